@@ -1,0 +1,38 @@
+# `make demo`, `make test` and `make check` each work on a fresh clone: they create .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format protos lock clean
+
+.venv: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch .venv
+
+demo: .venv
+	$(BIN)/semiome demo
+
+test: .venv
+	$(BIN)/pytest
+
+check: .venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m tests.generated_protos
+
+format: .venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Run from the repository root, so that the generated modules import each other as protos.*
+protos: .venv
+	$(BIN)/python -m tests.generated_protos --write
+
+# Exact versions of what is installed, without any index address or local build tag.
+lock: .venv
+	$(BIN)/pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

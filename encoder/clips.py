@@ -1,0 +1,96 @@
+"""Cutting a video into clips, and choosing the frames of each: pure arithmetic on presentation timestamps.
+
+Times are exact (integers of the stream's time base, fractions of seconds), because a frame at the border of two
+clips must fall on the same side on every machine.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+
+from index.errors import VideoRefused
+from index.records import CLIP_SECONDS
+
+MIN_CLIP_SECONDS = 1
+"""A clip with less picture than this is not made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """When each shown frame of a video appears.
+
+    Attributes:
+        ticks: presentation timestamps in increasing order, in units of `time_base`.
+        time_base: seconds a tick.
+    """
+
+    ticks: tuple[int, ...]
+    time_base: Fraction
+
+    def __post_init__(self) -> None:
+        if not self.ticks:
+            raise VideoRefused("no picture: the video stream holds no frame")
+        if any(later <= earlier for earlier, later in zip(self.ticks, self.ticks[1:], strict=False)):
+            raise VideoRefused("two frames carry the same timestamp: the file's clock can't be trusted")
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the first frame to the end of the last, which is shown as long as the one before it."""
+        if len(self.ticks) == 1:
+            return Fraction(0)
+        shown_for = self.ticks[-1] - self.ticks[-2]
+        return (self.ticks[-1] + shown_for - self.ticks[0]) * self.time_base
+
+    def frame_at(self, time: Fraction) -> int:
+        """Number of the frame shown `time` seconds after the first: the last one that has appeared by then."""
+        tick = self.ticks[0] + time / self.time_base
+        return max(bisect_right(self.ticks, tick) - 1, 0)
+
+    def has_constant_rate(self) -> bool:
+        """Whether all frames are equally far apart, to within the rounding of the time base."""
+        gaps = {later - earlier for earlier, later in zip(self.ticks, self.ticks[1:], strict=False)}
+        return not gaps or max(gaps) - min(gaps) <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPlan:
+    """One clip to be read: which frames of the file make it.
+
+    Attributes:
+        clip_index: k, from 0.
+        start_s: 10 k.
+        valid_seconds: seconds of picture in it, [1, 10].
+        frame_numbers: T frame numbers in presentation order, not decreasing; a slow video repeats some.
+    """
+
+    clip_index: int
+    start_s: float
+    valid_seconds: float
+    frame_numbers: tuple[int, ...]
+
+
+def plan_clips(timeline: Timeline, num_frames: int) -> tuple[ClipPlan, ...]:
+    """Cut a video into clips and choose `num_frames` frames of each.
+
+    The frames are those shown at the middles of `num_frames` equal parts of the clip's valid seconds: every clip
+    is sampled over all of what exists of it, and no picture is invented for what does not.
+
+    Raises:
+        VideoRefused: the video is shorter than the least valid clip.
+    """
+    duration = timeline.duration
+    if duration < MIN_CLIP_SECONDS:
+        raise VideoRefused(
+            f"{float(duration):.2f} s of picture: shorter than the least valid length of a clip ({MIN_CLIP_SECONDS} s)"
+        )
+    plans = []
+    index = 0
+    while (valid := min(duration - index * CLIP_SECONDS, Fraction(CLIP_SECONDS))) >= MIN_CLIP_SECONDS:
+        start = Fraction(index * CLIP_SECONDS)
+        middles = (start + valid * (2 * i + 1) / (2 * num_frames) for i in range(num_frames))
+        frames = tuple(timeline.frame_at(time) for time in middles)
+        plans.append(ClipPlan(index, float(start), round(float(valid), 3), frames))
+        index += 1
+    return tuple(plans)

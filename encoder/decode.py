@@ -1,0 +1,182 @@
+"""From a video file to the frames of its clips, each the right one or none at all.
+
+Two readers give the same pictures. decord is the fast one, used only for files it is known to read right; PyAV,
+told to stop at the first damaged byte, reads all others. A word of complaint from FFmpeg while decord reads hands
+the file to PyAV, which decides: a concealed error would be a guessed frame.
+
+This module runs in a child process (`encoder.decode_child`): a decoder fed with a hostile file may crash or hang.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+import decord
+import decord.logging
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.clips import ClipPlan, plan_clips
+from encoder.picture import Crop, square
+from encoder.probe import VideoFacts, open_video, video_stream
+from index.errors import VideoRefused
+
+# What decord reads frame for frame as PyAV does (docs/decoding.md has the table); for HEVC, MPEG-PS, MPEG-TS,
+# interlaced MPEG-2, ASF and edit lists it returns other frames without a word.
+_FAST = frozenset({("mov", "h264"), ("mov", "mpeg4"), ("mov", "mjpeg"), ("matroska", "h264"), ("matroska", "vp9")})
+_BATCH_BYTES = 128 * 2**20
+
+decord.logging.set_level(decord.logging.ERROR)
+
+@dataclass(frozen=True, slots=True)
+class DecodedClip:
+    """Frames of one clip.
+
+    Attributes:
+        plan: which clip and which frames.
+        frames: (T, S, S, 3) RGB.
+        reader: `decord` or `pyav`.
+    """
+
+    plan: ClipPlan
+    frames: NDArray[np.uint8]
+    reader: str
+
+
+def decode_clips(
+    path: Path,
+    facts: VideoFacts,
+    num_frames: int,
+    size: int,
+    crop: Crop | None = None,
+    complaints: Callable[[], int] = lambda: 0,
+) -> Iterator[DecodedClip]:
+    """Read every clip of a video, in order.
+
+    Args:
+        path: the file.
+        facts: what `probe` found.
+        num_frames: T.
+        size: S.
+        crop: fixed part of the picture to use.
+        complaints: bytes FFmpeg has written to stderr so far.
+
+    Raises:
+        VideoRefused: the file is damaged; clips yielded before are whole.
+    """
+    plans = list(plan_clips(facts.timeline, num_frames))
+    squared = _Squarer(facts, size, crop)
+    if reads_fast(facts):
+        for clip in _read_decord(path, facts, plans, squared, complaints):
+            yield clip
+            plans.remove(clip.plan)
+    if plans:
+        yield from _read_pyav(path, facts, plans, squared)
+    if facts.damage:
+        raise VideoRefused(facts.damage)
+
+
+def reads_fast(facts: VideoFacts) -> bool:
+    """Whether decord is known to read this kind of file right."""
+    return (
+        (facts.demuxer, facts.codec) in _FAST
+        and facts.timeline.has_constant_rate()
+        and facts.timeline.ticks[0] == 0
+        and not facts.hides_frames
+        and not facts.damage
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Squarer:
+    facts: VideoFacts
+    size: int
+    crop: Crop | None
+
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        aspect = self.facts.pixel_aspect if self.facts.rotation % 180 == 0 else 1 / self.facts.pixel_aspect
+        return square(picture, self.size, aspect, self.crop)
+
+
+def _read_decord(
+    path: Path,
+    facts: VideoFacts,
+    plans: list[ClipPlan],
+    squared: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+    complaints: Callable[[], int],
+) -> Iterator[DecodedClip]:
+    """As many leading clips as decord reads without a complaint."""
+    try:
+        reader = decord.VideoReader(str(path), num_threads=1)
+        if len(reader) != len(facts.timeline.ticks):
+            return
+        batch = max(1, _BATCH_BYTES // (facts.width * facts.height * 3))
+        for plan in tuple(plans):
+            wanted = sorted(set(plan.frame_numbers))
+            pictures = {}
+            for at in range(0, len(wanted), batch):
+                numbers = wanted[at : at + batch]
+                pictures.update(
+                    zip(numbers, map(squared, reader.get_batch(numbers).asnumpy()), strict=True),
+                )
+            if complaints():
+                return
+            yield DecodedClip(plan, np.stack([pictures[n] for n in plan.frame_numbers]), "decord")
+    except (decord.DECORDError, RuntimeError):
+        return  # PyAV says what is wrong with it, or reads it
+
+
+def _read_pyav(
+    path: Path,
+    facts: VideoFacts,
+    plans: list[ClipPlan],
+    squared: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> Iterator[DecodedClip]:
+    """Clips as FFmpeg decodes them in order; stops at the first damage."""
+    wanted = {number for plan in plans for number in plan.frame_numbers}
+    pictures: dict[int, NDArray[np.uint8]] = {}
+    waiting = list(plans)
+    for number, frame in enumerate(_frames(path, facts)):
+        if number in wanted:
+            picture = frame.to_ndarray(format="rgb24")
+            pictures[number] = squared(np.rot90(picture, facts.rotation // 90))
+        # A clip is whole when the last frame it shows has been decoded, which may lie beyond its last sample.
+        while waiting and number >= _last_number(facts, waiting[0]):
+            plan = waiting.pop(0)
+            yield DecodedClip(plan, np.stack([pictures[n] for n in plan.frame_numbers]), "pyav")
+            later = {n for p in waiting for n in p.frame_numbers}
+            pictures = {n: kept for n, kept in pictures.items() if n in later}
+
+
+def _last_number(facts: VideoFacts, plan: ClipPlan) -> int:
+    start = plan.start_s + plan.valid_seconds
+    ticks = facts.timeline.ticks
+    last = int(np.searchsorted(ticks, ticks[0] + start / float(facts.timeline.time_base), side="left")) - 1
+    return max(last, plan.frame_numbers[-1])
+
+
+def _frames(path: Path, facts: VideoFacts) -> Iterator[av.VideoFrame]:
+    """Every shown frame, in order.
+
+    Raises:
+        VideoRefused: a frame is damaged or missing.
+    """
+    ticks = facts.timeline.ticks
+    number = 0
+    with open_video(path, facts.demuxer) as container:
+        try:
+            for frame in container.decode(video_stream(container)):
+                at_s = float(ticks[min(number, len(ticks) - 1)] * facts.timeline.time_base)
+                if frame.is_corrupt:
+                    raise VideoRefused(f"damaged picture data {at_s - float(ticks[0] * facts.timeline.time_base):.1f} s in")
+                yield frame
+                number += 1
+        except av.error.FFmpegError:
+            seconds = float((ticks[min(number, len(ticks) - 1)] - ticks[0]) * facts.timeline.time_base)
+            raise VideoRefused(f"damaged picture data about {seconds:.1f} s in") from None
+    if number < len(ticks):
+        raise VideoRefused(facts.damage or f"damaged file: {number} of {len(ticks)} frames can be decoded")

@@ -1,0 +1,71 @@
+"""The child process that decodes one video: one request in on stdin, messages out on stdout, then it ends.
+
+One child, one file: before it opens the file it gives up every other one (`encoder.sandbox`). Messages are a line of
+JSON each, a clip's line followed by its frames as bytes; nothing is unpickled on either side, because a child that a
+hostile file has taken over must not be able to run code in its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
+from typing import Any
+
+from encoder.decode import decode_clips
+from encoder.picture import Crop
+from encoder.probe import probe
+from encoder.sandbox import allow_only, capture_stderr, limit_resources
+from index.errors import VideoRefused
+
+_STDERR_BYTES = 64 * 1024
+
+
+def main() -> None:
+    """Serve the one request."""
+    sys.excepthook = _report_bug
+    complaints = capture_stderr(_STDERR_BYTES)
+    _send({"event": "ready"})
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return
+    request = json.loads(line)
+    path = Path(request["path"])
+    limit_resources(int(request["memory_bytes"]))
+    try:
+        sandboxed = allow_only(path)
+        facts = probe(path)
+        _send({"event": "opened", "duration_s": float(facts.timeline.duration), "sandboxed": sandboxed})
+        crop = Crop(*request["crop"]) if request["crop"] else None
+        for clip in decode_clips(
+            path, facts, request["num_frames"], request["size"], crop, lambda: os.fstat(complaints).st_size
+        ):
+            _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.tobytes())
+        _send({"event": "done"})
+    except VideoRefused as refused:
+        _send({"event": "refused", "reason": str(refused)})
+    except MemoryError:
+        _send({"event": "refused", "reason": "decoding it takes more memory than a child process may have"})
+
+
+def _report_bug(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
+    """Say what went wrong and where in our code, without the message, which may quote the file."""
+    frames = [frame for frame, _ in walk_tb(trace) if frame.f_globals.get("__package__") == __package__]
+    where = f" in {Path(frames[-1].f_code.co_filename).name}:{frames[-1].f_lineno}" if frames else ""
+    _send({"event": "refused", "reason": f"internal error while decoding: {kind.__name__}{where}"})
+
+
+def _send(message: Mapping[str, Any], payload: bytes = b"") -> None:
+    out = sys.stdout.buffer
+    out.write(json.dumps({**message, "bytes": len(payload)}).encode() + b"\n")
+    out.write(payload)
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Where embeddings live and who is near: the LanceDB store, FAISS generations, search."""

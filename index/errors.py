@@ -1,0 +1,81 @@
+"""The errors Semiome raises on purpose. Everything else that escapes is a bug.
+
+    SemiomeError
+    ├── InvalidInput          what the caller gave is wrong, whatever the state
+    │   └── ManifestErrors    every wrong cell of a manifest at once
+    ├── NotFound              the id is well formed and nothing here has it
+    ├── StateError            right request, wrong moment: something has to be done first
+    │   ├── EncoderMismatch   vectors, heads or generations of two encoders were brought together
+    │   └── Locked            another process is committing
+    ├── DamagedData           stored bytes are not the bytes that were written
+    ├── VideoRefused          one video file can't be used; the job goes on without it
+    └── ServiceError          a server answered with an error, or could not be reached
+
+Messages name what was expected, what came and what to do. They may reach a remote client: they name ids, shapes
+and versions, never a patient and never a path.
+"""
+
+from __future__ import annotations
+
+
+class SemiomeError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class InvalidInput(SemiomeError):
+    """The input is wrong whatever the state: fix the input."""
+
+
+class ManifestErrors(InvalidInput):
+    """All problems of one manifest.
+
+    Attributes:
+        problems: one sentence each, with row, column, value and what is allowed.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the manifest"
+        super().__init__("\n".join([count, *problems]))
+
+
+class NotFound(SemiomeError):
+    """A well-formed id that nothing here has."""
+
+
+class StateError(SemiomeError):
+    """The state does not allow it: the message says what to do first."""
+
+
+class EncoderMismatch(StateError):
+    """Two encoders' vectors, heads or generations were brought together."""
+
+    def __init__(self, thing: str, found: str, expected: str) -> None:
+        super().__init__(
+            f"{thing} belongs to encoder {found}, but encoder {expected} is in use: "
+            "vectors of two encoders can't be compared"
+        )
+
+
+class Locked(StateError):
+    """Another process holds the committer's lock."""
+
+
+class DamagedData(SemiomeError):
+    """Stored bytes differ from what was written."""
+
+
+class VideoRefused(SemiomeError):
+    """One video can't be used. The text is the reason, without the file's name."""
+
+
+class ServiceError(SemiomeError):
+    """A server could not be reached or answered with an error.
+
+    Attributes:
+        code: gRPC status name, such as `NOT_FOUND`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(f"{code}: {message}")

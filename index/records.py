@@ -1,0 +1,99 @@
+"""What crosses package borders: videos, clips, embedded clips, neighbours. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LABELS = ("TLE", "exTLE")
+"""Class names, in the order of a head's outputs; exTLE is the positive class."""
+
+CLIP_SECONDS = 10
+"""Length of a clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One recording, as its manifest row and its file describe it.
+
+    Attributes:
+        video_id: the manifest's id, unique in a workspace.
+        patient_id: study pseudonym, never a name.
+        source_sha256: hex digest of the file.
+        label: `TLE`, `exTLE` or empty.
+        recorded_at: ISO 8601 date or date and time, or empty.
+        semiology: tags, HED-SCORE names.
+        camera: free name of room or camera, or empty.
+        split: free name of a data split, or empty.
+        duration_s: seconds of picture.
+        clip_count: how many clips were made of it.
+        salvaged: the file is damaged and only its clips before the damage are kept.
+    """
+
+    video_id: str
+    patient_id: str
+    source_sha256: str
+    label: str = ""
+    recorded_at: str = ""
+    semiology: tuple[str, ...] = ()
+    camera: str = ""
+    split: str = ""
+    duration_s: float = 0.0
+    clip_count: int = 0
+    salvaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Seconds [10 k, 10 k + 10) of a video, by presentation time.
+
+    Attributes:
+        clip_id: opaque and deterministic, from the source digest and the clip number.
+        video_id: the video it was cut from.
+        patient_id: whose it is.
+        clip_index: k, from 0.
+        start_s: 10 k.
+        valid_seconds: how much of it exists, (0, 10].
+    """
+
+    clip_id: str
+    video_id: str
+    patient_id: str
+    clip_index: int
+    start_s: float
+    valid_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedClip:
+    """A clip and its embedding, (D,) float32 of unit length."""
+
+    clip: Clip
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A clip that resembles the query.
+
+    Attributes:
+        clip: the clip found; for a search grouped to videos, the clip that made the video's similarity.
+        label: label of its video, or empty.
+        similarity: cosine, [-1, 1], larger is closer.
+        query_clip_id: which clip of the query it resembles; empty when the query was a bare vector.
+    """
+
+    clip: Clip
+    label: str
+    similarity: float
+    query_clip_id: str = ""
+
+
+def clip_id(source_sha256: str, clip_index: int) -> str:
+    """The id of clip number `clip_index` of the file with this digest: 32 hex digits."""
+    return hashlib.sha256(f"{source_sha256}/{clip_index}".encode()).hexdigest()[:32]

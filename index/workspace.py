@@ -1,0 +1,71 @@
+"""One folder with everything: where in it each thing lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from index.errors import StateError
+from index.files import write_text_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The layout of a workspace folder.
+
+    Attributes:
+        root: the folder; made when something is first written.
+    """
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        """LanceDB."""
+        return self.root / "store"
+
+    @property
+    def generations(self) -> Path:
+        """FAISS generations, a folder each, and `CURRENT`."""
+        return self.root / "generations"
+
+    @property
+    def encoders(self) -> Path:
+        """Encoder folders, named by encoder id, and `CURRENT`."""
+        return self.root / "models" / "encoders"
+
+    @property
+    def heads(self) -> Path:
+        """Head folders, named by head id, and `CURRENT`."""
+        return self.root / "models" / "heads"
+
+    @property
+    def runs(self) -> Path:
+        """What each job did: a folder a run."""
+        return self.root / "runs"
+
+    @property
+    def commit_lock(self) -> Path:
+        """Held by the one process that may write to the store."""
+        return self.root / "commit.lock"
+
+
+def set_current(folder: Path, name: str) -> None:
+    """Make the entry `name` of a folder of versions the one in use, atomically and durably."""
+    write_text_atomically(folder / "CURRENT", name + "\n")
+
+
+def current(folder: Path) -> str | None:
+    """The name of the entry in use, or None when none is.
+
+    Raises:
+        StateError: `CURRENT` names something that is not there.
+    """
+    try:
+        name = (folder / "CURRENT").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    # The name becomes a path: one that is not a plain entry of this folder is never followed.
+    if not name or "/" in name or name.startswith(".") or not (folder / name).is_dir():
+        raise StateError(f"CURRENT in {folder.name}/ names {name!r}, which is not there: publish one again")
+    return name

@@ -1,0 +1,1 @@
+"""What travels on the wire: the `semiome.v1` API and its generated modules."""

@@ -1,0 +1,1 @@
+"""The front door: the `semiome` command and the demo."""

@@ -1,0 +1,1 @@
+"""The demo's simulated cohort: patients, rooms, signs, pictures, files."""

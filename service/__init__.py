@@ -1,0 +1,1 @@
+"""The same knowledge over gRPC."""

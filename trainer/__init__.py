@@ -1,0 +1,1 @@
+"""How weights are made and judged: pretraining, the head, baselines."""
