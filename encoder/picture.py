@@ -21,6 +21,9 @@ class Crop:
     w: int
     h: int
 
+    def __str__(self) -> str:
+        return f"{self.x} {self.y} {self.w} {self.h}"
+
 
 def square(
     picture: NDArray[np.uint8], size: int, pixel_aspect: Fraction = Fraction(1), crop: Crop | None = None
@@ -43,7 +46,7 @@ def square(
     box = crop or Crop(0, 0, width, height)
     if box.x + box.w > width or box.y + box.h > height:
         raise VideoRefused(
-            f"crop {box.x} {box.y} {box.w} {box.h} reaches outside the picture of {width} x {height} pixels"
+            f"crop {box} reaches outside the picture of {width} x {height} pixels"
         )
     shown_width, shown_height = box.w * pixel_aspect, Fraction(box.h)
     scale = size / min(shown_width, shown_height)

@@ -33,6 +33,7 @@ class Video:
         duration_s: seconds of picture.
         clip_count: how many clips were made of it.
         salvaged: the file is damaged and only its clips before the damage are kept.
+        crop: the part of the picture that is used, `x y w h` in pixels, or empty for all of it.
     """
 
     video_id: str
@@ -46,6 +47,7 @@ class Video:
     duration_s: float = 0.0
     clip_count: int = 0
     salvaged: bool = False
+    crop: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Clip:
     """Seconds [10 k, 10 k + 10) of a video, by presentation time.
 
     Attributes:
-        clip_id: opaque and deterministic, from the source digest and the clip number.
+        clip_id: opaque and deterministic, see `clip_id`.
         video_id: the video it was cut from.
         patient_id: whose it is.
         clip_index: k, from 0.
@@ -94,6 +96,9 @@ class Neighbour:
     query_clip_id: str = ""
 
 
-def clip_id(source_sha256: str, clip_index: int) -> str:
-    """The id of clip number `clip_index` of the file with this digest: 32 hex digits."""
-    return hashlib.sha256(f"{source_sha256}/{clip_index}".encode()).hexdigest()[:32]
+def clip_id(source_sha256: str, video_id: str, clip_index: int) -> str:
+    """The id of clip number `clip_index` of a video whose file has this digest: 32 hex digits.
+
+    The video id takes part because one recording may be listed twice, under two ids.
+    """
+    return hashlib.sha256(f"{source_sha256}/{video_id}/{clip_index}".encode()).hexdigest()[:32]

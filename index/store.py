@@ -41,6 +41,7 @@ _VIDEO_SCHEMA = pa.schema(
         pa.field("duration_s", pa.float64(), nullable=False),
         pa.field("clip_count", pa.int32(), nullable=False),
         pa.field("salvaged", pa.bool_(), nullable=False),
+        pa.field("crop", pa.string(), nullable=False),
     ]
 )
 _PATIENT_SCHEMA = pa.schema(
@@ -63,6 +64,7 @@ def _clip_schema(width: int) -> pa.Schema:
             pa.field("start_s", pa.float64(), nullable=False),
             pa.field("valid_seconds", pa.float64(), nullable=False),
             pa.field("source_sha256", pa.string(), nullable=False),
+            pa.field("crop", pa.string(), nullable=False),
             pa.field("row_sha256", pa.string(), nullable=False),
             pa.field("vector", pa.list_(pa.float32(), width), nullable=False),
         ]
@@ -84,6 +86,15 @@ class StoredClips:
     table_version: int
     clips: tuple[Clip, ...]
     vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedVideo:
+    """What a video's stored clips were made of, and whose they are."""
+
+    source_sha256: str
+    crop: str
+    patient_id: str
 
 
 class Store:
@@ -110,13 +121,14 @@ class Store:
         """Version of the videos table: changes whenever a label or tag does. 0 when there is none."""
         return int(self._open("videos").version) if "videos" in self._table_names() else 0
 
-    def encoded(self, encoder_id: str) -> dict[str, tuple[str, str]]:
-        """For each video with clips of this encoder: its source digest and its patient."""
+    def encoded(self, encoder_id: str) -> dict[str, EncodedVideo]:
+        """What the clips of this encoder were made of, by video id."""
         if f"clips_{encoder_id}" not in self._table_names():
             return {}
-        table = _select(self._clip_table(encoder_id), ["video_id", "source_sha256", "patient_id"])
-        columns = (table.column(name).to_pylist() for name in ("video_id", "source_sha256", "patient_id"))
-        return {video: (source, patient) for video, source, patient in zip(*columns, strict=True)}
+        names = ["video_id", "source_sha256", "crop", "patient_id"]
+        table = _select(self._clip_table(encoder_id), names)
+        columns = (table.column(name).to_pylist() for name in names)
+        return {video_id: EncodedVideo(*values) for video_id, *values in zip(*columns, strict=True)}
 
     def clips(self, encoder_id: str) -> StoredClips:
         """Every clip of an encoder at the newest version, each row's hash checked.
@@ -299,6 +311,7 @@ class Committer:
         if not np.isfinite(vector).all() or abs(float(np.linalg.norm(vector)) - 1) > _UNIT_TOLERANCE:
             raise InvalidInput(f"clip {clip.clip_id}: expected a finite vector of unit length")
         row = {**asdict(clip), "patient_key": self._keys[clip.patient_id], "source_sha256": video.source_sha256}
+        row["crop"] = video.crop
         return {**row, "row_sha256": _row_sha256(row, vector), "vector": vector}
 
     def _upsert(self, table: Any, key: str, rows: pa.Table) -> None:  # noqa: ANN401
@@ -338,7 +351,7 @@ def _vectors(rows: pa.Table) -> NDArray[np.float32]:
 
 def _row_sha256(row: Mapping[str, Any], vector: NDArray[np.float32]) -> str:
     names = ("clip_id", "video_id", "patient_id", "patient_key", "clip_index", "start_s", "valid_seconds")
-    text = json.dumps([row[name] for name in (*names, "source_sha256")], ensure_ascii=True)
+    text = json.dumps([row[name] for name in (*names, "source_sha256", "crop")], ensure_ascii=True)
     return hashlib.sha256(text.encode() + vector.tobytes()).hexdigest()
 
 

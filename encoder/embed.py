@@ -1,0 +1,52 @@
+"""Frames to unit embeddings, in batches, on one device and in one precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from encoder.timesformer import normalise
+from encoder.weights import Encoder
+from index.errors import InvalidInput
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Embedder:
+    """Holds the model where it runs."""
+
+    def __init__(self, encoder: Encoder, device: str = "cpu", precision: str = "fp32") -> None:
+        if precision not in DTYPES:
+            raise InvalidInput(f"expected a precision of {', '.join(DTYPES)}, got {precision!r}")
+        if device not in {"cpu", "cuda"}:
+            raise InvalidInput(f"expected a device of cpu or cuda, got {device!r}")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InvalidInput("no CUDA device is here: use --device cpu")
+        self.encoder = encoder
+        self._device = torch.device(device)
+        self._dtype = DTYPES[precision]
+        self._model = encoder.model.to(self._device, self._dtype)
+
+    def embed(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embed clips.
+
+        Args:
+            frames: (T, S, S, 3) uint8 RGB each.
+
+        Returns:
+            (B, D) float32, unit length.
+
+        Raises:
+            InvalidInput: the model gave values that are not finite.
+        """
+        batch = torch.from_numpy(np.stack(frames)).to(self._device)
+        with torch.inference_mode():
+            embedding = self._model(normalise(batch, self._dtype)).float()
+        vectors: NDArray[np.float32] = F.normalize(embedding, dim=1).cpu().numpy()
+        if not np.isfinite(vectors).all():
+            raise InvalidInput(f"encoder {self.encoder.encoder_id} gave values that are not finite: check its weights")
+        return vectors

@@ -1,0 +1,188 @@
+"""The head on the frozen encoder: embedding to class probabilities, clip votes to a video's verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError
+from index.files import write_atomically, write_text_atomically
+from index.records import LABELS
+from index.workspace import current
+
+_WEIGHTS, _CARD = "head.safetensors", "card.json"
+POSITIVE = LABELS.index("exTLE")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadCard:
+    """What a head says of itself.
+
+    Attributes:
+        widths: layer widths from the embedding to the classes.
+        class_names: in the order of the outputs.
+        threshold: probability of exTLE from which a clip votes exTLE.
+        temperature: the logits are divided by it; 1 where nothing was calibrated.
+        encoder_id: whose embeddings it reads.
+        training_sha256: digest over the clips, labels and vectors it was trained on.
+        clips: how many those were.
+        videos: of how many videos.
+        patients: of how many patients.
+        held_out_patients: left out of training, for evaluation.
+        seed: of initial weights and batches.
+        epochs: passes over the clips.
+    """
+
+    widths: tuple[int, ...]
+    class_names: tuple[str, ...]
+    threshold: float
+    temperature: float
+    encoder_id: str
+    training_sha256: str
+    clips: int
+    videos: int
+    patients: int
+    held_out_patients: tuple[str, ...]
+    seed: int
+    epochs: int
+
+
+class HeadModel(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for into, out in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(into, out), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, vectors_ND: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        logits: Tensor = self.layers(vectors_ND)
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class ClipVerdict:
+    """One clip's probabilities.
+
+    Attributes:
+        probability: of exTLE, [0, 1].
+        label: the class it votes for.
+    """
+
+    probability: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the clips say together.
+
+    Attributes:
+        label: `TLE` or `exTLE`.
+        probability: mean probability of exTLE over the clips.
+        votes: how many clips vote for each class, in the order of `LABELS`.
+        tie: the votes were equal and the mean probability decided.
+        clips: each clip's own verdict.
+    """
+
+    label: str
+    probability: float
+    votes: tuple[int, int]
+    tie: bool
+    clips: tuple[ClipVerdict, ...]
+
+
+class Head:
+    """A trained head with its card and id. Safe to share between threads."""
+
+    def __init__(self, model: HeadModel, card: HeadCard) -> None:
+        self.model = model.eval()
+        self.card = card
+        digest = hashlib.sha256(json.dumps(asdict(card), sort_keys=True).encode())
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        self.head_id = digest.hexdigest()[:16]
+
+    def classify(self, vectors_ND: NDArray[np.float32], encoder_id: str) -> Verdict:
+        """The verdict on clips of one video (or on one clip).
+
+        A clip votes exTLE when its probability reaches the threshold. The majority decides; on a tie the mean
+        probability against the threshold does.
+
+        Args:
+            vectors_ND: (N, D) embeddings, N >= 1.
+            encoder_id: which encoder made them.
+
+        Raises:
+            EncoderMismatch: they are of another encoder than the head.
+        """
+        if encoder_id != self.card.encoder_id:
+            raise EncoderMismatch(f"head {self.head_id}", self.card.encoder_id, encoder_id)
+        probabilities = self.probabilities(vectors_ND)
+        clips = tuple(ClipVerdict(p, self._vote(p)) for p in probabilities.tolist())
+        positive = sum(clip.label == LABELS[POSITIVE] for clip in clips)
+        votes = (len(clips) - positive, positive)
+        mean = float(probabilities.mean())
+        tie = votes[0] == votes[1]
+        label = self._vote(mean) if tie else LABELS[int(votes[1] > votes[0])]
+        return Verdict(label, mean, votes, tie, clips)
+
+    def probabilities(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probability of exTLE for each of (N, D) embeddings."""
+        expected = self.card.widths[0]
+        if vectors_ND.ndim != 2 or vectors_ND.shape[1] != expected or not len(vectors_ND):
+            raise InvalidInput(f"expected vectors (N, {expected}) with N of at least 1, got {vectors_ND.shape}")
+        with torch.inference_mode():
+            logits = self.model(torch.from_numpy(np.array(vectors_ND, np.float32))) / self.card.temperature
+            return logits.double().softmax(1)[:, POSITIVE].numpy()
+
+    def _vote(self, probability: float) -> str:
+        return LABELS[POSITIVE] if probability >= self.card.threshold else LABELS[1 - POSITIVE]
+
+
+def save_head(head: Head, folder: Path) -> None:
+    """Write a head into `folder/<head id>`: safetensors, and its card as JSON."""
+    target = folder / head.head_id
+    target.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(target / _CARD, json.dumps(asdict(head.card), indent=2) + "\n")
+    state = {name: tensor.contiguous() for name, tensor in head.model.state_dict().items()}
+    write_atomically(target / _WEIGHTS, lambda path: safetensors.torch.save_file(state, path))
+
+
+def load_head(folder: Path, head_id: str | None = None) -> Head:
+    """The head in use in a folder of heads, or the one named.
+
+    Raises:
+        StateError: none is in use.
+        NotFound: no head of that id.
+        DamagedData: its files are not those that gave it its id.
+    """
+    name = head_id or current(folder)
+    if name is None:
+        raise StateError("this workspace has no head: train one with `semiome head train`")
+    if not name.isalnum() or not (folder / name).is_dir():
+        raise NotFound(f"no head {name!r} in this workspace")
+    try:
+        values = json.loads((folder / name / _CARD).read_text(encoding="utf-8"))
+        card = HeadCard(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        model = HeadModel(card.widths)
+        model.load_state_dict(safetensors.torch.load_file(folder / name / _WEIGHTS))
+    except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        raise DamagedData(f"head {name} can't be read ({type(error).__name__}): train it again") from None
+    head = Head(model, card)
+    if head.head_id != name:
+        raise DamagedData(f"head {name} is not what was saved: train it again")
+    return head

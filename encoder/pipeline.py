@@ -1,0 +1,342 @@
+"""The encode job: manifest to stored embeddings. Decoding runs in children while the model works.
+
+Safe to interrupt at any point and to run again: what is stored is skipped by digest, a video is stored whole or not
+at all, and everything refused is listed with its reason while the rest goes on.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+
+from encoder.decoder import ClipFrames, DecodeLimits, Decoder
+from encoder.embed import Embedder
+from encoder.manifest import Manifest, ManifestRow
+from index.errors import VideoRefused
+from index.files import sha256_of_file
+from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
+from index.store import Committer, Store
+
+_COMMIT_CLIPS = 512
+_COMMIT_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """How to run the job; nothing here changes an embedding.
+
+    Attributes:
+        batch: clips the model takes at once.
+        decoders: videos decoded at once, each in a child process.
+        salvage: of a damaged file, keep the whole clips before the damage.
+        limits: of a decoding child.
+    """
+
+    batch: int = 8
+    decoders: int = 1
+    salvage: bool = False
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A video that was not stored, and why."""
+
+    video_id: str
+    file_name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class EncodeReport:
+    """What the job did.
+
+    Attributes:
+        clips_written: newly stored.
+        clips_skipped: stored already, by digest; not decoded.
+        videos_written: with at least one new clip.
+        videos_updated: whose label, tags or patient changed, vectors untouched.
+        refused: not stored, with the reason.
+        same_content: video ids that share one file's content; each is stored, and a split that parts them leaks.
+        seconds: whole job, and of it in the model, waiting for frames, and committing.
+    """
+
+    clips_written: int = 0
+    clips_skipped: int = 0
+    videos_written: int = 0
+    videos_updated: int = 0
+    refused: list[Refusal] = field(default_factory=list)
+    same_content: list[tuple[str, ...]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("model", "waiting", "committing"), 0.0))
+
+
+@dataclass(slots=True)
+class _Job:
+    """One video on its way: its digest, then its clips, then its end."""
+
+    row: ManifestRow
+    source_sha256: str = ""
+    clips: list[EmbeddedClip] = field(default_factory=list)
+    pending: int = 0
+    ended: bool = False
+    reason: str = ""
+
+
+_Event = tuple[_Job, ClipFrames | None]
+
+
+def encode(
+    manifest: Manifest,
+    embedder: Embedder,
+    store: Store,
+    options: EncodeOptions | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> EncodeReport:
+    """Embed and store every video of a manifest that is not stored yet.
+
+    Args:
+        manifest: what to encode.
+        embedder: with what.
+        store: where to.
+        options: how.
+        progress: told (videos done, videos in all).
+
+    Raises:
+        Locked: another process is writing to the store.
+    """
+    options = options or EncodeOptions()
+    report = EncodeReport()
+    started = time.monotonic()
+    encoder = embedder.encoder
+    with store.committing(encoder.encoder_id, encoder.model.embedding_dim) as committer:
+        jobs = _to_decode(manifest, store, committer, encoder.encoder_id, report)
+        run = _Run(embedder, committer, options, report, lambda done: progress(done, len(manifest.rows)))
+        run.done = len(manifest.rows) - len(jobs)
+        progress(run.done, len(manifest.rows))
+        with _decoding(manifest, jobs, encoder.model.config, options) as events:
+            run.consume(events)
+        if report.videos_written > 1:
+            committer.compact()
+    report.seconds["total"] = time.monotonic() - started
+    return report
+
+
+class _Run:
+    """The consuming side: batches for the model, whole videos for the store."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        committer: Committer,
+        options: EncodeOptions,
+        report: EncodeReport,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._embedder = embedder
+        self._committer = committer
+        self._options = options
+        self._report = report
+        self._progress = progress
+        self._batch: list[tuple[_Job, ClipFrames]] = []
+        self._finished: list[tuple[Video, list[EmbeddedClip]]] = []
+        self._last_commit = time.monotonic()
+        self.done = 0
+
+    def consume(self, events: Iterator[_Event]) -> None:
+        waiting_since = time.monotonic()
+        for job, frames in events:
+            self._report.seconds["waiting"] += time.monotonic() - waiting_since
+            if frames is None:
+                job.ended = True
+                self._finish(job)
+            else:
+                job.pending += 1
+                self._batch.append((job, frames))
+                if len(self._batch) == self._options.batch:
+                    self._embed()
+            waiting_since = time.monotonic()
+        self._embed()
+        self._commit()
+
+    def _embed(self) -> None:
+        if not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        started = time.monotonic()
+        vectors = self._embedder.embed([frames.frames for _, frames in batch])
+        self._report.seconds["model"] += time.monotonic() - started
+        for (job, frames), vector in zip(batch, vectors, strict=True):
+            job.clips.append(EmbeddedClip(_clip(job, frames), vector))
+            job.pending -= 1
+        for job in {id(job): job for job, _ in batch}.values():
+            self._finish(job)
+
+    def _finish(self, job: _Job) -> None:
+        """Hand a video on once it has ended and all its clips are embedded."""
+        if not job.ended or job.pending:
+            return
+        clips = job.clips
+        if job.reason and self._options.salvage:
+            clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
+        if job.reason and not (self._options.salvage and clips):
+            self._report.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
+        else:
+            self._finished.append((_video(job, clips), clips))
+        self.done += 1
+        self._progress(self.done)
+        due = time.monotonic() - self._last_commit > _COMMIT_EVERY_S
+        if due or sum(len(clips) for _, clips in self._finished) >= _COMMIT_CLIPS:
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._finished:
+            started = time.monotonic()
+            self._report.clips_written += self._committer.commit(self._finished)
+            self._report.videos_written += len(self._finished)
+            self._report.seconds["committing"] += time.monotonic() - started
+            self._finished = []
+        self._last_commit = time.monotonic()
+
+
+def _to_decode(
+    manifest: Manifest, store: Store, committer: Committer, encoder_id: str, report: EncodeReport
+) -> list[_Job]:
+    """Jobs for the videos that are not stored; what is known of the stored ones is brought up to date."""
+    encoded, videos = store.encoded(encoder_id), store.videos()
+    same_content: dict[str, list[str]] = {}
+    jobs: list[_Job] = []
+    updated: list[Video] = []
+    for row in manifest.rows:
+        try:
+            source = sha256_of_file(manifest.path_of(row))
+        except (VideoRefused, OSError) as refused:
+            reason = str(refused) if isinstance(refused, VideoRefused) else f"can't be read: {refused.strerror}"
+            report.refused.append(Refusal(row.video_id, row.file_name, reason))
+            continue
+        same_content.setdefault(source, []).append(row.video_id)
+        stored, made_of = videos.get(row.video_id), encoded.get(row.video_id)
+        if stored is None or made_of is None or (made_of.source_sha256, made_of.crop) != (source, str(row.crop or "")):
+            jobs.append(_Job(row, source))
+            continue
+        report.clips_skipped += stored.clip_count
+        wanted = _described(row, stored)
+        if wanted.patient_id != made_of.patient_id:
+            committer.reassign(wanted)
+            report.videos_updated += 1
+        elif wanted != stored:
+            updated.append(wanted)
+    report.videos_updated += committer.update_videos(updated)
+    report.same_content = [tuple(ids) for ids in same_content.values() if len(ids) > 1]
+    return jobs
+
+
+@contextmanager
+def _decoding(
+    manifest: Manifest, jobs: list[_Job], config: object, options: EncodeOptions
+) -> Iterator[Iterator[_Event]]:
+    """Clips of all jobs as they are decoded, `options.decoders` videos at a time."""
+    events: queue.Queue[_Event | None | BaseException] = queue.Queue(maxsize=2 * options.batch)
+    waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    stop = threading.Event()
+
+    def put(event: _Event | None | BaseException) -> None:
+        while not stop.is_set():
+            try:
+                return events.put(event, timeout=0.2)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            with Decoder(config.num_frames, config.image_size, options.limits) as decoder:
+                while not stop.is_set():
+                    job = waiting.get_nowait()
+                    try:
+                        _decode(manifest, job, decoder, put, stop)
+                    except VideoRefused as refused:
+                        job.reason = str(refused)
+                    put((job, None))
+        except queue.Empty:
+            put(None)
+        except BaseException as error:  # noqa: BLE001  a bug in this thread must end the job, not hang it
+            put(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(options.decoders, len(jobs)))]
+
+    def drain() -> Iterator[_Event]:
+        working = len(threads)
+        while working:
+            event = events.get()
+            if event is None:
+                working -= 1
+            elif isinstance(event, BaseException):
+                raise event
+            else:
+                yield event
+
+    for thread in threads:
+        thread.start()
+    try:
+        yield drain()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _decode(
+    manifest: Manifest, job: _Job, decoder: Decoder, put: Callable[[_Event], None], stop: threading.Event
+) -> None:
+    path = manifest.path_of(job.row)
+    before = path.stat()
+    for frames in decoder.decode(path, job.row.crop):
+        if stop.is_set():
+            return
+        put((job, frames))
+    after = path.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise VideoRefused("the file changed while it was read: encode it again once it is complete")
+
+
+def _clip(job: _Job, frames: ClipFrames) -> Clip:
+    return Clip(
+        clip_id=clip_id(job.source_sha256, job.row.video_id, frames.clip_index),
+        video_id=job.row.video_id,
+        patient_id=job.row.patient_id,
+        clip_index=frames.clip_index,
+        start_s=frames.start_s,
+        valid_seconds=frames.valid_seconds,
+    )
+
+
+def _video(job: _Job, clips: list[EmbeddedClip]) -> Video:
+    video = Video(
+        video_id=job.row.video_id,
+        patient_id=job.row.patient_id,
+        source_sha256=job.source_sha256,
+        duration_s=round(sum(embedded.clip.valid_seconds for embedded in clips), 3),
+        clip_count=len(clips),
+        salvaged=bool(job.reason),
+    )
+    return _described(job.row, video)
+
+
+def _described(row: ManifestRow, video: Video) -> Video:
+    """A video with what its manifest row says of it."""
+    return replace(
+        video,
+        patient_id=row.patient_id,
+        label=row.label,
+        recorded_at=row.recorded_at,
+        semiology=row.semiology,
+        camera=row.camera,
+        crop=str(row.crop or ""),
+        split=row.split,
+    )
