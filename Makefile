@@ -20,7 +20,7 @@ check: .venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m tests.generated_protos
+	$(BIN)/python -m protos.generate --check
 
 format: .venv
 	$(BIN)/ruff format .
@@ -28,7 +28,7 @@ format: .venv
 
 # Run from the repository root, so that the generated modules import each other as protos.*
 protos: .venv
-	$(BIN)/python -m tests.generated_protos --write
+	$(BIN)/python -m protos.generate
 
 # Exact versions of what is installed, without any index address or local build tag.
 lock: .venv

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError
 from index.files import write_atomically, write_text_atomically
-from index.records import LABELS
+from index.records import LABELS, ClipVerdict, Verdict
 from index.workspace import current
 
 _WEIGHTS, _CARD = "head.safetensors", "card.json"
@@ -71,38 +71,6 @@ class HeadModel(nn.Module):
         """Logits (N, classes)."""
         logits: Tensor = self.layers(vectors_ND)
         return logits
-
-
-@dataclass(frozen=True, slots=True)
-class ClipVerdict:
-    """One clip's probabilities.
-
-    Attributes:
-        probability: of exTLE, [0, 1].
-        label: the class it votes for.
-    """
-
-    probability: float
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the clips say together.
-
-    Attributes:
-        label: `TLE` or `exTLE`.
-        probability: mean probability of exTLE over the clips.
-        votes: how many clips vote for each class, in the order of `LABELS`.
-        tie: the votes were equal and the mean probability decided.
-        clips: each clip's own verdict.
-    """
-
-    label: str
-    probability: float
-    votes: tuple[int, int]
-    tie: bool
-    clips: tuple[ClipVerdict, ...]
 
 
 class Head:

@@ -1,4 +1,4 @@
-"""What crosses package borders: videos, clips, embedded clips, neighbours. Standard library only."""
+"""What crosses package borders: videos, clips, embedded clips, neighbours, verdicts. Standard library only."""
 
 from __future__ import annotations
 
@@ -94,6 +94,38 @@ class Neighbour:
     label: str
     similarity: float
     query_clip_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipVerdict:
+    """One clip's probabilities.
+
+    Attributes:
+        probability: of exTLE, [0, 1].
+        label: the class it votes for.
+    """
+
+    probability: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the clips say together.
+
+    Attributes:
+        label: `TLE` or `exTLE`.
+        probability: mean probability of exTLE over the clips.
+        votes: how many clips vote for each class, in the order of `LABELS`.
+        tie: the votes were equal and the mean probability decided.
+        clips: each clip's own verdict.
+    """
+
+    label: str
+    probability: float
+    votes: tuple[int, int]
+    tie: bool
+    clips: tuple[ClipVerdict, ...]
 
 
 def clip_id(source_sha256: str, video_id: str, clip_index: int) -> str:

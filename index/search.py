@@ -1,107 +1,16 @@
-"""Which past seizures look like this one: queries, filters, grouping, over one immutable snapshot."""
+"""Which past seizures look like this one: exact search, filtered and grouped, over one immutable snapshot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import InvalidInput, NotFound
+from index.errors import EncoderMismatch, InvalidInput, NotFound
 from index.generation import Generation
-from index.records import LABELS, Clip, Neighbour, Video
-
-MAX_K = 1000
-
-
-class GroupBy(Enum):
-    """What a hit stands for: the clip itself, or the best clip of a video or of a patient."""
-
-    CLIP = "clip"
-    VIDEO = "video"
-    PATIENT = "patient"
-
-
-@dataclass(frozen=True, slots=True)
-class ClipQuery:
-    """A stored clip."""
-
-    clip_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class VideoQuery:
-    """All clips of a stored video: a hit is as similar as its nearest clip of these."""
-
-    video_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class VectorQuery:
-    """An embedding from outside.
-
-    Attributes:
-        vector: D finite values, of any length but zero.
-        encoder_id: which encoder made it.
-        patient_id: whose it is, so that the patient can be excluded; empty if unknown.
-    """
-
-    vector: NDArray[np.float32]
-    encoder_id: str
-    patient_id: str = ""
-
-
-Query = ClipQuery | VideoQuery | VectorQuery
-
-
-@dataclass(frozen=True, slots=True)
-class SearchFilter:
-    """What a hit must be; an empty field asks nothing.
-
-    Attributes:
-        labels: its video's label is one of these.
-        semiology: its video carries at least one of these tags.
-        patient_ids: its patient is one of these.
-        excluded_patient_ids: its patient is none of these.
-        recorded_from: its video was recorded at this time or later (ISO 8601; a video without a time never is).
-        recorded_until: its video was recorded before this time.
-    """
-
-    labels: frozenset[str] = frozenset()
-    semiology: frozenset[str] = frozenset()
-    patient_ids: frozenset[str] = frozenset()
-    excluded_patient_ids: frozenset[str] = frozenset()
-    recorded_from: str = ""
-    recorded_until: str = ""
-
-    def __post_init__(self) -> None:
-        if unknown := self.labels - set(LABELS):
-            raise InvalidInput(f"expected labels of {', '.join(LABELS)}, got {', '.join(sorted(unknown))}")
-
-    def admits(self, video: Video) -> bool:
-        """Whether clips of a video may be hits."""
-        return (
-            (not self.labels or video.label in self.labels)
-            and (not self.semiology or not self.semiology.isdisjoint(video.semiology))
-            and (not self.patient_ids or video.patient_id in self.patient_ids)
-            and video.patient_id not in self.excluded_patient_ids
-            and (not self.recorded_from or video.recorded_at >= self.recorded_from)
-            and (not self.recorded_until or "" < video.recorded_at < self.recorded_until)
-        )
-
-
-ANYTHING = SearchFilter()
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Hits, best first, and what they were found in."""
-
-    neighbours: tuple[Neighbour, ...]
-    encoder_id: str
-    generation: str
+from index.query import ANYTHING, MAX_K, ClipQuery, GroupBy, Query, SearchFilter, SearchResult, VectorQuery, VideoQuery
+from index.records import Clip, Neighbour, Video
 
 
 class Snapshot:
@@ -139,10 +48,10 @@ class Snapshot:
         if isinstance(item, ClipQuery):
             row = self._row_of.get(item.clip_id)
             rows = [] if row is None else [row]
-            what = f"clip {item.clip_id!r}"
+            what = f"clip {item.clip_id[:64]!r}"
         else:
             rows = self._rows_of_video.get(item.video_id, [])
-            what = f"video {item.video_id!r}"
+            what = f"video {item.video_id[:64]!r}"
         if not rows:
             raise NotFound(f"{what} is not in generation {self.name}: check the id, or rebuild the index if it is new")
         return tuple(self.generation.clips[row] for row in rows), self.generation.index.vectors[rows]
@@ -193,11 +102,10 @@ class Snapshot:
         if not isinstance(query, VectorQuery):
             clips, vectors = self.clips_of(query)
             return vectors, clips, clips[0].patient_id
+        if not query.encoder_id:
+            raise InvalidInput("expected the id of the encoder that made the vector, got none")
         if query.encoder_id != self.encoder_id:
-            raise InvalidInput(
-                f"expected a vector of encoder {self.encoder_id}, got one of {query.encoder_id or 'no encoder'!r}: "
-                "vectors of two encoders can't be compared"
-            )
+            raise EncoderMismatch("the query vector", query.encoder_id[:64], self.encoder_id)
         vector = np.asarray(query.vector, np.float32)
         width = self.generation.index.width
         if vector.shape != (width,):

@@ -1,0 +1,116 @@
+"""What may be asked: queries, filters, grouping. Light to import, for clients too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from index.errors import InvalidInput
+from index.records import LABELS, Neighbour, Video
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_K = 1000
+
+
+class GroupBy(Enum):
+    """What a hit stands for: the clip itself, or the best clip of a video or of a patient."""
+
+    CLIP = "clip"
+    VIDEO = "video"
+    PATIENT = "patient"
+
+
+@dataclass(frozen=True, slots=True)
+class ClipQuery:
+    """A stored clip."""
+
+    clip_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoQuery:
+    """All clips of a stored video: a hit is as similar as its nearest clip of these."""
+
+    video_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class VectorQuery:
+    """An embedding from outside.
+
+    Attributes:
+        vector: D finite values, of any length but zero.
+        encoder_id: which encoder made it.
+        patient_id: whose it is, so that the patient can be excluded; empty if unknown.
+    """
+
+    vector: NDArray[np.float32]
+    encoder_id: str
+    patient_id: str = ""
+
+
+Query = ClipQuery | VideoQuery | VectorQuery
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """What a hit must be; an empty field asks nothing.
+
+    Attributes:
+        labels: its video's label is one of these.
+        semiology: its video carries at least one of these tags.
+        patient_ids: its patient is one of these.
+        excluded_patient_ids: its patient is none of these.
+        recorded_from: its video was recorded at this time or later (ISO 8601; a video without a time never is).
+        recorded_until: its video was recorded before this time.
+    """
+
+    labels: frozenset[str] = frozenset()
+    semiology: frozenset[str] = frozenset()
+    patient_ids: frozenset[str] = frozenset()
+    excluded_patient_ids: frozenset[str] = frozenset()
+    recorded_from: str = ""
+    recorded_until: str = ""
+
+    def __post_init__(self) -> None:
+        if unknown := self.labels - set(LABELS):
+            raise InvalidInput(f"expected labels of {', '.join(LABELS)}, got {', '.join(sorted(unknown))[:64]!r}")
+        for time in (self.recorded_from, self.recorded_until):
+            if time and not _is_iso(time):
+                raise InvalidInput(f"expected an ISO 8601 date or time such as 2024-03-01, got {time[:64]!r}")
+
+    def admits(self, video: Video) -> bool:
+        """Whether clips of a video may be hits."""
+        return (
+            (not self.labels or video.label in self.labels)
+            and (not self.semiology or not self.semiology.isdisjoint(video.semiology))
+            and (not self.patient_ids or video.patient_id in self.patient_ids)
+            and video.patient_id not in self.excluded_patient_ids
+            and (not self.recorded_from or video.recorded_at >= self.recorded_from)
+            and (not self.recorded_until or "" < video.recorded_at < self.recorded_until)
+        )
+
+
+def _is_iso(time: str) -> bool:
+    try:
+        datetime.fromisoformat(time)
+    except ValueError:
+        return False
+    return True
+
+
+ANYTHING = SearchFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits, best first, and what they were found in."""
+
+    neighbours: tuple[Neighbour, ...]
+    encoder_id: str
+    generation: str

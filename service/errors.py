@@ -1,0 +1,74 @@
+"""One table from domain errors to gRPC statuses, and the interceptor that applies it. All else is INTERNAL."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError, ServiceError, StateError, VideoRefused
+
+_logger = logging.getLogger(__name__)
+
+STATUS: dict[type[SemiomeError], grpc.StatusCode] = {
+    InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    StateError: grpc.StatusCode.FAILED_PRECONDITION,
+    DamagedData: grpc.StatusCode.DATA_LOSS,
+    VideoRefused: grpc.StatusCode.INVALID_ARGUMENT,
+    ServiceError: grpc.StatusCode.UNAVAILABLE,
+}
+"""A subclass has the status of its nearest base here."""
+
+
+def status_of(error: SemiomeError) -> grpc.StatusCode | None:
+    """The status of an error raised on purpose; None for one the table does not know."""
+    return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), None)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Turns errors into statuses; no text of an unexpected exception ever reaches a client or the log's message."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Wrap the handlers of single answers; streams here are only those of health and reflection."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        method, behaviour = handler_call_details.method, handler.unary_unary
+
+        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401
+            try:
+                return await behaviour(request, context)
+            except SemiomeError as error:
+                code = status_of(error)
+                if code is not None:
+                    await context.abort(code, str(error))
+                await _abort_internal(method, error, context)
+            except (grpc.aio.AbortError, grpc.RpcError):
+                raise
+            except Exception as error:  # noqa: BLE001  the last line of defence: the client gets a reference, no text
+                await _abort_internal(method, error, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            guarded,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+async def _abort_internal(method: str, error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    reference = secrets.token_hex(8)
+    # The type and the place, not the message: it may quote a path or a patient.
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else "unknown"
+    _logger.error("reference %s: %s failed with %s at %s", reference, method, type(error).__name__, where)
+    await context.abort(grpc.StatusCode.INTERNAL, f"internal error, reference {reference}")

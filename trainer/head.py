@@ -1,0 +1,126 @@
+"""Training the head on stored embeddings of a frozen encoder: cross entropy, class-weighted, patients held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch.nn import functional as F
+
+from encoder.head import Head, HeadCard, HeadModel
+from index.errors import InvalidInput
+from index.records import LABELS, Clip
+
+
+class HeadConfig(BaseModel):
+    """Everything that decides a head, besides its data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    hidden: tuple[int, ...] = (256, 64)
+    """Widths between the embedding and the two classes. The paper says "several linear layers"."""
+    epochs: int = Field(default=10, ge=1)
+    """Passes over the clips; the paper has 10."""
+    batch: int = Field(default=32, ge=1)
+    """Clips a step."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Of AdamW."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Of AdamW."""
+    class_weights: bool = True
+    """Weigh each clip by the inverse frequency of its class, so that the rarer class is not drowned."""
+    seed: int = 0
+    """Of initial weights and batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledClips:
+    """What a head learns from.
+
+    Attributes:
+        encoder_id: whose embeddings.
+        clips: one for each row.
+        labels: class of each, of `LABELS`.
+        vectors: (N, D) float32.
+    """
+
+    encoder_id: str
+    clips: Sequence[Clip]
+    labels: Sequence[str]
+    vectors: NDArray[np.float32]
+
+
+def train_head(data: LabelledClips, config: HeadConfig, held_out: Sequence[str] = ()) -> Head:
+    """Train a head.
+
+    Args:
+        data: labelled clips.
+        config: the run.
+        held_out: patients whose clips are left out.
+
+    Raises:
+        InvalidInput: a held-out patient is unknown, or the clips that remain are not of both classes.
+    """
+    patients = {clip.patient_id for clip in data.clips}
+    if unknown := sorted(set(held_out) - patients):
+        raise InvalidInput(f"{len(unknown)} of {len(held_out)} held-out patients have no labelled clips here")
+    rows = [row for row, clip in enumerate(data.clips) if clip.patient_id not in set(held_out)]
+    targets = np.array([LABELS.index(data.labels[row]) for row in rows], np.int64)
+    counts = np.bincount(targets, minlength=len(LABELS))
+    if counts.min() == 0:
+        found = ", ".join(f"{count} {name}" for name, count in zip(LABELS, counts.tolist(), strict=True))
+        raise InvalidInput(f"expected labelled clips of both classes to train on, got {found}: label more videos")
+    vectors = np.ascontiguousarray(data.vectors[rows], np.float32)
+    widths = (vectors.shape[1], *config.hidden, len(LABELS))
+    model = _fit(vectors, targets, counts, widths, config)
+    clips = [data.clips[row] for row in rows]
+    card = HeadCard(
+        widths=widths,
+        class_names=LABELS,
+        threshold=0.5,
+        temperature=1.0,
+        encoder_id=data.encoder_id,
+        training_sha256=_digest(clips, targets, vectors),
+        clips=len(clips),
+        videos=len({clip.video_id for clip in clips}),
+        patients=len({clip.patient_id for clip in clips}),
+        held_out_patients=tuple(sorted(set(held_out))),
+        seed=config.seed,
+        epochs=config.epochs,
+    )
+    return Head(model, card)
+
+
+def _fit(
+    vectors: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    widths: tuple[int, ...],
+    config: HeadConfig,
+) -> HeadModel:
+    x_ND, y_N = torch.from_numpy(vectors), torch.from_numpy(targets)
+    weights = torch.from_numpy(len(targets) / (len(counts) * counts)).float() if config.class_weights else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = HeadModel(widths)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        for _ in range(config.epochs):
+            for batch in torch.randperm(len(y_N)).split(config.batch):
+                loss = F.cross_entropy(model(x_ND[batch]), y_N[batch], weight=weights)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+    return model
+
+
+def _digest(clips: Sequence[Clip], targets: NDArray[np.int64], vectors: NDArray[np.float32]) -> str:
+    digest = hashlib.sha256()
+    for clip, target in zip(clips, targets.tolist(), strict=True):
+        digest.update(f"{clip.clip_id} {target}\n".encode())
+    digest.update(vectors.tobytes())
+    return digest.hexdigest()
