@@ -1,0 +1,105 @@
+"""A simulated cohort as files: MP4 videos, the manifest, and beside it the truth that no real hospital has."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from encoder.video_writer import write_h264
+from index.files import write_text_atomically
+from index.records import CLIP_SECONDS
+from semiome.simulation.cohort import CAMERAS, ROOMS, Recording
+from semiome.simulation.figure import Capsule, lying, standing
+from semiome.simulation.render import FPS, HEIGHT, WIDTH, Look, View
+from semiome.simulation.signs import move
+
+MANIFEST, TRUTH = "manifest.csv", "truth.csv"
+_NURSE = Look(skin=(0.8, 0.62, 0.5), hair=(0.2, 0.15, 0.1), top=(0.35, 0.6, 0.65), legs=(0.9, 0.9, 0.9))
+
+
+def write_cohort(
+    recordings: Sequence[Recording],
+    folder: Path,
+    processes: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Draw all videos and write the manifest last.
+
+    Args:
+        recordings: the cohort.
+        folder: `videos/`, `manifest.csv` and `truth.csv` go here.
+        processes: how many draw at once.
+        progress: told (videos done, videos in all).
+
+    Returns:
+        The manifest.
+    """
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    progress(0, len(recordings))
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        tasks = [pool.submit(write_recording, recording, folder / "videos") for recording in recordings]
+        for done, task in enumerate(as_completed(tasks), start=1):
+            task.result()
+            progress(done, len(recordings))
+    write_text_atomically(folder / TRUTH, _table(_truth(recordings)))
+    write_text_atomically(folder / MANIFEST, _table(_manifest(recordings)))
+    return folder / MANIFEST
+
+
+def write_recording(recording: Recording, folder: Path) -> None:
+    """Draw one video and write it as `folder/<video id>.mp4`."""
+    patient = recording.patient
+    random = np.random.default_rng(recording.seed)
+    motion = move(list(recording.events), recording.seconds, FPS, random)
+    figures: list[tuple[list[Capsule], Look]] = [
+        (lying(motion, patient.size, patient.build), replace(patient.look, blanket=recording.blanket))
+    ]
+    if recording.nurse_s is not None:
+        figures.append((_nurse(recording.nurse_s, recording.seconds), _NURSE))
+    view = View(ROOMS[patient.room], CAMERAS[patient.camera], night=recording.night, noise=random)
+    write_h264(folder / f"{recording.video_id}.mp4", view.frames(figures), FPS, WIDTH, HEIGHT)
+
+
+def _nurse(when_s: tuple[float, float], seconds: float) -> list[Capsule]:
+    """Walks along the far side of the bed; outside the room before and after."""
+    time = np.arange(round(seconds * FPS)) / FPS
+    begin, end = when_s
+    way = np.clip((time - begin) / (end - begin), 0, 1)
+    at = np.stack([np.full_like(time, -1.0), -2.0 + 4.0 * way, np.zeros_like(time)], axis=1)
+    at[(time < begin) | (time > end), 2] = -50.0  # far below the floor: never seen
+    return standing(at, np.pi / 2, 0.5 * np.sin(2 * np.pi * 1.6 * time))
+
+
+def _manifest(recordings: Iterable[Recording]) -> Iterable[Sequence[object]]:
+    yield "file_name", "patient_id", "video_id", "label", "semiology", "split", "camera"
+    for recording in recordings:
+        patient = recording.patient
+        signs = ";".join(recording.signs_between(0, recording.seconds))
+        split = "test" if patient.held_out else "train"
+        camera = f"room{patient.room + 1}-camera{patient.camera + 1}"
+        name = f"videos/{recording.video_id}.mp4"
+        yield name, patient.patient_id, recording.video_id, patient.label, signs, split, camera
+
+
+def _truth(recordings: Iterable[Recording]) -> Iterable[Sequence[object]]:
+    yield "video_id", "clip_index", "start_s", "signs", "night", "blanket", "nurse"
+    for recording in recordings:
+        for index in range(int(np.ceil(recording.seconds / CLIP_SECONDS))):
+            start, end = index * CLIP_SECONDS, (index + 1) * CLIP_SECONDS
+            nurse = recording.nurse_s is not None and recording.nurse_s[0] < end and recording.nurse_s[1] > start
+            signs = ";".join(recording.signs_between(start, end))
+            flags = (int(flag) for flag in (recording.night, recording.blanket is not None, nurse))
+            yield recording.video_id, index, start, signs, *flags
+
+
+def _table(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,194 @@
+"""Pictures of a room, a bed and moving figures: rays for what stands still, capsules for what moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semiome.simulation.figure import BED_HEIGHT, Capsule
+
+Array = NDArray[np.float64]
+Picture = NDArray[np.float32]
+Colour = tuple[float, float, float]
+
+WIDTH, HEIGHT, FPS = 320, 240, 25
+_LIGHT = np.array([-0.4, -0.75, 0.5], np.float32)  # across, down and toward the viewer
+_ROOM = (2.2, 2.6, 2.7)  # half width, half length, height
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How a room looks. Colours are RGB, 0 to 1."""
+
+    wall: Colour
+    floor: Colour
+    tiles: float
+    sheet: Colour
+    window: float
+    picture: Colour
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Where a camera hangs and how wide it sees.
+
+    Attributes:
+        position: metres.
+        target: the point in the middle of the picture.
+        focal: focal length, in picture widths.
+    """
+
+    position: tuple[float, float, float]
+    target: tuple[float, float, float]
+    focal: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Colours of a person's parts; `blanket` is drawn over the legs where it is set."""
+
+    skin: Colour
+    hair: Colour
+    top: Colour
+    legs: Colour
+    blanket: Colour | None = None
+
+
+class View:
+    """One camera in one room: draws the still picture once, then figures into it frame by frame."""
+
+    def __init__(self, room: Room, camera: Camera, *, night: bool, noise: np.random.Generator) -> None:
+        self._night = night
+        self._origin = np.array(camera.position)
+        forward = np.array(camera.target) - self._origin
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, [0.0, 0.0, 1.0])
+        right /= np.linalg.norm(right)
+        self._axes = np.stack([right, np.cross(forward, right), forward])  # across, down, away
+        self._focal = camera.focal * WIDTH
+        self._still, self._depth = self._room(room)
+        grain = 4.0 if night else 2.5
+        self._grain = noise.normal(0, grain, (8, HEIGHT, WIDTH, 1)).astype(np.float32)
+
+    def frames(self, figures: Sequence[tuple[Sequence[Capsule], Look]]) -> Iterator[NDArray[np.uint8]]:
+        """Draw figures, one (HEIGHT, WIDTH, 3) picture for each of their moments."""
+        limbs = [self._projected(capsule, look) for capsules, look in figures for capsule in capsules]
+        count = len(limbs[0].depth)
+        for moment in range(count):
+            picture = self._still.copy()
+            for limb in sorted(limbs, key=lambda limb: -limb.depth[moment]):
+                limb.draw(picture, self._depth, moment)
+            picture += self._grain[moment % len(self._grain)]
+            yield np.clip(picture, 0, 255, out=picture).astype(np.uint8)
+
+    def _exposed(self, colours: Array) -> Picture:
+        """What the sensor makes of colours (..., 3) of 0 to 1: grey levels of 0 to 255, infrared at night."""
+        if self._night:
+            colours = np.repeat(0.07 + 0.75 * (colours @ [0.5, 0.35, 0.15])[..., None], 3, axis=-1)
+        return (np.clip(colours, 0, 1) * 255).astype(np.float32)
+
+    def _projected(self, capsule: Capsule, look: Look) -> _Limb:
+        colour = (0.55, 0.2, 0.2) if capsule.part == "mouth" else getattr(look, capsule.part)
+        thick = 1.0
+        if capsule.part == "legs" and look.blanket is not None:
+            colour, thick = look.blanket, 1.7
+        ends, radii = [], []
+        for end, radius in ((capsule.a, capsule.radius_a), (capsule.b, capsule.radius_b)):
+            seen = (end - self._origin) @ self._axes.T
+            away = np.maximum(seen[:, 2], 0.1)
+            ends.append(([WIDTH / 2, HEIGHT / 2] + seen[:, :2] * (self._focal / away)[:, None]).T)
+            radii.append(radius * thick * self._focal / away)
+        depth = ((capsule.a + capsule.b) / 2 - self._origin) @ self._axes[2]
+        return _Limb(ends[0], ends[1], radii[0], radii[1], depth, self._exposed(np.array(colour)))
+
+    def _room(self, room: Room) -> tuple[Picture, NDArray[np.float32]]:
+        """The empty room and the distance of each of its pixels along the view."""
+        columns, rows = np.meshgrid(np.arange(WIDTH) + 0.5 - WIDTH / 2, np.arange(HEIGHT) + 0.5 - HEIGHT / 2)
+        rays = np.stack([columns, rows, np.full_like(columns, self._focal)], -1) / self._focal @ self._axes
+        depth = np.full(columns.shape, np.inf)
+        picture = np.zeros((HEIGHT, WIDTH, 3))
+
+        def put(distance: Array, where: NDArray[np.bool_], colour: Array) -> None:
+            nearer = where & (distance > 0.05) & (distance < depth)
+            depth[nearer] = distance[nearer]
+            picture[nearer] = np.broadcast_to(colour, picture.shape)[nearer]
+
+        half_width, half_length, height = _ROOM
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for axis, value, shade in ((0, half_width, 0.8), (0, -half_width, 0.9), (1, half_length, 1.0), (1, -half_length, 0.7)):
+                put(*self._wall(rays, room, axis, value, shade, height))
+            distance = -self._origin[2] / rays[..., 2]
+            x, y = (self._origin[i] + distance * rays[..., i] for i in (0, 1))
+            tile = ((np.floor(x / room.tiles) + np.floor(y / room.tiles)) % 2)[..., None]
+            put(distance, distance > 0, np.array(room.floor) * (0.92 + 0.08 * tile))
+            for top, box, colour in (
+                (BED_HEIGHT, (-0.5, 0.5, -1.1, 1.05), np.array(room.sheet)),
+                (BED_HEIGHT + 0.1, (-0.35, 0.35, 0.55, 1.0), np.array(room.sheet) * 1.06),
+                (0.75, (-1.15, -0.65, 0.5, 1.0), np.array([0.5, 0.4, 0.3])),
+            ):
+                self._box(rays, box, top, colour, put)
+        return self._exposed(picture), depth.astype(np.float32)
+
+    def _wall(
+        self, rays: Array, room: Room, axis: int, value: float, shade: float, height: float
+    ) -> tuple[Array, NDArray[np.bool_], Array]:
+        distance = (value - self._origin[axis]) / rays[..., axis]
+        across, up = (self._origin[i] + distance * rays[..., i] for i in (1 - axis, 2))
+        colour = np.array(room.wall) * shade * (0.85 + 0.15 * (up / height))[..., None]
+        if axis == 0 and value > 0:
+            window = (np.abs(across - room.window) < 0.6) & (np.abs(up - 1.6) < 0.5)
+            colour[window] = (0.25, 0.3, 0.4) if self._night else (0.9, 0.95, 1.0)
+        if axis == 1 and value > 0:
+            frame = (np.abs(across + 0.9) < 0.3) & (np.abs(up - 1.7) < 0.2)
+            colour[frame] = room.picture
+        return distance, distance > 0, colour
+
+    def _box(self, rays: Array, box: tuple[float, float, float, float], top: float, colour: Array, put) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """A block on the floor, seen from above: its top and its four sides."""
+        x0, x1, y0, y1 = box
+        distance = (top - self._origin[2]) / rays[..., 2]
+        x, y = (self._origin[i] + distance * rays[..., i] for i in (0, 1))
+        put(distance, (x > x0) & (x < x1) & (y > y0) & (y < y1), colour)
+        for axis, value, low, high, shade in ((0, x0, y0, y1, 0.6), (0, x1, y0, y1, 0.7), (1, y0, x0, x1, 0.5)):
+            distance = (value - self._origin[axis]) / rays[..., axis]
+            along, z = (self._origin[i] + distance * rays[..., i] for i in (1 - axis, 2))
+            put(distance, (along > low) & (along < high) & (z > 0) & (z < top), colour * shade)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limb:
+    """A capsule as the camera sees it: ends (2, F) and radii (F,) in pixels, depth (F,) in metres."""
+
+    a: Array
+    b: Array
+    radius_a: Array
+    radius_b: Array
+    depth: Array
+    colour: NDArray[np.float32]
+
+    def draw(self, picture: Picture, depth: NDArray[np.float32], moment: int) -> None:
+        """Paint the limb over what is behind it."""
+        ax, ay = self.a[:, moment]
+        bx, by = self.b[:, moment]
+        ra, rb = self.radius_a[moment], self.radius_b[moment]
+        left, right = int(max(min(ax - ra, bx - rb) - 1, 0)), int(min(max(ax + ra, bx + rb) + 2, WIDTH))
+        above, below = int(max(min(ay - ra, by - rb) - 1, 0)), int(min(max(ay + ra, by + rb) + 2, HEIGHT))
+        if left >= right or above >= below:
+            return
+        x = np.arange(left, right, dtype=np.float32) + np.float32(0.5 - ax)
+        y = (np.arange(above, below, dtype=np.float32) + np.float32(0.5 - ay))[:, None]
+        dx, dy = np.float32(bx - ax), np.float32(by - ay)
+        along = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, np.float32(1e-6)), 0, 1)
+        radius = np.float32(ra) + along * np.float32(rb - ra)
+        nx, ny = (x - along * dx) / radius, (y - along * dy) / radius
+        distance = np.sqrt(nx * nx + ny * ny)
+        cover = np.clip((1 - distance) * radius + np.float32(0.5), 0, 1)
+        # Half a body's thickness of grace, so that what lies on the bed is not swallowed by it.
+        cover *= depth[above:below, left:right] > self.depth[moment] - 0.25
+        nz = np.sqrt(np.clip(1 - distance * distance, 0, 1))
+        shade = np.float32(0.62) + np.float32(0.38) * np.clip(nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2], 0, 1)
+        box = picture[above:below, left:right]
+        box += cover[..., None] * (shade[..., None] * self.colour - box)
