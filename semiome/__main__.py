@@ -1,0 +1,51 @@
+"""The `semiome` command: runs it, and turns what goes wrong into a message and an exit code.
+
+0 done; 1 a bug; 2 wrong input; 3 finished, but some inputs were refused; 4 the state does not allow it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from index.errors import InvalidInput, NotFound, SemiomeError, ServiceError, VideoRefused
+
+BUG, USAGE, SOME_REFUSED, STATE = 1, 2, 3, 4
+_WRONG_INPUT = (InvalidInput, NotFound, VideoRefused)
+_SERVICE_USAGE = ("INVALID_ARGUMENT", "NOT_FOUND")
+
+
+def main() -> None:
+    """Run the command line."""
+    # FAISS, torch and OpenMP's runtimes are loaded into one process: idle threads must not spin against each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from semiome.app import app
+
+    try:
+        app()
+    except SemiomeError as error:
+        _complain(error)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: what was committed is kept, run the same command to go on\n")
+        sys.exit(130)
+
+
+def exit_code(error: SemiomeError) -> int:
+    """The exit code an error raised on purpose ends the command with."""
+    if isinstance(error, _WRONG_INPUT):
+        return USAGE
+    if isinstance(error, ServiceError):
+        return USAGE if error.code in _SERVICE_USAGE else BUG if error.code == "INTERNAL" else STATE
+    return STATE
+
+
+def _complain(error: SemiomeError) -> None:
+    sys.stderr.write(f"error: {error}\n")
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""`semiome demo`: the whole way on a simulated cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semiome.commands.options import JsonOption
+from semiome.console import Screen
+
+
+def demo(
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Where to leave everything.")] = Path("demo"),
+    patients: Annotated[int, typer.Option(min=6, help="Simulated patients.")] = 20,
+    videos: Annotated[int, typer.Option(min=2, help="Videos of each.")] = 2,
+    steps: Annotated[int, typer.Option(min=1, help="Pretraining steps.")] = 40,
+    seed: Annotated[int, typer.Option(help="Decides the cohort and the training.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate a cohort, pretrain, encode, train the head, build the index, serve, ask. A few minutes on two cores."""
+    from semiome.demo import DemoConfig, run
+
+    screen = Screen(as_json=as_json)
+    result = run(workspace, DemoConfig(patients=patients, videos=videos, steps=steps, seed=seed), screen)
+    screen.result(result.values(), lambda: result.show(screen))

@@ -1,0 +1,84 @@
+"""`semiome head`: the classifier on the frozen encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from semiome.console import Screen
+
+if TYPE_CHECKING:
+    from encoder.head import Head
+    from index.store import Store
+    from trainer.head import HeadConfig, LabelledClips
+
+app = typer.Typer(help="The head: train it on stored, labelled clips.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `train` a command of its own."""
+
+
+@app.command()
+def train(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    hold_out_split: Annotated[str, typer.Option(help="Patients with a video of this split are left out.")] = "test",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the clips.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a head on the labelled clips of the encoder in use, and use it from now on."""
+    from trainer.head import HeadConfig
+
+    head = train_and_install(workspace, HeadConfig(epochs=epochs, seed=seed), hold_out_split)
+    card = head.card
+    screen = Screen(as_json=as_json)
+    values = {
+        "head_id": head.head_id,
+        "encoder_id": card.encoder_id,
+        "clips": card.clips,
+        "videos": card.videos,
+        "patients": card.patients,
+        "held_out_patients": len(card.held_out_patients),
+    }
+    screen.result(
+        values,
+        lambda: screen.say(
+            f"head {head.head_id} is in use: trained on {card.clips} clips of {card.videos} videos of "
+            f"{card.patients} patients, {len(card.held_out_patients)} patients held out"
+        ),
+    )
+
+
+def train_and_install(workspace: Path, config: HeadConfig, hold_out_split: str) -> Head:
+    """Train on what a workspace holds, save, and make the head the one in use."""
+    from encoder.head import save_head
+    from index.store import Store
+    from index.workspace import Workspace, current, set_current
+    from trainer.head import train_head
+
+    place = Workspace(workspace)
+    data, held_out = labelled_clips(Store(place), current(place.encoders), hold_out_split)
+    head = train_head(data, config, held_out)
+    save_head(head, place.heads)
+    set_current(place.heads, head.head_id)
+    return head
+
+
+def labelled_clips(store: Store, encoder_id: str | None, hold_out_split: str) -> tuple[LabelledClips, list[str]]:
+    """The stored clips of labelled videos, and which of their patients are held out."""
+    from index.errors import StateError
+    from trainer.head import LabelledClips
+
+    if encoder_id is None:
+        raise StateError("this workspace has no encoder yet: run `semiome encode` first")
+    stored, videos = store.clips(encoder_id), store.videos()
+    rows = [row for row, clip in enumerate(stored.clips) if videos[clip.video_id].label]
+    clips = [stored.clips[row] for row in rows]
+    labels = [videos[clip.video_id].label for clip in clips]
+    held_out = sorted({clip.patient_id for clip in clips if videos[clip.video_id].split == hold_out_split})
+    return LabelledClips(encoder_id, clips, labels, stored.vectors[rows]), held_out

@@ -1,0 +1,19 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", "-w", help="Folder that holds everything.", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+ServerOption = Annotated[str, typer.Option("--server", help="Address of a running `semiome serve`.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+PrecisionOption = Annotated[str, typer.Option(help="fp32 or bf16.")]
+
+DEFAULT_WORKSPACE = Path("workspace")
+DEFAULT_SERVER = "127.0.0.1:50051"

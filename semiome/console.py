@@ -1,0 +1,69 @@
+"""What the command shows: results on stdout, as words or as one JSON object; everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+Report = Callable[[int, int], None]
+
+
+class Screen:
+    """The two streams of one command run.
+
+    Args:
+        as_json: whether the result is one JSON object.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._out = Console(highlight=False)
+        self._err = Console(stderr=True, highlight=False)
+
+    def result(self, values: Mapping[str, Any], show: Callable[[], None]) -> None:
+        """The command's one result: `values` as JSON, or whatever `show` prints."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(values) + "\n")
+            sys.stdout.flush()
+        else:
+            show()
+
+    def say(self, text: str) -> None:
+        """A line of the result, for people."""
+        self._out.print(text, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """A line about what is going on, for people who watch."""
+        self._err.print(text, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Something the user should know before trusting the result."""
+        self._err.print(f"[yellow]warning:[/] {text}", soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table of the result; numbers are aligned right."""
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for index, column in enumerate(columns):
+            numeric = bool(rows) and isinstance(rows[0][index], int | float)
+            table.add_column(column, justify="right" if numeric else "left")
+        for row in rows:
+            table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
+        self._out.print(table)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Report]:
+        """A bar with the time that remains, on stderr."""
+        columns = (
+            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+            *(TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()),
+        )
+        with Progress(*columns, console=self._err) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)

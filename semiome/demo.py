@@ -1,0 +1,289 @@
+"""The demo: from simulated videos to answers over gRPC, each step the same code that serves a hospital."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoder.embed import Embedder
+from encoder.manifest import Manifest, ManifestRow, read_manifest
+from encoder.pipeline import EncodeOptions, EncodeReport, encode
+from encoder.timesformer import preset
+from encoder.weights import Encoder, identified, install_encoder, new_encoder
+from index.errors import StateError
+from index.generation import GenerationManifest, build_generation, publish
+from index.query import GroupBy, VideoQuery
+from index.store import Store
+from index.workspace import Workspace
+from semiome.commands.ask import neighbour_values, verdict_values
+from semiome.commands.encode import show_report
+from semiome.commands.head import train_and_install
+from semiome.console import Screen
+from semiome.simulation.cohort import simulate_cohort
+from semiome.simulation.files import write_cohort
+from service.answers import BatchAnswer, SearchAnswer
+from service.client import Client
+from trainer.clips import TrainingClips, decode_all
+from trainer.evaluate import Accuracy, accuracy_over_patients, majority_class, motion_energy, motion_energy_verdicts
+from trainer.head import HeadConfig
+from trainer.pretrain import PretrainConfig, StepLog, pretrain
+
+_NEIGHBOURS = 3
+_HELD_OUT = "test"
+CAVEAT = (
+    "Simulated data, research use only. These figures rank nothing: so few patients can't tell a better encoder from a "
+    "worse one, and this one was pretrained for a minute."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoConfig:
+    """How large a demo: simulated patients, videos of each, pretraining steps, and the seed of it all."""
+
+    patients: int
+    videos: int
+    steps: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the server said of the held-out videos: neighbours of each, and all verdicts."""
+
+    searches: dict[str, SearchAnswer]
+    verdicts: BatchAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """Everything the demo has to tell."""
+
+    workspace: Path
+    manifest: Manifest
+    report: EncodeReport
+    generation: GenerationManifest
+    last_step: StepLog
+    answers: Answers
+    accuracy: Accuracy
+    majority: Accuracy
+    motion: Accuracy
+    seconds: dict[str, float]
+
+    def values(self) -> dict[str, Any]:
+        """As one JSON object."""
+        held_out = list(self.answers.searches)
+        return {
+            "clips": self.generation.clips,
+            "videos": self.generation.videos,
+            "patients": self.generation.patients,
+            "encoder_id": self.generation.encoder_id,
+            "generation": self.generation.generation,
+            "head_id": self.answers.verdicts.provenance.head_id,
+            "neighbours": [
+                {
+                    "query_video_id": video,
+                    "query_patient_id": self._row(video).patient_id,
+                    "hits": [neighbour_values(n) for n in answer.neighbours],
+                }
+                for video, answer in self.answers.searches.items()
+            ],
+            "verdicts": [
+                {**verdict_values(video, result), "true_label": self._row(video).label}
+                for video, result in zip(held_out, self.answers.verdicts.results, strict=True)
+            ],
+            "held_out_accuracy": self.accuracy.accuracy,
+            "held_out": {
+                "patients": self.accuracy.patients,
+                "videos": self.accuracy.videos,
+                "model": asdict(self.accuracy),
+                "majority_class": asdict(self.majority),
+                "motion_energy": asdict(self.motion),
+            },
+            "pretraining": asdict(self.last_step),
+            "encoding_seconds": self.report.seconds,
+            "seconds": round(sum(self.seconds.values()), 1),
+            "seconds_by_step": {step: round(seconds, 1) for step, seconds in self.seconds.items()},
+            "caveat": CAVEAT,
+        }
+
+    def show(self, screen: Screen) -> None:
+        """As tables."""
+        show_report(self.report, self.generation.encoder_id, screen)
+        last = self.last_step
+        screen.say(
+            f"Pretraining ended at loss {last.loss:.2f} (guessing: {last.chance:.2f}), mean cosine "
+            f"{last.mean_cosine:.2f}, effective rank {last.effective_rank:.1f}\n"
+        )
+        neighbours = [
+            (video, self._row(video).label, rank, n.similarity, n.clip.video_id, n.label, n.clip.patient_id)
+            for video, answer in self.answers.searches.items()
+            for rank, n in enumerate(answer.neighbours, start=1)
+        ]
+        columns = ("held-out video", "its label", "", "similarity", "resembles", "label", "patient")
+        screen.table("Which past seizures look like this one? (own patient excluded)", columns, neighbours)
+        verdicts = [
+            (video, self._row(video).label, v.label, f"{v.probability:.2f}", f"{v.votes[0]} : {v.votes[1]}")
+            for video, result in zip(self.answers.searches, self.answers.verdicts.results, strict=True)
+            if result.judged is not None and (v := result.judged.verdict)
+        ]
+        columns = ("held-out video", "its label", "verdict", "P(exTLE)", "votes TLE : exTLE")
+        screen.table("Temporal or extratemporal?", columns, verdicts)
+        rows = [
+            (name, f"{a.accuracy:.2f}", f"{a.low:.2f} to {a.high:.2f}", a.videos, a.patients)
+            for name, a in (
+                ("this encoder and head", self.accuracy),
+                ("always the majority class", self.majority),
+                ("motion energy, nothing learned", self.motion),
+            )
+        ]
+        columns = ("on held-out patients", "accuracy", "95 % over patients", "videos", "patients (the N that counts)")
+        screen.table("How often right?", columns, rows)
+        screen.say(f"[bold]{CAVEAT}[/]\n")
+        steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in self.seconds.items())
+        screen.say(f"{sum(self.seconds.values()):.0f} s in all: {steps}.\n")
+        clip = next(iter(self.answers.searches.values())).neighbours[0].query_clip_id
+        screen.say(
+            f"Everything is left in {self.workspace}: videos, manifest and true signs in cohort/. To go on:\n"
+            f"  semiome serve --workspace {self.workspace}\n"
+            f"  semiome search --clip {clip} --group-by video\n"
+            f"  semiome classify --video {next(iter(self.answers.searches))}"
+        )
+
+    def _row(self, video_id: str) -> ManifestRow:
+        return next(row for row in self.manifest.rows if row.video_id == video_id)
+
+
+def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
+    """Do all of it.
+
+    Args:
+        folder: the workspace to make; the cohort goes into `cohort/` in it.
+        config: how large.
+        screen: for progress.
+
+    Raises:
+        StateError: the folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "cohort").is_dir():
+        raise StateError(f"{folder} is not empty and not an earlier demo: name another folder with --workspace")
+    place, cores = Workspace(folder), os.cpu_count() or 1
+    clock = _Clock()
+
+    with clock.step("simulate"), screen.progress("Simulating videos") as progress:
+        recordings = simulate_cohort(config.patients, config.videos, config.seed)
+        manifest = read_manifest(write_cohort(recordings, folder / "cohort", cores, progress))
+
+    shape = preset("timesformer-demo")
+    with clock.step("decode for training"), screen.progress("Decoding for training") as progress:
+        clips = decode_all(manifest, shape.num_frames, shape.image_size, cores, progress)
+    training = clips.of(lambda row: row.split != _HELD_OUT)
+    with clock.step("pretrain"), screen.progress("Pretraining") as progress:
+        encoder, logs = _pretrained(training, config, lambda log: progress(log.step, config.steps))
+    install_encoder(encoder, place.encoders)
+
+    with clock.step("encode"), screen.progress("Encoding videos") as progress:
+        report = encode(manifest, Embedder(encoder), Store(place), EncodeOptions(batch=4), progress)
+    with clock.step("train head and build index"):
+        train_and_install(folder, HeadConfig(seed=config.seed), _HELD_OUT)
+        generation = build_generation(Store(place).clips(encoder.encoder_id), place.generations)
+        publish(place.generations, generation.generation)
+    with clock.step("serve and ask"):
+        answers = _ask(folder, [row.video_id for row in manifest.rows if row.split == _HELD_OUT])
+
+    with clock.step("baselines"):
+        accuracies = _accuracies(clips, training, answers)
+    return DemoResult(folder, manifest, report, generation, logs[-1], answers, *accuracies, seconds=clock.seconds)
+
+
+def _pretrained(training: TrainingClips, config: DemoConfig, on_step: Any) -> tuple[Encoder, list[StepLog]]:  # noqa: ANN401
+    """A small encoder, trained by eq. 3 on the patients that are not held out."""
+    start = new_encoder(preset("timesformer-demo"), config.seed)
+    recipe = PretrainConfig(steps=config.steps, seed=config.seed)
+    logs = pretrain(start.model, training.frames, training.video_of, training.patient_of, recipe, on_step)
+    origin = f"pretrained by the demo for {config.steps} steps on simulated videos, seed {config.seed}"
+    return identified(start.model, origin, trained=True), logs
+
+
+def _ask(folder: Path, video_ids: list[str]) -> Answers:
+    """Start a server of its own process and be its client."""
+    with server_process(folder) as address, Client(address) as client:
+        searches = {
+            video_id: client.search(VideoQuery(video_id), _NEIGHBOURS, group_by=GroupBy.VIDEO)
+            for video_id in video_ids
+        }
+        return Answers(searches, client.classify_batch([VideoQuery(video_id) for video_id in video_ids]))
+
+
+@contextmanager
+def server_process(workspace: Path) -> Iterator[str]:
+    """A `semiome serve` process on a free port, for the length of the block.
+
+    Yields:
+        Its address.
+
+    Raises:
+        StateError: it did not start, or did not end cleanly.
+    """
+    command = [sys.executable, "-m", "semiome", "serve", "--workspace", str(workspace), "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        values = json.loads(line) if line else {}
+        if "address" not in values:
+            _, said = process.communicate()
+            raise StateError(f"the server did not start: {said.strip()[-500:]}")
+        yield str(values["address"])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    if process.returncode != 0:
+        raise StateError(f"the server ended with {process.returncode} instead of 0")
+
+
+def _accuracies(clips: TrainingClips, training: TrainingClips, answers: Answers) -> tuple[Accuracy, Accuracy, Accuracy]:
+    """Of the model, the majority class and motion energy, on the held-out videos."""
+    truth = {row.video_id: (row.label, row.patient_id) for row in clips.rows}
+    held_out = clips.of(lambda row: row.split == _HELD_OUT)
+    training_labels = [row.label for row in training.rows]
+    energy_training, energy_held_out = (
+        np.stack([motion_energy(frames) for frames in part.frames]) for part in (training, held_out)
+    )
+    said = {
+        video: result.judged.verdict.label
+        for video, result in zip(answers.searches, answers.verdicts.results, strict=True)
+        if result.judged is not None
+    }
+    majority = dict.fromkeys(said, majority_class(training_labels))
+    motion = motion_energy_verdicts(
+        energy_training, training_labels, energy_held_out, [row.video_id for row in held_out.rows]
+    )
+
+    def judged(verdicts: dict[str, str]) -> Accuracy:
+        right = [verdicts[video] == truth[video][0] for video in verdicts]
+        return accuracy_over_patients(right, [truth[video][1] for video in verdicts])
+
+    return judged(said), judged(majority), judged(motion)
+
+
+class _Clock:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
