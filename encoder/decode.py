@@ -32,6 +32,7 @@ _BATCH_BYTES = 128 * 2**20
 
 decord.logging.set_level(decord.logging.ERROR)
 
+
 @dataclass(frozen=True, slots=True)
 class DecodedClip:
     """Frames of one clip.
@@ -117,7 +118,7 @@ def _read_decord(
         batch = max(1, _BATCH_BYTES // (facts.width * facts.height * 3))
         for plan in tuple(plans):
             wanted = sorted(set(plan.frame_numbers))
-            pictures = {}
+            pictures: dict[int, NDArray[np.uint8]] = {}
             for at in range(0, len(wanted), batch):
                 numbers = wanted[at : at + batch]
                 pictures.update(
@@ -172,7 +173,9 @@ def _frames(path: Path, facts: VideoFacts) -> Iterator[av.VideoFrame]:
             for frame in container.decode(video_stream(container)):
                 at_s = float(ticks[min(number, len(ticks) - 1)] * facts.timeline.time_base)
                 if frame.is_corrupt:
-                    raise VideoRefused(f"damaged picture data {at_s - float(ticks[0] * facts.timeline.time_base):.1f} s in")
+                    raise VideoRefused(
+                        f"damaged picture data {at_s - float(ticks[0] * facts.timeline.time_base):.1f} s in"
+                    )
                 yield frame
                 number += 1
         except av.error.FFmpegError:

@@ -176,7 +176,11 @@ class _Child:
                 case "clip":
                     frames = np.frombuffer(payload, np.uint8).reshape(shape)
                     yield ClipFrames(
-                        message["clip_index"], message["start_s"], message["valid_seconds"], frames, message["reader"]
+                        message["clip_index"],
+                        message["start_s"],
+                        message["valid_seconds"],
+                        frames,
+                        message["reader"],
                     )
                 case "refused":
                     raise VideoRefused(message["reason"])

@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -63,7 +65,7 @@ class HeadModel(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for into, out in zip(widths, widths[1:], strict=False):
+        for into, out in pairwise(widths):
             layers += [nn.Linear(into, out), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
@@ -115,7 +117,8 @@ class Head:
             raise InvalidInput(f"expected vectors (N, {expected}) with N of at least 1, got {vectors_ND.shape}")
         with torch.inference_mode():
             logits = self.model(torch.from_numpy(np.array(vectors_ND, np.float32))) / self.card.temperature
-            return logits.double().softmax(1)[:, POSITIVE].numpy()
+            probabilities: NDArray[np.float64] = logits.double().softmax(1)[:, POSITIVE].numpy()
+        return probabilities
 
     def _vote(self, probability: float) -> str:
         return LABELS[POSITIVE] if probability >= self.card.threshold else LABELS[1 - POSITIVE]
@@ -144,8 +147,9 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
     if not name.isalnum() or not (folder / name).is_dir():
         raise NotFound(f"no head {name!r} in this workspace")
     try:
-        values = json.loads((folder / name / _CARD).read_text(encoding="utf-8"))
-        card = HeadCard(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        values: dict[str, Any] = json.loads((folder / name / _CARD).read_text(encoding="utf-8"))
+        lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        card = HeadCard(**{**values, **lists})
         model = HeadModel(card.widths)
         model.load_state_dict(safetensors.torch.load_file(folder / name / _WEIGHTS))
     except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:

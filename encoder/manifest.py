@@ -122,7 +122,9 @@ def _rows(cells: list[list[str]]) -> list[ManifestRow]:
             for column, values_seen in seen.items():
                 value = getattr(row, column)
                 if value in values_seen:
-                    problems.append(f"row {number}, column {column}: {value!r} stands in an earlier row; give one a video")
+                    problems.append(
+                        f"row {number}, column {column}: {value!r} stands in an earlier row; give one a video"
+                    )
                 values_seen.add(value)
     if not rows and not problems:
         problems.append("no rows below the header: expected one for each video")

@@ -45,9 +45,7 @@ def square(
     height, width = picture.shape[:2]
     box = crop or Crop(0, 0, width, height)
     if box.x + box.w > width or box.y + box.h > height:
-        raise VideoRefused(
-            f"crop {box} reaches outside the picture of {width} x {height} pixels"
-        )
+        raise VideoRefused(f"crop {box} reaches outside the picture of {width} x {height} pixels")
     shown_width, shown_height = box.w * pixel_aspect, Fraction(box.h)
     scale = size / min(shown_width, shown_height)
     columns, rows = max(round(shown_width * scale), size), max(round(shown_height * scale), size)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from transformers import TimesformerConfig
 
 from encoder.decoder import ClipFrames, DecodeLimits, Decoder
 from encoder.embed import Embedder
@@ -237,21 +238,22 @@ def _to_decode(
 
 @contextmanager
 def _decoding(
-    manifest: Manifest, jobs: list[_Job], config: object, options: EncodeOptions
+    manifest: Manifest, jobs: list[_Job], config: TimesformerConfig, options: EncodeOptions
 ) -> Iterator[Iterator[_Event]]:
     """Clips of all jobs as they are decoded, `options.decoders` videos at a time."""
-    events: queue.Queue[_Event | None | BaseException] = queue.Queue(maxsize=2 * options.batch)
+    events: queue.Queue[_Event | BaseException | None] = queue.Queue(maxsize=2 * options.batch)
     waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
     stop = threading.Event()
 
-    def put(event: _Event | None | BaseException) -> None:
+    def put(event: _Event | BaseException | None) -> None:
         while not stop.is_set():
             try:
-                return events.put(event, timeout=0.2)
+                events.put(event, timeout=0.2)
             except queue.Full:
                 continue
+            return
 
     def work() -> None:
         try:

@@ -19,7 +19,21 @@ from encoder.clips import Timeline
 from index.errors import VideoRefused
 
 CODECS = frozenset(
-    {"h264", "hevc", "mpeg4", "mjpeg", "mpeg2video", "mpeg1video", "vp8", "vp9", "av1", "wmv1", "wmv2", "wmv3", "vc1"}
+    {
+        "h264",
+        "hevc",
+        "mpeg4",
+        "mjpeg",
+        "mpeg2video",
+        "mpeg1video",
+        "vp8",
+        "vp9",
+        "av1",
+        "wmv1",
+        "wmv2",
+        "wmv3",
+        "vc1",
+    }
     | {"msmpeg4v2", "msmpeg4v3", "dvvideo"}
 )
 MAX_PIXELS = 4096 * 2304

@@ -67,7 +67,10 @@ def allow_only(path: Path) -> bool:
         return False
     libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     try:
-        for allowed, rights in [(str(path), _READ_FILE), *((library, _READ_FILE | _READ_DIR) for library in libraries)]:
+        for allowed, rights in [
+            (str(path), _READ_FILE),
+            *((library, _READ_FILE | _READ_DIR) for library in libraries),
+        ]:
             descriptor = os.open(allowed, os.O_PATH | os.O_CLOEXEC)
             rule = _PathBeneath(rights, descriptor)
             added = libc.syscall(_SYS_ADD_RULE, ruleset, 1, ctypes.byref(rule), ctypes.c_uint32(0))

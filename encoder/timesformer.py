@@ -99,7 +99,7 @@ class TimeSformer(nn.Module):
         self.config = config
         width, eps = config.hidden_size, config.layer_norm_eps
         self.embeddings = _Embeddings(config)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))})
+        self.encoder = _Layers(config)
         self.layernorm = nn.LayerNorm(width, eps)
         self.projection = None
         if self.embedding_dim != width:
@@ -128,7 +128,7 @@ class TimeSformer(nn.Module):
         if frames_BTCHW.ndim != 5 or tuple(frames_BTCHW.shape[1:]) != expected:
             raise InvalidInput(f"expected frames (B, {str(expected)[1:]}, got {tuple(frames_BTCHW.shape)}")
         cls_B1D, tokens_BPTD = self.embeddings(frames_BTCHW)
-        for layer in self.encoder["layer"]:
+        for layer in self.encoder.layer:
             cls_B1D, tokens_BPTD = layer(cls_B1D, tokens_BPTD)
         embedding_BD: Tensor = self.layernorm(cls_B1D[:, 0])
         return embedding_BD if self.projection is None else self.projection(embedding_BD)
@@ -145,6 +145,14 @@ class TimeSformer(nn.Module):
             # As the original: attention along time joins in as training goes on. The random weights above stay
             # for the output projection, so that it has a gradient.
             nn.init.zeros_(module.temporal_dense.weight)
+
+
+class _Layers(nn.Module):
+    """Holds the layers under the name that transformers gives them."""
+
+    def __init__(self, config: TimesformerConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
 
 
 def normalise(frames_BTHWC: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -25,7 +25,12 @@ from index.files import write_atomically, write_text_atomically
 from index.records import CLIP_SECONDS
 from index.workspace import current, set_current
 
-_WEIGHTS, _CONFIG, _PREPROCESSING, _CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
+_WEIGHTS, _CONFIG, _PREPROCESSING, _CARD = (
+    "model.safetensors",
+    "config.json",
+    "preprocessor_config.json",
+    "README.md",
+)
 _ARCHITECTURE_KEYS = (
     *("num_frames", "image_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
     *("intermediate_size", "layer_norm_eps", "attention_type", "qkv_bias", "num_channels", "hidden_act"),
@@ -185,11 +190,9 @@ def import_pyth(file: Path, num_attention_heads: int | None = None) -> Encoder:
 def _original_state(loaded: object) -> dict[str, Tensor]:
     if not isinstance(loaded, dict):
         raise InvalidInput(f"expected a checkpoint with a dictionary of weights, got {type(loaded).__name__}")
-    for key in ("model_state", "state_dict", "model"):
-        if isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-            break
-    state = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
+    nested = (loaded.get(key) for key in ("model_state", "state_dict", "model"))
+    weights: dict[str, object] = next((found for found in nested if isinstance(found, dict)), loaded)
+    state = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
     for prefix in ("module.", "model."):
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}

@@ -83,6 +83,6 @@ class FlatIndex:
         if allowed_N is not None:
             bitmap = np.packbits(allowed_N, bitorder="little")
             selector = faiss.IDSelectorBitmap(len(allowed_N), faiss.swig_ptr(bitmap))
-            parameters = faiss.SearchParameters(sel=selector)
+            parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
         similarities, rows = self._index.search(np.ascontiguousarray(queries_QD), k, params=parameters)
         return similarities, rows

@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 
 from index.errors import EncoderMismatch, InvalidInput, NotFound
 from index.generation import Generation
-from index.query import ANYTHING, MAX_K, ClipQuery, GroupBy, Query, SearchFilter, SearchResult, VectorQuery, VideoQuery
+from index.query import (
+    ANYTHING,
+    MAX_K,
+    ClipQuery,
+    GroupBy,
+    Query,
+    SearchFilter,
+    SearchResult,
+    VectorQuery,
+    VideoQuery,
+)
 from index.records import Clip, Neighbour, Video
 
 
@@ -129,7 +139,11 @@ class Snapshot:
         return allowed
 
     def _nearest_groups(
-        self, vectors_QD: NDArray[np.float32], k: int, allowed: NDArray[np.bool_], group_of: Callable[[int], int]
+        self,
+        vectors_QD: NDArray[np.float32],
+        k: int,
+        allowed: NDArray[np.bool_],
+        group_of: Callable[[int], int],
     ) -> list[tuple[int, float, int]]:
         """(row, similarity, query number) of the best clip of each of the k best groups."""
         available = int(allowed.sum())

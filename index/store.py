@@ -310,7 +310,11 @@ class Committer:
             )
         if not np.isfinite(vector).all() or abs(float(np.linalg.norm(vector)) - 1) > _UNIT_TOLERANCE:
             raise InvalidInput(f"clip {clip.clip_id}: expected a finite vector of unit length")
-        row = {**asdict(clip), "patient_key": self._keys[clip.patient_id], "source_sha256": video.source_sha256}
+        row = {
+            **asdict(clip),
+            "patient_key": self._keys[clip.patient_id],
+            "source_sha256": video.source_sha256,
+        }
         row["crop"] = video.crop
         return {**row, "row_sha256": _row_sha256(row, vector), "vector": vector}
 

@@ -17,5 +17,10 @@ app.command("encode")(encode.encode)
 app.command("serve")(serve.serve)
 app.command("search")(ask.search)
 app.command("classify")(ask.classify)
-for name, group in (("manifest", manifest.app), ("encoder", encoder.app), ("head", head.app), ("index", index.app)):
+for name, group in (
+    ("manifest", manifest.app),
+    ("encoder", encoder.app),
+    ("head", head.app),
+    ("index", index.app),
+):
     app.add_typer(group, name=name)

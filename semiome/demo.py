@@ -35,7 +35,13 @@ from semiome.simulation.files import write_cohort
 from service.answers import BatchAnswer, SearchAnswer
 from service.client import Client
 from trainer.clips import TrainingClips, decode_all
-from trainer.evaluate import Accuracy, accuracy_over_patients, majority_class, motion_energy, motion_energy_verdicts
+from trainer.evaluate import (
+    Accuracy,
+    accuracy_over_patients,
+    majority_class,
+    motion_energy,
+    motion_energy_verdicts,
+)
 from trainer.head import HeadConfig
 from trainer.pretrain import PretrainConfig, StepLog, pretrain
 
@@ -130,15 +136,21 @@ class DemoResult:
             for video, answer in self.answers.searches.items()
             for rank, n in enumerate(answer.neighbours, start=1)
         ]
-        columns = ("held-out video", "its label", "", "similarity", "resembles", "label", "patient")
-        screen.table("Which past seizures look like this one? (own patient excluded)", columns, neighbours)
+        screen.table(
+            "Which past seizures look like this one? (own patient excluded)",
+            ("held-out video", "its label", "", "similarity", "resembles", "label", "patient"),
+            neighbours,
+        )
         verdicts = [
             (video, self._row(video).label, v.label, f"{v.probability:.2f}", f"{v.votes[0]} : {v.votes[1]}")
             for video, result in zip(self.answers.searches, self.answers.verdicts.results, strict=True)
             if result.judged is not None and (v := result.judged.verdict)
         ]
-        columns = ("held-out video", "its label", "verdict", "P(exTLE)", "votes TLE : exTLE")
-        screen.table("Temporal or extratemporal?", columns, verdicts)
+        screen.table(
+            "Temporal or extratemporal?",
+            ("held-out video", "its label", "verdict", "P(exTLE)", "votes TLE : exTLE"),
+            verdicts,
+        )
         rows = [
             (name, f"{a.accuracy:.2f}", f"{a.low:.2f} to {a.high:.2f}", a.videos, a.patients)
             for name, a in (
@@ -147,7 +159,13 @@ class DemoResult:
                 ("motion energy, nothing learned", self.motion),
             )
         ]
-        columns = ("on held-out patients", "accuracy", "95 % over patients", "videos", "patients (the N that counts)")
+        columns = (
+            "on held-out patients",
+            "accuracy",
+            "95 % over patients",
+            "videos",
+            "patients (the N that counts)",
+        )
         screen.table("How often right?", columns, rows)
         screen.say(f"[bold]{CAVEAT}[/]\n")
         steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in self.seconds.items())
@@ -219,8 +237,7 @@ def _ask(folder: Path, video_ids: list[str]) -> Answers:
     """Start a server of its own process and be its client."""
     with server_process(folder) as address, Client(address) as client:
         searches = {
-            video_id: client.search(VideoQuery(video_id), _NEIGHBOURS, group_by=GroupBy.VIDEO)
-            for video_id in video_ids
+            video_id: client.search(VideoQuery(video_id), _NEIGHBOURS, group_by=GroupBy.VIDEO) for video_id in video_ids
         }
         return Answers(searches, client.classify_batch([VideoQuery(video_id) for video_id in video_ids]))
 
@@ -235,7 +252,17 @@ def server_process(workspace: Path) -> Iterator[str]:
     Raises:
         StateError: it did not start, or did not end cleanly.
     """
-    command = [sys.executable, "-m", "semiome", "serve", "--workspace", str(workspace), "--port", "0", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "semiome",
+        "serve",
+        "--workspace",
+        str(workspace),
+        "--port",
+        "0",
+        "--json",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline() if process.stdout else ""

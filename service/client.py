@@ -83,5 +83,7 @@ class Client:
         except grpc.RpcError as error:
             code = error.code().name
             if code == "UNAVAILABLE":
-                raise ServiceError(code, f"no server answers at {self._address}: start one with `semiome serve`") from None
+                raise ServiceError(
+                    code, f"no server answers at {self._address}: start one with `semiome serve`"
+                ) from None
             raise ServiceError(code, error.details() or "no details") from None

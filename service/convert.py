@@ -79,7 +79,7 @@ def search_request(
     """The message that asks for this search."""
     request = retrieval.SearchRequest(
         k=k,
-        group_by=retrieval.GroupBy.Value(f"GROUP_BY_{group_by.name}"),
+        group_by=f"GROUP_BY_{group_by.name}",
         filter=retrieval.SearchFilter(
             labels=sorted(where.labels),
             semiology=sorted(where.semiology),
@@ -237,8 +237,6 @@ def provenance_from_proto(message: common.Provenance) -> Provenance:
 
 def _clip_verdicts(clips: Sequence[Clip], verdicts: Sequence[ClipVerdict]) -> list[classification.ClipVerdict]:
     return [
-        classification.ClipVerdict(
-            clip=clip_to_proto(clip), extle_probability=verdict.probability, label=verdict.label
-        )
+        classification.ClipVerdict(clip=clip_to_proto(clip), extle_probability=verdict.probability, label=verdict.label)
         for clip, verdict in zip(clips, verdicts, strict=True)
     ]

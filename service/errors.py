@@ -9,7 +9,15 @@ from typing import Any
 
 import grpc
 
-from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError, ServiceError, StateError, VideoRefused
+from index.errors import (
+    DamagedData,
+    InvalidInput,
+    NotFound,
+    SemiomeError,
+    ServiceError,
+    StateError,
+    VideoRefused,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -34,14 +42,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the handlers of single answers; streams here are only those of health and reflection."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
-        method, behaviour = handler_call_details.method, handler.unary_unary
+        method = handler_call_details.method
+        behaviour: Callable[[Any, Any], Awaitable[Any]] = handler.unary_unary
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401
             try:

@@ -41,9 +41,7 @@ class Knowledge:
         self, query: Query, k: int, where: SearchFilter, group_by: GroupBy, *, include_own_patient: bool
     ) -> SearchAnswer:
         """See `Snapshot.search`."""
-        result = self.snapshot.search(
-            query, k, where=where, group_by=group_by, include_own_patient=include_own_patient
-        )
+        result = self.snapshot.search(query, k, where=where, group_by=group_by, include_own_patient=include_own_patient)
         return SearchAnswer(self.provenance, result.neighbours)
 
     def classify(self, item: ClipQuery | VideoQuery) -> ClassifyAnswer:

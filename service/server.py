@@ -51,7 +51,9 @@ class ServerConfig(BaseModel):
 
 
 async def serve(
-    workspace: Workspace, config: ServerConfig, on_ready: Callable[[str, Source], None] = lambda address, source: None
+    workspace: Workspace,
+    config: ServerConfig,
+    on_ready: Callable[[str, Source], None] = lambda address, source: None,
 ) -> None:
     """Serve a workspace until SIGTERM or SIGINT, then let calls in flight finish.
 

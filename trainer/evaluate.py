@@ -62,7 +62,8 @@ def motion_energy(frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     change_THW = np.abs(np.diff(grey_THW, axis=0))
     rows, columns = (np.array_split(np.arange(size), _GRID) for size in change_THW.shape[1:])
     cells_TG = np.stack([change_THW[:, r[:, None], c].mean((1, 2)) for r in rows for c in columns], axis=1)
-    return np.log1p(np.concatenate([cells_TG.mean(0), cells_TG.std(0)]))
+    energy: NDArray[np.float32] = np.log1p(np.concatenate([cells_TG.mean(0), cells_TG.std(0)]))
+    return energy
 
 
 def motion_energy_verdicts(

@@ -29,7 +29,9 @@ def search(
     tag: Annotated[list[str] | None, typer.Option(help="Only hits with this semiology tag; repeat for more.")] = None,
     recorded_from: Annotated[str, typer.Option(help="Only hits recorded then or later, ISO 8601.")] = "",
     recorded_until: Annotated[str, typer.Option(help="Only hits recorded before, ISO 8601.")] = "",
-    include_own_patient: Annotated[bool, typer.Option("--include-own-patient", help="Also the query's patient.")] = False,
+    include_own_patient: Annotated[
+        bool, typer.Option("--include-own-patient", help="Also the query's patient.")
+    ] = False,
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +57,15 @@ def search(
         )
     screen = Screen(as_json=as_json)
     rows = [
-        (rank, n.similarity, n.label or "-", n.clip.patient_id, n.clip.video_id, f"{n.clip.start_s:.0f} s", n.clip.clip_id)
+        (
+            rank,
+            n.similarity,
+            n.label or "-",
+            n.clip.patient_id,
+            n.clip.video_id,
+            f"{n.clip.start_s:.0f} s",
+            n.clip.clip_id,
+        )
         for rank, n in enumerate(answer.neighbours, start=1)
     ]
     screen.result(
@@ -79,7 +89,7 @@ def classify(
     from index.query import ClipQuery, VideoQuery
     from service.client import Client
 
-    items = [*map(ClipQuery, clip or ()), *map(VideoQuery, video or ())]
+    items: list[ClipQuery | VideoQuery] = [*map(ClipQuery, clip or ()), *map(VideoQuery, video or ())]
     if not items:
         raise InvalidInput("name at least one --clip or --video")
     names = [item.clip_id if isinstance(item, ClipQuery) else item.video_id for item in items]
@@ -95,7 +105,9 @@ def classify(
     ]
     screen.result(
         {**asdict(answer.provenance), "verdicts": results},
-        lambda: screen.table("Verdicts (research use only)", ("item", "verdict", "P(exTLE)", "votes TLE : exTLE"), rows),
+        lambda: screen.table(
+            "Verdicts (research use only)", ("item", "verdict", "P(exTLE)", "votes TLE : exTLE"), rows
+        ),
     )
     if any(result.judged is None for result in answer.results):
         raise typer.Exit(3)
@@ -124,7 +136,12 @@ def verdict_values(name: str, result: BatchItem) -> dict[str, Any]:
         "votes": list(verdict.votes),
         "tie": verdict.tie,
         "clips": [
-            {"clip_id": clip.clip_id, "start_s": clip.start_s, "extle_probability": vote.probability, "label": vote.label}
+            {
+                "clip_id": clip.clip_id,
+                "start_s": clip.start_s,
+                "extle_probability": vote.probability,
+                "label": vote.label,
+            }
             for clip, vote in zip(clips, verdict.clips, strict=True)
         ],
     }
@@ -156,4 +173,6 @@ def _read_vector(path: Path | None) -> Any:  # noqa: ANN401
         values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else json.loads(path.read_text())
         return np.asarray(values, np.float32).ravel()
     except (OSError, ValueError, TypeError, EOFError) as error:
-        raise InvalidInput(f"--vector can't be read ({type(error).__name__}): give a .npy file or a JSON list") from None
+        raise InvalidInput(
+            f"--vector can't be read ({type(error).__name__}): give a .npy file or a JSON list"
+        ) from None

@@ -31,8 +31,12 @@ def encode(
     device: DeviceOption = "cpu",
     precision: PrecisionOption = "fp32",
     batch: Annotated[int, typer.Option(min=1, help="Clips the model takes at once.")] = 4,
-    decoders: Annotated[int | None, typer.Option(min=1, help="Videos decoded at once; default: half the cores.")] = None,
-    salvage: Annotated[bool, typer.Option("--salvage", help="Keep the whole clips before the damage of a cut file.")] = False,
+    decoders: Annotated[
+        int | None, typer.Option(min=1, help="Videos decoded at once; default: half the cores.")
+    ] = None,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Keep the whole clips before the damage of a cut file.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Embed every clip of every video that is not stored yet, and store it.

@@ -18,8 +18,12 @@ app = typer.Typer(help="The encoder: import weights, make untrained ones, list."
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="Original .pyth/.pth checkpoint, or a folder of transformers weights.")],
-    heads: Annotated[int | None, typer.Option(help="Attention heads of a .pyth file that is not 64 wide a head.")] = None,
+    source: Annotated[
+        Path, typer.Argument(help="Original .pyth/.pth checkpoint, or a folder of transformers weights.")
+    ],
+    heads: Annotated[
+        int | None, typer.Option(help="Attention heads of a .pyth file that is not 64 wide a head.")
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,9 +62,7 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
     names = sorted(path.name for path in folder.glob("*") if path.is_dir())
     screen = Screen(as_json=as_json)
     rows = [(name, "in use" if name == in_use else "") for name in names]
-    screen.result(
-        {"encoders": names, "encoder_id": in_use}, lambda: screen.table("Encoders", ("encoder", ""), rows)
-    )
+    screen.result({"encoders": names, "encoder_id": in_use}, lambda: screen.table("Encoders", ("encoder", ""), rows))
 
 
 def _install(encoder: Encoder, workspace: Path, screen: Screen) -> None:

@@ -20,9 +20,7 @@ def _group() -> None:
 
 
 @app.command()
-def check(
-    manifest: Annotated[Path, typer.Argument(help="CSV, one row a video.")], as_json: JsonOption = False
-) -> None:
+def check(manifest: Annotated[Path, typer.Argument(help="CSV, one row a video.")], as_json: JsonOption = False) -> None:
     """Read a manifest and say everything that is wrong with it, or what it holds."""
     from encoder.manifest import read_manifest
     from index.errors import VideoRefused
@@ -39,7 +37,9 @@ def check(
     patients = len({row.patient_id for row in found.rows})
 
     def show() -> None:
-        screen.say(f"{len(found.rows)} videos of {patients} patients; " + ", ".join(f"{n} {k}" for k, n in labels.items()))
+        screen.say(
+            f"{len(found.rows)} videos of {patients} patients; " + ", ".join(f"{n} {k}" for k, n in labels.items())
+        )
         if missing:
             screen.table("Files that can't be used", ("video", "file", "reason"), [tuple(m.values()) for m in missing])
 

@@ -130,7 +130,14 @@ def standing(at: Array, heading: float, swing: Array) -> list[Capsule]:
 
 
 def _arm(
-    angle: dict[str, Array], side: str, shoulder: Array, up: Array, front: Array, out: Array, size: float, thick: float
+    angle: dict[str, Array],
+    side: str,
+    shoulder: Array,
+    up: Array,
+    front: Array,
+    out: Array,
+    size: float,
+    thick: float,
 ) -> list[Capsule]:
     upper = _direction(angle[f"shoulder_flex_{side}"], angle[f"shoulder_abduct_{side}"], -up, front, out)
     bend = front * 0.75 - out * 0.5 + up * 0.35
@@ -146,7 +153,14 @@ def _arm(
 
 
 def _leg(
-    angle: dict[str, Array], side: str, hip: Array, down: Array, front: Array, out: Array, size: float, thick: float
+    angle: dict[str, Array],
+    side: str,
+    hip: Array,
+    down: Array,
+    front: Array,
+    out: Array,
+    size: float,
+    thick: float,
 ) -> list[Capsule]:
     thigh = _direction(angle[f"hip_flex_{side}"], angle[f"hip_abduct_{side}"], down, front, out)
     shin = _bent(thigh, -front, angle[f"knee_{side}"])
@@ -162,14 +176,16 @@ def _leg(
 
 def _direction(flex: Array, abduct: Array, down: Array, front: Array, out: Array) -> Array:
     flex, abduct = flex[:, None], abduct[:, None]
-    return np.cos(flex) * (np.cos(abduct) * down + np.sin(abduct) * out) + np.sin(flex) * front
+    direction: Array = np.cos(flex) * (np.cos(abduct) * down + np.sin(abduct) * out) + np.sin(flex) * front
+    return direction
 
 
 def _bent(along: Array, toward: Array, angle: Array) -> Array:
     """`along`, turned by `angle` in the plane it spans with `toward`."""
     across = toward - along * (along * toward).sum(1, keepdims=True)
     across /= np.linalg.norm(across, axis=1, keepdims=True) + 1e-9
-    return np.cos(angle)[:, None] * along + np.sin(angle)[:, None] * across
+    bent: Array = np.cos(angle)[:, None] * along + np.sin(angle)[:, None] * across
+    return bent
 
 
 def _turned(first: Array, second: Array, angle: Array) -> tuple[Array, Array]:

@@ -118,7 +118,12 @@ class View:
 
         half_width, half_length, height = _ROOM
         with np.errstate(divide="ignore", invalid="ignore"):
-            for axis, value, shade in ((0, half_width, 0.8), (0, -half_width, 0.9), (1, half_length, 1.0), (1, -half_length, 0.7)):
+            for axis, value, shade in (
+                (0, half_width, 0.8),
+                (0, -half_width, 0.9),
+                (1, half_length, 1.0),
+                (1, -half_length, 0.7),
+            ):
                 put(*self._wall(rays, room, axis, value, shade, height))
             distance = -self._origin[2] / rays[..., 2]
             x, y = (self._origin[i] + distance * rays[..., i] for i in (0, 1))
@@ -152,7 +157,11 @@ class View:
         distance = (top - self._origin[2]) / rays[..., 2]
         x, y = (self._origin[i] + distance * rays[..., i] for i in (0, 1))
         put(distance, (x > x0) & (x < x1) & (y > y0) & (y < y1), colour)
-        for axis, value, low, high, shade in ((0, x0, y0, y1, 0.6), (0, x1, y0, y1, 0.7), (1, y0, x0, x1, 0.5)):
+        for axis, value, low, high, shade in (
+            (0, x0, y0, y1, 0.6),
+            (0, x1, y0, y1, 0.7),
+            (1, y0, x0, x1, 0.5),
+        ):
             distance = (value - self._origin[axis]) / rays[..., axis]
             along, z = (self._origin[i] + distance * rays[..., i] for i in (1 - axis, 2))
             put(distance, (along > low) & (along < high) & (z > 0) & (z < top), colour * shade)

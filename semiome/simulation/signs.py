@@ -174,15 +174,27 @@ def _pedalling(motion: Motion, time: Array, weight: Array, event: Event) -> None
 
 def _thrashing(motion: Motion, time: Array, weight: Array, event: Event) -> None:
     for phase, side in ((0.0, "l"), (2.0, "r")):
-        _add(motion, f"shoulder_abduct_{side}", weight * event.vigour * 0.9 * _wave(time, 1.2 * event.tempo, phase))
-        _add(motion, f"shoulder_flex_{side}", weight * event.vigour * 0.6 * _wave(time, 1.5 * event.tempo, phase))
+        _add(
+            motion,
+            f"shoulder_abduct_{side}",
+            weight * event.vigour * 0.9 * _wave(time, 1.2 * event.tempo, phase),
+        )
+        _add(
+            motion,
+            f"shoulder_flex_{side}",
+            weight * event.vigour * 0.6 * _wave(time, 1.5 * event.tempo, phase),
+        )
         _add(motion, f"elbow_{side}", weight * event.vigour * 0.5 * (1 + _wave(time, 1.9 * event.tempo, phase)))
     _add(motion, "roll", weight * 0.3 * event.vigour * _wave(time, 0.9 * event.tempo))
 
 
 def _fencing(motion: Motion, time: Array, weight: Array, event: Event) -> None:
     near, far = _s(event), _s(event, other=True)
-    _toward(motion, weight, **{f"shoulder_abduct_{near}": 1.5, f"shoulder_flex_{near}": 0.5, f"elbow_{near}": 0.05})
+    _toward(
+        motion,
+        weight,
+        **{f"shoulder_abduct_{near}": 1.5, f"shoulder_flex_{near}": 0.5, f"elbow_{near}": 0.05},
+    )
     _toward(motion, weight, **{f"shoulder_flex_{far}": 0.5, f"elbow_{far}": 2.2})
     _toward(motion, weight, head_yaw=(0.8 if event.side else -0.8))
 
