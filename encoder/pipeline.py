@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-
-from transformers import TimesformerConfig
+from typing import TYPE_CHECKING
 
 from encoder.decoder import ClipFrames, DecodeLimits, Decoder
 from encoder.embed import Embedder
@@ -22,6 +21,9 @@ from index.errors import VideoRefused
 from index.files import sha256_of_file
 from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
 from index.store import Committer, Store
+
+if TYPE_CHECKING:
+    from transformers import TimesformerConfig
 
 _COMMIT_CLIPS = 512
 _COMMIT_EVERY_S = 30.0

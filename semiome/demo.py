@@ -227,7 +227,7 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
 def _pretrained(training: TrainingClips, config: DemoConfig, on_step: Any) -> tuple[Encoder, list[StepLog]]:  # noqa: ANN401
     """A small encoder, trained by eq. 3 on the patients that are not held out."""
     start = new_encoder(preset("timesformer-demo"), config.seed)
-    recipe = PretrainConfig(steps=config.steps, seed=config.seed)
+    recipe = PretrainConfig(steps=config.steps, learning_rate=1e-3, seed=config.seed)
     logs = pretrain(start.model, training.frames, training.video_of, training.patient_of, recipe, on_step)
     origin = f"pretrained by the demo for {config.steps} steps on simulated videos, seed {config.seed}"
     return identified(start.model, origin, trained=True), logs

@@ -15,7 +15,7 @@ def demo(
     workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Where to leave everything.")] = Path("demo"),
     patients: Annotated[int, typer.Option(min=6, help="Simulated patients.")] = 20,
     videos: Annotated[int, typer.Option(min=2, help="Videos of each.")] = 2,
-    steps: Annotated[int, typer.Option(min=1, help="Pretraining steps.")] = 40,
+    steps: Annotated[int, typer.Option(min=1, help="Pretraining steps.")] = 80,
     seed: Annotated[int, typer.Option(help="Decides the cohort and the training.")] = 0,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,0 +1,113 @@
+"""Small real things that many tests use: videos, encoders, a stored cohort of width-8 vectors."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder.timesformer import architecture
+from encoder.weights import new_encoder
+from index.generation import build_generation, publish
+from index.records import Clip, EmbeddedClip, Video, clip_id
+from index.store import Store
+from index.workspace import Workspace
+
+DATA = Path(__file__).parent / "data"
+EXPECTED = json.loads((DATA / "videos" / "expected.json").read_text())["files"]
+WIDTH = 8
+
+
+def tiny_architecture(num_frames=4, image_size=32):
+    return architecture(
+        num_frames=num_frames, image_size=image_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder():
+    """A real encoder of one layer, 32 wide, with its projection to 768."""
+    return new_encoder(tiny_architecture(), seed=0)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def hospital(tmp_path):
+    """A folder to put videos and a manifest into: `hospital(*rows)` copies the files and writes `manifest.csv`."""
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+
+    def write(*rows, columns=("file_name", "patient_id", "video_id")):
+        for row in rows:
+            source = DATA / "videos" / row[0]
+            if source.exists() and not (folder / row[0]).exists():
+                shutil.copy(source, folder / row[0])
+        with (folder / "manifest.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows([columns, *rows])
+        return folder / "manifest.csv"
+
+    return write
+
+
+def unit(random, width=WIDTH):
+    vector = random.normal(size=width).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def make_video(patient, number, clips, random, width=WIDTH, **fields):
+    """A video with random unit vectors; its patient, label and date follow from its numbers."""
+    source = f"{patient:02d}{number:02d}".ljust(64, "0")
+    described = {
+        "label": ("TLE", "exTLE", "")[patient % 3],
+        "recorded_at": f"2024-0{1 + patient % 9}-0{1 + number % 9}T00:00:00",
+        "semiology": ("Semiology-version",) if number % 2 else (),
+        "duration_s": 10.0 * clips,
+        "clip_count": clips,
+    }
+    video = Video(f"v{patient}-{number}", f"p{patient}", source, **{**described, **fields})
+    embedded = [
+        EmbeddedClip(
+            Clip(clip_id(source, video.video_id, i), video.video_id, video.patient_id, i, 10.0 * i, 10.0),
+            unit(random, width),
+        )
+        for i in range(clips)
+    ]
+    return video, embedded
+
+
+def make_cohort(patients=5, videos=3, clips=4, seed=0):
+    random = np.random.default_rng(seed)
+    return [make_video(p, v, clips, random) for p in range(patients) for v in range(videos)]
+
+
+def commit(workspace, cohort, encoder_id="enc1"):
+    store = Store(workspace)
+    with store.committing(encoder_id, len(cohort[0][1][0].vector)) as committer:
+        committer.commit(cohort)
+    return store
+
+
+def publish_all(workspace, encoder_id="enc1"):
+    manifest = build_generation(Store(workspace).clips(encoder_id), workspace.generations)
+    publish(workspace.generations, manifest.generation)
+    return manifest
+
+
+@pytest.fixture
+def cohort():
+    """5 patients x 3 videos x 4 clips."""
+    return make_cohort()
+
+
+@pytest.fixture
+def stored(workspace, cohort):
+    """The workspace with that cohort stored and published."""
+    commit(workspace, cohort)
+    publish_all(workspace)
+    return workspace

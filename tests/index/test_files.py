@@ -1,0 +1,67 @@
+"""Files that are whole or absent, and the lock."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from index.errors import Locked, StateError
+from index.files import exclusive_lock, sha256_of_file, write_atomically, write_text_atomically
+from index.workspace import current, set_current
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "file"
+    write_text_atomically(path, "old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_digest_is_sha256(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+
+    assert sha256_of_file(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_second_process_is_told_who_holds_the_lock(tmp_path):
+    code = "import sys; from pathlib import Path; from index.files import exclusive_lock\n"
+    code += "with exclusive_lock(Path(sys.argv[1]), 'it'): print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"held\n"
+
+    with pytest.raises(Locked, match=f"held by process {holder.pid}"), exclusive_lock(tmp_path / "lock", "it"):
+        pass
+    holder.kill()
+    holder.communicate()
+
+    with exclusive_lock(tmp_path / "lock", "it"):  # the dead let go
+        pass
+
+
+def test_current_names_what_was_set(tmp_path):
+    assert current(tmp_path) is None
+    (tmp_path / "a").mkdir()
+    set_current(tmp_path, "a")
+
+    assert current(tmp_path) == "a"
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc", "absent", ".hidden", ""])
+def test_current_never_leads_elsewhere(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "folder" / "CURRENT").write_text(name)
+
+    with pytest.raises(StateError, match="CURRENT"):
+        current(tmp_path / "folder")

@@ -1,0 +1,93 @@
+"""The shape of the code: who imports whom, who owns which library, what stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAY_IMPORT = {
+    "protos": set(),
+    "index": set(),
+    "encoder": {"index"},
+    "trainer": {"encoder", "index"},
+    "service": {"protos", "encoder", "index"},
+    "semiome": {"protos", "encoder", "index", "trainer", "service"},
+}
+OWNERS = {
+    "lancedb": {"index/store.py"},
+    "pyarrow": {"index/store.py", "index/generation.py"},
+    "faiss": {"index/faiss_index.py"},
+    "decord": {"encoder/decode.py"},
+    "av": {"encoder/decode.py", "encoder/probe.py", "encoder/video_writer.py"},
+    "PIL": {"encoder/picture.py"},
+    "sklearn": {"trainer/evaluate.py"},
+    "rich": {"semiome/console.py"},
+}
+PACKAGE_OWNERS = {
+    "torch": {"encoder", "trainer"},
+    "transformers": {"encoder"},
+    "safetensors": {"encoder"},
+    "grpc": {"service", "protos"},
+    "google": {"service", "protos"},
+    "typer": {"semiome"},
+}
+FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way_and_libraries_have_owners(path):
+    name = str(path.relative_to(ROOT))
+    package = name.split("/")[0]
+    found = set(imports_of(path))
+
+    assert found & MAY_IMPORT.keys() <= MAY_IMPORT[package] | {package}
+    assert {library for library in found & OWNERS.keys() if name not in OWNERS[library]} == set()
+    assert {library for library in found & PACKAGE_OWNERS.keys() if package not in PACKAGE_OWNERS[library]} == set()
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_package_files_hold_a_docstring_and_import_nothing(package):
+    for path in (ROOT / package).rglob("__init__.py"):
+        tree = ast.parse(path.read_text())
+        assert len(tree.body) == 1
+        assert ast.get_docstring(tree)
+
+
+def test_records_and_errors_need_the_standard_library_only():
+    for name in ("records", "errors"):
+        loaded = modules_after(f"import index.{name}")
+        assert not loaded & {"numpy", "torch", "pyarrow", "lancedb"}
+
+
+def test_the_command_line_loads_nothing_heavy_before_a_command_runs():
+    heavy = {"torch", "lancedb", "faiss", "grpc", "transformers", "numpy", "sklearn", "pyarrow", "av", "decord"}
+
+    assert not modules_after("import semiome.__main__, semiome.app") & heavy
+
+
+def test_a_client_loads_neither_model_nor_store():
+    assert not modules_after("import service.client") & {"torch", "lancedb", "faiss", "transformers"}
+
+
+def test_training_code_runs_where_there_is_only_torch():
+    loaded = modules_after("import trainer.losses, trainer.sampler, trainer.pretrain, encoder.timesformer")
+
+    assert not loaded & {"lancedb", "faiss", "decord", "av", "pyarrow", "grpc"}
+
+
+def modules_after(statement):
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return {name.split(".")[0] for name in done.stdout.split()}
