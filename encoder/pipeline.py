@@ -125,6 +125,8 @@ def encode(
             run.consume(events)
         if report.videos_written > 1:
             committer.compact()
+    order = {row.video_id: number for number, row in enumerate(manifest.rows)}
+    report.refused.sort(key=lambda refusal: order[refusal.video_id])
     report.seconds["total"] = time.monotonic() - started
     return report
 

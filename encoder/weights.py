@@ -44,6 +44,11 @@ _FRAMES_POLICY = {
     "mean": PIXEL_MEAN,
     "std": PIXEL_STD,
 }
+# Torch's restricted unpickler, on bytes that are no pickle of tensors, runs into any of these.
+_UNPICKLING_ERRORS = (
+    *(pickle.UnpicklingError, EOFError, OSError, RuntimeError),
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+)
 _LAYER_NAMES = {
     "norm1": "layernorm_before",
     "norm2": "layernorm_after",
@@ -173,7 +178,7 @@ def import_pyth(file: Path, num_attention_heads: int | None = None) -> Encoder:
     """
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except _UNPICKLING_ERRORS as error:
         raise InvalidInput(
             f"not a checkpoint of tensors only ({type(error).__name__}): a file whose pickle holds anything else "
             "is never run"

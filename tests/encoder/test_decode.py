@@ -1,0 +1,202 @@
+"""The right frames or none: every test video, read through a decoding child, by its barcodes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from encoder.clips import plan_clips
+from encoder.decode import _read_decord, _read_pyav, _Squarer, decode_clips, reads_fast
+from encoder.decoder import DecodeLimits, Decoder
+from encoder.picture import Crop
+from encoder.probe import probe
+from index.errors import VideoRefused
+from tests.conftest import DATA, EXPECTED
+from tests.encoder.barcode import HALVES, SIZE, TURNED_HALVES, expected_clips, read_numbers
+
+VIDEOS = DATA / "videos"
+OK = sorted(name for name, facts in EXPECTED.items() if facts["verdict"] == "ok")
+REJECT = sorted(name for name, facts in EXPECTED.items() if facts["verdict"] == "reject")
+REASONS = {
+    "empty.mp4": "empty file",
+    "text.mp4": "not a media container",
+    "ffconcat_sibling.mp4": "a playlist",
+    "playlist.mp4": "a playlist",
+    "picture.mp4": "a still image",
+    "audio_only.mp4": "no video stream",
+    "truncated_half.mp4": "header or index is missing",
+    "truncated_half.mkv": "declares 24.0 s, 12.0 s are there",
+    "truncated_faststart.mp4": "damaged picture data about 13",
+    "corrupt_middle.mp4": "damaged picture data about 7",
+    "half_second.mp4": "0.48 s of picture: shorter than the least valid length",
+    "huge_16000px.avi": "16000 x 16000 pixels",
+}
+
+
+@pytest.mark.parametrize("num_frames", [16, 96])
+@pytest.mark.parametrize("name", OK)
+def test_an_ok_file_gives_exactly_its_clips_and_frames(name, num_frames):
+    turned = "rotate90" in name
+    with Decoder(num_frames, SIZE) as decoder:
+        left, right = (list(decoder.decode(VIDEOS / name, crop)) for crop in (TURNED_HALVES if turned else HALVES))
+
+    found = [
+        (a.start_s, a.valid_seconds, read_numbers(a.frames, b.frames, turned)) for a, b in zip(left, right, strict=True)
+    ]
+    assert found == expected_clips(EXPECTED[name], num_frames)
+
+
+@pytest.mark.parametrize("name", REJECT)
+def test_a_rejected_file_is_refused_with_its_reason(name):
+    with Decoder(4, 32) as decoder, pytest.raises(VideoRefused, match=REASONS[name]):
+        list(decoder.decode(VIDEOS / name))
+
+
+def test_every_rejected_file_has_a_reason_here():
+    assert REASONS.keys() == set(REJECT)
+
+
+@pytest.mark.parametrize("name", [name for name in OK if reads_fast(probe(VIDEOS / name))])
+def test_both_readers_give_the_same_pictures(name):
+    facts = probe(VIDEOS / name)
+    plans = list(plan_clips(facts.timeline, 16))
+    squared = _Squarer(facts, 112, None)
+
+    fast = list(_read_decord(VIDEOS / name, facts, plans, squared, lambda: 0))
+    slow = list(_read_pyav(VIDEOS / name, facts, plans, squared))
+
+    assert [clip.reader for clip in fast] == ["decord"] * len(plans)
+    for a, b in zip(fast, slow, strict=True):
+        assert np.abs(a.frames.astype(int) - b.frames).mean() < 2
+
+
+def test_decord_reads_constant_rate_mp4_mov_and_mkv_only():
+    fast = {name for name in OK if reads_fast(probe(VIDEOS / name))}
+
+    assert fast == {
+        *("exactly_10s.mp4", "h264_1fps.mp4", "h264_25fps.mp4", "h264_bframes_longgop.mkv", "h264_gray.mp4"),
+        *("h264_ntsc.mp4", "h264_rotate90.mp4", "h264_with_audio.mp4", "short_7s.mp4", "vp9.webm"),
+    }
+
+
+def test_a_complaint_hands_the_file_to_the_strict_reader():
+    facts = probe(VIDEOS / "h264_25fps.mp4")
+    words = iter([0, 7, 7])
+
+    clips = list(decode_clips(VIDEOS / "h264_25fps.mp4", facts, 4, 32, complaints=lambda: next(words)))
+
+    assert [(clip.plan.clip_index, clip.reader) for clip in clips] == [(0, "decord"), (1, "pyav"), (2, "pyav")]
+
+
+def test_a_crop_outside_the_picture_is_refused():
+    with Decoder(4, 32) as decoder, pytest.raises(VideoRefused, match="outside the picture of 320 x 240"):
+        list(decoder.decode(VIDEOS / "short_7s.mp4", Crop(200, 0, 160, 160)))
+
+
+def test_a_killed_child_is_replaced_and_no_clip_is_lost():
+    with Decoder(16, 32) as decoder:
+        clips = decoder.decode(VIDEOS / "h264_25fps.mp4")
+        first = next(clips)
+        os.kill(decoder.child_pid, signal.SIGKILL)
+        rest = list(clips)
+        undisturbed = list(decoder.decode(VIDEOS / "h264_25fps.mp4"))
+
+    assert [clip.clip_index for clip in (first, *rest)] == [0, 1, 2]
+    for a, b in zip((first, *rest), undisturbed, strict=True):
+        np.testing.assert_array_equal(a.frames, b.frames)
+
+
+def test_a_file_whose_children_die_twice_is_refused():
+    with Decoder(96, 224) as decoder:
+        clips = decoder.decode(VIDEOS / "h264_25fps.mp4")
+        next(clips)
+        os.kill(decoder.child_pid, signal.SIGKILL)
+        next(clips)
+        os.kill(decoder.child_pid, signal.SIGKILL)
+        with pytest.raises(VideoRefused, match="crashed on this file, twice"):
+            list(clips)
+
+
+def test_a_hung_child_is_killed_and_the_next_video_is_read():
+    with Decoder(96, 224, DecodeLimits(stall_s=1.0)) as decoder:
+        clips = decoder.decode(VIDEOS / "h264_25fps.mp4")
+        next(clips)
+        pid = decoder.child_pid
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(VideoRefused, match="no progress for 1 s"):
+            list(clips)
+
+        assert not os.path.exists(f"/proc/{pid}")
+        assert len(list(decoder.decode(VIDEOS / "short_7s.mp4"))) == 1
+
+
+def test_a_child_that_wants_too_much_memory_is_refused():
+    with Decoder(96, 224, DecodeLimits(memory_bytes=150 * 2**20)) as decoder, pytest.raises(VideoRefused):
+        list(decoder.decode(VIDEOS / "h264_25fps.mp4"))
+
+
+def test_closing_leaves_no_process():
+    decoder = Decoder(4, 32)
+    clips = decoder.decode(VIDEOS / "h264_25fps.mp4")
+    next(clips)
+    pids = [decoder.child_pid, decoder._waiting.pid]
+    decoder.close()
+
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_a_child_can_open_its_own_file_and_no_other(tmp_path):
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.write_text("mine")
+    other.write_text("another patient's")
+    code = """
+import socket, sys
+from pathlib import Path
+from encoder.sandbox import allow_only
+own, other = map(Path, sys.argv[1:3])
+if not allow_only(own):
+    sys.exit("this kernel has no Landlock")
+print(own.read_text())
+for forbidden in (other.read_text, lambda: own.write_text("x"), lambda: list(own.parent.iterdir()),
+                  lambda: socket.create_connection(("127.0.0.1", int(sys.argv[3])))):
+    try:
+        forbidden()
+    except PermissionError:
+        print("refused")
+"""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(own), str(other), port], capture_output=True, text=True, check=False
+        )
+
+    assert (done.returncode, done.stdout.split()) == (0, ["mine", *["refused"] * 4]), done.stderr
+
+
+def test_a_child_says_nothing_of_a_file_on_any_stream(tmp_path, capfd):
+    path = tmp_path / "canary-name.mp4"
+    path.write_bytes((VIDEOS / "corrupt_middle.mp4").read_bytes())
+    with Decoder(4, 32) as decoder, pytest.raises(VideoRefused) as refused:
+        list(decoder.decode(path))
+
+    assert "canary" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_anamorphic_pixels_are_shown_in_their_true_shape():
+    """Of a picture whose pixels are twice as wide as high, a square shows half as many columns."""
+    facts = probe(VIDEOS / "short_7s.mp4")
+    wide = replace(facts, pixel_aspect=facts.pixel_aspect * 2)
+    normal, stretched = (
+        next(decode_clips(VIDEOS / "short_7s.mp4", f, 4, 120)).frames[0].astype(int) for f in (facts, wide)
+    )
+
+    # The middle 120 of 240 columns of the normal square, spread over the whole one.
+    spread = np.repeat(normal[:, 30:90], 2, axis=1)
+    assert np.abs(stretched - spread).mean() < 12
+    assert np.abs(stretched - normal).mean() > 12

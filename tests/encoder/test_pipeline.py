@@ -1,0 +1,261 @@
+"""The encode job on real files: what is stored, what is refused, what a second run does, what a killed child costs."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoder.decoder import DecodeLimits, Decoder
+from encoder.embed import Embedder
+from encoder.manifest import read_manifest
+from encoder.pipeline import EncodeOptions, Refusal, encode
+from index.records import Clip, Video, clip_id
+from index.store import Store
+from tests.conftest import DATA, EXPECTED
+
+
+@pytest.fixture
+def job(tiny_encoder, workspace):
+    """`job(manifest, **options)` encodes with the tiny encoder and returns the report."""
+    embedder = Embedder(tiny_encoder)
+
+    def run(manifest, **options):
+        return encode(read_manifest(manifest), embedder, Store(workspace), EncodeOptions(**options))
+
+    return run
+
+
+def stored_clips(workspace, encoder):
+    stored = Store(workspace).clips(encoder.encoder_id)
+    return dict(zip(stored.clips, stored.vectors, strict=True))
+
+
+def test_clips_are_stored_with_their_embeddings(hospital, job, workspace, tiny_encoder):
+    report = job(hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2")))
+
+    assert (report.clips_written, report.clips_skipped, report.videos_written, report.refused) == (4, 0, 2, [])
+    videos = Store(workspace).videos()
+    source = {name: video.source_sha256 for name, video in videos.items()}
+    assert videos["v1"] == Video("v1", "p1", source["v1"], duration_s=24.0, clip_count=3)
+    found = stored_clips(workspace, tiny_encoder)
+    assert list(found) == [
+        *(Clip(clip_id(source["v1"], "v1", k), "v1", "p1", k, 10.0 * k, s) for k, s in enumerate((10.0, 10.0, 4.0))),
+        Clip(clip_id(source["v2"], "v2", 0), "v2", "p2", 0, 0.0, 7.0),
+    ]
+    with Decoder(4, 32) as decoder:
+        frames = [clip.frames for clip in decoder.decode(DATA / "videos" / "h264_25fps.mp4")]
+    np.testing.assert_allclose(list(found.values())[:3], Embedder(tiny_encoder).embed(frames), atol=1e-6)
+
+
+def test_a_second_run_decodes_nothing_and_writes_nothing(hospital, job, workspace, tiny_encoder, monkeypatch):
+    manifest = hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2"))
+    job(manifest)
+    version = Store(workspace).clips(tiny_encoder.encoder_id).table_version
+    monkeypatch.setattr(Decoder, "decode", None)
+
+    report = job(manifest)
+
+    assert (report.clips_written, report.clips_skipped, report.videos_updated, report.refused) == (0, 4, 0, [])
+    assert Store(workspace).clips(tiny_encoder.encoder_id).table_version == version
+
+
+def test_every_test_video_is_stored_or_refused_as_expected(hospital, job, workspace):
+    names = sorted(EXPECTED)
+    manifest = hospital(*((name, f"p{i % 5}", f"v{i:02d}") for i, name in enumerate(names)))
+
+    report = job(manifest, decoders=2)
+
+    refused = {refusal.file_name for refusal in report.refused}
+    assert refused == {name for name in names if EXPECTED[name]["verdict"] == "reject"}
+    videos = Store(workspace).videos()
+    assert {names[int(v[1:])]: video.duration_s for v, video in videos.items()} == pytest.approx(
+        {name: EXPECTED[name]["seconds"] for name in names if name not in refused}, abs=0.001
+    )
+    assert report.same_content == [tuple(f"v{names.index(name)}" for name in ("wmv2.asf", "wmv2.wmv"))]
+
+
+def test_salvage_keeps_the_whole_clips_before_the_damage_and_says_so(hospital, job, workspace):
+    rows = (
+        ("truncated_half.mkv", "p1", "v1"),
+        ("truncated_faststart.mp4", "p2", "v2"),
+        ("corrupt_middle.mp4", "p3", "v3"),
+    )
+    manifest = hospital(*rows)
+
+    assert [refusal.video_id for refusal in job(manifest).refused] == ["v1", "v2", "v3"]
+    report = job(manifest, salvage=True)
+
+    assert (report.clips_written, [refusal.video_id for refusal in report.refused]) == (2, ["v3"])
+    videos = Store(workspace).videos()
+    assert {name: (v.salvaged, v.duration_s, v.clip_count) for name, v in videos.items()} == {
+        "v1": (True, 10.0, 1),
+        "v2": (True, 10.0, 1),
+    }
+
+
+def test_files_that_are_missing_or_lead_out_are_refused_and_the_rest_is_stored(hospital, job, tmp_path):
+    manifest = hospital(("absent.mp4", "p1", "v1"), ("link.mp4", "p1", "v2"), ("short_7s.mp4", "p1", "v3"))
+    shutil.copy(DATA / "videos" / "exactly_10s.mp4", tmp_path / "elsewhere.mp4")
+    (manifest.parent / "link.mp4").symlink_to(tmp_path / "elsewhere.mp4")
+
+    report = job(manifest)
+
+    assert report.clips_written == 1
+    assert report.refused == [
+        Refusal("v1", "absent.mp4", "the file is not there, or may not be read"),
+        Refusal("v2", "link.mp4", "a symbolic link leads out of the manifest's folder"),
+    ]
+
+
+def test_a_new_label_updates_the_video_and_decodes_nothing(hospital, job, workspace, monkeypatch):
+    columns = ("file_name", "patient_id", "video_id", "label")
+    job(hospital(("short_7s.mp4", "p1", "v1", ""), columns=columns))
+    monkeypatch.setattr(Decoder, "decode", None)
+
+    report = job(hospital(("short_7s.mp4", "p1", "v1", "exTLE"), columns=columns))
+
+    assert (report.clips_written, report.videos_updated) == (0, 1)
+    assert Store(workspace).videos()["v1"].label == "exTLE"
+
+
+def test_a_corrected_patient_updates_the_clips_and_decodes_nothing(hospital, job, workspace, tiny_encoder, monkeypatch):
+    job(hospital(("short_7s.mp4", "p1", "v1")))
+    before = list(stored_clips(workspace, tiny_encoder).values())
+    monkeypatch.setattr(Decoder, "decode", None)
+
+    report = job(hospital(("short_7s.mp4", "p2", "v1")))
+
+    after = stored_clips(workspace, tiny_encoder)
+    assert report.videos_updated == 1
+    assert [clip.patient_id for clip in after] == ["p2"]
+    np.testing.assert_array_equal(list(after.values()), before)
+
+
+def test_a_changed_file_and_a_changed_crop_are_encoded_again(hospital, job, workspace, tiny_encoder):
+    columns = ("file_name", "patient_id", "video_id", "crop")
+    manifest = hospital(("short_7s.mp4", "p1", "v1", ""), columns=columns)
+    job(manifest)
+    first = stored_clips(workspace, tiny_encoder)
+
+    assert job(hospital(("short_7s.mp4", "p1", "v1", "0 0 100 100"), columns=columns)).clips_written == 1
+    second = stored_clips(workspace, tiny_encoder)
+    assert list(first) == list(second)
+    assert not np.allclose(list(first.values()), list(second.values()), atol=1e-4)
+
+    shutil.copy(DATA / "videos" / "exactly_10s.mp4", manifest.parent / "short_7s.mp4")
+    assert job(manifest).clips_written == 1
+    assert [clip.valid_seconds for clip in stored_clips(workspace, tiny_encoder)] == [10.0]
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(hospital, job, monkeypatch):
+    manifest = hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2"))
+    real = Decoder.decode
+
+    def grows(self, path, crop=None):
+        yield from real(self, path, crop)
+        if path.name == "h264_25fps.mp4":
+            with path.open("ab") as stream:
+                stream.write(b"more")
+
+    monkeypatch.setattr(Decoder, "decode", grows)
+    report = job(manifest)
+
+    assert [(r.video_id, r.reason) for r in report.refused] == [
+        ("v1", "the file changed while it was read: encode it again once it is complete")
+    ]
+    assert report.clips_written == 1
+
+
+def test_the_job_goes_on_when_a_decoding_child_is_killed(hospital, job, workspace, tiny_encoder):
+    names = [name for name in EXPECTED if EXPECTED[name]["verdict"] == "ok"][:8]
+    manifest = hospital(*((name, "p1", name.replace(".", "-")) for name in names))
+    killed, stop = [], threading.Event()
+
+    def kill():
+        while not stop.is_set() and len(killed) < 3:
+            for pid in decoding_children(os.getpid()):
+                if pid not in killed:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                    break
+            time.sleep(0.3)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    report = job(manifest)
+    stop.set()
+    killer.join()
+
+    assert killed
+    assert report.refused == []
+    clips = [EXPECTED[name]["seconds"] for name in names]
+    assert report.clips_written == sum(int(s // 10) + (s % 10 >= 1) for s in clips)
+    assert len(stored_clips(workspace, tiny_encoder)) == report.clips_written
+
+
+def decoding_children(parent):
+    """Decoding processes whose request has been sent: those with a video open."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and b"encoder.decode_child" in (entry / "cmdline").read_bytes():
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                opened = [str(link.readlink()) for link in (entry / "fd").iterdir()]
+                if int(fields[1]) == parent and any("hospital" in name for name in opened):
+                    yield int(entry.name)
+        except (OSError, ProcessLookupError):
+            continue
+
+
+def test_a_hung_decoder_costs_its_video_only(hospital, job, monkeypatch):
+    manifest = hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2"))
+    real = Decoder.decode
+
+    def stops(self, path, crop=None):
+        for clip in real(self, path, crop):
+            if path.name == "h264_25fps.mp4":
+                os.kill(self.child_pid, signal.SIGSTOP)
+            yield clip
+
+    monkeypatch.setattr(Decoder, "decode", stops)
+    report = job(manifest, limits=DecodeLimits(stall_s=1.0), batch=1)
+
+    assert [(r.video_id, r.reason) for r in report.refused] == [("v1", "the decoder made no progress for 1 s")]
+    assert report.clips_written == 1
+
+
+def test_a_bug_while_decoding_ends_the_job_with_its_error(hospital, job, monkeypatch):
+    def broken(self, path, crop=None):
+        raise ZeroDivisionError
+        yield
+
+    monkeypatch.setattr(Decoder, "decode", broken)
+    with pytest.raises(ZeroDivisionError):
+        job(hospital(("short_7s.mp4", "p1", "v1")))
+
+
+def test_two_encoders_are_stored_side_by_side(hospital, job, workspace, tiny_encoder):
+    from encoder.weights import new_encoder
+    from tests.conftest import tiny_architecture
+
+    manifest = hospital(("short_7s.mp4", "p1", "v1"))
+    job(manifest)
+    other = new_encoder(tiny_architecture(), seed=1)
+    report = encode(read_manifest(manifest), Embedder(other), Store(workspace))
+
+    assert report.clips_written == 1
+    assert set(Store(workspace).encoder_ids()) == {tiny_encoder.encoder_id, other.encoder_id}
+
+
+def test_progress_counts_videos(hospital, workspace, tiny_encoder):
+    manifest = hospital(("short_7s.mp4", "p1", "v1"), ("empty.mp4", "p1", "v2"))
+    seen = []
+
+    encode(read_manifest(manifest), Embedder(tiny_encoder), Store(workspace), progress=lambda d, t: seen.append((d, t)))
+
+    assert seen[0] == (0, 2)
+    assert seen[-1] == (2, 2)

@@ -1,0 +1,115 @@
+"""The model equals the original's numbers and transformers', and takes no other shape."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import TimesformerModel
+
+from encoder.embed import Embedder
+from encoder.timesformer import PRESETS, TimeSformer, architecture, normalise, preset
+from encoder.weights import import_pyth, new_encoder, save_encoder
+from index.errors import InvalidInput
+from tests.conftest import DATA, tiny_architecture
+
+ORACLE = np.load(DATA / "timesformer" / "tiny_96d_12f_io.npz")
+
+
+def test_embeddings_equal_the_original_code():
+    encoder = import_pyth(DATA / "timesformer" / "tiny_96d_12f.pyth", num_attention_heads=4)
+    frames = torch.from_numpy(ORACLE["frames_uint8_BTHWC"])
+
+    with torch.inference_mode():
+        embedding_BD = encoder.model(normalise(frames)).numpy()
+
+    np.testing.assert_allclose(embedding_BD, ORACLE["embedding_BD"], atol=1e-5)
+
+
+def test_embeddings_equal_transformers(tmp_path):
+    """On weights where attention along time counts: an untrained `temporal_dense` is zero."""
+    encoder = import_pyth(DATA / "timesformer" / "tiny_96d_12f.pyth", num_attention_heads=4)
+    frames = normalise(torch.from_numpy(ORACLE["frames_uint8_BTHWC"]))
+    theirs = TimesformerModel.from_pretrained(save_encoder(encoder, tmp_path)).eval()
+
+    with torch.inference_mode():
+        theirs_BD = theirs(frames).last_hidden_state[:, 0]
+        torch.testing.assert_close(encoder.model(frames), theirs_BD, atol=1e-5, rtol=1e-5)
+
+
+def test_bf16_points_the_same_way():
+    encoder = import_pyth(DATA / "timesformer" / "tiny_96d_12f.pyth", num_attention_heads=4)
+    frames = list(ORACLE["frames_uint8_BTHWC"])
+    exact = Embedder(encoder).embed(frames)
+    short = Embedder(encoder, precision="bf16").embed(frames)
+
+    assert (exact * short).sum(1).min() > 0.999
+
+
+def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(tiny_encoder):
+    random = np.random.default_rng(0)
+    frames = list(random.integers(0, 255, (3, 4, 32, 32, 3), np.uint8))
+    embedder = Embedder(tiny_encoder)
+
+    together = embedder.embed(frames)
+    alone = np.concatenate([embedder.embed([clip]) for clip in frames])
+    assert together.shape == (3, 768)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 3, 32, 32), (1, 4, 3, 16, 32), (1, 4, 1, 32, 32), (4, 3, 32, 32), (1, 8, 3, 32, 32)]
+)
+def test_another_shape_is_refused(tiny_encoder, shape):
+    with pytest.raises(InvalidInput, match=r"expected frames \(B, 4, 3, 32, 32\), got"):
+        tiny_encoder.model(torch.zeros(shape))
+
+
+def test_the_order_of_frames_matters_once_attention_along_time_is_trained():
+    encoder = new_encoder(tiny_architecture(), seed=0)
+    frames = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8)
+    with torch.no_grad():
+        encoder.model.embeddings.time_embeddings.normal_()
+        encoder.model.encoder.layer[0].temporal_dense.weight.normal_()
+    forward, backward = Embedder(encoder).embed([frames, frames[::-1].copy()])
+
+    assert forward @ backward < 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "size", "millions"),
+    [("timesformer-l", 96, 224, 121.3), ("timesformer-b", 8, 224, 121.3), ("timesformer-demo", 16, 112, 2.8)],
+)
+def test_presets_are_what_they_are_called(name, frames, size, millions):
+    config = preset(name)
+    with torch.device("meta"):
+        model = TimeSformer(config)
+
+    assert (config.num_frames, config.image_size) == (frames, size)
+    assert model.embedding_dim == 768
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.15)
+    assert name in PRESETS
+
+
+@pytest.mark.parametrize("wrong", [{"image_size": 33}, {"num_attention_heads": 5}, {"num_frames": 0}])
+def test_numbers_that_do_not_fit_are_refused(wrong):
+    sizes = {"num_frames": 4, "image_size": 32, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with pytest.raises(InvalidInput, match="expected"):
+        architecture(**{**sizes, **wrong})
+
+
+def test_an_unknown_preset_or_device_is_refused(tiny_encoder):
+    with pytest.raises(InvalidInput, match="expected a preset of timesformer-l"):
+        preset("timesformer-xl")
+    with pytest.raises(InvalidInput, match="expected a device"):
+        Embedder(tiny_encoder, device="tpu")
+    with pytest.raises(InvalidInput, match="expected a precision"):
+        Embedder(tiny_encoder, precision="fp8")
+
+
+def test_weights_that_blow_up_are_noticed():
+    encoder = new_encoder(tiny_architecture(), seed=0)
+    with torch.no_grad():
+        encoder.model.layernorm.weight.fill_(torch.nan)
+
+    with pytest.raises(InvalidInput, match="not finite"):
+        Embedder(encoder).embed([np.zeros((4, 32, 32, 3), np.uint8)])
