@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from index.errors import (
     DamagedData,
@@ -52,9 +53,14 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         behaviour: Callable[[Any, Any], Awaitable[Any]] = handler.unary_unary
 
-        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401
+        # The message is read here, not by grpc, which would answer UNKNOWN with the text of the parser's exception.
+        parse = handler.request_deserializer or bytes
+
+        async def guarded(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401
             try:
-                return await behaviour(request, context)
+                return await behaviour(parse(data), context)
+            except DecodeError:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a message of this method")
             except SemiomeError as error:
                 code = status_of(error)
                 if code is not None:
@@ -67,7 +73,6 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.unary_unary_rpc_method_handler(
             guarded,
-            request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 

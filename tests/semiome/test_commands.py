@@ -1,0 +1,209 @@
+"""The command, as its user meets it: streams, JSON, exit codes, the whole way on real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from index.errors import (
+    DamagedData,
+    EncoderMismatch,
+    InvalidInput,
+    Locked,
+    NotFound,
+    SemiomeError,
+    ServiceError,
+    StateError,
+    VideoRefused,
+)
+from semiome.__main__ import exit_code
+from tests.conftest import DATA
+
+
+def semiome(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "semiome", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def result_of(done, code=0):
+    """The one JSON object on stdout."""
+    assert done.returncode == code, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1, done.stdout
+    return json.loads(lines[0])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which a labelled cohort of test videos was encoded, a head trained, an index built."""
+    folder = tmp_path_factory.mktemp("hospital")
+    names = ("h264_25fps.mp4", "mjpeg.avi", "vp9.webm", "exactly_10s.mp4", "h264_gray.mp4", "h264_vfr.mp4")
+    rows = ["file_name,patient_id,video_id,label,split"]
+    for i, name in enumerate(names):
+        (folder / name).write_bytes((DATA / "videos" / name).read_bytes())
+        rows.append(f"{name},p{i},v{i},{('TLE', 'exTLE')[i % 2]},{'test' if i > 3 else 'train'}")
+    (folder / "manifest.csv").write_text("\n".join(rows))
+    bad = [*rows, "corrupt_middle.mp4,p9,v9,,"]
+    (folder / "corrupt_middle.mp4").write_bytes((DATA / "videos" / "corrupt_middle.mp4").read_bytes())
+    (folder / "with_bad.csv").write_text("\n".join(bad))
+    return folder
+
+
+def test_the_whole_way(folder):
+    encoded = result_of(semiome("encode", "manifest.csv", "--json", cwd=folder))
+    assert (encoded["clips_written"], encoded["clips_skipped"], encoded["refused"]) == (12, 0, [])
+    assert encoded["encoder_trained"] is False
+    assert encoded["seconds"]["model"] > 0
+
+    again = semiome("encode", "with_bad.csv", "--json", cwd=folder)
+    report = result_of(again, code=3)
+    assert (report["clips_written"], report["clips_skipped"]) == (0, 12)
+    assert report["refused"] == [
+        {"video_id": "v9", "file_name": "corrupt_middle.mp4", "reason": "damaged picture data about 7.1 s in"}
+    ]
+    assert report["encoder_id"] == encoded["encoder_id"]
+    assert "random weights" in again.stderr
+
+    head = result_of(semiome("head", "train", "--json", cwd=folder))
+    assert (head["patients"], head["held_out_patients"], head["clips"]) == (4, 2, 8)
+    built = result_of(semiome("index", "build", "--json", cwd=folder))
+    assert (built["clips"], built["videos"], built["recall"], built["published"]) == (12, 6, 1.0, True)
+    listed = result_of(semiome("index", "list", "--json", cwd=folder))
+    assert listed["serving"] == built["generation"]
+    encoders = result_of(semiome("encoder", "list", "--json", cwd=folder))
+    assert encoders == {"encoders": [encoded["encoder_id"]], "encoder_id": encoded["encoder_id"]}
+
+    server = subprocess.Popen(
+        [sys.executable, "-m", "semiome", "serve", "--port", "0", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    try:
+        address = json.loads(server.stdout.readline())["address"]
+        found = result_of(
+            semiome(
+                "search", "--video", "v4", "--group-by", "video", "-k", "9", "--server", address, "--json", cwd=folder
+            )
+        )
+        assert sorted(n["video_id"] for n in found["neighbours"]) == ["v0", "v1", "v2", "v3", "v5"]
+        assert "p4" not in {n["patient_id"] for n in found["neighbours"]}
+        assert (found["generation"], found["head_id"]) == (built["generation"], head["head_id"])
+
+        np.save(folder / "q.npy", np.ones(768, np.float32))
+        vector = ("--vector", "q.npy", "--encoder", encoded["encoder_id"], "--server", address, "--json")
+        assert len(result_of(semiome("search", *vector, cwd=folder))["neighbours"]) == 10
+
+        judged = result_of(
+            semiome("classify", "--video", "v4", "--video", "nobody", "--server", address, "--json", cwd=folder), code=3
+        )
+        assert [verdict["code"] for verdict in judged["verdicts"]] == ["OK", "NOT_FOUND"]
+        assert judged["verdicts"][0]["label"] in {"TLE", "exTLE"}
+
+        shown = semiome("search", "--video", "v4", "--server", address, cwd=folder)
+        assert "similarity" in shown.stdout
+        shown = semiome("classify", "--video", "v4", "--server", address, cwd=folder)
+        assert "research use only" in shown.stdout
+
+        refused = semiome("search", "--clip", "x", "--server", address, "--json", cwd=folder)
+        assert result_of(refused, code=2)["error"]["type"] == "ServiceError"
+        for arguments in (("--video", "v4", "-k", "0"), ("--video", "v4", "-k", "1001"), ("--video", "v4", "-k", "-3")):
+            refused = semiome("search", *arguments, "--server", address, cwd=folder)
+            assert (refused.returncode, refused.stdout) == (2, "")
+            assert "expected" in refused.stderr
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=30)
+    assert server.returncode == 0
+
+
+def test_importing_original_weights_and_encoding_with_them(folder, tmp_path):
+    checkpoint = DATA / "timesformer" / "tiny_96d_12f.pyth"
+    done = semiome("encoder", "import", checkpoint, "--heads", "4", "-w", tmp_path / "w", "--json", cwd=folder)
+    imported = result_of(done)
+    assert (imported["num_frames"], imported["image_size"], imported["trained"]) == (12, 64, True)
+    assert "CC-BY-NC-4.0" in done.stderr
+
+    encoded = result_of(semiome("encode", "manifest.csv", "-w", tmp_path / "w", "--json", cwd=folder))
+    assert (encoded["encoder_id"], encoded["clips_written"]) == (imported["encoder_id"], 12)
+
+
+@pytest.mark.parametrize("name", ["bad_missing_key.pyth", "bad_pickle_payload.pyth"])
+def test_bad_weights_are_wrong_input_and_install_nothing(tmp_path, name):
+    done = semiome("encoder", "import", DATA / "timesformer" / name, "--heads", "4", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("encode", "absent.csv"), 2, "the manifest can't be read"),
+        (("manifest", "check", "absent.csv"), 2, "the manifest can't be read"),
+        (("head", "train"), 4, "semiome encode"),
+        (("index", "build"), 4, "semiome encode"),
+        (("serve",), 4, "no store yet"),
+        (("serve", "--host", "0.0.0.0"), 2, "loopback"),
+        (("search",), 2, "exactly one of --clip, --video and --vector"),
+        (("search", "--video", "v", "--group-by", "room"), 2, "--group-by"),
+        (("search", "--video", "v", "--label", "tle"), 2, "expected labels of TLE, exTLE"),
+        (("search", "--vector", "absent.npy"), 2, "--vector can't be read"),
+        (("search", "--video", "v", "--server", "127.0.0.1:9"), 4, "semiome serve"),
+        (("classify",), 2, "at least one --clip or --video"),
+        (("encoder", "init", "--preset", "timesformer-xl"), 2, "expected a preset"),
+        (("encode",), 2, "Missing argument"),
+        (("nonsense",), 2, "No such command"),
+    ],
+)
+def test_what_is_wrong_is_said_on_stderr_with_its_exit_code(tmp_path, arguments, code, says):
+    done = semiome(*arguments, cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_is_one_json_object_too(tmp_path):
+    values = result_of(semiome("index", "build", "--json", cwd=tmp_path), code=4)
+
+    assert values["error"]["type"] == "StateError"
+
+
+def test_checking_a_manifest_lists_what_it_holds_and_what_is_missing(folder):
+    values = result_of(semiome("manifest", "check", "manifest.csv", "--json", cwd=folder))
+    assert values == {"videos": 6, "patients": 6, "labels": {"TLE": 3, "exTLE": 3}, "refused": []}
+
+    (folder / "more.csv").write_text("file_name,patient_id,video_id\nabsent.mp4,p1,v1\n")
+    assert result_of(semiome("manifest", "check", "more.csv", "--json", cwd=folder), code=3)["refused"] == [
+        {"video_id": "v1", "file_name": "absent.mp4", "reason": "the file is not there, or may not be read"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidInput("x"), 2),
+        (NotFound("x"), 2),
+        (VideoRefused("x"), 2),
+        (StateError("x"), 4),
+        (Locked("x"), 4),
+        (EncoderMismatch("x", "a", "b"), 4),
+        (DamagedData("x"), 4),
+        (ServiceError("INVALID_ARGUMENT", "x"), 2),
+        (ServiceError("NOT_FOUND", "x"), 2),
+        (ServiceError("UNAVAILABLE", "x"), 4),
+        (ServiceError("FAILED_PRECONDITION", "x"), 4),
+        (ServiceError("INTERNAL", "x"), 1),
+    ],
+)
+def test_every_error_has_its_exit_code(error, code):
+    assert exit_code(error) == code
+    assert isinstance(error, SemiomeError)

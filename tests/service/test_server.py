@@ -1,0 +1,261 @@
+"""A real server process on a free port, and real clients."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from pydantic import ValidationError
+
+from encoder.head import Head, HeadCard, HeadModel, save_head
+from index.errors import ServiceError
+from index.query import ClipQuery, GroupBy, SearchFilter, VectorQuery, VideoQuery
+from index.search import Snapshot
+from index.serving import Serving
+from index.workspace import Workspace, set_current
+from protos import retrieval_pb2, retrieval_pb2_grpc
+from service.answers import Provenance
+from service.client import Client
+from service.server import ServerConfig
+from tests.conftest import WIDTH, commit, make_cohort, make_video, publish_all
+
+
+def install_head(workspace, encoder_id="enc1", seed=0):
+    import torch
+
+    torch.manual_seed(seed)
+    card = HeadCard((WIDTH, 2), ("TLE", "exTLE"), 0.5, 1.0, encoder_id, "0" * 64, 1, 1, 1, (), seed, 1)
+    head = Head(HeadModel((WIDTH, 2)), card)
+    save_head(head, workspace.heads)
+    set_current(workspace.heads, head.head_id)
+    return head
+
+
+def start(workspace, *options):
+    command = [sys.executable, "-m", "semiome", "serve", "-w", str(workspace.root), "--port", "0", "--json", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    assert line, process.communicate()[1]
+    return process, json.loads(line)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A served workspace: (workspace, its head, what the server said of itself)."""
+    workspace = Workspace(tmp_path_factory.mktemp("served") / "workspace")
+    commit(workspace, make_cohort())
+    publish_all(workspace)
+    head = install_head(workspace)
+    process, said = start(workspace)
+    yield workspace, head, said
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+@pytest.fixture
+def client(served):
+    with Client(served[2]["address"]) as client:
+        yield client
+
+
+def snapshot(served) -> Snapshot:
+    return Serving(served[0]).snapshot
+
+
+def test_it_says_what_it_serves(served):
+    _, head, said = served
+    assert said["encoder_id"] == "enc1"
+    assert said["generation"] == snapshot(served).name
+    assert (said["head_id"], said["clips"]) == (head.head_id, 60)
+    assert said["address"].startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("group_by", GroupBy)
+def test_search_answers_what_the_snapshot_finds(served, client, group_by):
+    query = VideoQuery("v1-1")
+    where = SearchFilter(labels=frozenset({"TLE"}))
+
+    answer = client.search(query, 5, where=where, group_by=group_by)
+
+    wanted = snapshot(served).search(query, 5, where=where, group_by=group_by)
+    assert answer.neighbours == tuple(
+        replace(n, similarity=pytest.approx(n.similarity, abs=1e-6)) for n in wanted.neighbours
+    )
+    assert answer.provenance == Provenance("enc1", wanted.generation, served[1].head_id)
+
+
+def test_search_by_clip_and_by_vector_agree(served, client):
+    clip, vectors = snapshot(served).clips_of(ClipQuery(make_cohort()[0][1][0].clip.clip_id))
+
+    by_clip = client.search(ClipQuery(clip[0].clip_id), 60)
+    by_vector = client.search(VectorQuery(vectors[0] * 3, "enc1", "p0"), 60)
+    assert [n.clip for n in by_clip.neighbours] == [n.clip for n in by_vector.neighbours]
+    assert "p0" not in {n.clip.patient_id for n in by_clip.neighbours}
+
+
+def test_classify_answers_what_the_head_says(served, client):
+    clips, vectors = snapshot(served).clips_of(VideoQuery("v2-0"))
+
+    answer = client.classify(VideoQuery("v2-0"))
+
+    assert answer.judged.clips == clips
+    wanted = served[1].classify(vectors, "enc1")
+    assert (answer.judged.verdict.label, answer.judged.verdict.votes) == (wanted.label, wanted.votes)
+    assert answer.judged.verdict.probability == pytest.approx(wanted.probability)
+
+
+def test_a_batch_has_a_status_for_each_item(client):
+    clip = make_cohort()[0][1][0].clip.clip_id
+    answer = client.classify_batch([VideoQuery("v2-0"), VideoQuery("absent"), ClipQuery(clip), ClipQuery("x")])
+
+    assert [result.code for result in answer.results] == ["OK", "NOT_FOUND", "OK", "NOT_FOUND"]
+    assert answer.results[0].judged == client.classify(VideoQuery("v2-0")).judged
+    assert "video 'absent' is not in generation" in answer.results[1].message
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "says"),
+    [
+        (lambda c: c.search(ClipQuery("x")), "NOT_FOUND", "clip 'x' is not in generation"),
+        (lambda c: c.search(VideoQuery("x")), "NOT_FOUND", "video 'x' is not in generation"),
+        (lambda c: c.search(VideoQuery("v0-0"), 0), "INVALID_ARGUMENT", "expected k of 1 to 1000, got 0"),
+        (lambda c: c.search(VideoQuery("v0-0"), 1001), "INVALID_ARGUMENT", "expected k of 1 to 1000, got 1001"),
+        (lambda c: c.search(VectorQuery(np.ones(3), "enc1")), "INVALID_ARGUMENT", "vector of 8 values, got 3"),
+        (lambda c: c.search(VectorQuery(np.full(8, np.nan), "enc1")), "INVALID_ARGUMENT", "finite"),
+        (lambda c: c.search(VectorQuery(np.full(8, np.inf), "enc1")), "INVALID_ARGUMENT", "finite"),
+        (lambda c: c.search(VectorQuery(np.zeros(8), "enc1")), "INVALID_ARGUMENT", "zero length"),
+        (lambda c: c.search(VectorQuery(np.ones(8), "enc2")), "FAILED_PRECONDITION", "encoder enc2"),
+        (lambda c: c.search(VectorQuery(np.ones(8), "")), "INVALID_ARGUMENT", "id of the encoder"),
+        (lambda c: c.classify(ClipQuery("x")), "NOT_FOUND", "clip 'x'"),
+        (lambda c: c.classify_batch([]), "INVALID_ARGUMENT", "expected 1 to 1000 items, got 0"),
+        (lambda c: c.classify_batch([ClipQuery("x")] * 1001), "INVALID_ARGUMENT", "got 1001"),
+        (lambda c: c.search(ClipQuery("x" * 5 * 2**20)), "RESOURCE_EXHAUSTED", ""),
+    ],
+)
+def test_bad_requests_get_their_status_and_say_what_was_expected(client, call, code, says):
+    with pytest.raises(ServiceError) as caught:
+        call(client)
+
+    assert caught.value.code == code
+    assert says in str(caught.value)
+
+
+def test_an_empty_request_is_refused(served):
+    with grpc.insecure_channel(served[2]["address"]) as channel, pytest.raises(grpc.RpcError) as caught:
+        retrieval_pb2_grpc.RetrievalServiceStub(channel).Search(retrieval_pb2.SearchRequest())
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_bytes_that_are_no_message_do_not_harm_the_server(served, client):
+    with grpc.insecure_channel(served[2]["address"]) as channel:
+        call = channel.unary_unary("/semiome.v1.RetrievalService/Search")
+        for garbage in (b"\xff" * 100, b"\x0a\xff\xff", b"\x08", b"\x0a\x01\xff"):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(garbage, timeout=10)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert caught.value.details() == "the request is not a message of this method"
+
+    assert client.search(VideoQuery("v0-0")).neighbours
+
+
+def test_health_and_reflection(served):
+    with grpc.insecure_channel(served[2]["address"]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "semiome.v1.RetrievalService", "semiome.v1.ClassificationService"):
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        names = ProtoReflectionDescriptorDatabase(channel).get_services()
+
+    assert {"semiome.v1.RetrievalService", "semiome.v1.ClassificationService", "grpc.health.v1.Health"} <= set(names)
+
+
+def test_a_deadline_that_has_passed_is_said(served):
+    with Client(served[2]["address"], timeout_s=0.000_001) as client, pytest.raises(ServiceError) as caught:
+        client.search(VideoQuery("v0-0"))
+
+    assert caught.value.code == "DEADLINE_EXCEEDED"
+
+
+def test_no_server_says_how_to_start_one():
+    with Client("127.0.0.1:9", timeout_s=5) as client, pytest.raises(ServiceError, match="semiome serve"):
+        client.search(VideoQuery("v0-0"))
+
+
+def test_a_new_generation_and_a_new_head_are_taken_up_without_a_failed_call(workspace):
+    commit(workspace, make_cohort())
+    first = publish_all(workspace).generation
+    process, said = start(workspace)
+    try:
+        with Client(said["address"]) as client:
+            assert client.search(VideoQuery("v0-0")).provenance == Provenance("enc1", first, "")
+            with pytest.raises(ServiceError, match="FAILED_PRECONDITION: no head is loaded"):
+                client.classify(VideoQuery("v0-0"))
+            commit(workspace, [make_video(8, 0, 2, np.random.default_rng(8))])
+            second = publish_all(workspace).generation
+            head = install_head(workspace)
+            deadline = time.monotonic() + 30
+            while client.search(VideoQuery("v0-0")).provenance != Provenance("enc1", second, head.head_id):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert len(client.classify(VideoQuery("v8-0")).judged.clips) == 2
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+def test_a_damaged_generation_is_not_taken_up_and_the_old_one_serves(workspace):
+    commit(workspace, make_cohort())
+    first = publish_all(workspace).generation
+    process, said = start(workspace)
+    try:
+        with Client(said["address"]) as client:
+            second = publish_all(workspace).generation
+            os.truncate(workspace.generations / second / "vectors.faiss", 100)
+            time.sleep(2.5)
+            # It may have loaded the second one in the moment before it was damaged; either serves whole answers.
+            assert client.search(VideoQuery("v0-0")).provenance.generation in {first, second}
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_head_of_another_encoder_is_refused_by_name(workspace):
+    commit(workspace, make_cohort())
+    publish_all(workspace)
+    install_head(workspace, encoder_id="other")
+    process, said = start(workspace)
+    try:
+        with (
+            Client(said["address"]) as client,
+            pytest.raises(ServiceError, match=r"FAILED_PRECONDITION: .*encoder other"),
+        ):
+            client.classify(VideoQuery("v0-0"))
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org"])
+def test_without_tls_only_loopback_is_served(host):
+    with pytest.raises(ValidationError):
+        ServerConfig(host=host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_addresses_are_served(host):
+    assert ServerConfig(host=host).host == host
