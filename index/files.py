@@ -31,13 +31,14 @@ def sync_file(path: Path) -> None:
 
 
 def sync_tree(root: Path, newer_than_s: float = 0.0) -> None:
-    """Fsync every file below `root` modified since `newer_than_s` (seconds of the epoch), and all its folders."""
+    """Fsync every file and folder below `root` that was modified since `newer_than_s` (seconds of the epoch)."""
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
             if path.stat().st_mtime >= newer_than_s:
                 sync_file(path)
-        sync_folder(Path(folder))
+        if Path(folder).stat().st_mtime >= newer_than_s:
+            sync_folder(Path(folder))
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -224,6 +224,7 @@ class Committer:
             self._known.setdefault(video_id, {})[clip_id] = row_sha256
         patients = store._open("patients").to_arrow().to_pylist()
         self._keys: dict[str, str] = {row["patient_id"]: row["patient_key"] for row in patients}
+        self._videos = store.videos()  # nobody else writes while this one may
 
     def commit(self, videos: Sequence[tuple[Video, Sequence[EmbeddedClip]]]) -> int:
         """Store videos with their clips; returns when they are on disk.
@@ -239,19 +240,23 @@ class Committer:
         """
         started = time.time() - 2  # file systems keep coarse times
         self._add_patients({video.patient_id for video, _ in videos})
+        wanted = {
+            video.video_id: {embedded.clip.clip_id: self._row(video, embedded) for embedded in clips}
+            for video, clips in videos
+        }
         rows: dict[str, dict[str, Any]] = {}
         stale: list[str] = []
-        for video, clips in videos:
-            known = self._known.get(video.video_id, {})
-            now = {row["clip_id"]: row for row in (self._row(video, embedded) for embedded in clips)}
+        for video_id, now in wanted.items():
+            known = self._known.get(video_id, {})
             rows |= {key: row for key, row in now.items() if known.get(key) != row["row_sha256"]}
             stale += [key for key in known if key not in now]
-            self._known[video.video_id] = {key: row["row_sha256"] for key, row in now.items()}
         if stale:
             self._clips.delete(id_predicate("clip_id", stale))
         if rows:
             self._upsert(self._clips, "clip_id", pa.Table.from_pylist(list(rows.values()), self._clips.schema))
         self.update_videos([video for video, _ in videos])
+        for video_id, now in wanted.items():
+            self._known[video_id] = {key: row["row_sha256"] for key, row in now.items()}
         sync_tree(self._workspace.store, newer_than_s=started)
         return len(rows)
 
@@ -261,11 +266,11 @@ class Committer:
         Returns:
             How many rows were new or different.
         """
-        stored = self._store.videos()
-        changed = [video for video in videos if stored.get(video.video_id) != video]
+        changed = [video for video in videos if self._videos.get(video.video_id) != video]
         if changed:
             rows = [{**asdict(video), "semiology": list(video.semiology)} for video in changed]
             self._upsert(self._store._open("videos"), "video_id", pa.Table.from_pylist(rows, _VIDEO_SCHEMA))
+            self._videos |= {video.video_id: video for video in changed}
         return len(changed)
 
     def reassign(self, video: Video) -> int:

@@ -21,7 +21,7 @@ from semiome.simulation.render import FPS, HEIGHT, WIDTH, Look, View
 from semiome.simulation.signs import move
 
 MANIFEST, TRUTH = "manifest.csv", "truth.csv"
-_NURSE = Look(skin=(0.8, 0.62, 0.5), hair=(0.2, 0.15, 0.1), top=(0.35, 0.6, 0.65), legs=(0.9, 0.9, 0.9))
+NURSE = Look(skin=(0.8, 0.62, 0.5), hair=(0.2, 0.15, 0.1), top=(0.35, 0.6, 0.65), legs=(0.9, 0.9, 0.9))
 
 
 def write_cohort(
@@ -62,12 +62,12 @@ def write_recording(recording: Recording, folder: Path) -> None:
         (lying(motion, patient.size, patient.build), replace(patient.look, blanket=recording.blanket))
     ]
     if recording.nurse_s is not None:
-        figures.append((_nurse(recording.nurse_s, recording.seconds), _NURSE))
+        figures.append((nurse(recording.nurse_s, recording.seconds), NURSE))
     view = View(ROOMS[patient.room], CAMERAS[patient.camera], night=recording.night, noise=random)
     write_h264(folder / f"{recording.video_id}.mp4", view.frames(figures), FPS, WIDTH, HEIGHT)
 
 
-def _nurse(when_s: tuple[float, float], seconds: float) -> list[Capsule]:
+def nurse(when_s: tuple[float, float], seconds: float) -> list[Capsule]:
     """Walks along the far side of the bed; outside the room before and after."""
     time = np.arange(round(seconds * FPS)) / FPS
     begin, end = when_s

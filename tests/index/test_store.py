@@ -150,10 +150,11 @@ def test_a_bad_vector_is_refused_and_nothing_of_its_video_is_stored(workspace, c
     store = commit(workspace, cohort[:1])
     video, clips = cohort[1]
 
-    with store.committing("enc1", WIDTH) as committer, pytest.raises(InvalidInput, match=says):
-        committer.commit([(video, [*clips[:3], EmbeddedClip(clips[3].clip, vector)])])
-
-    assert as_dict(store.clips("enc1")) == expected(cohort[:1])
+    with store.committing("enc1", WIDTH) as committer:
+        with pytest.raises(InvalidInput, match=says):
+            committer.commit([(video, [*clips[:3], EmbeddedClip(clips[3].clip, vector)])])
+        assert as_dict(store.clips("enc1")) == expected(cohort[:1])
+        assert committer.commit([(video, clips)]) == 4  # the failed try left no trace in the writer either
 
 
 def test_another_width_is_refused(workspace, cohort):
