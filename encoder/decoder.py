@@ -78,6 +78,7 @@ class Decoder:
         self._limits = limits or DecodeLimits()
         self._waiting = _Child()
         self._working: _Child | None = None
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +91,13 @@ class Decoder:
         for child in (self._waiting, self._working):
             if child is not None:
                 child.kill()
+
+    def interrupt(self) -> None:
+        """From another thread: make a `decode` in progress end soon, without starting another child."""
+        self._interrupted = True
+        for child in (self._waiting, self._working):
+            if child is not None:
+                child.interrupt()
 
     @property
     def child_pid(self) -> int | None:
@@ -111,7 +119,7 @@ class Decoder:
                         yielded = clip.clip_index + 1
                 return
             except _Died:
-                if attempt == "last":
+                if attempt == "last" or self._interrupted:
                     raise VideoRefused("the decoder crashed on this file, twice") from None
             except _Stalled:
                 raise VideoRefused(f"the decoder made no progress for {self._limits.stall_s:g} s") from None
@@ -154,6 +162,9 @@ class _Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def interrupt(self) -> None:
+        self._process.kill()
 
     def kill(self) -> None:
         self._process.kill()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from encoder.manifest import Manifest, ManifestRow
 from index.errors import VideoRefused
 from index.files import sha256_of_file
 from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
-from index.store import Committer, Store
+from index.store import Committer, EncodedVideo, Store
 
 if TYPE_CHECKING:
     from transformers import TimesformerConfig
@@ -80,10 +80,14 @@ class EncodeReport:
 
 @dataclass(slots=True)
 class _Job:
-    """One video on its way: its digest, then its clips, then its end."""
+    """One video on its way.
+
+    The reader sets digest, `stored` and `reason` before it announces the end; only then does the consumer look.
+    """
 
     row: ManifestRow
     source_sha256: str = ""
+    stored: bool = False
     clips: list[EmbeddedClip] = field(default_factory=list)
     pending: int = 0
     ended: bool = False
@@ -117,12 +121,13 @@ def encode(
     started = time.monotonic()
     encoder = embedder.encoder
     with store.committing(encoder.encoder_id, encoder.model.embedding_dim) as committer:
-        jobs = _to_decode(manifest, store, committer, encoder.encoder_id, report)
-        run = _Run(embedder, committer, options, report, lambda done: progress(done, len(manifest.rows)))
-        run.done = len(manifest.rows) - len(jobs)
-        progress(run.done, len(manifest.rows))
-        with _decoding(manifest, jobs, encoder.model.config, options) as events:
+        run = _Run(embedder, committer, store, options, report, lambda done: progress(done, len(manifest.rows)))
+        progress(0, len(manifest.rows))
+        jobs = [_Job(row) for row in manifest.rows]
+        reader = _Reader(manifest, store.encoded(encoder.encoder_id))
+        with _reading(reader, jobs, encoder.model.config, options) as events:
             run.consume(events)
+        report.same_content = _same_content(jobs)
         if report.videos_written > 1:
             committer.compact()
     order = {row.video_id: number for number, row in enumerate(manifest.rows)}
@@ -138,19 +143,22 @@ class _Run:
         self,
         embedder: Embedder,
         committer: Committer,
+        store: Store,
         options: EncodeOptions,
         report: EncodeReport,
         progress: Callable[[int], None],
     ) -> None:
         self._embedder = embedder
         self._committer = committer
+        self._videos = store.videos()
         self._options = options
         self._report = report
         self._progress = progress
         self._batch: list[tuple[_Job, ClipFrames]] = []
         self._finished: list[tuple[Video, list[EmbeddedClip]]] = []
+        self._updated: list[Video] = []
         self._last_commit = time.monotonic()
-        self.done = 0
+        self._done = 0
 
     def consume(self, events: Iterator[_Event]) -> None:
         waiting_since = time.monotonic()
@@ -188,17 +196,32 @@ class _Run:
         clips = job.clips
         if job.reason and self._options.salvage:
             clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
-        if job.reason and not (self._options.salvage and clips):
+        if job.stored:
+            self._update(job)
+        elif job.reason and not (self._options.salvage and clips):
             self._report.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
         else:
             self._finished.append((_video(job, clips), clips))
-        self.done += 1
-        self._progress(self.done)
+        self._done += 1
+        self._progress(self._done)
         due = time.monotonic() - self._last_commit > _COMMIT_EVERY_S
         if due or sum(len(clips) for _, clips in self._finished) >= _COMMIT_CLIPS:
             self._commit()
 
+    def _update(self, job: _Job) -> None:
+        """Bring what is known of a stored video up to date; its vectors stay."""
+        stored = self._videos[job.row.video_id]
+        self._report.clips_skipped += stored.clip_count
+        wanted = _described(job.row, stored)
+        if wanted.patient_id != stored.patient_id:
+            self._committer.reassign(wanted)
+        if wanted != stored:
+            self._updated.append(wanted)
+            self._report.videos_updated += 1
+
     def _commit(self) -> None:
+        self._committer.update_videos(self._updated)
+        self._updated = []
         if self._finished:
             started = time.monotonic()
             self._report.clips_written += self._committer.commit(self._finished)
@@ -208,41 +231,38 @@ class _Run:
         self._last_commit = time.monotonic()
 
 
-def _to_decode(
-    manifest: Manifest, store: Store, committer: Committer, encoder_id: str, report: EncodeReport
-) -> list[_Job]:
-    """Jobs for the videos that are not stored; what is known of the stored ones is brought up to date."""
-    encoded, videos = store.encoded(encoder_id), store.videos()
-    same_content: dict[str, list[str]] = {}
-    jobs: list[_Job] = []
-    updated: list[Video] = []
-    for row in manifest.rows:
+class _Reader:
+    """The producing side, for one video at a time: digest, then frames unless it is stored already."""
+
+    def __init__(self, manifest: Manifest, encoded: Mapping[str, EncodedVideo]) -> None:
+        self._manifest = manifest
+        self._encoded = encoded
+
+    def read(self, job: _Job, decoder: Decoder) -> Iterator[ClipFrames]:
+        """Frames of a video's clips; none, and `job.stored` set, when they are stored.
+
+        Raises:
+            VideoRefused: the file can't be used.
+        """
+        path = self._manifest.path_of(job.row)
         try:
-            source = sha256_of_file(manifest.path_of(row))
-        except (VideoRefused, OSError) as refused:
-            reason = str(refused) if isinstance(refused, VideoRefused) else f"can't be read: {refused.strerror}"
-            report.refused.append(Refusal(row.video_id, row.file_name, reason))
-            continue
-        same_content.setdefault(source, []).append(row.video_id)
-        stored, made_of = videos.get(row.video_id), encoded.get(row.video_id)
-        if stored is None or made_of is None or (made_of.source_sha256, made_of.crop) != (source, str(row.crop or "")):
-            jobs.append(_Job(row, source))
-            continue
-        report.clips_skipped += stored.clip_count
-        wanted = _described(row, stored)
-        if wanted.patient_id != made_of.patient_id:
-            committer.reassign(wanted)
-            report.videos_updated += 1
-        elif wanted != stored:
-            updated.append(wanted)
-    report.videos_updated += committer.update_videos(updated)
-    report.same_content = [tuple(ids) for ids in same_content.values() if len(ids) > 1]
-    return jobs
+            before = path.stat()
+            job.source_sha256 = sha256_of_file(path)
+        except OSError as error:
+            raise VideoRefused(f"the file can't be read: {error.strerror}") from None
+        stored = self._encoded.get(job.row.video_id)
+        if stored and (stored.source_sha256, stored.crop) == (job.source_sha256, str(job.row.crop or "")):
+            job.stored = True
+            return
+        yield from decoder.decode(path, job.row.crop)
+        after = path.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise VideoRefused("the file changed while it was read: encode it again once it is complete")
 
 
 @contextmanager
-def _decoding(
-    manifest: Manifest, jobs: list[_Job], config: TimesformerConfig, options: EncodeOptions
+def _reading(
+    reader: _Reader, jobs: Sequence[_Job], config: TimesformerConfig, options: EncodeOptions
 ) -> Iterator[Iterator[_Event]]:
     """Clips of all jobs as they are decoded, `options.decoders` videos at a time."""
     events: queue.Queue[_Event | BaseException | None] = queue.Queue(maxsize=2 * options.batch)
@@ -250,6 +270,9 @@ def _decoding(
     for job in jobs:
         waiting.put(job)
     stop = threading.Event()
+    decoders = [
+        Decoder(config.num_frames, config.image_size, options.limits) for _ in range(min(options.decoders, len(jobs)))
+    ]
 
     def put(event: _Event | BaseException | None) -> None:
         while not stop.is_set():
@@ -259,22 +282,24 @@ def _decoding(
                 continue
             return
 
-    def work() -> None:
+    def work(decoder: Decoder) -> None:
         try:
-            with Decoder(config.num_frames, config.image_size, options.limits) as decoder:
-                while not stop.is_set():
-                    job = waiting.get_nowait()
-                    try:
-                        _decode(manifest, job, decoder, put, stop)
-                    except VideoRefused as refused:
-                        job.reason = str(refused)
-                    put((job, None))
+            while not stop.is_set():
+                job = waiting.get_nowait()
+                try:
+                    for frames in reader.read(job, decoder):
+                        put((job, frames))
+                        if stop.is_set():
+                            return
+                except VideoRefused as refused:
+                    job.reason = str(refused)
+                put((job, None))
         except queue.Empty:
             put(None)
         except BaseException as error:  # noqa: BLE001  a bug in this thread must end the job, not hang it
             put(error)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(options.decoders, len(jobs)))]
+    threads = [threading.Thread(target=work, args=(decoder,), daemon=True) for decoder in decoders]
 
     def drain() -> Iterator[_Event]:
         working = len(threads)
@@ -293,22 +318,20 @@ def _decoding(
         yield drain()
     finally:
         stop.set()
-        for thread in threads:
+        for decoder in decoders:
+            decoder.interrupt()
+        for thread, decoder in zip(threads, decoders, strict=True):
             thread.join()
+            decoder.close()
 
 
-def _decode(
-    manifest: Manifest, job: _Job, decoder: Decoder, put: Callable[[_Event], None], stop: threading.Event
-) -> None:
-    path = manifest.path_of(job.row)
-    before = path.stat()
-    for frames in decoder.decode(path, job.row.crop):
-        if stop.is_set():
-            return
-        put((job, frames))
-    after = path.stat()
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise VideoRefused("the file changed while it was read: encode it again once it is complete")
+def _same_content(jobs: Sequence[_Job]) -> list[tuple[str, ...]]:
+    """Ids of videos whose files are the same byte for byte."""
+    owners: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.source_sha256:
+            owners.setdefault(job.source_sha256, []).append(job.row.video_id)
+    return [tuple(ids) for ids in owners.values() if len(ids) > 1]
 
 
 def _clip(job: _Job, frames: ClipFrames) -> Clip:

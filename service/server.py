@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from index.errors import StateError
 from index.workspace import Workspace
 from protos import classification_pb2, classification_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
 from service.errors import ErrorInterceptor
@@ -67,7 +68,10 @@ async def serve(
     """
     source = await asyncio.to_thread(Source, workspace)
     server, healthy = build(source, config)
-    port = server.add_insecure_port(f"{_bracketed(config.host)}:{config.port}")
+    try:
+        port = server.add_insecure_port(f"{_bracketed(config.host)}:{config.port}")
+    except RuntimeError:
+        raise StateError(f"port {config.port} of {config.host} can't be had: is another server running?") from None
     await server.start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

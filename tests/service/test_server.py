@@ -233,6 +233,16 @@ def test_a_damaged_generation_is_not_taken_up_and_the_old_one_serves(workspace):
     assert process.returncode == 0
 
 
+def test_a_port_that_is_taken_is_said(served):
+    port = served[2]["address"].split(":")[1]
+    command = [sys.executable, "-m", "semiome", "serve", "-w", str(served[0].root), "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 4
+    assert f"port {port} of 127.0.0.1 can't be had" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_head_of_another_encoder_is_refused_by_name(workspace):
     commit(workspace, make_cohort())
     publish_all(workspace)
