@@ -178,10 +178,10 @@ def test_the_job_goes_on_when_a_decoding_child_is_killed(hospital, job, workspac
 
     def kill():
         while not stop.is_set() and len(killed) < 3:
-            for pid in decoding_children(os.getpid()):
-                if pid not in killed:
+            for pid, name in decoding_children(os.getpid()):
+                if name not in killed:  # a second death would refuse the file
                     os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
+                    killed.append(name)
                     break
             time.sleep(0.3)
 
@@ -199,14 +199,14 @@ def test_the_job_goes_on_when_a_decoding_child_is_killed(hospital, job, workspac
 
 
 def decoding_children(parent):
-    """Decoding processes whose request has been sent: those with a video open."""
+    """(process id, file) of the decoding processes that have a video open."""
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and b"encoder.decode_child" in (entry / "cmdline").read_bytes():
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
                 opened = [str(link.readlink()) for link in (entry / "fd").iterdir()]
-                if int(fields[1]) == parent and any("hospital" in name for name in opened):
-                    yield int(entry.name)
+                if int(fields[1]) == parent:
+                    yield from ((int(entry.name), name) for name in opened if "hospital" in name)
         except (OSError, ProcessLookupError):
             continue
 
