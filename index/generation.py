@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,12 +67,15 @@ class Generation:
     clips: tuple[Clip, ...]
 
 
-def build_generation(stored: StoredClips, folder: Path) -> GenerationManifest:
+def build_generation(
+    stored: StoredClips, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> GenerationManifest:
     """Build a generation beside the others; nothing sees it until it is published.
 
     Args:
         stored: rows of one table version.
         folder: the workspace's generations.
+        progress: told (recall queries done, in all), the longest part of an exact build.
 
     Raises:
         StateError: there are no clips.
@@ -88,7 +91,7 @@ def build_generation(stored: StoredClips, folder: Path) -> GenerationManifest:
         index.write(building / _VECTORS)
         _write_clips(building / _CLIPS, stored.clips)
         digests = {name: sha256_of_file(building / name) for name in (_VECTORS, _CLIPS)}
-        recall, queries = recall_without_own_patient(index, stored.vectors, stored.clips)
+        recall, queries = recall_without_own_patient(index, stored.vectors, stored.clips, progress)
         manifest = GenerationManifest(
             generation=f"{_next_number(folder):06d}-{digests[_VECTORS][:8]}",
             encoder_id=stored.encoder_id,
@@ -169,7 +172,10 @@ def load_generation(folder: Path, generation: str | None = None) -> Generation:
 
 
 def recall_without_own_patient(
-    index: FlatIndex, vectors_ND: NDArray[np.float32], clips: Sequence[Clip], seed: int = 0
+    index: FlatIndex,
+    vectors_ND: NDArray[np.float32],
+    clips: Sequence[Clip],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[float, int]:
     """Share of the true nearest 10 that an index finds, its query's patient excluded, against plain NumPy.
 
@@ -177,9 +183,10 @@ def recall_without_own_patient(
         Recall (1.0 where no query has a neighbour) and the number of queries asked.
     """
     patients = np.array([clip.patient_id for clip in clips])
-    chosen = np.random.default_rng(seed).permutation(len(clips))[:_RECALL_QUERIES]
+    chosen = np.random.default_rng(0).permutation(len(clips))[:_RECALL_QUERIES]
     found = asked = 0
-    for row in chosen:
+    for done, row in enumerate(chosen):
+        progress(done, len(chosen))
         allowed = patients != patients[row]
         k = min(_RECALL_K, int(allowed.sum()))
         if k == 0:
@@ -190,6 +197,7 @@ def recall_without_own_patient(
         # By similarity, not by row: of clips equally near, any will do.
         found += int((similarities[rows[0]] >= least - 1e-6).sum())
         asked += k
+    progress(len(chosen), len(chosen))
     return (found / asked if asked else 1.0), len(chosen)
 
 

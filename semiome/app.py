@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
 from semiome.commands import ask, demo, encode, encoder, head, index, manifest, serve
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"semiome {metadata.version('semiome')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="Find past seizures that look like this one, and say whether a seizure is temporal or extratemporal.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def _semiome(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Find past seizures that look like this one, and say whether a seizure is temporal or extratemporal."""
+
+
 app.command("demo")(demo.demo)
 app.command("encode")(encode.encode)
 app.command("serve")(serve.serve)

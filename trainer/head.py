@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,13 +55,19 @@ class LabelledClips:
     vectors: NDArray[np.float32]
 
 
-def train_head(data: LabelledClips, config: HeadConfig, held_out: Sequence[str] = ()) -> Head:
+def train_head(
+    data: LabelledClips,
+    config: HeadConfig,
+    held_out: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Head:
     """Train a head.
 
     Args:
         data: labelled clips.
         config: the run.
         held_out: patients whose clips are left out.
+        progress: told (epochs done, in all).
 
     Raises:
         InvalidInput: a held-out patient is unknown, or the clips that remain are not of both classes.
@@ -77,7 +83,7 @@ def train_head(data: LabelledClips, config: HeadConfig, held_out: Sequence[str] 
         raise InvalidInput(f"expected labelled clips of both classes to train on, got {found}: label more videos")
     vectors = np.ascontiguousarray(data.vectors[rows], np.float32)
     widths = (vectors.shape[1], *config.hidden, len(LABELS))
-    model = _fit(vectors, targets, counts, widths, config)
+    model = _fit(vectors, targets, counts, widths, config, progress)
     clips = [data.clips[row] for row in rows]
     card = HeadCard(
         widths=widths,
@@ -102,6 +108,7 @@ def _fit(
     counts: NDArray[np.int64],
     widths: tuple[int, ...],
     config: HeadConfig,
+    progress: Callable[[int, int], None],
 ) -> HeadModel:
     x_ND, y_N = torch.from_numpy(vectors), torch.from_numpy(targets)
     weights = torch.from_numpy(len(targets) / (len(counts) * counts)).float() if config.class_weights else None
@@ -109,7 +116,8 @@ def _fit(
         torch.manual_seed(config.seed)
         model = HeadModel(widths)
         optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        for _ in range(config.epochs):
+        for epoch in range(config.epochs):
+            progress(epoch, config.epochs)
             for batch in torch.randperm(len(y_N)).split(config.batch):
                 loss = F.cross_entropy(model(x_ND[batch]), y_N[batch], weight=weights)
                 optimiser.zero_grad(set_to_none=True)

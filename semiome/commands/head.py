@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from semiome.console import Screen
+from semiome.console import Report, Screen
 
 if TYPE_CHECKING:
     from encoder.head import Head
@@ -34,9 +34,10 @@ def train(
     """Train a head on the labelled clips of the encoder in use, and use it from now on."""
     from trainer.head import HeadConfig
 
-    head = train_and_install(workspace, HeadConfig(epochs=epochs, seed=seed), hold_out_split)
-    card = head.card
     screen = Screen(as_json=as_json)
+    with screen.progress("Training the head") as progress:
+        head = train_and_install(workspace, HeadConfig(epochs=epochs, seed=seed), hold_out_split, progress)
+    card = head.card
     values = {
         "head_id": head.head_id,
         "encoder_id": card.encoder_id,
@@ -54,7 +55,9 @@ def train(
     )
 
 
-def train_and_install(workspace: Path, config: HeadConfig, hold_out_split: str) -> Head:
+def train_and_install(
+    workspace: Path, config: HeadConfig, hold_out_split: str, progress: Report = lambda done, total: None
+) -> Head:
     """Train on what a workspace holds, save, and make the head the one in use."""
     from encoder.head import save_head
     from index.store import Store
@@ -63,7 +66,7 @@ def train_and_install(workspace: Path, config: HeadConfig, hold_out_split: str) 
 
     place = Workspace(workspace)
     data, held_out = labelled_clips(Store(place), current(place.encoders), hold_out_split)
-    head = train_head(data, config, held_out)
+    head = train_head(data, config, held_out, progress)
     save_head(head, place.heads)
     set_current(place.heads, head.head_id)
     return head

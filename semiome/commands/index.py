@@ -30,10 +30,11 @@ def build(
     encoder_id = current(place.encoders)
     if encoder_id is None:
         raise StateError("this workspace has no encoder yet: run `semiome encode` first")
-    manifest = build_generation(Store(place).clips(encoder_id), place.generations)
+    screen = Screen(as_json=as_json)
+    with screen.progress("Building and measuring recall") as progress:
+        manifest = build_generation(Store(place).clips(encoder_id), place.generations, progress)
     if publish:
         make_current(place.generations, manifest.generation)
-    screen = Screen(as_json=as_json)
     screen.result(
         {**asdict(manifest), "published": publish},
         lambda: screen.say(
