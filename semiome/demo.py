@@ -49,7 +49,7 @@ _NEIGHBOURS = 3
 _HELD_OUT = "test"
 CAVEAT = (
     "Simulated data, research use only. These figures rank nothing: so few patients can't tell a better encoder from a "
-    "worse one, and this one was pretrained for a minute."
+    "worse one, and this one was pretrained for a minute or two."
 )
 
 
@@ -154,28 +154,26 @@ class DemoResult:
         rows = [
             (name, f"{a.accuracy:.2f}", f"{a.low:.2f} to {a.high:.2f}", a.videos, a.patients)
             for name, a in (
-                ("this encoder and head", self.accuracy),
-                ("always the majority class", self.majority),
-                ("motion energy, nothing learned", self.motion),
+                ("this encoder", self.accuracy),
+                ("majority class", self.majority),
+                ("motion energy", self.motion),
             )
         ]
-        columns = (
-            "on held-out patients",
-            "accuracy",
-            "95 % over patients",
-            "videos",
-            "patients (the N that counts)",
+        screen.table(
+            f"How often right, on {self.accuracy.patients} held-out patients? (patients are the N that counts)",
+            ("", "accuracy", "95 % interval", "videos", "patients"),
+            rows,
         )
-        screen.table("How often right?", columns, rows)
         screen.say(f"[bold]{CAVEAT}[/]\n")
         steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in self.seconds.items())
         screen.say(f"{sum(self.seconds.values()):.0f} s in all: {steps}.\n")
+        command = os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "semiome" else "semiome"
         clip = next(iter(self.answers.searches.values())).neighbours[0].query_clip_id
         screen.say(
             f"Everything is left in {self.workspace}: videos, manifest and true signs in cohort/. To go on:\n"
-            f"  semiome serve --workspace {self.workspace}\n"
-            f"  semiome search --clip {clip} --group-by video\n"
-            f"  semiome classify --video {next(iter(self.answers.searches))}"
+            f"  {command} serve --workspace {self.workspace}\n"
+            f"  {command} search --clip {clip} --group-by video\n"
+            f"  {command} classify --video {next(iter(self.answers.searches))}"
         )
 
     def _row(self, video_id: str) -> ManifestRow:
