@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 
 from encoder.picture import Crop
 from index.errors import VideoRefused
+
+_logger = logging.getLogger(__name__)
 
 _PIPE_BYTES = 1 << 20
 # All that a child may see of its parent's environment.
@@ -62,6 +66,11 @@ class _Stalled(Exception):
 
 class _Died(Exception):
     """The child ended in the middle of a message."""
+
+
+@cache
+def _warn_once() -> None:
+    _logger.warning("this kernel has no Landlock: a decoding child could read files besides its own")
 
 
 class Decoder:
@@ -193,6 +202,8 @@ class _Child:
                         frames,
                         message["reader"],
                     )
+                case "opened" if not message["sandboxed"]:
+                    _warn_once()
                 case "refused":
                     raise VideoRefused(message["reason"])
                 case "done":

@@ -126,7 +126,11 @@ def encode(
         jobs = [_Job(row) for row in manifest.rows]
         reader = _Reader(manifest, store.encoded(encoder.encoder_id))
         with _reading(reader, jobs, encoder.model.config, options) as events:
-            run.consume(events)
+            try:
+                run.consume(events)
+            except KeyboardInterrupt:
+                run.commit()  # whole videos that wait for their batch; the rest is decoded again next time
+                raise
         report.same_content = _same_content(jobs)
         if report.videos_written > 1:
             committer.compact()
@@ -174,7 +178,7 @@ class _Run:
                     self._embed()
             waiting_since = time.monotonic()
         self._embed()
-        self._commit()
+        self.commit()
 
     def _embed(self) -> None:
         if not self._batch:
@@ -206,7 +210,7 @@ class _Run:
         self._progress(self._done)
         due = time.monotonic() - self._last_commit > _COMMIT_EVERY_S
         if due or sum(len(clips) for _, clips in self._finished) >= _COMMIT_CLIPS:
-            self._commit()
+            self.commit()
 
     def _update(self, job: _Job) -> None:
         """Bring what is known of a stored video up to date; its vectors stay."""
@@ -219,7 +223,8 @@ class _Run:
             self._updated.append(wanted)
             self._report.videos_updated += 1
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """Store the videos that are finished."""
         self._committer.update_videos(self._updated)
         self._updated = []
         if self._finished:

@@ -20,6 +20,8 @@ from index.errors import (
     StateError,
     VideoRefused,
 )
+from index.store import Store
+from index.workspace import Workspace, current
 from semiome.__main__ import exit_code
 from tests.conftest import DATA
 
@@ -121,6 +123,40 @@ def test_the_whole_way(folder):
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=30)
     assert server.returncode == 0
+
+
+def encode_process(folder, workspace):
+    command = [sys.executable, "-m", "semiome", "encode", "manifest.csv", "-w", str(workspace), "--batch", "1"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+
+
+def rows_of(workspace):
+    stored = Store(Workspace(workspace)).clips(current(Workspace(workspace).encoders))
+    return {clip: vector.tolist() for clip, vector in zip(stored.clips, stored.vectors, strict=True)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_job_that_was_ended_at_any_moment_is_finished_by_the_next(folder, tmp_path, number):
+    undisturbed = encode_process(folder, tmp_path / "undisturbed")
+    undisturbed.communicate()
+    for moment in (0.5, 3.0, 4.5, 6.0):
+        process = encode_process(folder, tmp_path / "ended")
+        try:
+            process.communicate(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+            _, said = process.communicate(timeout=20)
+            assert process.returncode in {-number, 130, 0}
+            assert "Traceback" not in said or moment < 3
+
+    last = encode_process(folder, tmp_path / "ended")
+    last.communicate()
+
+    assert last.returncode == 0
+    ended, wanted = rows_of(tmp_path / "ended"), rows_of(tmp_path / "undisturbed")
+    assert ended.keys() == wanted.keys()
+    for clip, vector in wanted.items():
+        assert ended[clip] == pytest.approx(vector, abs=1e-6)
 
 
 def test_importing_original_weights_and_encoding_with_them(folder, tmp_path):
