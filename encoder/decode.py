@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan, plan_clips
 from encoder.picture import Crop, square
-from encoder.probe import VideoFacts, open_video, video_stream
+from encoder.probe import VideoFacts, open_video, shown_frames
 from index.errors import VideoRefused
 
 # What decord reads frame for frame as PyAV does (docs/decoding.md has the table); for HEVC, MPEG-PS, MPEG-TS,
 # interlaced MPEG-2, ASF and edit lists it returns other frames without a word.
 _FAST = frozenset({("mov", "h264"), ("mov", "mpeg4"), ("mov", "mjpeg"), ("matroska", "h264"), ("matroska", "vp9")})
-_BATCH_BYTES = 128 * 2**20
 
 decord.logging.set_level(decord.logging.ERROR)
 
@@ -78,7 +77,7 @@ def decode_clips(
     if plans:
         yield from _read_pyav(path, facts, plans, squared)
     if facts.damage:
-        raise VideoRefused(facts.damage)
+        raise VideoRefused(facts.damage, damaged=True)
 
 
 def reads_fast(facts: VideoFacts) -> bool:
@@ -111,23 +110,26 @@ def _read_decord(
     complaints: Callable[[], int],
 ) -> Iterator[DecodedClip]:
     """As many leading clips as decord reads without a complaint."""
+    wanted = {number for plan in plans for number in plan.frame_numbers}
+    pictures: dict[int, NDArray[np.uint8]] = {}
     try:
         reader = decord.VideoReader(str(path), num_threads=1)
         if len(reader) != len(facts.timeline.ticks):
             return
-        batch = max(1, _BATCH_BYTES // (facts.width * facts.height * 3))
+        read = 0
         for plan in tuple(plans):
-            wanted = sorted(set(plan.frame_numbers))
-            pictures: dict[int, NDArray[np.uint8]] = {}
-            for at in range(0, len(wanted), batch):
-                numbers = wanted[at : at + batch]
-                pictures.update(
-                    zip(numbers, map(squared, reader.get_batch(numbers).asnumpy()), strict=True),
-                )
+            # Frame by frame, because decord's seeking lands on wrong frames where a key frame is no fresh start
+            # (open GOPs, intra refresh, MPEG-4 with B-frames), without a word.
+            while read <= plan.frame_numbers[-1]:
+                picture = reader.next()
+                if read in wanted:
+                    pictures[read] = squared(picture.asnumpy())
+                read += 1
             if complaints():
                 return
             yield DecodedClip(plan, np.stack([pictures[n] for n in plan.frame_numbers]), "decord")
-    except (decord.DECORDError, RuntimeError):
+            pictures = {n: kept for n, kept in pictures.items() if n >= plan.frame_numbers[-1]}
+    except (decord.DECORDError, RuntimeError, StopIteration):
         return  # PyAV says what is wrong with it, or reads it
 
 
@@ -164,22 +166,27 @@ def _frames(path: Path, facts: VideoFacts) -> Iterator[av.VideoFrame]:
     """Every shown frame, in order.
 
     Raises:
-        VideoRefused: a frame is damaged or missing.
+        VideoRefused: a frame is damaged, missing, or not the one whose turn it is.
     """
-    ticks = facts.timeline.ticks
+    ticks, time_base = facts.timeline.ticks, facts.timeline.time_base
     number = 0
+
+    def damage(what: str) -> VideoRefused:
+        at = ticks[min(number, len(ticks) - 1)] - ticks[0]
+        return VideoRefused(f"{what} about {float(at * time_base):.1f} s in", damaged=True)
+
     with open_video(path, facts.demuxer) as container:
         try:
-            for frame in container.decode(video_stream(container)):
-                at_s = float(ticks[min(number, len(ticks) - 1)] * facts.timeline.time_base)
+            for frame in shown_frames(container, facts.demuxer):
                 if frame.is_corrupt:
-                    raise VideoRefused(
-                        f"damaged picture data {at_s - float(ticks[0] * facts.timeline.time_base):.1f} s in"
-                    )
+                    raise damage("damaged picture data")
+                if number >= len(ticks) or (facts.exact_clock and frame.pts != ticks[number]):
+                    raise damage("frames are missing or out of order")
                 yield frame
                 number += 1
         except av.error.FFmpegError:
-            seconds = float((ticks[min(number, len(ticks) - 1)] - ticks[0]) * facts.timeline.time_base)
-            raise VideoRefused(f"damaged picture data about {seconds:.1f} s in") from None
+            raise damage("damaged picture data") from None
     if number < len(ticks):
-        raise VideoRefused(facts.damage or f"damaged file: {number} of {len(ticks)} frames can be decoded")
+        raise VideoRefused(
+            facts.damage or f"damaged file: {number} of {len(ticks)} frames can be decoded", damaged=True
+        )

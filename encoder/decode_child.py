@@ -38,9 +38,8 @@ def main() -> None:
     path = Path(request["path"])
     limit_resources(int(request["memory_bytes"]))
     try:
-        sandboxed = allow_only(path)
+        _send({"event": "opened", "sandboxed": allow_only(path)})
         facts = probe(path)
-        _send({"event": "opened", "duration_s": float(facts.timeline.duration), "sandboxed": sandboxed})
         crop = Crop(*request["crop"]) if request["crop"] else None
         for clip in decode_clips(
             path, facts, request["num_frames"], request["size"], crop, lambda: os.fstat(complaints).st_size
@@ -48,21 +47,27 @@ def main() -> None:
             _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.tobytes())
         _send({"event": "done"})
     except VideoRefused as refused:
-        _send({"event": "refused", "reason": str(refused)})
+        _send({"event": "refused", "reason": str(refused), "damaged": refused.damaged})
     except MemoryError:
-        _send({"event": "refused", "reason": "decoding it takes more memory than a child process may have"})
+        _send(
+            {
+                "event": "refused",
+                "reason": "decoding it takes more memory than a child process may have",
+                "damaged": False,
+            }
+        )
 
 
 def _report_bug(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
     """Say what went wrong and where in our code, without the message, which may quote the file."""
     frames = [frame for frame, _ in walk_tb(trace) if frame.f_globals.get("__package__") == __package__]
     where = f" in {Path(frames[-1].f_code.co_filename).name}:{frames[-1].f_lineno}" if frames else ""
-    _send({"event": "refused", "reason": f"internal error while decoding: {kind.__name__}{where}"})
+    _send({"event": "refused", "reason": f"internal error while decoding: {kind.__name__}{where}", "damaged": False})
 
 
 def _send(message: Mapping[str, Any], payload: bytes = b"") -> None:
     out = sys.stdout.buffer
-    out.write(json.dumps({**message, "bytes": len(payload)}).encode() + b"\n")
+    out.write(json.dumps(message).encode() + b"\n")
     out.write(payload)
     out.flush()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import select
 import subprocess
@@ -19,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.picture import Crop
-from index.errors import VideoRefused
+from index.errors import StateError, VideoRefused
 
 _logger = logging.getLogger(__name__)
 
+_SLOWEST_BYTES_PER_S = 20_000_000
+_MAX_LINE_BYTES = 64 * 1024
 _PIPE_BYTES = 1 << 20
 # All that a child may see of its parent's environment.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
@@ -33,7 +36,8 @@ class DecodeLimits:
     """What a child may use.
 
     Attributes:
-        stall_s: longest time between two signs of life before it is killed.
+        stall_s: longest time between two signs of life before it is killed; large files, which have to be looked
+            through as a whole first, get the time it takes to read them slowly on top.
         memory_bytes: its address space.
     """
 
@@ -63,9 +67,15 @@ class ClipFrames:
 class _Stalled(Exception):
     """No sign of life within the limit."""
 
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
 
 class _Died(Exception):
-    """The child ended in the middle of a message."""
+    """The child ended, or what it sent is no message."""
+
+    def __init__(self, *, started: bool) -> None:
+        self.started = started
 
 
 @cache
@@ -127,11 +137,13 @@ class Decoder:
                         yield clip
                         yielded = clip.clip_index + 1
                 return
-            except _Died:
+            except _Died as died:
+                if attempt == "last" and not died.started:
+                    raise StateError("the decoding process can't start: is the installation whole?") from None
                 if attempt == "last" or self._interrupted:
                     raise VideoRefused("the decoder crashed on this file, twice") from None
-            except _Stalled:
-                raise VideoRefused(f"the decoder made no progress for {self._limits.stall_s:g} s") from None
+            except _Stalled as stalled:
+                raise VideoRefused(f"the decoder made no progress for {stalled.seconds:g} s") from None
 
     def _attempt(self, path: Path, crop: Crop | None) -> Iterator[ClipFrames]:
         child, self._waiting = self._waiting, _Child()
@@ -145,7 +157,7 @@ class Decoder:
                     "crop": None if crop is None else [crop.x, crop.y, crop.w, crop.h],
                     "memory_bytes": self._limits.memory_bytes,
                 },
-                self._limits.stall_s,
+                self._limits.stall_s + path.stat().st_size // _SLOWEST_BYTES_PER_S,
             )
         finally:
             self._working = None
@@ -158,15 +170,17 @@ class _Child:
     def __init__(self) -> None:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "encoder.decode_child"],
+            [sys.executable, "-P", "-m", "encoder.decode_child"],  # -P: nothing is imported from the current folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**environment, "OMP_NUM_THREADS": "1"},
             bufsize=0,
         )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise StateError("the decoding process has no pipes")
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._buffer = bytearray()
-        self._eof = False
 
     @property
     def pid(self) -> int:
@@ -178,39 +192,44 @@ class _Child:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._stdin.close()
+        self._stdout.close()
 
     def decode(self, request: dict[str, Any], stall_s: float) -> Iterator[ClipFrames]:
-        stdin = self._process.stdin
-        if stdin is None:
-            raise _Died
         with suppress(BrokenPipeError):  # a dead child is noticed when it does not answer
-            stdin.write(json.dumps(request).encode() + b"\n")
+            self._stdin.write(json.dumps(request).encode() + b"\n")
         shape = (request["num_frames"], request["size"], request["size"], 3)
+        started = False
         while True:
-            message = json.loads(self._line(stall_s))
-            payload = self._exactly(int(message["bytes"]), stall_s)
-            match message["event"]:
-                case "clip":
-                    frames = np.frombuffer(payload, np.uint8).reshape(shape)
-                    yield ClipFrames(
-                        message["clip_index"],
-                        message["start_s"],
-                        message["valid_seconds"],
-                        frames,
-                        message["reader"],
-                    )
-                case "opened" if not message["sandboxed"]:
-                    _warn_once()
-                case "refused":
-                    raise VideoRefused(message["reason"])
-                case "done":
-                    return
+            try:
+                # What a child says is checked like any input: a hostile file may have taken it over.
+                message = json.loads(self._line(stall_s))
+                match message["event"]:
+                    case "ready":
+                        started = True
+                    case "opened":
+                        if not message["sandboxed"]:
+                            _warn_once()
+                    case "clip":
+                        frames = np.frombuffer(self._exactly(math.prod(shape), stall_s), np.uint8).reshape(shape)
+                        yield ClipFrames(
+                            int(message["clip_index"]),
+                            float(message["start_s"]),
+                            float(message["valid_seconds"]),
+                            frames,
+                            str(message["reader"]),
+                        )
+                    case "refused":
+                        raise VideoRefused(str(message["reason"]), damaged=message["damaged"] is True)
+                    case "done":
+                        return
+            except (KeyError, TypeError, ValueError):
+                raise _Died(started=started) from None
 
     def _line(self, stall_s: float) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > _MAX_LINE_BYTES:
+                raise ValueError
             self._fill(stall_s)
         return self._take(end + 1)
 
@@ -225,13 +244,10 @@ class _Child:
         return taken
 
     def _fill(self, stall_s: float) -> None:
-        stdout = self._process.stdout
-        if stdout is None:
-            raise _Died
-        ready, _, _ = select.select([stdout], [], [], stall_s)
+        ready, _, _ = select.select([self._stdout], [], [], stall_s)
         if not ready:
-            raise _Stalled
-        received = os.read(stdout.fileno(), _PIPE_BYTES)
+            raise _Stalled(stall_s)
+        received = os.read(self._stdout.fileno(), _PIPE_BYTES)
         if not received:
-            raise _Died
+            raise ValueError  # the end of the pipe in the middle of a message
         self._buffer += received

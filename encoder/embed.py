@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +30,9 @@ class Embedder:
         self.encoder = encoder
         self._device = torch.device(device)
         self._dtype = DTYPES[precision]
-        self._model = encoder.model.to(self._device, self._dtype)
+        # The encoder itself stays as it is: rounded weights must never be saved under its id.
+        as_is = device == "cpu" and self._dtype is torch.float32
+        self._model = encoder.model if as_is else copy.deepcopy(encoder.model).to(self._device, self._dtype)
 
     def embed(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed clips.

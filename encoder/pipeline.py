@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from encoder.decoder import ClipFrames, DecodeLimits, Decoder
 from encoder.embed import Embedder
 from encoder.manifest import Manifest, ManifestRow
-from index.errors import VideoRefused
+from index.errors import InvalidInput, VideoRefused
 from index.files import sha256_of_file
 from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
 from index.store import Committer, EncodedVideo, Store
@@ -82,16 +82,19 @@ class EncodeReport:
 class _Job:
     """One video on its way.
 
-    The reader sets digest, `stored` and `reason` before it announces the end; only then does the consumer look.
+    The reader sets the digest, what is stored of it (and for which patient), and why and how it failed before it
+    announces the end; only then does the consumer look.
     """
 
     row: ManifestRow
     source_sha256: str = ""
-    stored: bool = False
+    stored: Video | None = None
+    patient_id: str = ""
     clips: list[EmbeddedClip] = field(default_factory=list)
     pending: int = 0
     ended: bool = False
     reason: str = ""
+    damaged: bool = False
 
 
 _Event = tuple[_Job, ClipFrames | None]
@@ -114,21 +117,24 @@ def encode(
         progress: told (videos done, videos in all).
 
     Raises:
+        InvalidInput: the options are out of bounds.
         Locked: another process is writing to the store.
     """
     options = options or EncodeOptions()
+    if min(options.batch, options.decoders) < 1:
+        raise InvalidInput(f"expected a batch and decoders of at least 1, got {options.batch} and {options.decoders}")
     report = EncodeReport()
     started = time.monotonic()
     encoder = embedder.encoder
     with store.committing(encoder.encoder_id, encoder.model.embedding_dim) as committer:
-        run = _Run(embedder, committer, store, options, report, lambda done: progress(done, len(manifest.rows)))
+        run = _Run(embedder, committer, options, report, lambda done: progress(done, len(manifest.rows)))
         progress(0, len(manifest.rows))
         jobs = [_Job(row) for row in manifest.rows]
-        reader = _Reader(manifest, store.encoded(encoder.encoder_id))
+        reader = _Reader(manifest, store.encoded(encoder.encoder_id), store.videos())
         with _reading(reader, jobs, encoder.model.config, options) as events:
             try:
                 run.consume(events)
-            except KeyboardInterrupt:
+            except BaseException:  # Ctrl-C above all
                 run.commit()  # whole videos that wait for their batch; the rest is decoded again next time
                 raise
         report.same_content = _same_content(jobs)
@@ -147,14 +153,12 @@ class _Run:
         self,
         embedder: Embedder,
         committer: Committer,
-        store: Store,
         options: EncodeOptions,
         report: EncodeReport,
         progress: Callable[[int], None],
     ) -> None:
         self._embedder = embedder
         self._committer = committer
-        self._videos = store.videos()
         self._options = options
         self._report = report
         self._progress = progress
@@ -198,11 +202,12 @@ class _Run:
         if not job.ended or job.pending:
             return
         clips = job.clips
-        if job.reason and self._options.salvage:
+        salvaged = job.damaged and self._options.salvage
+        if salvaged:
             clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
-        if job.stored:
-            self._update(job)
-        elif job.reason and not (self._options.salvage and clips):
+        if job.stored is not None:
+            self._update(job, job.stored)
+        elif job.reason and not (salvaged and clips):
             self._report.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
         else:
             self._finished.append((_video(job, clips), clips))
@@ -212,21 +217,21 @@ class _Run:
         if due or sum(len(clips) for _, clips in self._finished) >= _COMMIT_CLIPS:
             self.commit()
 
-    def _update(self, job: _Job) -> None:
+    def _update(self, job: _Job, stored: Video) -> None:
         """Bring what is known of a stored video up to date; its vectors stay."""
-        stored = self._videos[job.row.video_id]
         self._report.clips_skipped += stored.clip_count
         wanted = _described(job.row, stored)
-        if wanted.patient_id != stored.patient_id:
+        if wanted.patient_id != job.patient_id:
             self._committer.reassign(wanted)
-        if wanted != stored:
+            self._report.videos_updated += 1
+        elif wanted != stored:
             self._updated.append(wanted)
             self._report.videos_updated += 1
 
     def commit(self) -> None:
         """Store the videos that are finished."""
-        self._committer.update_videos(self._updated)
-        self._updated = []
+        updated, self._updated = self._updated, []
+        self._committer.update_videos(updated)
         if self._finished:
             started = time.monotonic()
             self._report.clips_written += self._committer.commit(self._finished)
@@ -239,9 +244,10 @@ class _Run:
 class _Reader:
     """The producing side, for one video at a time: digest, then frames unless it is stored already."""
 
-    def __init__(self, manifest: Manifest, encoded: Mapping[str, EncodedVideo]) -> None:
+    def __init__(self, manifest: Manifest, encoded: Mapping[str, EncodedVideo], videos: Mapping[str, Video]) -> None:
         self._manifest = manifest
         self._encoded = encoded
+        self._videos = videos
 
     def read(self, job: _Job, decoder: Decoder) -> Iterator[ClipFrames]:
         """Frames of a video's clips; none, and `job.stored` set, when they are stored.
@@ -253,16 +259,25 @@ class _Reader:
         try:
             before = path.stat()
             job.source_sha256 = sha256_of_file(path)
+            if self._is_stored(job):
+                return
+            yield from decoder.decode(path, job.row.crop)
+            after = path.stat()
         except OSError as error:
             raise VideoRefused(f"the file can't be read: {error.strerror}") from None
-        stored = self._encoded.get(job.row.video_id)
-        if stored and (stored.source_sha256, stored.crop) == (job.source_sha256, str(job.row.crop or "")):
-            job.stored = True
-            return
-        yield from decoder.decode(path, job.row.crop)
-        after = path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise VideoRefused("the file changed while it was read: encode it again once it is complete")
+
+    def _is_stored(self, job: _Job) -> bool:
+        """Whether clips and video row of just this content are there; a crash between the two leaves one of them."""
+        clips, video = self._encoded.get(job.row.video_id), self._videos.get(job.row.video_id)
+        made_of = (job.source_sha256, str(job.row.crop or ""))
+        if clips is None or video is None:
+            return False
+        if (clips.source_sha256, clips.crop) != made_of or (video.source_sha256, video.crop) != made_of:
+            return False
+        job.stored, job.patient_id = video, clips.patient_id
+        return True
 
 
 @contextmanager
@@ -297,7 +312,7 @@ def _reading(
                         if stop.is_set():
                             return
                 except VideoRefused as refused:
-                    job.reason = str(refused)
+                    job.reason, job.damaged = str(refused), refused.damaged
                 put((job, None))
         except queue.Empty:
             put(None)
@@ -357,7 +372,7 @@ def _video(job: _Job, clips: list[EmbeddedClip]) -> Video:
         source_sha256=job.source_sha256,
         duration_s=round(sum(embedded.clip.valid_seconds for embedded in clips), 3),
         clip_count=len(clips),
-        salvaged=bool(job.reason),
+        salvaged=job.damaged,
     )
     return _described(job.row, video)
 

@@ -7,6 +7,7 @@ are allowed; everything else in FFmpeg stays out of reach.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +42,8 @@ MAX_PIXELS = 4096 * 2304
 MAX_SIDE = 8192
 MAX_FRAMES = 24 * 3600 * 60
 """Most frames in one file: a day at 60 a second."""
+_BEGIN_ANYWHERE = frozenset({"mpegts", "mpeg"})
+"""Containers that a recorder may cut at any packet: what can't be shown before the first key frame is no damage."""
 CUT_TOLERANCE_S = 1.0
 """How much less picture than declared is still taken for rounding rather than for a cut file."""
 
@@ -67,6 +70,7 @@ class VideoFacts:
         rotation: degrees counter-clockwise that a player turns the picture; a multiple of 90.
         timeline: when each shown frame appears.
         hides_frames: an edit list or a discard mark hides coded frames.
+        exact_clock: every frame carries its own presentation timestamp, so that a decoded frame can be told by it.
         damage: why the file is known to be cut or broken, or empty.
     """
 
@@ -78,6 +82,7 @@ class VideoFacts:
     rotation: int
     timeline: Timeline
     hides_frames: bool
+    exact_clock: bool
     damage: str
 
 
@@ -119,14 +124,16 @@ def probe(path: Path) -> VideoFacts:
         demuxer = demuxer_of(stream.read(1024))
     try:
         with open_video(path, demuxer) as container:
-            return _examine(container, demuxer, _first_rotation(path, demuxer))
+            return _examine(container, demuxer, *_first_frame(path, demuxer))
     except av.error.FFmpegError as error:
         raise VideoRefused(_unreadable(error)) from None
 
 
 def open_video(path: Path, demuxer: str) -> av.container.InputContainer:
     """Open a local file with one demuxer and no other, and with no protocol but `file`."""
-    return av.open(str(path), format=demuxer, options={"protocol_whitelist": "file", "err_detect": "explode"})
+    options = {"protocol_whitelist": "file", "err_detect": "explode"}
+    # Titles and comments are not always UTF-8, and none of them is used.
+    return av.open(str(path), format=demuxer, options=options, metadata_errors="replace")
 
 
 def video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
@@ -140,8 +147,9 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
         raise VideoRefused("no video stream")
     stream = streams[0]
     context = stream.codec_context
-    if context is None or context.name not in CODECS:
-        name = "unknown" if context is None else context.name
+    # The canonical name is the codec's; `context.name` is that of whichever decoder FFmpeg chose for it.
+    name = "unknown" if context is None else context.codec.canonical_name
+    if context is None or name not in CODECS:
         raise VideoRefused(f"codec {name} is not allowed: expected one of {', '.join(sorted(CODECS))}")
     width, height = context.width, context.height
     if width <= 0 or height <= 0:
@@ -155,29 +163,54 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
     return stream
 
 
+def shown_frames(container: av.container.InputContainer, demuxer: str) -> Iterator[av.VideoFrame]:
+    """Every frame that can be shown, in order.
+
+    Raises:
+        av.error.FFmpegError: at the first damage, but for the pieces at the beginning of a stream cut anywhere.
+    """
+    begun = demuxer not in _BEGIN_ANYWHERE
+    for packet in container.demux(video_stream(container)):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            if begun:
+                raise
+            continue
+        for frame in frames:
+            begun = begun or not frame.is_corrupt
+            if begun:
+                yield frame
+
+
 def _unreadable(error: av.error.FFmpegError) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "cut or damaged file: its header or index is missing or can't be read"
     return f"can't be read: {type(error).__name__}"
 
 
-def _first_rotation(path: Path, demuxer: str) -> int:
-    """Rotation of the first frame that can be decoded; 0 when none can (reading will then say why)."""
+def _first_frame(path: Path, demuxer: str) -> tuple[int, int | None]:
+    """Rotation and timestamp of the first frame that can be decoded; 0 and None when none can.
+
+    A recording that begins in mid-stream has packets before it whose pictures nobody can show.
+    """
     with open_video(path, demuxer) as container:
-        stream = video_stream(container)
         try:
-            frame = next(container.decode(stream), None)
+            frame = next(shown_frames(container, demuxer), None)
         except av.error.FFmpegError:
-            return 0
-        return 0 if frame is None else round(frame.rotation / 90) * 90 % 360
+            return 0, None
+        return (0, None) if frame is None else (round(frame.rotation / 90) * 90 % 360, frame.pts)
 
 
-def _examine(container: av.container.InputContainer, demuxer: str, rotation: int) -> VideoFacts:
+def _examine(
+    container: av.container.InputContainer, demuxer: str, rotation: int, first_shown: int | None
+) -> VideoFacts:
     stream = video_stream(container)
     if stream.time_base is None:
         raise VideoRefused("the video stream has no clock")
     shown: list[int] = []
     packets = hidden = 0
+    exact_clock, last_dts = demuxer != "avi", None  # AVI has no presentation times: FFmpeg shows decoding times
     last_end_s = 0.0
     damage = ""
     try:
@@ -191,40 +224,39 @@ def _examine(container: av.container.InputContainer, demuxer: str, rotation: int
             if packet.stream.index != stream.index:
                 continue
             packets += 1
+            exact_clock &= packet.pts is not None
+            if packet.dts is not None:
+                if last_dts is not None and packet.dts < last_dts:
+                    raise VideoRefused("the clock runs backwards: are these several recordings in one file?")
+                last_dts = packet.dts
             if packets > MAX_FRAMES:
                 raise VideoRefused(f"more than {MAX_FRAMES} frames in one file")
-            if packet.is_corrupt:
+            before = first_shown is not None and exact_clock and time < first_shown
+            if packet.is_corrupt and not before:
                 damage = damage or f"cut or damaged file: packet {packets} is incomplete"
             if packet.is_discard or (demuxer == "mov" and time < 0):
                 hidden += 1
-            else:
+            elif not before:
                 shown.append(time)
     except av.error.FFmpegError:
         damage = damage or f"cut or damaged file: reading stops after {packets} frames"
     timeline = Timeline(tuple(sorted(shown)), Fraction(stream.time_base))
     return VideoFacts(
         demuxer=demuxer,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         pixel_aspect=Fraction(stream.sample_aspect_ratio or 1),
         rotation=rotation,
         timeline=timeline,
         hides_frames=hidden > 0,
-        damage=damage or _cut(container, stream, demuxer, packets, last_end_s),
+        exact_clock=exact_clock,
+        damage=damage or _cut(container, demuxer, last_end_s),
     )
 
 
-def _cut(
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    demuxer: str,
-    packets: int,
-    last_end_s: float,
-) -> str:
+def _cut(container: av.container.InputContainer, demuxer: str, last_end_s: float) -> str:
     """Why the file holds less than its header declares, or empty."""
-    if demuxer == "mov" and 0 < packets < stream.frames:
-        return f"cut file: the header declares {stream.frames} frames, {packets} are there"
     # An MPEG stream declares no length (FFmpeg derives one from the data), so only these containers can fall short.
     if demuxer in {"mov", "matroska", "avi", "asf"} and container.duration is not None:
         declared_s = container.duration / av.time_base

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from transformers import TimesformerConfig
 
 from encoder.timesformer import PIXEL_MEAN, PIXEL_STD, TimeSformer, architecture
-from index.errors import InvalidInput, NotFound, StateError
+from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.files import write_atomically, write_text_atomically
 from index.records import CLIP_SECONDS
 from index.workspace import current, set_current
@@ -30,6 +31,10 @@ _WEIGHTS, _CONFIG, _PREPROCESSING, _CARD = (
     "config.json",
     "preprocessor_config.json",
     "README.md",
+)
+_SIZES = (
+    *("num_frames", "image_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
+    *("intermediate_size", "num_channels"),
 )
 _ARCHITECTURE_KEYS = (
     *("num_frames", "image_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
@@ -176,6 +181,8 @@ def import_pyth(file: Path, num_attention_heads: int | None = None) -> Encoder:
     Raises:
         InvalidInput: it is not such a checkpoint, holds anything but tensors, or a weight is missing.
     """
+    if not file.is_file():
+        raise InvalidInput("the checkpoint can't be read: give the path of a .pyth or .pth file, or of a folder")
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except _UNPICKLING_ERRORS as error:
@@ -209,11 +216,10 @@ def _original_state(loaded: object) -> dict[str, Tensor]:
 def _transformers_name(original: str) -> str:
     if original in _TOP_NAMES:
         return _TOP_NAMES[original]
-    parts = original.split(".")
-    if parts[0] == "blocks" and len(parts) > 3:
-        inner, kind = ".".join(parts[2:-1]), parts[-1]
+    if match := re.fullmatch(r"blocks\.(\d{1,3})\.(.+)\.(weight|bias)", original):
+        number, inner, kind = match.groups()
         if inner in _LAYER_NAMES:
-            return f"encoder.layer.{parts[1]}.{_LAYER_NAMES[inner]}.{kind}"
+            return f"encoder.layer.{number}.{_LAYER_NAMES[inner]}.{kind}"
     raise InvalidInput(f"not a TimeSformer checkpoint: weight {original!r} is unknown")
 
 
@@ -224,6 +230,10 @@ def _config_of(state: dict[str, Tensor], num_attention_heads: int | None) -> Tim
         width, _, patch, _ = state["embeddings.patch_embeddings.projection.weight"].shape
     except KeyError as error:
         raise InvalidInput(f"the checkpoint lacks weight {error.args[0]!r}") from None
+    except (IndexError, ValueError):
+        raise InvalidInput(
+            "the checkpoint's position or patch weights don't have the shape of a TimeSformer's"
+        ) from None
     if num_attention_heads is None:
         if width % 64:
             raise InvalidInput(f"width {width} does not tell the number of attention heads: name it with --heads")
@@ -245,6 +255,10 @@ def _checked_config(values: dict[str, object]) -> TimesformerConfig:
         raise InvalidInput("expected the config of a TimeSformer with divided space-time attention")
     if values.get("hidden_act", "gelu") != "gelu":
         raise InvalidInput(f"expected hidden_act gelu, got {values['hidden_act']!r}")
+    for key in (*_SIZES, "embedding_dim"):
+        value = values.get(key, 1)
+        if not (isinstance(value, int) and 0 < value < 2**20):
+            raise InvalidInput(f"expected a whole number above 0 for {key}, got {value!r}")
     return TimesformerConfig.from_dict({"embedding_dim": values.get("hidden_size"), **values})
 
 
@@ -292,6 +306,7 @@ def current_encoder(folder: Path, encoder_id: str | None = None) -> Encoder:
     Raises:
         StateError: none is in use.
         NotFound: no encoder of that id.
+        DamagedData: its files are not those that gave it its id.
     """
     if encoder_id is None:
         encoder_id = current(folder)
@@ -303,7 +318,12 @@ def current_encoder(folder: Path, encoder_id: str | None = None) -> Encoder:
     # An id becomes a path: only its own kind of characters.
     if not encoder_id.isalnum() or not (folder / encoder_id).is_dir():
         raise NotFound(f"no encoder {encoder_id!r} in this workspace")
-    return load_encoder(folder / encoder_id)
+    encoder = load_encoder(folder / encoder_id)
+    if encoder.encoder_id != encoder_id:
+        raise DamagedData(
+            f"encoder {encoder_id} is not what was saved, or this version treats frames differently: import it again"
+        )
+    return encoder
 
 
 def install_encoder(encoder: Encoder, folder: Path) -> None:

@@ -9,6 +9,7 @@
     │   └── Locked            another process is committing
     ├── DamagedData           stored bytes are not the bytes that were written
     ├── VideoRefused          one video file can't be used; the job goes on without it
+    ├── NonFiniteLoss         training has diverged (trainer/pretrain.py)
     └── ServiceError          a server answered with an error, or could not be reached
 
 Messages name what was expected, what came and what to do. They may reach a remote client: they name ids, shapes
@@ -66,7 +67,15 @@ class DamagedData(SemiomeError):
 
 
 class VideoRefused(SemiomeError):
-    """One video can't be used. The text is the reason, without the file's name."""
+    """One video can't be used. The text is the reason, without the file's name.
+
+    Attributes:
+        damaged: the file is cut or damaged, and what was read of it before the damage is right.
+    """
+
+    def __init__(self, reason: str, *, damaged: bool = False) -> None:
+        self.damaged = damaged
+        super().__init__(reason)
 
 
 class ServiceError(SemiomeError):

@@ -157,6 +157,8 @@ def load_generation(folder: Path, generation: str | None = None) -> Generation:
     if name is None:
         raise StateError("no index is published: run `semiome index build` first")
     manifest = read_manifest(folder, name)
+    if manifest.sha256.keys() != {_VECTORS, _CLIPS}:
+        raise DamagedData(f"the manifest of generation {name} does not name its files: build the index again")
     for file, expected in manifest.sha256.items():
         path = folder / name / file
         if not path.is_file() or sha256_of_file(path) != expected:
@@ -184,7 +186,7 @@ def recall_without_own_patient(
     """
     patients = np.array([clip.patient_id for clip in clips])
     chosen = np.random.default_rng(0).permutation(len(clips))[:_RECALL_QUERIES]
-    found = asked = 0
+    found = asked = queries = 0
     for done, row in enumerate(chosen):
         progress(done, len(chosen))
         allowed = patients != patients[row]
@@ -197,8 +199,9 @@ def recall_without_own_patient(
         # By similarity, not by row: of clips equally near, any will do.
         found += int((similarities[rows[0]] >= least - 1e-6).sum())
         asked += k
+        queries += 1
     progress(len(chosen), len(chosen))
-    return (found / asked if asked else 1.0), len(chosen)
+    return (found / asked if asked else 1.0), queries
 
 
 def _next_number(folder: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,7 @@ class SearchFilter:
         semiology: its video carries at least one of these tags.
         patient_ids: its patient is one of these.
         excluded_patient_ids: its patient is none of these.
-        recorded_from: its video was recorded at this time or later (ISO 8601; a video without a time never is).
+        recorded_from: its video was recorded at this time or later (see `moment`; a video without a time never is).
         recorded_until: its video was recorded before this time.
     """
 
@@ -80,9 +80,8 @@ class SearchFilter:
     def __post_init__(self) -> None:
         if unknown := self.labels - set(LABELS):
             raise InvalidInput(f"expected labels of {', '.join(LABELS)}, got {', '.join(sorted(unknown))[:64]!r}")
-        for time in (self.recorded_from, self.recorded_until):
-            if time and not _is_iso(time):
-                raise InvalidInput(f"expected an ISO 8601 date or time such as 2024-03-01, got {time[:64]!r}")
+        for time in filter(None, (self.recorded_from, self.recorded_until)):
+            moment(time)
 
     def admits(self, video: Video) -> bool:
         """Whether clips of a video may be hits."""
@@ -91,17 +90,31 @@ class SearchFilter:
             and (not self.semiology or not self.semiology.isdisjoint(video.semiology))
             and (not self.patient_ids or video.patient_id in self.patient_ids)
             and video.patient_id not in self.excluded_patient_ids
-            and (not self.recorded_from or video.recorded_at >= self.recorded_from)
-            and (not self.recorded_until or "" < video.recorded_at < self.recorded_until)
+            and self._recorded_in_range(video.recorded_at)
+        )
+
+    def _recorded_in_range(self, recorded_at: str) -> bool:
+        if not self.recorded_from and not self.recorded_until:
+            return True
+        if not recorded_at:
+            return False
+        at = moment(recorded_at)
+        return (not self.recorded_from or at >= moment(self.recorded_from)) and (
+            not self.recorded_until or at < moment(self.recorded_until)
         )
 
 
-def _is_iso(time: str) -> bool:
+def moment(time: str) -> datetime:
+    """An ISO 8601 date or time; one without an offset counts as UTC, so that all can be compared.
+
+    Raises:
+        InvalidInput: it is none.
+    """
     try:
-        datetime.fromisoformat(time)
+        parsed = datetime.fromisoformat(time)
     except ValueError:
-        return False
-    return True
+        raise InvalidInput(f"expected an ISO 8601 date or time such as 2024-03-01, got {time[:64]!r}") from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 ANYTHING = SearchFilter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,12 +95,12 @@ class Snapshot:
         vectors_QD, query_clips, patient = self._query_vectors(query)
         allowed = self._allowed(where, "" if include_own_patient else patient)
         allowed[[self._row_of[clip.clip_id] for clip in query_clips]] = False
-        groups: Callable[[int], int] = {
-            GroupBy.CLIP: lambda row: row,
-            GroupBy.VIDEO: lambda row: int(self._video_of_row[row]),
-            GroupBy.PATIENT: lambda row: int(self._patient_of_row[row]),
+        group_of_row = {
+            GroupBy.CLIP: np.arange(len(allowed)),
+            GroupBy.VIDEO: self._video_of_row,
+            GroupBy.PATIENT: self._patient_of_row,
         }[group_by]
-        hits = self._nearest_groups(vectors_QD, k, allowed, groups)
+        hits = self._nearest_groups(vectors_QD, k, allowed, group_of_row)
         neighbours = tuple(
             self._neighbour(row, similarity, query_clips[asked].clip_id if query_clips else "")
             for row, similarity, asked in hits
@@ -143,18 +143,19 @@ class Snapshot:
         vectors_QD: NDArray[np.float32],
         k: int,
         allowed: NDArray[np.bool_],
-        group_of: Callable[[int], int],
+        group_of_row: NDArray[np.intp],
     ) -> list[tuple[int, float, int]]:
         """(row, similarity, query number) of the best clip of each of the k best groups."""
         available = int(allowed.sum())
-        depth = min(k, available)
+        k = min(k, len(np.unique(group_of_row[allowed])))  # once all groups are found, no deeper search is needed
+        depth = k
         while depth:
             similarities, rows = self.generation.index.search(vectors_QD, depth, allowed)
             order = np.lexsort((rows.ravel(), -similarities.ravel()))
             best: dict[int, tuple[int, float, int]] = {}
             for flat in order:
                 row = int(rows.flat[flat])
-                best.setdefault(group_of(row), (row, float(similarities.flat[flat]), int(flat // depth)))
+                best.setdefault(int(group_of_row[row]), (row, float(similarities.flat[flat]), int(flat // depth)))
                 if len(best) == k:
                     break
             # What no query has returned yet is at most as similar as the worst that the deepest one returned.

@@ -51,6 +51,8 @@ _PATIENT_SCHEMA = pa.schema(
     ]
 )
 _UNIT_TOLERANCE = 1e-3
+_COARSE_S = 2.0
+"""File systems keep times this coarsely."""
 
 
 def _clip_schema(width: int) -> pa.Schema:
@@ -238,7 +240,7 @@ class Committer:
         Raises:
             InvalidInput: a vector has the wrong width, a value that is not finite, or not unit length.
         """
-        started = time.time() - 2  # file systems keep coarse times
+        started = time.time() - _COARSE_S
         self._add_patients({video.patient_id for video, _ in videos})
         wanted = {
             video.video_id: {embedded.clip.clip_id: self._row(video, embedded) for embedded in clips}
@@ -266,11 +268,13 @@ class Committer:
         Returns:
             How many rows were new or different.
         """
+        started = time.time() - _COARSE_S
         changed = [video for video in videos if self._videos.get(video.video_id) != video]
         if changed:
             rows = [{**asdict(video), "semiology": list(video.semiology)} for video in changed]
             self._upsert(self._store._open("videos"), "video_id", pa.Table.from_pylist(rows, _VIDEO_SCHEMA))
             self._videos |= {video.video_id: video for video in changed}
+            sync_tree(self._workspace.store, newer_than_s=started)
         return len(changed)
 
     def reassign(self, video: Video) -> int:
@@ -296,8 +300,10 @@ class Committer:
 
     def compact(self) -> None:
         """Merge the small files that many commits leave."""
+        started = time.time() - _COARSE_S
         self._clips.optimize()
         self._store._open("videos").optimize()
+        sync_tree(self._workspace.store, newer_than_s=started)
 
     def _add_patients(self, patient_ids: set[str]) -> None:
         new = sorted(patient_ids - self._keys.keys())
@@ -355,7 +361,7 @@ def _select(table: Any, columns: list[str] | None, where: str | None = None) -> 
 def _vectors(rows: pa.Table) -> NDArray[np.float32]:
     column = rows.column("vector").combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat.reshape(rows.num_rows, -1), np.float32)
+    return np.ascontiguousarray(flat.reshape(rows.num_rows, column.type.list_size), np.float32)
 
 
 def _row_sha256(row: Mapping[str, Any], vector: NDArray[np.float32]) -> str:

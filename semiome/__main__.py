@@ -27,9 +27,6 @@ def main() -> None:
     except SemiomeError as error:
         _complain(error)
         sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: what was committed is kept, run the same command to go on\n")
-        sys.exit(130)
 
 
 def exit_code(error: SemiomeError) -> int:

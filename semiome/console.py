@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 Report = Callable[[int, int], None]
 
@@ -31,8 +32,9 @@ class Screen:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._out = Console(highlight=False)
-        self._err = Console(stderr=True, highlight=False)
+        # No markup: ids and file names may hold brackets. In a pipe lines are as long as they must be.
+        self._out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+        self._err = Console(stderr=True, highlight=False, markup=False)
 
     def result(self, values: Mapping[str, Any], show: Callable[[], None]) -> None:
         """The command's one result: `values` as JSON, or whatever `show` prints."""
@@ -42,9 +44,9 @@ class Screen:
         else:
             show()
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str | None = None) -> None:
         """A line of the result, for people."""
-        self._out.print(text, soft_wrap=True)
+        self._out.print(text, style=style, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A line about what is going on, for people who watch."""
@@ -52,16 +54,16 @@ class Screen:
 
     def warn(self, text: str) -> None:
         """Something the user should know before trusting the result."""
-        self._err.print(f"[yellow]warning:[/] {text}", soft_wrap=True)
+        self._err.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table of the result; numbers are aligned right."""
-        table = Table(title=title, title_justify="left", title_style="bold")
+        table = Table(title=Text(title, "bold"), title_justify="left")
         for index, column in enumerate(columns):
             numeric = bool(rows) and isinstance(rows[0][index], int | float)
-            table.add_column(column, justify="right" if numeric else "left")
+            table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
+            table.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
         self._out.print(table)
 
     @contextmanager

@@ -164,7 +164,7 @@ class DemoResult:
             ("", "accuracy", "95 % interval", "videos", "patients"),
             rows,
         )
-        screen.say(f"[bold]{CAVEAT}[/]\n")
+        screen.say(f"{CAVEAT}\n", style="bold")
         steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in self.seconds.items())
         screen.say(f"{sum(self.seconds.values()):.0f} s in all: {steps}.\n")
         command = os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "semiome" else "semiome"
@@ -252,6 +252,7 @@ def server_process(workspace: Path) -> Iterator[str]:
     """
     command = [
         sys.executable,
+        "-P",
         "-m",
         "semiome",
         "serve",
@@ -289,7 +290,7 @@ def _accuracies(clips: TrainingClips, training: TrainingClips, answers: Answers)
         for video, result in zip(answers.searches, answers.verdicts.results, strict=True)
         if result.judged is not None
     }
-    majority = dict.fromkeys(said, majority_class(training_labels))
+    majority = dict.fromkeys(said, majority_class([row.label for row in set(training.rows)]))
     motion = motion_energy_verdicts(
         energy_training, training_labels, energy_held_out, [row.video_id for row in held_out.rows]
     )

@@ -88,6 +88,7 @@ class Source:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._serving = Serving(workspace)
+        self._complaint = ""
         self.knowledge = Knowledge(self._serving.snapshot, self._load_head(None))
 
     def refresh(self) -> None:
@@ -96,8 +97,11 @@ class Source:
             self._serving.refresh()
             head = self._load_head(self.knowledge.head)
         except SemiomeError as error:
-            _logger.warning("still serving generation %s: %s", self.knowledge.snapshot.name, error)
+            if str(error) != self._complaint:  # once, not every second
+                self._complaint = str(error)
+                _logger.warning("still serving generation %s: %s", self.knowledge.snapshot.name, error)
             return
+        self._complaint = ""
         if self._serving.snapshot is not self.knowledge.snapshot or head is not self.knowledge.head:
             self.knowledge = Knowledge(self._serving.snapshot, head)
             _logger.info("serving %s", self.knowledge.provenance)

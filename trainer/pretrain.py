@@ -158,7 +158,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     rising = warmup * steps
     if step < rising:
         return step / rising
-    return 0.5 + 0.5 * math.cos(math.pi * (step - rising) / max(steps - rising, 1))
+    return 0.5 + 0.5 * math.cos(math.pi * (step - rising) / (steps - rising + 1))
 
 
 def spread(z_BD: Tensor) -> tuple[float, float]:

@@ -55,8 +55,12 @@ def encode(
     place = Workspace(workspace)
     chosen = encoder_for(place, encoder, screen)
     options = EncodeOptions(batch, decoders or max((os.cpu_count() or 2) // 2, 1), salvage)
-    with screen.progress("Encoding videos") as progress:
-        report = run(rows, Embedder(chosen, device, precision), Store(place), options, progress)
+    try:
+        with screen.progress("Encoding videos") as progress:
+            report = run(rows, Embedder(chosen, device, precision), Store(place), options, progress)
+    except KeyboardInterrupt:
+        screen.note("interrupted: every finished video is stored, run the same command to go on")
+        raise typer.Exit(130) from None
     screen.result(
         {"encoder_id": chosen.encoder_id, "encoder_trained": chosen.trained, **asdict(report)},
         lambda: show_report(report, chosen.encoder_id, screen),

@@ -80,8 +80,11 @@ def labelled_clips(store: Store, encoder_id: str | None, hold_out_split: str) ->
     if encoder_id is None:
         raise StateError("this workspace has no encoder yet: run `semiome encode` first")
     stored, videos = store.clips(encoder_id), store.videos()
-    rows = [row for row, clip in enumerate(stored.clips) if videos[clip.video_id].label]
+    labelled = {name for name, video in videos.items() if video.label}
+    rows = [row for row, clip in enumerate(stored.clips) if clip.video_id in labelled]
     clips = [stored.clips[row] for row in rows]
     labels = [videos[clip.video_id].label for clip in clips]
-    held_out = sorted({clip.patient_id for clip in clips if videos[clip.video_id].split == hold_out_split})
+    # By patient, and whether or not the video of that split has a label: none of their clips may be learned from.
+    of_split = {video.patient_id for video in videos.values() if video.split == hold_out_split}
+    held_out = sorted(of_split & {clip.patient_id for clip in clips})
     return LabelledClips(encoder_id, clips, labels, stored.vectors[rows]), held_out

@@ -14,9 +14,11 @@ from encoder.decoder import DecodeLimits, Decoder
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, Refusal, encode
+from encoder.weights import new_encoder
+from index.errors import InvalidInput
 from index.records import Clip, Video, clip_id
-from index.store import Store
-from tests.conftest import DATA, EXPECTED
+from index.store import Committer, Store
+from tests.conftest import DATA, EXPECTED, tiny_architecture
 
 
 @pytest.fixture
@@ -239,9 +241,6 @@ def test_a_bug_while_decoding_ends_the_job_with_its_error(hospital, job, monkeyp
 
 
 def test_two_encoders_are_stored_side_by_side(hospital, job, workspace, tiny_encoder):
-    from encoder.weights import new_encoder
-    from tests.conftest import tiny_architecture
-
     manifest = hospital(("short_7s.mp4", "p1", "v1"))
     job(manifest)
     other = new_encoder(tiny_architecture(), seed=1)
@@ -259,3 +258,92 @@ def test_progress_counts_videos(hospital, workspace, tiny_encoder):
 
     assert seen[0] == (0, 2)
     assert seen[-1] == (2, 2)
+
+
+def test_only_damage_is_salvaged(hospital, job, monkeypatch):
+    """A file that changed or a decoder that hung says nothing of where the right clips end."""
+    manifest = hospital(("h264_25fps.mp4", "p1", "v1"))
+    real = Decoder.decode
+
+    def grows(self, path, crop=None):
+        yield from real(self, path, crop)
+        with path.open("ab") as stream:
+            stream.write(b"more")
+
+    monkeypatch.setattr(Decoder, "decode", grows)
+    report = job(manifest, salvage=True)
+
+    assert report.clips_written == 0
+    assert [refusal.video_id for refusal in report.refused] == ["v1"]
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_refused_and_the_rest_is_stored(hospital, job, monkeypatch):
+    manifest = hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2"))
+    real = Decoder.decode
+
+    def vanishes(self, path, crop=None):
+        yield from real(self, path, crop)
+        if path.name == "h264_25fps.mp4":
+            path.unlink()
+
+    monkeypatch.setattr(Decoder, "decode", vanishes)
+    report = job(manifest)
+
+    assert [(r.video_id, r.reason) for r in report.refused] == [
+        ("v1", "the file can't be read: No such file or directory")
+    ]
+    assert report.clips_written == 1
+
+
+def test_a_crash_between_clips_and_video_row_is_repaired_by_the_next_run(hospital, job, workspace, monkeypatch):
+    manifest = hospital(("short_7s.mp4", "p1", "v1"), ("exactly_10s.mp4", "p2", "v2"))
+
+    def crash(self, videos):
+        if videos:
+            raise RuntimeError("power cut")
+        return 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Committer, "update_videos", crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            job(manifest)
+    assert Store(workspace).videos() == {}
+
+    report = job(manifest)
+    assert report.refused == []
+    assert set(Store(workspace).videos()) == {"v1", "v2"}
+    assert job(manifest).clips_skipped == 2
+
+
+def test_a_corrected_patient_reaches_every_encoder(hospital, workspace, tiny_encoder):
+    other = new_encoder(tiny_architecture(), seed=1)
+    embedders = [Embedder(tiny_encoder), Embedder(other)]
+    for patient in ("p1", "p2"):
+        manifest = read_manifest(hospital(("short_7s.mp4", patient, "v1")))
+        for embedder in embedders:
+            encode(manifest, embedder, Store(workspace))
+
+    for encoder in (tiny_encoder, other):
+        assert [clip.patient_id for clip in stored_clips(workspace, encoder)] == ["p2"]
+
+
+def test_finished_videos_are_stored_when_the_job_fails_later(hospital, job, workspace, monkeypatch):
+    manifest = hospital(("short_7s.mp4", "p1", "v1"), ("exactly_10s.mp4", "p2", "v2"))
+    real = Decoder.decode
+
+    def fails(self, path, crop=None):
+        if path.name == "exactly_10s.mp4":
+            raise ZeroDivisionError
+        yield from real(self, path, crop)
+
+    monkeypatch.setattr(Decoder, "decode", fails)
+    with pytest.raises(ZeroDivisionError):
+        job(manifest, batch=1)
+
+    assert set(Store(workspace).videos()) == {"v1"}
+
+
+@pytest.mark.parametrize("options", [{"batch": 0}, {"decoders": 0}])
+def test_options_out_of_bounds_are_refused(hospital, job, options):
+    with pytest.raises(InvalidInput, match="at least 1"):
+        job(hospital(("short_7s.mp4", "p1", "v1")), **options)

@@ -7,7 +7,7 @@ from transformers import TimesformerModel
 
 from encoder.embed import Embedder
 from encoder.timesformer import PRESETS, TimeSformer, architecture, normalise, preset
-from encoder.weights import import_pyth, new_encoder, save_encoder
+from encoder.weights import encoder_id_of, import_pyth, new_encoder, save_encoder
 from index.errors import InvalidInput
 from tests.conftest import DATA, tiny_architecture
 
@@ -42,6 +42,13 @@ def test_bf16_points_the_same_way():
     short = Embedder(encoder, precision="bf16").embed(frames)
 
     assert (exact * short).sum(1).min() > 0.999
+
+
+def test_running_in_bf16_leaves_the_encoder_as_it_is(tiny_encoder):
+    Embedder(tiny_encoder, precision="bf16")
+
+    assert encoder_id_of(tiny_encoder.model) == tiny_encoder.encoder_id
+    assert {p.dtype for p in tiny_encoder.model.parameters()} == {torch.float32}
 
 
 def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(tiny_encoder):

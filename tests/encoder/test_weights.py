@@ -1,5 +1,6 @@
 """Weights: both layouts in, one out, identity over everything that decides an embedding."""
 
+import json
 import os
 import pickle
 from dataclasses import replace
@@ -19,7 +20,7 @@ from encoder.weights import (
     new_encoder,
     save_encoder,
 )
-from index.errors import InvalidInput, NotFound, StateError
+from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from tests.conftest import DATA, tiny_architecture
 
 ORIGINALS = DATA / "timesformer"
@@ -179,6 +180,34 @@ def test_the_encoder_in_use_is_the_one_installed(tiny_encoder, tmp_path):
     for name in ("absent", "../x", ""):
         with pytest.raises(NotFound):
             current_encoder(tmp_path, name)
+
+
+def test_an_encoder_whose_weights_changed_is_not_taken_for_itself(tiny_encoder, tmp_path):
+    install_encoder(tiny_encoder, tmp_path)
+    other = new_encoder(tiny_architecture(), seed=5)
+    save_encoder(other, tmp_path)
+    weights = (tmp_path / other.encoder_id / "model.safetensors").read_bytes()
+    (tmp_path / tiny_encoder.encoder_id / "model.safetensors").write_bytes(weights)
+
+    with pytest.raises(DamagedData, match="not what was saved"):
+        current_encoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_frames": "8"}, {"patch_size": 0}, {"embedding_dim": None}, {"hidden_size": 1.5}]
+)
+def test_a_config_of_other_types_is_refused(tiny_encoder, tmp_path, change):
+    folder = save_encoder(tiny_encoder, tmp_path)
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+
+    with pytest.raises(InvalidInput, match="expected a whole number"):
+        load_encoder(folder)
+
+
+def test_a_missing_checkpoint_is_said_to_be_missing(tmp_path):
+    with pytest.raises(InvalidInput, match="can't be read"):
+        import_pyth(tmp_path / "absent.pyth")
 
 
 def test_the_card_names_the_licence_of_imported_weights(tmp_path):

@@ -18,7 +18,7 @@ from index.generation import (
 )
 from index.store import Store
 from index.workspace import current
-from tests.conftest import commit, publish_all
+from tests.conftest import commit, make_cohort, publish_all
 
 
 def test_a_generation_holds_what_the_store_held(stored):
@@ -101,6 +101,29 @@ def test_publishing_an_unknown_generation_is_refused(stored):
 def test_without_one_it_says_what_to_do(workspace):
     with pytest.raises(StateError, match="semiome index build"):
         load_generation(workspace.generations)
+
+
+def test_a_store_without_clips_says_what_to_do(workspace):
+    store = Store(workspace)
+    with store.committing("enc1", 8):
+        pass
+
+    with pytest.raises(StateError, match="no clips of encoder enc1"):
+        build_generation(store.clips("enc1"), workspace.generations)
+
+
+def test_a_manifest_that_names_no_files_is_not_trusted(stored):
+    path = stored.generations / current(stored.generations) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": {}}))
+
+    with pytest.raises(DamagedData, match="does not name its files"):
+        load_generation(stored.generations)
+
+
+def test_recall_of_one_patient_is_asked_of_nobody(workspace):
+    commit(workspace, make_cohort(patients=1))
+
+    assert publish_all(workspace).recall_queries == 0
 
 
 def test_recall_is_measured_against_numpy(workspace, cohort):

@@ -155,6 +155,23 @@ def test_when_nothing_is_allowed_the_answer_is_empty():
     assert snapshot_of(cohort).search(ClipQuery(cohort[0][1][0].clip.clip_id)).neighbours == ()
 
 
+@pytest.mark.parametrize(
+    ("recorded_at", "bounds", "admitted"),
+    [
+        ("2024-06-15T10:00:00", {"recorded_from": "20240615"}, True),
+        ("2024-06-15T10:00:00", {"recorded_from": "2024-W24-6"}, True),
+        ("2024-06-15T10:00:00", {"recorded_until": "20240101"}, False),
+        ("2024-06-15T10:00:00", {"recorded_from": "2024-06-15 11:00"}, False),
+        ("2024-06-15T10:00:00+02:00", {"recorded_from": "2024-06-15T08:30:00"}, False),
+        ("2024-06-15T10:00:00+02:00", {"recorded_until": "2024-06-15T08:30:00"}, True),
+    ],
+)
+def test_times_are_compared_as_times(recorded_at, bounds, admitted):
+    video, _ = make_video(0, 0, 1, np.random.default_rng(0), recorded_at=recorded_at)
+
+    assert SearchFilter(**bounds).admits(video) is admitted
+
+
 @pytest.mark.parametrize("k", [0, -1, 1001])
 def test_k_out_of_bounds_is_refused(k):
     cohort = make_cohort()

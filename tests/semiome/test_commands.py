@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ from index.errors import (
 from index.store import Store
 from index.workspace import Workspace, current
 from semiome.__main__ import exit_code
-from tests.conftest import DATA
+from semiome.commands.head import labelled_clips
+from semiome.console import Screen
+from tests.conftest import DATA, WIDTH, commit, make_video
 
 
 def semiome(*arguments, cwd):
@@ -205,6 +208,31 @@ def test_what_is_wrong_is_said_on_stderr_with_its_exit_code(tmp_path, arguments,
     assert (done.returncode, done.stdout) == (code, "")
     assert says in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_printed_is_what_was_given(capsys):
+    """Brackets in names are no markup, and ids are never cut."""
+    screen = Screen(as_json=False)
+    screen.say("2024[night]/0001[bold].mp4 [/x]")
+    screen.table("[t]", ("file[a]", "clip"), [("2024[night]/0001[bold].mp4", "0123456789abcdef" * 2)] * 2)
+
+    shown = capsys.readouterr().out
+    assert shown.count("2024[night]/0001[bold].mp4") == 3
+    assert shown.count("0123456789abcdef" * 2) == 2
+    assert "[/x]" in shown
+    assert "file[a]" in shown
+
+
+def test_patients_of_the_held_out_split_are_left_out_whichever_of_their_videos_is_labelled(tmp_path):
+    cohort = [make_video(p, v, 2, np.random.default_rng(p), WIDTH, split="train") for p in range(6) for v in range(2)]
+    cohort[3] = (replace(cohort[3][0], split="test", label=""), cohort[3][1])  # of p1, unlabelled
+    workspace = Workspace(tmp_path)
+    commit(workspace, cohort)
+
+    data, held_out = labelled_clips(Store(workspace), "enc1", "test")
+
+    assert held_out == ["p1"]
+    assert {clip.patient_id for clip in data.clips} == {"p0", "p1", "p3", "p4"}  # p2 and p5 have no label
 
 
 def test_an_error_is_one_json_object_too(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from index.workspace import Workspace, set_current
 from protos import retrieval_pb2, retrieval_pb2_grpc
 from service.answers import Provenance
 from service.client import Client
-from service.server import ServerConfig
+from service.knowledge import Source
+from service.server import ServerConfig, refreshed
 from tests.conftest import WIDTH, commit, make_cohort, make_video, publish_all
 
 
@@ -241,6 +243,20 @@ def test_a_port_that_is_taken_is_said(served):
     assert done.returncode == 4
     assert f"port {port} of 127.0.0.1 can't be had" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_whatever_goes_wrong_with_something_newer_the_old_keeps_serving(stored, caplog):
+    source = Source(stored)
+    before = source.knowledge
+    for spoiled in (b"\xff\xfe", b"000009-absent"):
+        (stored.generations / "CURRENT").write_bytes(spoiled)
+        await refreshed(source)
+        await refreshed(source)
+    shutil.rmtree(stored.store / "videos.lance" / "_versions")
+    await refreshed(source)
+
+    assert source.knowledge is before
+    assert str(stored.root) not in caplog.text
 
 
 def test_a_head_of_another_encoder_is_refused_by_name(workspace):

@@ -70,7 +70,7 @@ def test_the_rate_rises_then_falls():
 
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == 1
-    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert 0 < rates[-1] < 0.01
     assert all(a >= b for a, b in pairwise(rates[9:]))
 
 

@@ -1,0 +1,133 @@
+"""Legitimate files that are easily read wrong, and damage that is easily missed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+
+from encoder.decoder import DecodeLimits, Decoder
+from encoder.probe import probe
+from index.errors import StateError, VideoRefused
+from tests.encoder.awkward import write
+from tests.encoder.barcode import HALVES, SIZE, expected_clips, read_numbers
+
+X264 = "x264-params"
+KINDS = {
+    "open GOP.mp4": {"options": {X264: "open-gop=1:keyint=50:bframes=3"}},
+    "open GOP.mkv": {"options": {X264: "open-gop=1:keyint=50:bframes=3"}},
+    "intra refresh.mp4": {"options": {X264: "intra-refresh=1:keyint=50"}},
+    "intra refresh.mkv": {"options": {X264: "intra-refresh=1:keyint=50"}},
+    "B-frames.mp4": {"codec": "mpeg4", "options": {"b": "2M"}, "b_frames": 2},
+    "B-frames.mov": {"codec": "mpeg4", "options": {"b": "2M"}, "b_frames": 2},
+    "x264 B-frames.avi": {"options": {X264: "bframes=3"}},
+    "msmpeg4.avi": {"codec": "msmpeg4", "options": {"b": "2M"}},
+    "mpeg1.mpg": {"codec": "mpeg1video", "options": {"b": "2M"}},
+    "vp8.webm": {"codec": "libvpx", "options": {"b": "1M", "deadline": "realtime"}},
+    "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "12"}},
+}
+
+
+def numbers_of(path, num_frames=24):
+    with Decoder(num_frames, SIZE) as decoder:
+        left, right = (list(decoder.decode(path, crop)) for crop in HALVES)
+    return [(a.start_s, a.valid_seconds, read_numbers(a.frames, b.frames)) for a, b in zip(left, right, strict=True)]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_of_stream_gives_the_right_frames(tmp_path, name):
+    path = write(tmp_path / name, **KINDS[name])
+
+    assert numbers_of(path) == expected_clips({"frames": 300, "fps": "25", "seconds": 12.0}, 24)
+
+
+def test_titles_that_are_not_utf8_do_not_matter(tmp_path):
+    path = write(tmp_path / "x.mp4", frames=range(50))
+    data = path.read_bytes()
+    with av.open(str(path)) as container, av.open(str(tmp_path / "titled.mp4"), "w") as out:
+        stream = out.add_stream_from_template(container.streams.video[0])
+        out.metadata["title"] = "Muenchen"
+        for packet in container.demux(container.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    data = (tmp_path / "titled.mp4").read_bytes().replace(b"Muenchen", b"M\xfcnchen ")
+    path.write_bytes(data)
+
+    assert b"M\xfcnchen" in data
+    assert len(numbers_of(path)) == 1
+
+
+def test_a_stream_that_begins_between_key_frames_begins_with_its_first_picture(tmp_path):
+    """Cut at a transport packet, as a recorder does: what comes before the first key frame can't be shown."""
+    whole = write(tmp_path / "whole.ts", options={X264: "keyint=50:min-keyint=50:scenecut=0:bframes=0"})
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(data[: 188 * 3] + data[len(data) // 3 // 188 * 188 :])
+
+    clips = numbers_of(cut, 12)
+
+    first = clips[0][2][0]
+    step = clips[0][1] * 25 / 12
+    assert all(abs(n - (first + i * step)) <= 1 for i, n in enumerate(clips[0][2]))
+    facts = probe(cut)
+    assert facts.exact_clock
+    assert len(facts.timeline.ticks) in {200, 150}
+
+
+def test_two_recordings_in_one_file_are_refused(tmp_path):
+    one = write(tmp_path / "one.ts", frames=range(100))
+    two = write(tmp_path / "two.ts", frames=range(1000, 1100))
+    both = tmp_path / "both.ts"
+    both.write_bytes(one.read_bytes() + two.read_bytes())
+
+    with Decoder(4, 32) as decoder, pytest.raises(VideoRefused):
+        list(decoder.decode(both))
+
+
+def test_nothing_is_imported_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "av.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (tmp_path / "queue.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "x.mp4", frames=range(50))
+
+    assert len(numbers_of(tmp_path / "x.mp4")) == 1
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_installation_that_cannot_decode_blames_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with Decoder(4, 32) as decoder, pytest.raises(StateError, match="can't start"):
+        list(decoder.decode(write(tmp_path / "x.mp4", frames=range(50))))
+
+
+@pytest.mark.parametrize("answer", ["garbage", "{}", '{"event": "clip"}', "x" * 100_000])
+def test_a_child_that_does_not_keep_to_the_protocol_is_not_believed(tmp_path, monkeypatch, answer):
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\necho '{{\"event\": \"ready\"}}'\nread line\nprintf '%s\\n' '{answer}'\n")
+    fake.chmod(0o755)
+    path = write(tmp_path / "x.mp4", frames=range(50))
+    monkeypatch.setattr(sys, "executable", str(fake))
+
+    with Decoder(4, 32, DecodeLimits(stall_s=5)) as decoder, pytest.raises(VideoRefused, match="crashed on this file"):
+        list(decoder.decode(path))
+
+
+def test_a_child_dies_with_its_parent(tmp_path):
+    code = f"""
+from pathlib import Path
+from encoder.decoder import Decoder
+decoder = Decoder(96, 224)
+clips = decoder.decode(Path({str(write(tmp_path / "x.mp4"))!r}))
+next(clips)
+print(decoder.child_pid, flush=True)
+import os, signal
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    pid = int(done.stdout)
+
+    status = Path(f"/proc/{pid}/stat")
+    assert not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] in "ZX" or not os.path.exists(status)
