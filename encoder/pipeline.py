@@ -48,7 +48,7 @@ class EncodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A video that was not stored, and why."""
+    """A video that was not stored, or not whole, and why."""
 
     video_id: str
     file_name: str
@@ -65,6 +65,7 @@ class EncodeReport:
         videos_written: with at least one new clip.
         videos_updated: whose label, tags or patient changed, vectors untouched.
         refused: not stored, with the reason.
+        salvaged: damaged, and stored up to the damage only.
         same_content: video ids that share one file's content; each is stored, and a split that parts them leaks.
         seconds: whole job, and of it in the model, waiting for frames, and committing.
     """
@@ -74,6 +75,7 @@ class EncodeReport:
     videos_written: int = 0
     videos_updated: int = 0
     refused: list[Refusal] = field(default_factory=list)
+    salvaged: list[Refusal] = field(default_factory=list)
     same_content: list[tuple[str, ...]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("model", "waiting", "committing"), 0.0))
 
@@ -141,7 +143,8 @@ def encode(
         if report.videos_written > 1:
             committer.compact()
     order = {row.video_id: number for number, row in enumerate(manifest.rows)}
-    report.refused.sort(key=lambda refusal: order[refusal.video_id])
+    for refusals in (report.refused, report.salvaged):
+        refusals.sort(key=lambda refusal: order[refusal.video_id])
     report.seconds["total"] = time.monotonic() - started
     return report
 
@@ -201,7 +204,7 @@ class _Run:
         """Hand a video on once it has ended and all its clips are embedded."""
         if not job.ended or job.pending:
             return
-        clips = job.clips
+        clips, job.clips = job.clips, []  # the list of jobs must not keep every vector to the end
         salvaged = job.damaged and self._options.salvage
         if salvaged:
             clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
@@ -210,6 +213,8 @@ class _Run:
         elif job.reason and not (salvaged and clips):
             self._report.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
         else:
+            if job.damaged:
+                self._report.salvaged.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
             self._finished.append((_video(job, clips), clips))
         self._done += 1
         self._progress(self._done)

@@ -101,6 +101,7 @@ def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
         )
     for ids in report.same_content:
         screen.warn(f"videos {', '.join(ids)} have the same content: keep them on one side of every split")
-    if report.refused:
-        rows = [(refusal.video_id, refusal.file_name, refusal.reason) for refusal in report.refused]
-        screen.table("Refused", ("video", "file", "reason"), rows)
+    for title, refusals in (("Salvaged up to the damage", report.salvaged), ("Refused", report.refused)):
+        if refusals:
+            rows = [(refusal.video_id, refusal.file_name, refusal.reason) for refusal in refusals]
+            screen.table(title, ("video", "file", "reason"), rows)

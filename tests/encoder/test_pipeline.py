@@ -93,6 +93,7 @@ def test_salvage_keeps_the_whole_clips_before_the_damage_and_says_so(hospital, j
     report = job(manifest, salvage=True)
 
     assert (report.clips_written, [refusal.video_id for refusal in report.refused]) == (2, ["v3"])
+    assert [refusal.video_id for refusal in report.salvaged] == ["v1", "v2"]
     videos = Store(workspace).videos()
     assert {name: (v.salvaged, v.duration_s, v.clip_count) for name, v in videos.items()} == {
         "v1": (True, 10.0, 1),
