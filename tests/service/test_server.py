@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import grpc
@@ -41,12 +42,24 @@ def install_head(workspace, encoder_id="enc1", seed=0):
     return head
 
 
-def start(workspace, *options):
-    command = [sys.executable, "-m", "semiome", "serve", "-w", str(workspace.root), "--port", "0", "--json", *options]
+@contextmanager
+def running(workspace, end=signal.SIGTERM):
+    """A server process, for the length of the block; it must end cleanly.
+
+    Yields:
+        What it says of itself when it is ready.
+    """
+    command = [sys.executable, "-m", "semiome", "serve", "-w", str(workspace.root), "--port", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    line = process.stdout.readline()
-    assert line, process.communicate()[1]
-    return process, json.loads(line)
+    try:
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
+        yield json.loads(line)
+    finally:
+        process.send_signal(end)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in log, log
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +69,8 @@ def served(tmp_path_factory):
     commit(workspace, make_cohort())
     publish_all(workspace)
     head = install_head(workspace)
-    process, said = start(workspace)
-    yield workspace, head, said
-    process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "Traceback" not in log
+    with running(workspace) as said:
+        yield workspace, head, said
 
 
 @pytest.fixture
@@ -197,42 +206,29 @@ def test_no_server_says_how_to_start_one():
 def test_a_new_generation_and_a_new_head_are_taken_up_without_a_failed_call(workspace):
     commit(workspace, make_cohort())
     first = publish_all(workspace).generation
-    process, said = start(workspace)
-    try:
-        with Client(said["address"]) as client:
-            assert client.search(VideoQuery("v0-0")).provenance == Provenance("enc1", first, "")
-            with pytest.raises(ServiceError, match="FAILED_PRECONDITION: no head is loaded"):
-                client.classify(VideoQuery("v0-0"))
-            commit(workspace, [make_video(8, 0, 2, np.random.default_rng(8))])
-            second = publish_all(workspace).generation
-            head = install_head(workspace)
-            deadline = time.monotonic() + 30
-            while client.search(VideoQuery("v0-0")).provenance != Provenance("enc1", second, head.head_id):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            assert len(client.classify(VideoQuery("v8-0")).judged.clips) == 2
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "Traceback" not in log
+    with running(workspace) as said, Client(said["address"]) as client:
+        assert client.search(VideoQuery("v0-0")).provenance == Provenance("enc1", first, "")
+        with pytest.raises(ServiceError, match="FAILED_PRECONDITION: no head is loaded"):
+            client.classify(VideoQuery("v0-0"))
+        commit(workspace, [make_video(8, 0, 2, np.random.default_rng(8))])
+        second = publish_all(workspace).generation
+        head = install_head(workspace)
+        deadline = time.monotonic() + 30
+        while client.search(VideoQuery("v0-0")).provenance != Provenance("enc1", second, head.head_id):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert len(client.classify(VideoQuery("v8-0")).judged.clips) == 2
 
 
 def test_a_damaged_generation_is_not_taken_up_and_the_old_one_serves(workspace):
     commit(workspace, make_cohort())
     first = publish_all(workspace).generation
-    process, said = start(workspace)
-    try:
-        with Client(said["address"]) as client:
-            second = publish_all(workspace).generation
-            os.truncate(workspace.generations / second / "vectors.faiss", 100)
-            time.sleep(2.5)
-            # It may have loaded the second one in the moment before it was damaged; either serves whole answers.
-            assert client.search(VideoQuery("v0-0")).provenance.generation in {first, second}
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
-    assert process.returncode == 0
+    with running(workspace) as said, Client(said["address"]) as client:
+        second = publish_all(workspace).generation
+        os.truncate(workspace.generations / second / "vectors.faiss", 100)
+        time.sleep(2.5)
+        # It may have loaded the second one in the moment before it was damaged; either serves whole answers.
+        assert client.search(VideoQuery("v0-0")).provenance.generation in {first, second}
 
 
 def test_a_port_that_is_taken_is_said(served):
@@ -263,17 +259,12 @@ def test_a_head_of_another_encoder_is_refused_by_name(workspace):
     commit(workspace, make_cohort())
     publish_all(workspace)
     install_head(workspace, encoder_id="other")
-    process, said = start(workspace)
-    try:
-        with (
-            Client(said["address"]) as client,
-            pytest.raises(ServiceError, match=r"FAILED_PRECONDITION: .*encoder other"),
-        ):
-            client.classify(VideoQuery("v0-0"))
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-    assert process.returncode == 0
+    with (
+        running(workspace, signal.SIGINT) as said,
+        Client(said["address"]) as client,
+        pytest.raises(ServiceError, match=r"FAILED_PRECONDITION: .*encoder other"),
+    ):
+        client.classify(VideoQuery("v0-0"))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org"])
