@@ -142,7 +142,7 @@ def rows_of(workspace):
 def test_a_job_that_was_ended_at_any_moment_is_finished_by_the_next(folder, tmp_path, number):
     undisturbed = encode_process(folder, tmp_path / "undisturbed")
     undisturbed.communicate()
-    for moment in (0.5, 3.0, 4.5, 6.0):
+    for moment in (1.0, 3.5, 5.0):
         process = encode_process(folder, tmp_path / "ended")
         try:
             process.communicate(timeout=moment)
@@ -150,7 +150,7 @@ def test_a_job_that_was_ended_at_any_moment_is_finished_by_the_next(folder, tmp_
             process.send_signal(number)
             _, said = process.communicate(timeout=20)
             assert process.returncode in {-number, 130, 0}
-            assert "Traceback" not in said or moment < 3
+            assert "Traceback" not in said or moment == 1.0  # while Python itself starts
 
     last = encode_process(folder, tmp_path / "ended")
     last.communicate()
