@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from encoder.embed import Embedder
+from encoder.embed import Embedder, threads_beside
 from encoder.manifest import Manifest, ManifestRow, read_manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, encode
 from encoder.timesformer import preset
@@ -209,7 +209,9 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
     install_encoder(encoder, place.encoders)
 
     with clock.step("encode"), screen.progress("Encoding videos") as progress:
-        report = encode(manifest, Embedder(encoder), Store(place), EncodeOptions(batch=4), progress)
+        options = EncodeOptions(batch=4)
+        embedder = Embedder(encoder, threads=threads_beside(shape, options.decoders))
+        report = encode(manifest, embedder, Store(place), options, progress)
     with clock.step("train head and build index"):
         train_and_install(folder, HeadConfig(seed=config.seed), _HELD_OUT)
         generation = build_generation(Store(place).clips(encoder.encoder_id), place.generations)

@@ -43,7 +43,7 @@ def encode(
 
     Safe to interrupt and to run again. Ends with 3 when some videos were refused; each is listed with its reason.
     """
-    from encoder.embed import Embedder
+    from encoder.embed import Embedder, threads_beside
     from encoder.manifest import read_manifest
     from encoder.pipeline import EncodeOptions
     from encoder.pipeline import encode as run
@@ -55,9 +55,10 @@ def encode(
     place = Workspace(workspace)
     chosen = encoder_for(place, encoder, screen)
     options = EncodeOptions(batch, decoders or max((os.cpu_count() or 2) // 2, 1), salvage)
+    embedder = Embedder(chosen, device, precision, threads_beside(chosen.model.config, options.decoders))
     try:
         with screen.progress("Encoding videos") as progress:
-            report = run(rows, Embedder(chosen, device, precision), Store(place), options, progress)
+            report = run(rows, embedder, Store(place), options, progress)
     except KeyboardInterrupt:
         screen.note("interrupted: every finished video is stored, run the same command to go on")
         raise typer.Exit(130) from None

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import TimesformerModel
 
-from encoder.embed import Embedder
+from encoder.embed import Embedder, threads_beside
 from encoder.timesformer import PRESETS, TimeSformer, architecture, normalise, preset
 from encoder.weights import encoder_id_of, import_pyth, new_encoder, save_encoder
 from index.errors import InvalidInput
@@ -108,6 +108,13 @@ def test_numbers_that_do_not_fit_are_refused(wrong):
     sizes = {"num_frames": 4, "image_size": 32, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     with pytest.raises(InvalidInput, match="expected"):
         architecture(**{**sizes, **wrong})
+
+
+def test_a_small_model_leaves_the_decoders_their_cores_and_a_large_one_takes_all(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+
+    assert [threads_beside(preset("timesformer-demo"), decoders) for decoders in (1, 2, 8)] == [3, 2, 1]
+    assert threads_beside(preset("timesformer-l"), 2) == threads_beside(preset("timesformer-b"), 2) == 4
 
 
 def test_an_unknown_preset_or_device_is_refused(tiny_encoder):
