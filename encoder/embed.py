@@ -29,7 +29,7 @@ def threads_beside(config: TimesformerConfig, decoders: int) -> int:
     """
     cores = os.cpu_count() or 1
     tokens = config.num_frames * (config.image_size // config.patch_size) ** 2
-    # Multiply-adds of a layer's matrices a token: 4 D^2 for each attention, D^2 for `temporal_dense`, 8 D^2 for the MLP.
+    # Multiply-adds of a layer a token: 4 D^2 for each attention, D^2 for `temporal_dense`, 8 D^2 for the MLP.
     flop = 2 * 17 * config.hidden_size**2 * tokens * config.num_hidden_layers
     return cores if flop > _HEAVY_FLOP else max(cores - decoders, 1)
 
