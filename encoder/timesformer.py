@@ -222,7 +222,7 @@ class _Layer(nn.Module):
 
         # Each frame attends over its patches and a copy of the CLS token; the copies are averaged.
         frame_tokens = tokens_BPTD.transpose(1, 2).flatten(0, 1)
-        frame_cls = cls_B1D.repeat_interleave(frames, 0)
+        frame_cls = cls_B1D[:, None].expand(-1, frames, -1, -1).flatten(0, 1)
         over_frame = self.attention(self.layernorm_before(torch.cat((frame_cls, frame_tokens), 1)))
         cls_B1D = cls_B1D + over_frame[:, :1].unflatten(0, (clips, frames)).mean(1)
         tokens_BPTD = tokens_BPTD + over_frame[:, 1:].unflatten(0, (clips, frames)).transpose(1, 2)
