@@ -96,7 +96,7 @@ class Snapshot:
         allowed = self._allowed(where, "" if include_own_patient else patient)
         allowed[[self._row_of[clip.clip_id] for clip in query_clips]] = False
         group_of_row = {
-            GroupBy.CLIP: np.arange(len(allowed)),
+            GroupBy.CLIP: None,
             GroupBy.VIDEO: self._video_of_row,
             GroupBy.PATIENT: self._patient_of_row,
         }[group_by]
@@ -143,11 +143,13 @@ class Snapshot:
         vectors_QD: NDArray[np.float32],
         k: int,
         allowed: NDArray[np.bool_],
-        group_of_row: NDArray[np.intp],
+        group_of_row: NDArray[np.intp] | None,
     ) -> list[tuple[int, float, int]]:
         """(row, similarity, query number) of the best clip of each of the k best groups."""
         available = int(allowed.sum())
-        k = min(k, len(np.unique(group_of_row[allowed])))  # once all groups are found, no deeper search is needed
+        # Once all groups are found, no deeper search is needed; of clips, each is a group of its own.
+        groups = available if group_of_row is None else np.count_nonzero(np.bincount(group_of_row[allowed]))
+        k = min(k, int(groups))
         depth = k
         while depth:
             similarities, rows = self.generation.index.search(vectors_QD, depth, allowed)
@@ -155,7 +157,8 @@ class Snapshot:
             best: dict[int, tuple[int, float, int]] = {}
             for flat in order:
                 row = int(rows.flat[flat])
-                best.setdefault(int(group_of_row[row]), (row, float(similarities.flat[flat]), int(flat // depth)))
+                group = row if group_of_row is None else int(group_of_row[row])
+                best.setdefault(group, (row, float(similarities.flat[flat]), int(flat // depth)))
                 if len(best) == k:
                     break
             # What no query has returned yet is at most as similar as the worst that the deepest one returned.

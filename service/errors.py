@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,11 @@ from index.errors import (
 
 _logger = logging.getLogger(__name__)
 
+
+class DeadlinePassed(SemiomeError):
+    """The caller's deadline passed before the work began."""
+
+
 STATUS: dict[type[SemiomeError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
@@ -29,6 +35,7 @@ STATUS: dict[type[SemiomeError], grpc.StatusCode] = {
     DamagedData: grpc.StatusCode.DATA_LOSS,
     VideoRefused: grpc.StatusCode.INVALID_ARGUMENT,
     ServiceError: grpc.StatusCode.UNAVAILABLE,
+    DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """A subclass has the status of its nearest base here."""
 
@@ -60,11 +67,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             try:
                 return await behaviour(parse(data), context)
             except DecodeError:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a message of this method")
+                await _end(context, grpc.StatusCode.INVALID_ARGUMENT, "the request is not a message of this method")
             except SemiomeError as error:
                 code = status_of(error)
                 if code is not None:
-                    await context.abort(code, str(error))
+                    await _end(context, code, str(error))
                 await _abort_internal(method, error, context)
             except (grpc.aio.AbortError, grpc.RpcError):
                 raise
@@ -85,4 +92,14 @@ async def _abort_internal(method: str, error: Exception, context: grpc.aio.Servi
         trace = trace.tb_next
     where = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else "unknown"
     _logger.error("reference %s: %s failed with %s at %s", reference, method, type(error).__name__, where)
-    await context.abort(grpc.StatusCode.INTERNAL, f"internal error, reference {reference}")
+    await _end(context, grpc.StatusCode.INTERNAL, f"internal error, reference {reference}")
+
+
+async def _end(context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, message: str) -> None:
+    """Answer with a status; a caller who has gone gets none, and that is no error."""
+    try:
+        await context.abort(code, message)
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError:
+        raise asyncio.CancelledError from None

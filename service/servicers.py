@@ -14,6 +14,7 @@ from protos import classification_pb2 as classification
 from protos import classification_pb2_grpc, retrieval_pb2_grpc
 from protos import retrieval_pb2 as retrieval
 from service import convert
+from service.errors import DeadlinePassed
 from service.knowledge import Source
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -72,14 +73,10 @@ async def in_thread(context: Context, work: Callable[[], Answer]) -> Answer:
 
     def unless_late() -> Answer:
         if deadline is not None and loop.time() >= deadline:
-            raise TimeoutError
+            raise DeadlinePassed("the deadline passed before the work began")
         return work()
 
-    try:
-        return await asyncio.to_thread(unless_late)
-    except TimeoutError:
-        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the work began")
-        raise
+    return await asyncio.to_thread(unless_late)
 
 
 def _item_or_error(message: classification.Item) -> ClipQuery | VideoQuery | InvalidInput:

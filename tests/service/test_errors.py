@@ -1,5 +1,6 @@
 """The error table knows every error, and nothing else reaches a client."""
 
+import asyncio
 import logging
 
 import grpc
@@ -8,7 +9,7 @@ import pytest
 import encoder.pipeline
 import trainer.pretrain
 from index.errors import SemiomeError
-from service.errors import STATUS, ErrorInterceptor, status_of
+from service.errors import STATUS, DeadlinePassed, ErrorInterceptor, status_of
 
 assert encoder.pipeline
 assert trainer.pretrain
@@ -66,6 +67,28 @@ async def test_an_unexpected_error_shows_a_reference_and_no_text(caplog):
     assert "RuntimeError" in caplog.text
     assert "Jane" not in message + caplog.text
     assert "secret" not in message + caplog.text
+
+
+async def test_a_caller_who_has_gone_is_no_error(caplog):
+    """grpc then fails to send the status; nothing is logged, nothing is sent twice."""
+
+    class Gone(Context):
+        async def abort(self, code, message):
+            raise grpc.aio.InternalError("execute_batch")
+
+    async def behaviour(request, context):
+        raise DeadlinePassed("late")
+
+    async def continuation(details):
+        return grpc.unary_unary_rpc_method_handler(behaviour)
+
+    class Details:
+        method = "x"
+
+    handler = await ErrorInterceptor().intercept_service(continuation, Details())
+    with pytest.raises(asyncio.CancelledError):
+        await handler.unary_unary(b"", Gone())
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("kind", STATUS)
