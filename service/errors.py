@@ -86,12 +86,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 async def _abort_internal(method: str, error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> None:
     reference = secrets.token_hex(8)
-    # The type and the place, not the message: it may quote a path or a patient.
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else "unknown"
-    _logger.error("reference %s: %s failed with %s at %s", reference, method, type(error).__name__, where)
+    _logger.error("reference %s: %s failed with %s", reference, method, type_and_place(error))
     await _end(context, grpc.StatusCode.INTERNAL, f"internal error, reference {reference}")
 
 
@@ -103,3 +98,12 @@ async def _end(context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCod
         raise
     except grpc.aio.BaseError:
         raise asyncio.CancelledError from None
+
+
+def type_and_place(error: BaseException) -> str:
+    """What a log may say of an unexpected error: not its message, which may quote a path or a patient."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else "unknown"
+    return f"{type(error).__name__} at {where}"

@@ -13,7 +13,7 @@ from index.search import Snapshot
 from index.serving import Serving
 from index.workspace import Workspace, current
 from service.answers import BatchAnswer, BatchItem, ClassifyAnswer, Judged, Provenance, SearchAnswer
-from service.errors import status_of
+from service.errors import status_of, type_and_place
 
 MAX_BATCH = 1000
 
@@ -97,14 +97,20 @@ class Source:
             self._serving.refresh()
             head = self._load_head(self.knowledge.head)
         except SemiomeError as error:
-            if str(error) != self._complaint:  # once, not every second
-                self._complaint = str(error)
-                _logger.warning("still serving generation %s: %s", self.knowledge.snapshot.name, error)
+            self._complain(str(error))
+            return
+        except Exception as error:  # noqa: BLE001  a torn file may raise anything, and the server must outlive it
+            self._complain(f"looking for a newer one failed with {type_and_place(error)}")
             return
         self._complaint = ""
         if self._serving.snapshot is not self.knowledge.snapshot or head is not self.knowledge.head:
             self.knowledge = Knowledge(self._serving.snapshot, head)
             _logger.info("serving %s", self.knowledge.provenance)
+
+    def _complain(self, what: str) -> None:
+        if what != self._complaint:  # once, not every second
+            self._complaint = what
+            _logger.warning("still serving generation %s: %s", self.knowledge.snapshot.name, what)
 
     def _load_head(self, loaded: Head | None) -> Head | None:
         name = current(self._workspace.heads)

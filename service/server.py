@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import signal
 from collections.abc import Callable
 
@@ -19,8 +18,6 @@ from protos import classification_pb2, classification_pb2_grpc, retrieval_pb2, r
 from service.errors import ErrorInterceptor
 from service.knowledge import Source
 from service.servicers import ClassificationServicer, RetrievalServicer
-
-_logger = logging.getLogger(__name__)
 
 SERVICES = (
     retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].full_name,
@@ -86,18 +83,9 @@ async def serve(
         try:
             await asyncio.wait_for(stop.wait(), config.refresh_s)
         except TimeoutError:
-            await refreshed(source)
+            await asyncio.to_thread(source.refresh)
     await healthy.enter_graceful_shutdown()
     await server.stop(config.drain_s)
-
-
-async def refreshed(source: Source) -> None:
-    """Look for something newer; whatever goes wrong with it, the old keeps serving."""
-    try:
-        await asyncio.to_thread(source.refresh)
-    except Exception as error:  # noqa: BLE001  a torn file may raise anything, and the server must outlive it
-        # No text: it may hold a path.
-        _logger.warning("can't look for a newer generation (%s): still serving the old", type(error).__name__)
 
 
 def build(source: Source, config: ServerConfig) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:

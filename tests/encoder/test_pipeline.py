@@ -3,14 +3,12 @@
 import os
 import shutil
 import signal
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from encoder.decoder import DecodeLimits, Decoder
+from encoder.decoder import DecodeLimits, Decoder, _Child
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, Refusal, encode
@@ -157,15 +155,8 @@ def test_a_changed_file_and_a_changed_crop_are_encoded_again(hospital, job, work
 
 def test_a_file_that_changes_while_it_is_read_is_refused(hospital, job, monkeypatch):
     manifest = hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2"))
-    real = Decoder.decode
+    after_decoding(monkeypatch, "h264_25fps.mp4", grow)
 
-    def grows(self, path, crop=None):
-        yield from real(self, path, crop)
-        if path.name == "h264_25fps.mp4":
-            with path.open("ab") as stream:
-                stream.write(b"more")
-
-    monkeypatch.setattr(Decoder, "decode", grows)
     report = job(manifest)
 
     assert [(r.video_id, r.reason) for r in report.refused] == [
@@ -174,61 +165,64 @@ def test_a_file_that_changes_while_it_is_read_is_refused(hospital, job, monkeypa
     assert report.clips_written == 1
 
 
-def test_the_job_goes_on_when_a_decoding_child_is_killed(hospital, job, workspace, tiny_encoder):
+def test_the_job_goes_on_when_decoding_children_are_killed(hospital, job, workspace, tiny_encoder, monkeypatch):
     names = [name for name in EXPECTED if EXPECTED[name]["verdict"] == "ok"][:8]
     manifest = hospital(*((name, "p1", name.replace(".", "-")) for name in names))
-    killed, stop = [], threading.Event()
+    disturbed = signal_first_child(monkeypatch, signal.SIGKILL, names)
 
-    def kill():
-        while not stop.is_set() and len(killed) < 3:
-            for pid, name in decoding_children(os.getpid()):
-                if name not in killed:  # a second death would refuse the file
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(name)
-                    break
-            time.sleep(0.3)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
     report = job(manifest)
-    stop.set()
-    killer.join()
 
-    assert killed
+    assert disturbed == set(names)
     assert report.refused == []
     clips = [EXPECTED[name]["seconds"] for name in names]
     assert report.clips_written == sum(int(s // 10) + (s % 10 >= 1) for s in clips)
     assert len(stored_clips(workspace, tiny_encoder)) == report.clips_written
 
 
-def decoding_children(parent):
-    """(process id, file) of the decoding processes that have a video open."""
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and b"encoder.decode_child" in (entry / "cmdline").read_bytes():
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                opened = [str(link.readlink()) for link in (entry / "fd").iterdir()]
-                if int(fields[1]) == parent:
-                    yield from ((int(entry.name), name) for name in opened if "hospital" in name)
-        except (OSError, ProcessLookupError):
-            continue
-
-
 def test_a_hung_decoder_costs_its_video_only(hospital, job, monkeypatch):
     manifest = hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2"))
+    signal_first_child(monkeypatch, signal.SIGSTOP, ["h264_25fps.mp4"])
+
+    report = job(manifest, limits=DecodeLimits(stall_s=3.0), batch=1)
+
+    assert [(r.video_id, r.reason) for r in report.refused] == [("v1", "the decoder made no progress for 3 s")]
+    assert report.clips_written == 1
+
+
+def signal_first_child(monkeypatch, number, names):
+    """The first child of each of these files gets a signal before it is asked for anything; the set of files so far.
+
+    Later would be a race: a child may have said all it has to say, into the pipe, before the signal comes.
+    """
+    disturbed = set()
+    real = _Child.decode
+
+    def decode(child, request, stall_s):
+        name = Path(request["path"]).name
+        if name in names and name not in disturbed:
+            disturbed.add(name)
+            os.kill(child.pid, number)
+        return real(child, request, stall_s)
+
+    monkeypatch.setattr(_Child, "decode", decode)
+    return disturbed
+
+
+def after_decoding(monkeypatch, name, act):
+    """`act(path)` once a file's clips are decoded, before the job has closed it."""
     real = Decoder.decode
 
-    def stops(self, path, crop=None):
-        for clip in real(self, path, crop):
-            if path.name == "h264_25fps.mp4":
-                os.kill(self.child_pid, signal.SIGSTOP)
-            yield clip
+    def decode(self, path, crop=None):
+        yield from real(self, path, crop)
+        if path.name == name:
+            act(path)
 
-    monkeypatch.setattr(Decoder, "decode", stops)
-    report = job(manifest, limits=DecodeLimits(stall_s=1.0), batch=1)
+    monkeypatch.setattr(Decoder, "decode", decode)
 
-    assert [(r.video_id, r.reason) for r in report.refused] == [("v1", "the decoder made no progress for 1 s")]
-    assert report.clips_written == 1
+
+def grow(path):
+    with path.open("ab") as stream:
+        stream.write(b"more")
 
 
 def test_a_bug_while_decoding_ends_the_job_with_its_error(hospital, job, monkeypatch):
@@ -264,14 +258,8 @@ def test_progress_counts_videos(hospital, workspace, tiny_encoder):
 def test_only_damage_is_salvaged(hospital, job, monkeypatch):
     """A file that changed or a decoder that hung says nothing of where the right clips end."""
     manifest = hospital(("h264_25fps.mp4", "p1", "v1"))
-    real = Decoder.decode
+    after_decoding(monkeypatch, "h264_25fps.mp4", grow)
 
-    def grows(self, path, crop=None):
-        yield from real(self, path, crop)
-        with path.open("ab") as stream:
-            stream.write(b"more")
-
-    monkeypatch.setattr(Decoder, "decode", grows)
     report = job(manifest, salvage=True)
 
     assert report.clips_written == 0
@@ -280,14 +268,8 @@ def test_only_damage_is_salvaged(hospital, job, monkeypatch):
 
 def test_a_file_that_vanishes_while_it_is_read_is_refused_and_the_rest_is_stored(hospital, job, monkeypatch):
     manifest = hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2"))
-    real = Decoder.decode
+    after_decoding(monkeypatch, "h264_25fps.mp4", Path.unlink)
 
-    def vanishes(self, path, crop=None):
-        yield from real(self, path, crop)
-        if path.name == "h264_25fps.mp4":
-            path.unlink()
-
-    monkeypatch.setattr(Decoder, "decode", vanishes)
     report = job(manifest)
 
     assert [(r.video_id, r.reason) for r in report.refused] == [
