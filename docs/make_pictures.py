@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from semiome.simulation.cohort import CAMERAS, ROOMS, simulate_cohort
-from semiome.simulation.figure import lying
-from semiome.simulation.files import NURSE, nurse
-from semiome.simulation.render import FPS, View
+from semiome.simulation.cohort import simulate_cohort
+from semiome.simulation.render import FPS
 from semiome.simulation.signs import move
 
 MOMENTS_S = (2, 8, 14, 20)
@@ -24,14 +21,12 @@ def main() -> None:
     rows = []
     for number in CHOSEN:
         recording = recordings[number]
-        patient, random = recording.patient, np.random.default_rng(recording.seed)
+        random = np.random.default_rng(recording.seed)
         motion = move(list(recording.events), recording.seconds, FPS, random)
-        figures = [(lying(motion, patient.size, patient.build), replace(patient.look, blanket=recording.blanket))]
-        if recording.nurse_s is not None:
-            figures.append((nurse(recording.nurse_s, recording.seconds), NURSE))
-        view = View(ROOMS[patient.room], CAMERAS[patient.camera], night=recording.night, noise=random)
         wanted = {second * FPS for second in MOMENTS_S}
-        rows.append(np.concatenate([f for i, f in enumerate(view.frames(figures)) if i in wanted], axis=1))
+        rows.append(
+            np.concatenate([f for i, f in enumerate(recording.scene.video(motion, random)) if i in wanted], axis=1)
+        )
     sheet = np.concatenate([np.concatenate(rows[:3]), np.concatenate(rows[3:])], axis=1)
     Image.fromarray(sheet).resize((sheet.shape[1] // 2, sheet.shape[0] // 2), Image.Resampling.LANCZOS).save(
         Path("docs/simulated.png"), optimize=True

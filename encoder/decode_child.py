@@ -17,6 +17,7 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
+from encoder.clips import plan_clips
 from encoder.decode import decode_clips
 from encoder.picture import Crop
 from encoder.probe import probe
@@ -41,10 +42,13 @@ def main() -> None:
         _send({"event": "opened", "sandboxed": allow_only(path)})
         facts = probe(path)
         crop = Crop(*request["crop"]) if request["crop"] else None
-        for clip in decode_clips(
-            path, facts, request["num_frames"], request["size"], crop, lambda: os.fstat(complaints).st_size
-        ):
-            _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.tobytes())
+        num_frames, size = request["num_frames"], request["size"]
+        if num_frames == 0:  # only how many clips there are
+            for plan in plan_clips(facts.timeline, num_frames):
+                _send({"event": "clip", "reader": "", **asdict(plan)})
+        else:
+            for clip in decode_clips(path, facts, num_frames, size, crop, lambda: os.fstat(complaints).st_size):
+                _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.tobytes())
         _send({"event": "done"})
     except VideoRefused as refused:
         _send({"event": "refused", "reason": str(refused), "damaged": refused.damaged})

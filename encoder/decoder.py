@@ -129,10 +129,21 @@ class Decoder:
         Raises:
             VideoRefused: with the reason; clips yielded before are whole.
         """
+        return self._clips(path, self._num_frames, crop)
+
+    def count(self, path: Path) -> int:
+        """How many clips a video has by its timestamps; no picture is decoded.
+
+        Raises:
+            VideoRefused: with the reason.
+        """
+        return sum(1 for _ in self._clips(path, 0, None))
+
+    def _clips(self, path: Path, num_frames: int, crop: Crop | None) -> Iterator[ClipFrames]:
         yielded = 0
         for attempt in ("first", "last"):
             try:
-                for clip in self._attempt(path, crop):
+                for clip in self._attempt(path, num_frames, crop):
                     if clip.clip_index >= yielded:
                         yield clip
                         yielded = clip.clip_index + 1
@@ -145,14 +156,14 @@ class Decoder:
             except _Stalled as stalled:
                 raise VideoRefused(f"the decoder made no progress for {stalled.seconds:g} s") from None
 
-    def _attempt(self, path: Path, crop: Crop | None) -> Iterator[ClipFrames]:
+    def _attempt(self, path: Path, num_frames: int, crop: Crop | None) -> Iterator[ClipFrames]:
         child, self._waiting = self._waiting, _Child()
         self._working = child
         try:
             yield from child.decode(
                 {
                     "path": str(path),
-                    "num_frames": self._num_frames,
+                    "num_frames": num_frames,
                     "size": self._size,
                     "crop": None if crop is None else [crop.x, crop.y, crop.w, crop.h],
                     "memory_bytes": self._limits.memory_bytes,

@@ -27,6 +27,26 @@ POSITIVE = LABELS.index("exTLE")
 
 
 @dataclass(frozen=True, slots=True)
+class Conformal:
+    """Sets of classes that hold the true one for all videos of a new patient with probability of about 1 - alpha.
+
+    Attributes:
+        alpha: how often a set may miss.
+        limits: for each of the card's classes, the largest 1 - P(class) at which the class is in the set.
+        patients: of each class, that the limits were taken from.
+    """
+
+    alpha: float
+    limits: tuple[float, float]
+    patients: tuple[int, int]
+
+    def prediction_set(self, probability: float) -> tuple[str, ...]:
+        """Classes that can't be excluded at a probability of exTLE: one, both (abstain) or none (unlike anything)."""
+        other = (probability, 1 - probability)  # of all but TLE, of all but exTLE
+        return tuple(name for name, rest, limit in zip(LABELS, other, self.limits, strict=True) if rest <= limit)
+
+
+@dataclass(frozen=True, slots=True)
 class HeadCard:
     """What a head says of itself.
 
@@ -43,6 +63,7 @@ class HeadCard:
         held_out_patients: left out of training, for evaluation.
         seed: of initial weights and batches.
         epochs: passes over the clips.
+        conformal: how sure a verdict must be to stand alone; None where too few patients allow no such statement.
     """
 
     widths: tuple[int, ...]
@@ -57,6 +78,7 @@ class HeadCard:
     held_out_patients: tuple[str, ...]
     seed: int
     epochs: int
+    conformal: Conformal | None = None
 
 
 class HeadModel(nn.Module):
@@ -81,16 +103,15 @@ class Head:
     def __init__(self, model: HeadModel, card: HeadCard) -> None:
         self.model = model.eval()
         self.card = card
-        digest = hashlib.sha256(json.dumps(asdict(card), sort_keys=True).encode())
+        # What a card does not say is not in its digest: a new field changes no old head's id.
+        said = {key: value for key, value in asdict(card).items() if value is not None}
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
         for name, tensor in sorted(model.state_dict().items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
         self.head_id = digest.hexdigest()[:16]
 
     def classify(self, vectors_ND: NDArray[np.float32], encoder_id: str) -> Verdict:
-        """The verdict on clips of one video (or on one clip).
-
-        A clip votes exTLE when its probability reaches the threshold. The majority decides; on a tie the mean
-        probability against the threshold does.
+        """The verdict on clips of one video (or on one clip); see `vote`.
 
         Args:
             vectors_ND: (N, D) embeddings, N >= 1.
@@ -101,14 +122,7 @@ class Head:
         """
         if encoder_id != self.card.encoder_id:
             raise EncoderMismatch(f"head {self.head_id}", self.card.encoder_id, encoder_id)
-        probabilities = self.probabilities(vectors_ND)
-        clips = tuple(ClipVerdict(p, self._vote(p)) for p in probabilities.tolist())
-        positive = sum(clip.label == LABELS[POSITIVE] for clip in clips)
-        votes = (len(clips) - positive, positive)
-        mean = float(probabilities.mean())
-        tie = votes[0] == votes[1]
-        label = self._vote(mean) if tie else LABELS[int(votes[1] > votes[0])]
-        return Verdict(label, mean, votes, tie, clips)
+        return vote(self.probabilities(vectors_ND), self.card.threshold)
 
     def probabilities(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of exTLE for each of (N, D) embeddings."""
@@ -120,8 +134,28 @@ class Head:
             probabilities: NDArray[np.float64] = logits.double().softmax(1)[:, POSITIVE].numpy()
         return probabilities
 
-    def _vote(self, probability: float) -> str:
-        return LABELS[POSITIVE] if probability >= self.card.threshold else LABELS[1 - POSITIVE]
+
+def vote(probabilities_N: NDArray[np.float64], threshold: float = 0.5) -> Verdict:
+    """The verdict on a video whose clips are exTLE with these probabilities.
+
+    A clip votes exTLE when its probability reaches the threshold. The majority decides; on a tie the mean probability
+    against the threshold does.
+    """
+
+    def label_of(probability: float) -> str:
+        return LABELS[POSITIVE] if probability >= threshold else LABELS[1 - POSITIVE]
+
+    clips = tuple(ClipVerdict(p, label_of(p)) for p in probabilities_N.tolist())
+    positive = sum(clip.label == LABELS[POSITIVE] for clip in clips)
+    votes = (len(clips) - positive, positive)
+    mean = float(probabilities_N.mean())
+    tie = votes[0] == votes[1]
+    label = label_of(mean) if tie else LABELS[int(votes[1] > votes[0])]
+    return Verdict(label, mean, votes, tie, clips)
+
+
+def _conformal(values: dict[str, Any] | None) -> Conformal | None:
+    return None if values is None else Conformal(values["alpha"], tuple(values["limits"]), tuple(values["patients"]))
 
 
 def save_head(head: Head, folder: Path) -> None:
@@ -149,10 +183,10 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
     try:
         values: dict[str, Any] = json.loads((folder / name / _CARD).read_text(encoding="utf-8"))
         lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        card = HeadCard(**{**values, **lists})
+        card = HeadCard(**{**values, **lists, "conformal": _conformal(values.get("conformal"))})
         model = HeadModel(card.widths)
         model.load_state_dict(safetensors.torch.load_file(folder / name / _WEIGHTS))
-    except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         raise DamagedData(f"head {name} can't be read ({type(error).__name__}): train it again") from None
     head = Head(model, card)
     if head.head_id != name:

@@ -10,9 +10,13 @@ Shape suffixes: B clips, T frames, C colours, H W pixels, P patches a frame, D w
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import TimesformerConfig
 
 from index.errors import InvalidInput
@@ -26,9 +30,10 @@ PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
 _PRESETS: dict[str, dict[str, int]] = {
     "timesformer-l": {"num_frames": 96, "image_size": 224, "hidden_size": 768, "num_hidden_layers": 12},
     "timesformer-b": {"num_frames": 8, "image_size": 224, "hidden_size": 768, "num_hidden_layers": 12},
-    "timesformer-demo": {"num_frames": 16, "image_size": 112, "hidden_size": 192, "num_hidden_layers": 4},
+    "timesformer-demo": {"num_frames": 12, "image_size": 96, "hidden_size": 96, "num_hidden_layers": 4},
 }
 PRESETS = tuple(_PRESETS)
+INPUT_VIEWS = ("rgb", "motion")
 
 
 def preset(name: str) -> TimesformerConfig:
@@ -40,7 +45,15 @@ def preset(name: str) -> TimesformerConfig:
     if name not in _PRESETS:
         raise InvalidInput(f"expected a preset of {', '.join(PRESETS)}, got {name!r}")
     values = _PRESETS[name]
-    return architecture(**values, num_attention_heads=values["hidden_size"] // 64)
+    demo = name == "timesformer-demo"
+    return architecture(
+        num_frames=values["num_frames"],
+        image_size=values["image_size"],
+        hidden_size=values["hidden_size"],
+        num_hidden_layers=values["num_hidden_layers"],
+        num_attention_heads=values["hidden_size"] // (32 if demo else 64),
+        input_view="motion" if demo else "rgb",
+    )
 
 
 def architecture(
@@ -51,6 +64,7 @@ def architecture(
     num_attention_heads: int,
     patch_size: int = 16,
     embedding_dim: int = EMBEDDING_DIM,
+    input_view: str = "rgb",
 ) -> TimesformerConfig:
     """A checked TimeSformer architecture of any size.
 
@@ -62,6 +76,8 @@ def architecture(
         num_attention_heads: must divide D.
         patch_size: must divide the image size.
         embedding_dim: width of the embedding; a projection is added where it differs from D.
+        input_view: one of `INPUT_VIEWS`. `motion` takes from each frame the mean of its clip: what stands still, the
+            room and the clothes of who lies still, is gone before the first layer.
 
     Raises:
         InvalidInput: the numbers don't fit each other.
@@ -73,6 +89,8 @@ def architecture(
             f"expected a patch size that divides {image_size} and heads that divide {hidden_size}, "
             f"got {patch_size} and {num_attention_heads}"
         )
+    if input_view not in INPUT_VIEWS:
+        raise InvalidInput(f"expected an input view of {', '.join(INPUT_VIEWS)}, got {input_view!r}")
     return TimesformerConfig(
         num_frames=num_frames,
         image_size=image_size,
@@ -84,6 +102,7 @@ def architecture(
         attention_type="divided_space_time",
         layer_norm_eps=1e-6,
         embedding_dim=embedding_dim,
+        input_view=input_view,
     )
 
 
@@ -92,11 +111,16 @@ class TimeSformer(nn.Module):
 
     Its state dict has the keys of `transformers.TimesformerModel`, and `projection.weight` where the embedding is
     wider than the model.
+
+    Attributes:
+        config: its architecture.
+        checkpoint_layers: in training, keep only what goes into each layer and compute the rest again on the way back.
     """
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_layers = False
         width, eps = config.hidden_size, config.layer_norm_eps
         self.embeddings = _Embeddings(config)
         self.encoder = _Layers(config)
@@ -110,6 +134,11 @@ class TimeSformer(nn.Module):
     def embedding_dim(self) -> int:
         """Width of the embeddings."""
         return int(getattr(self.config, "embedding_dim", self.config.hidden_size))
+
+    @property
+    def input_view(self) -> str:
+        """`rgb`, or `motion`: frames less the mean of their clip."""
+        return str(getattr(self.config, "input_view", "rgb"))
 
     def forward(self, frames_BTCHW: Tensor) -> Tensor:
         """Embed clips.
@@ -127,9 +156,29 @@ class TimeSformer(nn.Module):
         expected = (config.num_frames, config.num_channels, config.image_size, config.image_size)
         if frames_BTCHW.ndim != 5 or tuple(frames_BTCHW.shape[1:]) != expected:
             raise InvalidInput(f"expected frames (B, {str(expected)[1:]}, got {tuple(frames_BTCHW.shape)}")
+        cls_B1D, tokens_BPTD = self._run(frames_BTCHW, self.encoder.layer[:-1])
+        last = cast(_Layer, self.encoder.layer[-1])
+        return self.embedding(self._through(last.cls_alone, cls_B1D, tokens_BPTD))
+
+    def tokens(self, frames_BTCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last layer makes of clips: the CLS token (B, 1, D), and those of the patches (B, P, T, D)."""
+        return self._run(frames_BTCHW, self.encoder.layer)
+
+    def _run(self, frames_BTCHW: Tensor, layers: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
+        if self.input_view == "motion":
+            frames_BTCHW = frames_BTCHW - frames_BTCHW.mean(1, keepdim=True)
         cls_B1D, tokens_BPTD = self.embeddings(frames_BTCHW)
-        for layer in self.encoder.layer:
-            cls_B1D, tokens_BPTD = layer(cls_B1D, tokens_BPTD)
+        for layer in layers:
+            cls_B1D, tokens_BPTD = self._through(layer, cls_B1D, tokens_BPTD)
+        return cls_B1D, tokens_BPTD
+
+    def _through(self, layer: Callable[..., Any], *inputs: Tensor) -> Any:  # noqa: ANN401  whatever the layer gives
+        if self.checkpoint_layers and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
+
+    def embedding(self, cls_B1D: Tensor) -> Tensor:
+        """The CLS token as an embedding."""
         embedding_BD: Tensor = self.layernorm(cls_B1D[:, 0])
         return embedding_BD if self.projection is None else self.projection(embedding_BD)
 
@@ -195,6 +244,18 @@ class _Attention(nn.Module):
     def forward(self, x_NLD: Tensor) -> Tensor:
         qkv = self.attention["qkv"](x_NLD).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (N, heads, L, D / heads)
+        return self._mixed(q, k, v)
+
+    def of_first(self, x_NLD: Tensor) -> Tensor:
+        """The output (N, 1, D) for the first token only."""
+        linear, width = cast(nn.Linear, self.attention["qkv"]), x_NLD.shape[-1]
+        bias = (None, None) if linear.bias is None else (linear.bias[:width], linear.bias[width:])
+        q = F.linear(x_NLD[:, :1], linear.weight[:width], bias[0]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        kv = F.linear(x_NLD, linear.weight[width:], bias[1]).unflatten(-1, (2, self.heads, -1))
+        k, v = kv.permute(2, 0, 3, 1, 4)
+        return self._mixed(q, k, v)
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.output["dense"](mixed.transpose(1, 2).flatten(2))
         return out
@@ -216,18 +277,31 @@ class _Layer(nn.Module):
         self.output = nn.ModuleDict({"dense": nn.Linear(config.intermediate_size, width)})
 
     def forward(self, cls_B1D: Tensor, tokens_BPTD: Tensor) -> tuple[Tensor, Tensor]:
-        clips, patches, frames, _ = tokens_BPTD.shape
-        along_time = self.temporal_attention(self.temporal_layernorm(tokens_BPTD).flatten(0, 1))
-        tokens_BPTD = tokens_BPTD + self.temporal_dense(along_time).unflatten(0, (clips, patches))
-
-        # Each frame attends over its patches and a copy of the CLS token; the copies are averaged.
-        frame_tokens = tokens_BPTD.transpose(1, 2).flatten(0, 1)
-        frame_cls = cls_B1D[:, None].expand(-1, frames, -1, -1).flatten(0, 1)
-        over_frame = self.attention(self.layernorm_before(torch.cat((frame_cls, frame_tokens), 1)))
+        clips, frames = tokens_BPTD.shape[0], tokens_BPTD.shape[2]
+        tokens_BPTD = self._along_time(tokens_BPTD)
+        over_frame = self.attention(self._frames(cls_B1D, tokens_BPTD))
         cls_B1D = cls_B1D + over_frame[:, :1].unflatten(0, (clips, frames)).mean(1)
         tokens_BPTD = tokens_BPTD + over_frame[:, 1:].unflatten(0, (clips, frames)).transpose(1, 2)
-
         return cls_B1D + self._mlp(cls_B1D), tokens_BPTD + self._mlp(tokens_BPTD)
+
+    def cls_alone(self, cls_B1D: Tensor, tokens_BPTD: Tensor) -> Tensor:
+        """As `forward`, for the CLS token only: behind the last layer nobody looks at the others."""
+        clips, frames = tokens_BPTD.shape[0], tokens_BPTD.shape[2]
+        over_frame = self.attention.of_first(self._frames(cls_B1D, self._along_time(tokens_BPTD)))
+        cls_B1D = cls_B1D + over_frame.unflatten(0, (clips, frames)).mean(1)
+        return cls_B1D + self._mlp(cls_B1D)
+
+    def _along_time(self, tokens_BPTD: Tensor) -> Tensor:
+        along_time = self.temporal_attention(self.temporal_layernorm(tokens_BPTD).flatten(0, 1))
+        attended: Tensor = tokens_BPTD + self.temporal_dense(along_time).unflatten(0, tokens_BPTD.shape[:2])
+        return attended
+
+    def _frames(self, cls_B1D: Tensor, tokens_BPTD: Tensor) -> Tensor:
+        """Each frame's patches behind a copy of the CLS token, normalised; the copies are averaged afterwards."""
+        frame_tokens = tokens_BPTD.transpose(1, 2).flatten(0, 1)
+        frame_cls = cls_B1D[:, None].expand(-1, tokens_BPTD.shape[2], -1, -1).flatten(0, 1)
+        normalised: Tensor = self.layernorm_before(torch.cat((frame_cls, frame_tokens), 1))
+        return normalised
 
     def _mlp(self, x: Tensor) -> Tensor:
         hidden = F.gelu(self.intermediate["dense"](self.layernorm_after(x)))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import TimesformerConfig
 
-from encoder.timesformer import PIXEL_MEAN, PIXEL_STD, TimeSformer, architecture
+from encoder.timesformer import INPUT_VIEWS, PIXEL_MEAN, PIXEL_STD, TimeSformer, architecture
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.files import write_atomically, write_text_atomically
 from index.records import CLIP_SECONDS
@@ -111,7 +111,10 @@ def encoder_id_of(model: TimeSformer) -> str:
     """Digest over everything that decides an embedding."""
     digest = hashlib.sha256()
     shape = {key: getattr(model.config, key) for key in _ARCHITECTURE_KEYS}
-    described = {"architecture": shape, "embedding_dim": model.embedding_dim, "frames": _FRAMES_POLICY}
+    described: dict[str, object] = {"architecture": shape, "embedding_dim": model.embedding_dim}
+    described["frames"] = _FRAMES_POLICY
+    if model.input_view != "rgb":
+        described["input_view"] = model.input_view
     digest.update(json.dumps(described, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} ".encode())
@@ -255,6 +258,8 @@ def _checked_config(values: dict[str, object]) -> TimesformerConfig:
         raise InvalidInput("expected the config of a TimeSformer with divided space-time attention")
     if values.get("hidden_act", "gelu") != "gelu":
         raise InvalidInput(f"expected hidden_act gelu, got {values['hidden_act']!r}")
+    if values.get("input_view", "rgb") not in INPUT_VIEWS:
+        raise InvalidInput(f"expected an input_view of {', '.join(INPUT_VIEWS)}, got {values['input_view']!r}")
     for key in (*_SIZES, "embedding_dim"):
         value = values.get(key, 1)
         if not (isinstance(value, int) and 0 < value < 2**20):
@@ -286,7 +291,8 @@ def _filled(config: TimesformerConfig, state: dict[str, Tensor]) -> TimeSformer:
 
 def _card(encoder: Encoder) -> str:
     config = encoder.model.config
-    licence = "unknown: ask where the weights come from" if encoder.trained else "Apache-2.0"
+    ours = not encoder.trained or encoder.origin.startswith("stage 0")
+    licence = "Apache-2.0" if ours else "unknown: ask where the weights come from"
     if encoder.origin.startswith("imported"):
         licence += ". Weights trained on Kinetics-400 by the TimeSformer authors are CC-BY-NC-4.0: no commercial use"
     return f"""# Encoder {encoder.encoder_id}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands import ask, demo, encode, encoder, head, index, manifest, serve
+from semiome.commands import ablate, ask, demo, encode, encoder, evaluate, head, index, manifest, pretrain, serve
 
 
 def _print_version(wanted: bool) -> None:
@@ -34,6 +34,9 @@ def _semiome(
 
 app.command("demo")(demo.demo)
 app.command("encode")(encode.encode)
+app.command("pretrain")(pretrain.pretrain)
+app.command("evaluate")(evaluate.evaluate)
+app.command("ablate")(ablate.ablate)
 app.command("serve")(serve.serve)
 app.command("search")(ask.search)
 app.command("classify")(ask.classify)

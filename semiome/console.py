@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -20,7 +20,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-Report = Callable[[int, int], None]
+
+class Report(Protocol):
+    """Told (done, total), and what is being done where that changes."""
+
+    def __call__(self, done: int, total: int, now: str = "", /) -> None:
+        """Say it."""
 
 
 class Screen:
@@ -28,13 +33,14 @@ class Screen:
 
     Args:
         as_json: whether the result is one JSON object.
+        silent: whether notes, warnings and progress are kept back, since another process says the same.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, silent: bool = False) -> None:
         self.as_json = as_json
         # No markup: ids and file names may hold brackets. In a pipe lines are as long as they must be.
         self._out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
-        self._err = Console(stderr=True, highlight=False, markup=False)
+        self._err = Console(stderr=True, highlight=False, markup=False, quiet=silent)
 
     def result(self, values: Mapping[str, Any], show: Callable[[], None]) -> None:
         """The command's one result: `values` as JSON, or whatever `show` prints."""
@@ -75,4 +81,8 @@ class Screen:
         )
         with Progress(*columns, console=self._err) as bar:
             task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+            def report(done: int, total: int, now: str = "") -> None:
+                bar.update(task, completed=done, total=total or None, description=now or what)
+
+            yield report

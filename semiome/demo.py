@@ -20,7 +20,7 @@ from encoder.embed import Embedder, threads_beside
 from encoder.manifest import Manifest, ManifestRow, read_manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, encode
 from encoder.timesformer import preset
-from encoder.weights import Encoder, identified, install_encoder, new_encoder
+from encoder.weights import Encoder, identified, install_encoder
 from index.errors import StateError
 from index.generation import GenerationManifest, build_generation, publish
 from index.query import GroupBy, VideoQuery
@@ -29,21 +29,19 @@ from index.workspace import Workspace
 from semiome.commands.ask import neighbour_values, verdict_values
 from semiome.commands.encode import show_report
 from semiome.commands.head import train_and_install
-from semiome.console import Screen
+from semiome.console import Report, Screen
+from semiome.shipped import DEMO_RECIPE, shipped_encoder
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.files import write_cohort
 from service.answers import BatchAnswer, SearchAnswer
 from service.client import Client
 from trainer.clips import TrainingClips, decode_all
-from trainer.evaluate import (
-    Accuracy,
-    accuracy_over_patients,
-    majority_class,
-    motion_energy,
-    motion_energy_verdicts,
-)
+from trainer.evaluate import judge_patients
 from trainer.head import HeadConfig
-from trainer.pretrain import PretrainConfig, StepLog, pretrain
+from trainer.judges import Features, Judge, logistic_judge, majority_judge, motion_energy
+from trainer.metrics import Prediction, Scores, scores
+from trainer.pretrain import PretrainConfig, StepLog, Watch, planned_batches, pretrain
+from trainer.ranks import alone
 
 _NEIGHBOURS = 3
 _HELD_OUT = "test"
@@ -55,11 +53,11 @@ CAVEAT = (
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """How large a demo: simulated patients, videos of each, pretraining steps, and the seed of it all."""
+    """How large a demo: simulated patients, videos of each, pretraining epochs, and the seed of it all."""
 
     patients: int
     videos: int
-    steps: int
+    epochs: int
     seed: int
 
 
@@ -81,9 +79,9 @@ class DemoResult:
     generation: GenerationManifest
     last_step: StepLog
     answers: Answers
-    accuracy: Accuracy
-    majority: Accuracy
-    motion: Accuracy
+    model: Scores
+    majority: Scores
+    motion: Scores
     seconds: dict[str, float]
 
     def values(self) -> dict[str, Any]:
@@ -108,11 +106,11 @@ class DemoResult:
                 {**verdict_values(video, result), "true_label": self._row(video).label}
                 for video, result in zip(held_out, self.answers.verdicts.results, strict=True)
             ],
-            "held_out_accuracy": self.accuracy.accuracy,
+            "held_out_accuracy": self.model.accuracy.value,
             "held_out": {
-                "patients": self.accuracy.patients,
-                "videos": self.accuracy.videos,
-                "model": asdict(self.accuracy),
+                "patients": self.model.patients,
+                "videos": self.model.videos,
+                "model": asdict(self.model),
                 "majority_class": asdict(self.majority),
                 "motion_energy": asdict(self.motion),
             },
@@ -152,15 +150,15 @@ class DemoResult:
             verdicts,
         )
         rows = [
-            (name, f"{a.accuracy:.2f}", f"{a.low:.2f} to {a.high:.2f}", a.videos, a.patients)
-            for name, a in (
-                ("this encoder", self.accuracy),
+            (name, f"{s.accuracy.value:.2f}", f"{s.accuracy.low:.2f} to {s.accuracy.high:.2f}", s.videos, s.patients)
+            for name, s in (
+                ("this encoder", self.model),
                 ("majority class", self.majority),
                 ("motion energy", self.motion),
             )
         ]
         screen.table(
-            f"How often right, on {self.accuracy.patients} held-out patients? (patients are the N that counts)",
+            f"How often right, on {self.model.patients} held-out patients? (patients are the N that counts)",
             ("", "accuracy", "95 % interval", "videos", "patients"),
             rows,
         )
@@ -203,9 +201,9 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
     shape = preset("timesformer-demo")
     with clock.step("decode for training"), screen.progress("Decoding for training") as progress:
         clips = decode_all(manifest, shape.num_frames, shape.image_size, cores, progress)
-    training = clips.of(lambda row: row.split != _HELD_OUT)
+    training = clips.of(lambda clip: clip.split != _HELD_OUT)
     with clock.step("pretrain"), screen.progress("Pretraining") as progress:
-        encoder, logs = _pretrained(training, config, lambda log: progress(log.step, config.steps))
+        encoder, logs = _pretrained(training, config, progress)
     install_encoder(encoder, place.encoders)
 
     with clock.step("encode"), screen.progress("Encoding videos") as progress:
@@ -220,16 +218,18 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
         answers = _ask(folder, [row.video_id for row in manifest.rows if row.split == _HELD_OUT])
 
     with clock.step("baselines"):
-        accuracies = _accuracies(clips, training, answers)
-    return DemoResult(folder, manifest, report, generation, logs[-1], answers, *accuracies, seconds=clock.seconds)
+        judged = _judged(clips, answers)
+    return DemoResult(folder, manifest, report, generation, logs[-1], answers, *judged, seconds=clock.seconds)
 
 
-def _pretrained(training: TrainingClips, config: DemoConfig, on_step: Any) -> tuple[Encoder, list[StepLog]]:  # noqa: ANN401
-    """A small encoder, trained by eq. 3 on the patients that are not held out."""
-    start = new_encoder(preset("timesformer-demo"), config.seed)
-    recipe = PretrainConfig(steps=config.steps, learning_rate=1e-3, seed=config.seed)
-    logs = pretrain(start.model, training.frames, training.video_of, training.patient_of, recipe, on_step)
-    origin = f"pretrained by the demo for {config.steps} steps on simulated videos, seed {config.seed}"
+def _pretrained(training: TrainingClips, config: DemoConfig, progress: Report) -> tuple[Encoder, list[StepLog]]:
+    """The shipped encoder, trained on by eq. 3 on the patients that are not held out."""
+    start = shipped_encoder()
+    recipe = PretrainConfig(epochs=config.epochs, seed=config.seed, **DEMO_RECIPE)
+    total = len(planned_batches(training, recipe))
+    watch = Watch(on_step=lambda log: progress(log.step, total))
+    logs = pretrain(start.model, training, recipe, alone(), watch=watch)
+    origin = f"{start.origin}; pretrained by the demo for {total} steps on simulated videos, seed {config.seed}"
     return identified(start.model, origin, trained=True), logs
 
 
@@ -279,29 +279,22 @@ def server_process(workspace: Path) -> Iterator[str]:
         raise StateError(f"the server ended with {process.returncode} instead of 0")
 
 
-def _accuracies(clips: TrainingClips, training: TrainingClips, answers: Answers) -> tuple[Accuracy, Accuracy, Accuracy]:
-    """Of the model, the majority class and motion energy, on the held-out videos."""
-    truth = {row.video_id: (row.label, row.patient_id) for row in clips.rows}
-    held_out = clips.of(lambda row: row.split == _HELD_OUT)
-    training_labels = [row.label for row in training.rows]
-    energy_training, energy_held_out = (
-        np.stack([motion_energy(frames) for frames in part.frames]) for part in (training, held_out)
-    )
-    said = {
-        video: result.judged.verdict.label
+def _judged(clips: TrainingClips, answers: Answers) -> tuple[Scores, Scores, Scores]:
+    """The model, the majority class and motion energy, on the held-out videos."""
+    truth = {clip.video_id: clip for clip in clips.clips}
+    said = [
+        Prediction(video, truth[video].patient_id, truth[video].label, verdict.label, verdict.probability)
         for video, result in zip(answers.searches, answers.verdicts.results, strict=True)
-        if result.judged is not None
-    }
-    majority = dict.fromkeys(said, majority_class([row.label for row in set(training.rows)]))
-    motion = motion_energy_verdicts(
-        energy_training, training_labels, energy_held_out, [row.video_id for row in held_out.rows]
-    )
+        if result.judged is not None and (verdict := result.judged.verdict)
+    ]
+    held_out = {clip.patient_id for clip in clips.clips if clip.split == _HELD_OUT}
+    learned = {clip.patient_id for clip in clips.clips} - held_out
+    energy: Features = np.stack([motion_energy(frames) for frames in clips.frames])
 
-    def judged(verdicts: dict[str, str]) -> Accuracy:
-        right = [verdicts[video] == truth[video][0] for video in verdicts]
-        return accuracy_over_patients(right, [truth[video][1] for video in verdicts])
+    def of(judge: Judge) -> Scores:
+        return scores(judge_patients(energy, clips.clips, judge, sorted(learned), sorted(held_out)))
 
-    return judged(said), judged(majority), judged(motion)
+    return scores(said), of(majority_judge), of(logistic_judge)
 
 
 class _Clock:

@@ -1,83 +1,100 @@
-"""What an accuracy must be read beside: the majority class, motion energy, and an interval over patients."""
+"""Judging videos of patients nobody has learned from: cross-validation by patient, and held-out patients."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from encoder.head import POSITIVE, vote
+from index.errors import InvalidInput
 from index.records import LABELS
+from trainer.clips import TrainingClip
+from trainer.folds import Fold, check_leaks, patient_folds
+from trainer.judges import Features, Judge
+from trainer.metrics import Prediction
 
-_GRID = 6
 
+def labelled_patients(clips: Sequence[TrainingClip]) -> dict[str, set[str]]:
+    """Classes of each patient's labelled videos.
 
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """A share of right verdicts with its interval.
-
-    Attributes:
-        accuracy: [0, 1].
-        low: 2.5 % quantile over patients drawn with replacement.
-        high: 97.5 % quantile.
-        videos: verdicts judged.
-        patients: of how many patients; this is the N that counts.
+    Raises:
+        InvalidInput: there are labels of one class only.
     """
-
-    accuracy: float
-    low: float
-    high: float
-    videos: int
-    patients: int
-
-
-def accuracy_over_patients(
-    right: Sequence[bool], patient_ids: Sequence[str], draws: int = 2000, seed: int = 0
-) -> Accuracy:
-    """Accuracy over videos; its 95 % interval draws whole patients, since videos of one patient resemble each other."""
-    names, patient_of = np.unique(patient_ids, return_inverse=True)
-    hits = np.bincount(patient_of, weights=np.asarray(right, float))
-    counts = np.bincount(patient_of)
-    drawn = np.random.default_rng(seed).integers(0, len(names), (draws, len(names)))
-    accuracies = hits[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.quantile(accuracies, [0.025, 0.975])
-    return Accuracy(float(np.mean(right)), float(low), float(high), len(right), len(names))
+    classes: dict[str, set[str]] = {}
+    for clip in clips:
+        if clip.label:
+            classes.setdefault(clip.patient_id, set()).add(clip.label)
+    found = {label for labels in classes.values() for label in labels}
+    if len(found) < len(LABELS):
+        raise InvalidInput(
+            f"expected labelled videos of both classes ({' and '.join(LABELS)}), got {' and '.join(found) or 'none'}"
+        )
+    return classes
 
 
-def majority_class(training_labels: Sequence[str]) -> str:
-    """The most frequent class; TLE when both are equally frequent."""
-    return max(LABELS, key=lambda label: (list(training_labels).count(label), -LABELS.index(label)))
+def cross_validate(
+    features: Features | Callable[[Fold], Features],
+    clips: Sequence[TrainingClip],
+    judge: Judge,
+    folds: int,
+    seed: int,
+) -> list[Prediction]:
+    """Judge each labelled video by a judge that never saw its patient.
 
+    Args:
+        features: (N, D), one row a clip; or what makes them for a fold, where the encoder itself must not have seen
+            the fold's test patients.
+        clips: one for each row; those without a label are not used.
+        judge: learns and judges.
+        folds: how many.
+        seed: of the folds.
 
-def motion_energy(frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean absolute change between successive frames in each cell of a 6 x 6 grid, and its spread over time: (72,).
+    Returns:
+        One prediction a labelled video, in the order of the clips.
 
-    Nothing is learned here: what a model scores less than this, it has not learned.
+    Raises:
+        InvalidInput: the patients don't allow so many folds.
+        Leak: something is on both sides.
     """
-    grey_THW = frames_THWC.mean(-1, dtype=np.float32)
-    change_THW = np.abs(np.diff(grey_THW, axis=0))
-    rows, columns = (np.array_split(np.arange(size), _GRID) for size in change_THW.shape[1:])
-    cells_TG = np.stack([change_THW[:, r[:, None], c].mean((1, 2)) for r in rows for c in columns], axis=1)
-    energy: NDArray[np.float32] = np.log1p(np.concatenate([cells_TG.mean(0), cells_TG.std(0)]))
-    return energy
+    found: list[Prediction] = []
+    for number, fold in enumerate(patient_folds(labelled_patients(clips), folds, seed)):
+        of_fold = features(fold) if callable(features) else features
+        found += judge_patients(of_fold, clips, judge, fold.training, fold.test, number)
+    order = {clip.video_id: place for place, clip in reversed(list(enumerate(clips)))}
+    return sorted(found, key=lambda prediction: order[prediction.video_id])
 
 
-def motion_energy_verdicts(
-    training: NDArray[np.float32],
-    training_labels: Sequence[str],
-    held_out: NDArray[np.float32],
-    video_of_held_out: Sequence[str],
-) -> dict[str, str]:
-    """Verdict on each held-out video by logistic regression on its clips' motion energy (mean probability)."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000))
-    model.fit(training, list(training_labels))
-    positive = list(model.classes_).index("exTLE")
-    probability = model.predict_proba(held_out)[:, positive]
-    videos = np.asarray(video_of_held_out)
-    return {
-        video: LABELS[int(probability[videos == video].mean() >= 0.5)] for video in dict.fromkeys(video_of_held_out)
-    }
+def judge_patients(
+    features: Features,
+    clips: Sequence[TrainingClip],
+    judge: Judge,
+    training: Sequence[str],
+    test: Sequence[str],
+    fold: int = 0,
+) -> list[Prediction]:
+    """Learn from the labelled clips of some patients, and judge the labelled videos of others."""
+    learned, judged = (_rows_of(clips, set(patients)) for patients in (training, test))
+    check_leaks([clips[row] for row in learned], [clips[row] for row in judged])
+    targets = np.array([LABELS.index(clips[row].label) == POSITIVE for row in learned], np.int64)
+    if targets.min(initial=1) == targets.max(initial=0):
+        raise InvalidInput("expected clips of both classes to learn from: label more videos, or use fewer folds")
+    probability = judge(features[learned], targets, features[judged])
+    return verdicts([clips[row] for row in judged], probability, fold)
+
+
+def verdicts(clips: Sequence[TrainingClip], probability: NDArray[np.float64], fold: int = 0) -> list[Prediction]:
+    """The vote of each video's clips."""
+    rows: dict[str, list[int]] = {}
+    for row, clip in enumerate(clips):
+        rows.setdefault(clip.video_id, []).append(row)
+    found = []
+    for video_id, of_video in rows.items():
+        first, verdict = clips[of_video[0]], vote(probability[of_video])
+        found.append(Prediction(video_id, first.patient_id, first.label, verdict.label, verdict.probability, fold))
+    return found
+
+
+def _rows_of(clips: Sequence[TrainingClip], patients: set[str]) -> list[int]:
+    return [row for row, clip in enumerate(clips) if clip.label and clip.patient_id in patients]

@@ -83,7 +83,7 @@ def train_head(
         raise InvalidInput(f"expected labelled clips of both classes to train on, got {found}: label more videos")
     vectors = np.ascontiguousarray(data.vectors[rows], np.float32)
     widths = (vectors.shape[1], *config.hidden, len(LABELS))
-    model = _fit(vectors, targets, counts, widths, config, progress)
+    model = fit(vectors, targets, config, progress)
     clips = [data.clips[row] for row in rows]
     card = HeadCard(
         widths=widths,
@@ -102,15 +102,23 @@ def train_head(
     return Head(model, card)
 
 
-def _fit(
+def fit(
     vectors: NDArray[np.float32],
     targets: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    widths: tuple[int, ...],
     config: HeadConfig,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> HeadModel:
+    """Train a head's layers.
+
+    Args:
+        vectors: (N, D) embeddings.
+        targets: (N,) numbers of classes; both must occur.
+        config: the run.
+        progress: told (epochs done, in all).
+    """
     x_ND, y_N = torch.from_numpy(vectors), torch.from_numpy(targets)
+    counts = np.bincount(targets, minlength=len(LABELS))
+    widths = (vectors.shape[1], *config.hidden, len(LABELS))
     weights = torch.from_numpy(len(targets) / (len(counts) * counts)).float() if config.class_weights else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -1,78 +1,174 @@
-"""Batches that hold positives and negatives at both levels: patients first, then their videos, then their clips."""
+"""Batches that hold positives and negatives at both levels: patients first, then their videos, then their clips.
+
+An epoch is a list of global batches that depends on the seed and the epoch alone; `share` gives each rank its part of a
+batch. So one rank and four see the same batches, and a resumed run sees those it would have seen.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from index.errors import InvalidInput
 
+Hand = list[int]
+"""The clips one patient gives to one batch."""
 
-def contrastive_batches(
+
+@dataclass(frozen=True, slots=True)
+class BatchShape:
+    """How many of each a batch holds: `patients` x up to `videos` x up to `clips`."""
+
+    patients: int
+    videos: int
+    clips: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a cohort can serve for.
+
+    Attributes:
+        clips: in the cohort.
+        lone_clips: of patients with no other clip: they have no positive at any level and are left out.
+        single_clip_videos: serve as negatives and at patient level, never as a positive pair of eq. 1.
+        single_video_patients: their patient-level pairs are within one video.
+    """
+
+    clips: int
+    lone_clips: int
+    single_clip_videos: int
+    single_video_patients: int
+
+
+def coverage(video_of: Sequence[int], patient_of: Sequence[int]) -> Coverage:
+    """Count what a cohort can't serve for."""
+    in_video, in_patient = Counter(video_of), Counter(patient_of)
+    videos_of_patient = Counter(patient for _, patient in set(zip(video_of, patient_of, strict=True)))
+    return Coverage(
+        clips=len(video_of),
+        lone_clips=sum(count == 1 for count in in_patient.values()),
+        single_clip_videos=sum(count == 1 for count in in_video.values()),
+        single_video_patients=sum(count == 1 for count in videos_of_patient.values()),
+    )
+
+
+def epoch_batches(
     video_of: Sequence[int],
     patient_of: Sequence[int],
-    *,
-    patients: int,
-    videos: int,
-    clips: int,
-    steps: int,
+    shape: BatchShape,
     seed: int,
-) -> Iterator[list[int]]:
-    """Draw batches of `patients` x up to `videos` x up to `clips` clip numbers.
+    epoch: int,
+    camera_of_video: Sequence[str] | None = None,
+) -> list[list[int]]:
+    """The batches of one epoch, as clip numbers.
 
-    Patients, a patient's videos and a video's clips are each dealt out of a shuffled pack that is shuffled anew when
-    it runs out, so all are seen equally often. A patient with fewer videos, or a video with fewer clips, gives what
-    it has.
+    Every clip of a patient with at least two is in at least one batch. Some are seen again: to pair the odd clip of a
+    video, to join the last videos of a patient, and to give the last patients company, the least seen first. Each
+    batch holds `patients` different patients, as many clips of each as the shape asks for and the patient has.
 
     Args:
         video_of: number of each clip's video.
         patient_of: number of each clip's patient.
-        patients: patients in a batch, at least 2: without a second one there is no negative.
-        videos: videos of each.
-        clips: clips of each video.
-        steps: how many batches.
-        seed: decides them all.
+        shape: of a batch.
+        seed: with the epoch, the only source of chance.
+        epoch: from 0.
+        camera_of_video: room or camera of each video number. Where it is given, the patients of a batch are taken
+            from the same one as far as there are any, so that it can't tell them apart.
 
     Raises:
-        InvalidInput: fewer patients than a batch needs.
+        InvalidInput: fewer patients with two clips than a batch needs.
     """
-    clips_of_video: dict[int, list[int]] = defaultdict(list)
-    videos_of_patient: dict[int, set[int]] = defaultdict(set)
+    random = np.random.default_rng([seed, epoch])
+    videos_of_patient: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for clip, (video, patient) in enumerate(zip(video_of, patient_of, strict=True)):
-        clips_of_video[video].append(clip)
-        videos_of_patient[patient].add(video)
-    if patients < 2 or len(videos_of_patient) < patients:
-        raise InvalidInput(f"expected at least {max(patients, 2)} patients, got {len(videos_of_patient)}")
-    random = np.random.default_rng(seed)
-    patient_pack = _Pack(sorted(videos_of_patient), random)
-    video_packs = {patient: _Pack(sorted(owned), random) for patient, owned in videos_of_patient.items()}
-    clip_packs = {video: _Pack(owned, random) for video, owned in clips_of_video.items()}
-    for _ in range(steps):
-        yield [
-            clip
-            for patient in patient_pack.deal(patients)
-            for video in video_packs[patient].deal(videos)
-            for clip in clip_packs[video].deal(clips)
-        ]
+        videos_of_patient[patient][video].append(clip)
+    able = [p for p, videos in sorted(videos_of_patient.items()) if sum(map(len, videos.values())) > 1]
+    if shape.patients < 2 or len(able) < shape.patients:
+        raise InvalidInput(
+            f"expected at least {max(shape.patients, 2)} patients with two clips or more, got {len(able)}: without "
+            "others a batch has no negatives"
+        )
+    hands = {patient: _hands(videos_of_patient[patient], shape, random) for patient in able}
+    cameras = {p: [_camera(hand, video_of, camera_of_video) for hand in dealt] for p, dealt in hands.items()}
+    batches = _batches(hands, cameras, shape.patients, random)
+    return [batches[number] for number in random.permutation(len(batches))]
 
 
-class _Pack:
-    """Deals different cards until all are dealt, then shuffles again."""
+def share(batch: Sequence[int], rank: int, world_size: int) -> list[int]:
+    """The part of a batch that one rank embeds; parts differ by one clip at most."""
+    return [int(clip) for clip in np.array_split(np.asarray(batch), world_size)[rank]]
 
-    def __init__(self, cards: Sequence[int], random: np.random.Generator) -> None:
-        self._cards = list(cards)
-        self._random = random
-        self._left: list[int] = []
 
-    def deal(self, count: int) -> list[int]:
-        hand = self._left[:count]
-        self._left = self._left[count:]
-        wanted = min(count, len(self._cards)) - len(hand)
-        if wanted > 0:
-            shuffled = self._random.permutation(self._cards).tolist()
-            taken = [card for card in shuffled if card not in hand][:wanted]
-            self._left = [card for card in shuffled if card not in taken]
-            hand += taken
-        return hand
+def _hands(videos: dict[int, list[int]], shape: BatchShape, random: np.random.Generator) -> list[Hand]:
+    """Deal all clips of a patient into hands of different videos; what is left over is filled up with seen ones."""
+    groups = {video: _groups(clips, shape.clips, random) for video, clips in videos.items()}
+    dealt: list[Hand] = []
+    while any(groups.values()):
+        # The videos with most left come first, so that no video is left alone at the end if that can be helped.
+        order = sorted(groups, key=lambda video: (-len(groups[video]), random.random()))
+        hand: Hand = []
+        for video in order[: shape.videos]:
+            if groups[video]:
+                hand += groups[video].pop()
+            else:
+                hand += random.permutation(videos[video])[: shape.clips].tolist()
+        dealt.append(hand)
+    return dealt
+
+
+def _groups(clips: Sequence[int], size: int, random: np.random.Generator) -> list[list[int]]:
+    order = [int(clip) for clip in random.permutation(clips)]
+    groups = [order[start : start + size] for start in range(0, len(order), size)]
+    groups[-1] += [clip for clip in order if clip not in groups[-1]][: size - len(groups[-1])]
+    return groups
+
+
+def _batches(
+    hands: dict[int, list[Hand]], cameras: dict[int, list[str]], patients: int, random: np.random.Generator
+) -> list[list[int]]:
+    """Put hands of different patients together; those with most left come first."""
+    left = {patient: list(random.permutation(len(dealt))) for patient, dealt in hands.items()}
+    used: Counter[int] = Counter()
+    batches: list[list[int]] = []
+    while any(left.values()):
+        chance = {patient: random.random() for patient in hands}
+        # With none left a patient is company only: the one used least.
+        order = sorted(hands, key=lambda p: (-len(left[p]), used[p] if not left[p] else 0, chance[p]))
+        first = order[0]
+        number = left[first].pop()
+        camera = cameras[first][number]
+        batch = list(hands[first][number])
+        others = sorted(order[1:], key=lambda p: camera not in _offered(p, left, cameras))
+        for patient in others[: patients - 1]:
+            batch += hands[patient][_take(patient, left, cameras, camera, random)]
+        used.update([first, *others[: patients - 1]])
+        batches.append(batch)
+    return batches
+
+
+def _offered(patient: int, left: dict[int, list[int]], cameras: dict[int, list[str]]) -> set[str]:
+    """Cameras of what a patient can give next."""
+    return {cameras[patient][number] for number in left[patient] or range(len(cameras[patient]))}
+
+
+def _take(
+    patient: int,
+    left: dict[int, list[int]],
+    cameras: dict[int, list[str]],
+    camera: str,
+    random: np.random.Generator,
+) -> int:
+    """One of a patient's hands, of that camera if there is one; an unseen one if there is one."""
+    pool = left[patient] or random.permutation(len(cameras[patient])).tolist()
+    number = next((n for n in pool if cameras[patient][n] == camera), pool[0])
+    if left[patient]:
+        left[patient].remove(number)
+    return int(number)
+
+
+def _camera(hand: Hand, video_of: Sequence[int], camera_of_video: Sequence[str] | None) -> str:
+    return "" if camera_of_video is None else camera_of_video[video_of[hand[0]]]

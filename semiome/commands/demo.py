@@ -15,7 +15,7 @@ def demo(
     workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Where to leave everything.")] = Path("demo"),
     patients: Annotated[int, typer.Option(min=6, help="Simulated patients.")] = 20,
     videos: Annotated[int, typer.Option(min=2, help="Videos of each.")] = 2,
-    steps: Annotated[int, typer.Option(min=1, help="Pretraining steps.")] = 80,
+    epochs: Annotated[int, typer.Option(min=1, help="Pretraining epochs.")] = 4,
     seed: Annotated[int, typer.Option(help="Decides the cohort and the training.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -23,5 +23,5 @@ def demo(
     from semiome.demo import DemoConfig, run
 
     screen = Screen(as_json=as_json)
-    result = run(workspace, DemoConfig(patients=patients, videos=videos, steps=steps, seed=seed), screen)
+    result = run(workspace, DemoConfig(patients=patients, videos=videos, epochs=epochs, seed=seed), screen)
     screen.result(result.values(), lambda: result.show(screen))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from semiome.console import Report, Screen
+from semiome.console import Screen
 
 if TYPE_CHECKING:
     from encoder.head import Head
@@ -29,14 +30,19 @@ def train(
     hold_out_split: Annotated[str, typer.Option(help="Patients with a video of this split are left out.")] = "test",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the clips.")] = 10,
     seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
+    alpha: Annotated[
+        float | None, typer.Option(help="How often a conformal set may miss; by default 0.1 if the patients allow it.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a head on the labelled clips of the encoder in use, and use it from now on."""
+    from dataclasses import asdict
+
     from trainer.head import HeadConfig
 
     screen = Screen(as_json=as_json)
     with screen.progress("Training the head") as progress:
-        head = train_and_install(workspace, HeadConfig(epochs=epochs, seed=seed), hold_out_split, progress)
+        head = train_and_install(workspace, HeadConfig(epochs=epochs, seed=seed), hold_out_split, progress, alpha)
     card = head.card
     values = {
         "head_id": head.head_id,
@@ -45,28 +51,41 @@ def train(
         "videos": card.videos,
         "patients": card.patients,
         "held_out_patients": len(card.held_out_patients),
+        "temperature": card.temperature,
+        "conformal": None if card.conformal is None else asdict(card.conformal),
     }
+    sets = (
+        "no conformal sets: too few patients of a class"
+        if card.conformal is None
+        else (f"conformal sets that miss with probability {card.conformal.alpha:g}")
+    )
     screen.result(
         values,
         lambda: screen.say(
             f"head {head.head_id} is in use: trained on {card.clips} clips of {card.videos} videos of "
-            f"{card.patients} patients, {len(card.held_out_patients)} patients held out"
+            f"{card.patients} patients, {len(card.held_out_patients)} patients held out; temperature "
+            f"{card.temperature:.2f}, {sets}"
         ),
     )
 
 
 def train_and_install(
-    workspace: Path, config: HeadConfig, hold_out_split: str, progress: Report = lambda done, total: None
+    workspace: Path,
+    config: HeadConfig,
+    hold_out_split: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    alpha: float | None = None,
 ) -> Head:
-    """Train on what a workspace holds, save, and make the head the one in use."""
+    """Train on what a workspace holds, calibrate, save, and make the head the one in use."""
     from encoder.head import save_head
     from index.store import Store
     from index.workspace import Workspace, current, set_current
+    from trainer.calibrate import calibrated
     from trainer.head import train_head
 
     place = Workspace(workspace)
     data, held_out = labelled_clips(Store(place), current(place.encoders), hold_out_split)
-    head = train_head(data, config, held_out, progress)
+    head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
     save_head(head, place.heads)
     set_current(place.heads, head.head_id)
     return head

@@ -5,12 +5,13 @@ Looks, room and camera are drawn without regard to class: whoever tells the clas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from index.records import LABELS
 from semiome.simulation.render import Camera, Colour, Look, Room
+from semiome.simulation.scene import Scene
 from semiome.simulation.signs import ACTIVITIES, SIGNS, Event
 
 ROOMS = (
@@ -85,6 +86,13 @@ class Recording:
     events: tuple[Event, ...]
     seed: int
 
+    @property
+    def scene(self) -> Scene:
+        """What is seen besides the movement."""
+        who = self.patient
+        look = replace(who.look, blanket=self.blanket)
+        return Scene(ROOMS[who.room], CAMERAS[who.camera], self.night, look, who.size, who.build, self.nurse_s)
+
     def signs_between(self, start_s: float, end_s: float) -> tuple[str, ...]:
         """Seizure signs seen for at least a second in a stretch of the video."""
         names = {sign.name for sign in SIGNS}
@@ -99,13 +107,14 @@ class Recording:
         )
 
 
-def simulate_cohort(patients: int, videos: int, seed: int) -> tuple[Recording, ...]:
+def simulate_cohort(patients: int, videos: int, seed: int, prefix: str = "sim") -> tuple[Recording, ...]:
     """Draw a cohort: 60 % TLE; of each class about 30 % of the patients, at least one, held out.
 
     Args:
         patients: how many, at least 4.
         videos: of each.
         seed: decides it all.
+        prefix: of patient ids.
     """
     random = np.random.default_rng(seed)
     extle = round(0.4 * patients)
@@ -117,13 +126,13 @@ def simulate_cohort(patients: int, videos: int, seed: int) -> tuple[Recording, .
             : max(1, round(_HELD_OUT_SHARE * labels.count(label)))
         ]
     }
-    cohort = [_patient(i, label, i in held_out, random) for i, label in enumerate(labels)]
+    cohort = [_patient(f"{prefix}-{i + 1:02d}", label, i in held_out, random) for i, label in enumerate(labels)]
     return tuple(_recording(patient, number, random) for patient in cohort for number in range(videos))
 
 
-def _patient(number: int, label: str, held_out: bool, random: np.random.Generator) -> Patient:
+def _patient(patient_id: str, label: str, held_out: bool, random: np.random.Generator) -> Patient:
     return Patient(
-        patient_id=f"sim-{number + 1:02d}",
+        patient_id=patient_id,
         label=label,
         held_out=held_out,
         look=Look(

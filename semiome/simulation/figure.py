@@ -6,6 +6,7 @@ pelvis to head, `front`, and `left` = up x front.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,15 @@ class Motion:
     def resting(cls, frames: int) -> Motion:
         """Nobody moves."""
         return cls({name: np.full(frames, value) for name, value in REST.items()})
+
+    @property
+    def moments(self) -> int:
+        """F."""
+        return len(next(iter(self.angles.values())))
+
+    def at(self, chosen: NDArray[np.intp]) -> Motion:
+        """The motion at some of its moments only."""
+        return Motion({name: angle[chosen] for name, angle in self.angles.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,19 @@ def lying(motion: Motion, size: float, build: float) -> list[Capsule]:
         body += _arm(angle, side, chest + left * sign * 0.19 * size, up, front, left * sign, size, thick)
         body += _leg(angle, side, pelvis + x * sign * 0.1 * size, -y, z, x * sign, size, thick)
     return body
+
+
+POINTS = ("head", *(f"{part}_{side}" for side in "lr" for part in ("elbow", "hand", "knee", "foot")))
+"""Points of the body that can be followed."""
+
+
+def points(body: Sequence[Capsule]) -> Array:
+    """(F, K, 3) where each of `POINTS` of a `lying` body is."""
+    head, limbs = 2, (6, 12)
+    found = [body[head].a]
+    for first in limbs:  # of a side: upper arm, forearm, hand, thigh, shin, foot
+        found += [body[first + part].b for part in (0, 2, 3, 5)]
+    return np.stack(found, axis=1)
 
 
 def standing(at: Array, heading: float, swing: Array) -> list[Capsule]:

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,13 +14,11 @@ import numpy as np
 from encoder.video_writer import write_h264
 from index.files import write_text_atomically
 from index.records import CLIP_SECONDS
-from semiome.simulation.cohort import CAMERAS, ROOMS, Recording
-from semiome.simulation.figure import Capsule, lying, standing
-from semiome.simulation.render import FPS, HEIGHT, WIDTH, Look, View
+from semiome.simulation.cohort import Recording
+from semiome.simulation.render import FPS, HEIGHT, WIDTH
 from semiome.simulation.signs import move
 
 MANIFEST, TRUTH = "manifest.csv", "truth.csv"
-NURSE = Look(skin=(0.8, 0.62, 0.5), hair=(0.2, 0.15, 0.1), top=(0.35, 0.6, 0.65), legs=(0.9, 0.9, 0.9))
 
 
 def write_cohort(
@@ -55,26 +52,10 @@ def write_cohort(
 
 def write_recording(recording: Recording, folder: Path) -> None:
     """Draw one video and write it as `folder/<video id>.mp4`."""
-    patient = recording.patient
     random = np.random.default_rng(recording.seed)
     motion = move(list(recording.events), recording.seconds, FPS, random)
-    figures: list[tuple[list[Capsule], Look]] = [
-        (lying(motion, patient.size, patient.build), replace(patient.look, blanket=recording.blanket))
-    ]
-    if recording.nurse_s is not None:
-        figures.append((nurse(recording.nurse_s, recording.seconds), NURSE))
-    view = View(ROOMS[patient.room], CAMERAS[patient.camera], night=recording.night, noise=random)
-    write_h264(folder / f"{recording.video_id}.mp4", view.frames(figures), FPS, WIDTH, HEIGHT)
-
-
-def nurse(when_s: tuple[float, float], seconds: float) -> list[Capsule]:
-    """Walks along the far side of the bed; outside the room before and after."""
-    time = np.arange(round(seconds * FPS)) / FPS
-    begin, end = when_s
-    way = np.clip((time - begin) / (end - begin), 0, 1)
-    at = np.stack([np.full_like(time, -1.0), -2.0 + 4.0 * way, np.zeros_like(time)], axis=1)
-    at[(time < begin) | (time > end), 2] = -50.0  # far below the floor: never seen
-    return standing(at, np.pi / 2, 0.5 * np.sin(2 * np.pi * 1.6 * time))
+    frames = recording.scene.video(motion, random)
+    write_h264(folder / f"{recording.video_id}.mp4", frames, FPS, WIDTH, HEIGHT)
 
 
 def _manifest(recordings: Iterable[Recording]) -> Iterable[Sequence[object]]:

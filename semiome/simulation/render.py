@@ -57,24 +57,54 @@ class Look:
     blanket: Colour | None = None
 
 
-class View:
-    """One camera in one room: draws the still picture once, then figures into it frame by frame."""
+def _axes(camera: Camera) -> Array:
+    """Across, down and away, as rows."""
+    forward = np.array(camera.target) - camera.position
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(forward, right), forward])
 
-    def __init__(self, room: Room, camera: Camera, *, night: bool, noise: np.random.Generator) -> None:
+
+def project(camera: Camera, points: Array, width: int, height: int) -> Array:
+    """Where points (..., 3) of the room are in the picture: (..., 2) across and down, in pixels."""
+    seen = (points - np.array(camera.position)) @ _axes(camera).T
+    projected: Array = [width / 2, height / 2] + seen[..., :2] * (camera.focal * width / seen[..., 2:])
+    return projected
+
+
+class View:
+    """One camera in one room: draws the still picture once, then figures into it frame by frame.
+
+    Args:
+        room: what stands still.
+        camera: from where.
+        night: infrared.
+        noise: of the sensor.
+        width: of the picture, in pixels.
+        height: of the picture.
+    """
+
+    def __init__(
+        self,
+        room: Room,
+        camera: Camera,
+        *,
+        night: bool,
+        noise: np.random.Generator,
+        width: int = WIDTH,
+        height: int = HEIGHT,
+    ) -> None:
         self._night = night
-        self._origin = np.array(camera.position)
-        forward = np.array(camera.target) - self._origin
-        forward /= np.linalg.norm(forward)
-        right = np.cross(forward, [0.0, 0.0, 1.0])
-        right /= np.linalg.norm(right)
-        self._axes = np.stack([right, np.cross(forward, right), forward])  # across, down, away
-        self._focal = camera.focal * WIDTH
+        self._width, self._height = width, height
+        self._origin, self._axes = np.array(camera.position), _axes(camera)
+        self._focal = camera.focal * width
         self._still, self._depth = self._room(room)
         grain = 4.0 if night else 2.5
-        self._grain = noise.normal(0, grain, (8, HEIGHT, WIDTH, 1)).astype(np.float32)
+        self._grain = noise.normal(0, grain, (8, height, width, 1)).astype(np.float32)
 
     def frames(self, figures: Sequence[tuple[Sequence[Capsule], Look]]) -> Iterator[NDArray[np.uint8]]:
-        """Draw figures, one (HEIGHT, WIDTH, 3) picture for each of their moments."""
+        """Draw figures, one (height, width, 3) picture for each of their moments."""
         limbs = [self._projected(capsule, look) for capsules, look in figures for capsule in capsules]
         count = len(limbs[0].depth)
         for moment in range(count):
@@ -99,24 +129,25 @@ class View:
         for end, radius in ((capsule.a, capsule.radius_a), (capsule.b, capsule.radius_b)):
             seen = (end - self._origin) @ self._axes.T
             away = np.maximum(seen[:, 2], 0.1)
-            ends.append(([WIDTH / 2, HEIGHT / 2] + seen[:, :2] * (self._focal / away)[:, None]).T)
+            ends.append(([self._width / 2, self._height / 2] + seen[:, :2] * (self._focal / away)[:, None]).T)
             radii.append(radius * thick * self._focal / away)
         depth = ((capsule.a + capsule.b) / 2 - self._origin) @ self._axes[2]
         return _Limb(ends[0], ends[1], radii[0], radii[1], depth, self._exposed(np.array(colour)))
 
     def _room(self, room: Room) -> tuple[Picture, NDArray[np.float32]]:
         """The empty room and the distance of each of its pixels along the view."""
-        columns, rows = np.meshgrid(np.arange(WIDTH) + 0.5 - WIDTH / 2, np.arange(HEIGHT) + 0.5 - HEIGHT / 2)
+        width, height = self._width, self._height
+        columns, rows = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
         rays = np.stack([columns, rows, np.full_like(columns, self._focal)], -1) / self._focal @ self._axes
         depth = np.full(columns.shape, np.inf)
-        picture = np.zeros((HEIGHT, WIDTH, 3))
+        picture = np.zeros((height, width, 3))
 
         def put(distance: Array, where: NDArray[np.bool_], colour: Array) -> None:
             nearer = where & (distance > 0.05) & (distance < depth)
             depth[nearer] = distance[nearer]
             picture[nearer] = np.broadcast_to(colour, picture.shape)[nearer]
 
-        half_width, half_length, height = _ROOM
+        half_width, half_length, ceiling = _ROOM
         with np.errstate(divide="ignore", invalid="ignore"):
             for axis, value, shade in (
                 (0, half_width, 0.8),
@@ -124,7 +155,7 @@ class View:
                 (1, half_length, 1.0),
                 (1, -half_length, 0.7),
             ):
-                put(*self._wall(rays, room, axis, value, shade, height))
+                put(*self._wall(rays, room, axis, value, shade, ceiling))
             distance = -self._origin[2] / rays[..., 2]
             x, y = (self._origin[i] + distance * rays[..., i] for i in (0, 1))
             tile = ((np.floor(x / room.tiles) + np.floor(y / room.tiles)) % 2)[..., None]
@@ -138,11 +169,11 @@ class View:
         return self._exposed(picture), depth.astype(np.float32)
 
     def _wall(
-        self, rays: Array, room: Room, axis: int, value: float, shade: float, height: float
+        self, rays: Array, room: Room, axis: int, value: float, shade: float, ceiling: float
     ) -> tuple[Array, NDArray[np.bool_], Array]:
         distance = (value - self._origin[axis]) / rays[..., axis]
         across, up = (self._origin[i] + distance * rays[..., i] for i in (1 - axis, 2))
-        colour = np.array(room.wall) * shade * (0.85 + 0.15 * (up / height))[..., None]
+        colour = np.array(room.wall) * shade * (0.85 + 0.15 * (up / ceiling))[..., None]
         if axis == 0 and value > 0:
             window = (np.abs(across - room.window) < 0.6) & (np.abs(up - 1.6) < 0.5)
             colour[window] = (0.25, 0.3, 0.4) if self._night else (0.9, 0.95, 1.0)
@@ -183,8 +214,9 @@ class _Limb:
         ax, ay = self.a[:, moment]
         bx, by = self.b[:, moment]
         ra, rb = self.radius_a[moment], self.radius_b[moment]
-        left, right = int(max(min(ax - ra, bx - rb) - 1, 0)), int(min(max(ax + ra, bx + rb) + 2, WIDTH))
-        above, below = int(max(min(ay - ra, by - rb) - 1, 0)), int(min(max(ay + ra, by + rb) + 2, HEIGHT))
+        height, width = depth.shape
+        left, right = int(max(min(ax - ra, bx - rb) - 1, 0)), int(min(max(ax + ra, bx + rb) + 2, width))
+        above, below = int(max(min(ay - ra, by - rb) - 1, 0)), int(min(max(ay + ra, by + rb) + 2, height))
         if left >= right or above >= below:
             return
         x = np.arange(left, right, dtype=np.float32) + np.float32(0.5 - ax)

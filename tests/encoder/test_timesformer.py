@@ -7,7 +7,7 @@ from transformers import TimesformerModel
 
 from encoder.embed import Embedder, threads_beside
 from encoder.timesformer import PRESETS, TimeSformer, architecture, normalise, preset
-from encoder.weights import encoder_id_of, import_pyth, new_encoder, save_encoder
+from encoder.weights import encoder_id_of, import_pyth, load_encoder, new_encoder, save_encoder
 from index.errors import InvalidInput
 from tests.conftest import DATA, tiny_architecture
 
@@ -90,7 +90,7 @@ def test_the_order_of_frames_matters_through_the_time_embeddings():
 
 @pytest.mark.parametrize(
     ("name", "frames", "size", "millions"),
-    [("timesformer-l", 96, 224, 121.3), ("timesformer-b", 8, 224, 121.3), ("timesformer-demo", 16, 112, 2.8)],
+    [("timesformer-l", 96, 224, 121.3), ("timesformer-b", 8, 224, 121.3), ("timesformer-demo", 12, 96, 0.7)],
 )
 def test_presets_are_what_they_are_called(name, frames, size, millions):
     config = preset(name)
@@ -133,3 +133,32 @@ def test_weights_that_blow_up_are_noticed():
 
     with pytest.raises(InvalidInput, match="not finite"):
         Embedder(encoder).embed([np.zeros((4, 32, 32, 3), np.uint8)])
+
+
+def test_the_short_cut_of_the_last_layer_gives_the_cls_token_of_the_whole_one():
+    model = new_encoder(architecture(4, 32, 32, 3, 2), seed=0).model
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        frames = torch.randn(2, 4, 3, 32, 32)
+        torch.testing.assert_close(model(frames), model.embedding(model.tokens(frames)[0]), atol=1e-5, rtol=1e-5)
+
+
+def test_in_the_motion_view_what_stands_still_can_not_be_seen():
+    seeing, blind = (
+        new_encoder(architecture(4, 32, 32, 1, 2, input_view=view), seed=0).model for view in ("rgb", "motion")
+    )
+    moving, room = torch.randn(1, 4, 3, 32, 32), torch.randn(1, 1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(blind(moving), blind(moving + room), atol=1e-5, rtol=1e-5)
+        assert (seeing(moving) - seeing(moving + room)).abs().max() > 0.01
+
+
+def test_the_view_is_part_of_the_encoder_id_and_comes_back_from_its_folder(tmp_path):
+    plain, motion = (new_encoder(architecture(4, 32, 32, 1, 2, input_view=view), seed=0) for view in ("rgb", "motion"))
+
+    assert plain.encoder_id != motion.encoder_id
+    loaded = load_encoder(save_encoder(motion, tmp_path))
+    assert (loaded.encoder_id, loaded.model.input_view) == (motion.encoder_id, "motion")
+    with pytest.raises(InvalidInput, match="expected an input view of rgb, motion, got 'infrared'"):
+        architecture(4, 32, 32, 1, 2, input_view="infrared")

@@ -8,7 +8,7 @@ from tests.semiome.test_commands import result_of, semiome
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    done = semiome("demo", "--patients", "6", "--videos", "2", "--steps", "2", "--json", cwd=folder)
+    done = semiome("demo", "--patients", "6", "--videos", "2", "--epochs", "1", "--json", cwd=folder)
     return folder, result_of(done)
 
 

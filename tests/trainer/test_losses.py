@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytorch_metric_learning.losses import NTXentLoss
 
 from index.errors import InvalidInput
 from tests.conftest import DATA
-from trainer.losses import contrastive_loss, pair_losses
+from trainer.losses import contrastive_loss, level_loss, pair_losses
 
 CASES = json.loads((DATA / "contrastive" / "cases.json").read_text())["cases"]
 
@@ -106,3 +107,47 @@ def test_half_precision_is_computed_in_float32():
 def test_a_bad_temperature_is_refused(tau):
     with pytest.raises(InvalidInput, match="tau above 0"):
         contrastive_loss(torch.randn(4, 3), torch.zeros(4), torch.zeros(4), tau)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_each_pair_once_equals_the_oracle(case):
+    video, patient = numbers(case["video"]), numbers(case["patient"])
+
+    loss = contrastive_loss(torch.tensor(case["embeddings"]), video, patient, case["tau"], pairs="first")
+
+    wanted = (case["video_loss_first_anchor_only"], case["patient_loss_first_anchor_only"])
+    assert (loss.video.loss.item(), loss.patient.loss.item()) == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+    assert (loss.video.pairs, loss.patient.pairs) == (case["video_positive_pairs"], case["patient_positive_pairs"])
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10**6), count=st.integers(4, 16), tau=st.floats(0.05, 2.0))
+def test_a_level_equals_another_librarys(seed, count, tau):
+    random = torch.Generator().manual_seed(seed)
+    z = torch.randn(count, 8, generator=random)
+    group = torch.cat((torch.tensor([0, 0]), torch.randint(0, 4, (count - 2,), generator=random)))
+
+    found = level_loss(z, group, group[:, None] != group[None], tau)
+
+    torch.testing.assert_close(found.loss, NTXentLoss(temperature=tau)(z, group), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("levels", ["video", "patient", "both"])
+def test_one_level_alone_can_be_trained_on(levels):
+    z, video = torch.randn(8, 6, requires_grad=True), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+
+    loss = contrastive_loss(z, video, video // 2, tau=0.5, levels=levels)
+
+    of_level = {"video": loss.video.loss, "patient": loss.patient.loss, "both": loss.video.loss + loss.patient.loss}
+    assert loss.total.item() == pytest.approx(of_level[levels].item())
+    assert loss.chance == pytest.approx(math.log(7) * (levels != "patient") + math.log(5) * (levels != "video"))
+
+
+def test_the_loss_is_float32_under_autocast():
+    z, group = torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = contrastive_loss(z.bfloat16(), group, group, tau=0.5)
+
+    wanted = contrastive_loss(z.bfloat16().float(), group, group, tau=0.5)
+    assert loss.total.dtype is torch.float32
+    assert loss.total.item() == wanted.total.item()

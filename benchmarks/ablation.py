@@ -1,0 +1,181 @@
+"""Does contrastive pretraining help on patients nobody has seen? Three simulated cohorts, the whole Table I on each.
+
+    .venv/bin/python benchmarks/ablation.py [--quick] [--cohorts 3] [--out DIR]
+
+Each cohort: 40 patients to pretrain on, 15 of them labelled, and 60 external patients, judged by heads that learned
+from the 15. The recipe is `semiome.shipped.DEMO_RECIPE`, fixed on another cohort's patients to pretrain on. Runs
+`semiome ablate` on each, prints its table on stderr, and one JSON object a figure on stdout; intervals are over cohorts
+and patients. Pretraining and embeddings are kept in DIR and not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoder.timesformer import preset
+from encoder.weights import new_encoder
+from semiome.shipped import DEMO_RECIPE, shipped_folder
+from semiome.simulation.study import EXTERNAL, StudySize, write_study
+from trainer.clips import read_cache
+from trainer.evaluate import judge_patients
+from trainer.head import HeadConfig
+from trainer.judges import head_judge
+from trainer.metrics import Prediction
+from trainer.probes import embed_clips
+from trainer.ranks import alone
+
+DRAWS = 4000
+HEAD_EPOCHS = 30
+BASELINES = {"i3d": 64, "r2plus1d": 40, "perez-garcia": 40}
+COMPARED = (
+    ("both", "none", "an interval above 0"),
+    ("video", "none", ""),
+    ("patient", "none", ""),
+    ("none", "motion energy", "stage 0 beats motion energy"),
+    ("both", "motion energy", ""),
+    ("none", "random weights", ""),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """What came out of one.
+
+    Attributes:
+        predictions: of each row of its table.
+        settings: what `semiome ablate` says of each way of pretraining.
+    """
+
+    predictions: dict[str, list[Prediction]]
+    settings: dict[str, Any]
+
+
+def main() -> None:
+    """Run it."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--quick", action="store_true", help="tiny cohorts: proves that the script runs")
+    options.add_argument("--cohorts", type=int, default=3)
+    options.add_argument("--epochs", type=int, default=8)
+    options.add_argument("--out", type=Path, default=Path("ablation-runs"))
+    chosen = options.parse_args()
+    size, cohorts, epochs, out = StudySize(), chosen.cohorts, chosen.epochs, chosen.out.resolve()
+    if chosen.quick:
+        size, cohorts, epochs, out = StudySize(8, 5, 2, 8, 1), 2, 1, out / "quick"
+    found = [cohort(seed, size, epochs, out / f"cohort-{seed}") for seed in range(1, cohorts + 1)]
+    for name, other, goal in COMPARED:
+        show_difference(name, other, goal, found)
+    for key in ("signs", "labels"):
+        for setting in ("none", "video", "patient", "both"):
+            rankings = [one.settings[setting][key] for one in found]
+            value = np.mean([ranking["mean_average_precision"]["value"] for ranking in rankings])
+            show_ranking(f"{setting}: mean average precision by {key}", value, rankings)
+
+
+def cohort(seed: int, size: StudySize, epochs: int, folder: Path) -> Cohort:
+    """Draw one, and run `semiome ablate` on it."""
+    shape, started = preset("timesformer-demo"), time.monotonic()
+    frames = folder / "frames"
+    if not (frames / "references.npz").exists():
+        write_study(frames, size, seed, shape.num_frames, shape.image_size, os.cpu_count() or 1)
+    config = folder / "study.toml"
+    config.write_text(described(seed, epochs))
+    command = [sys.executable, "-m", "semiome", "ablate", str(config), "--workspace", str(folder), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    values = json.loads(done.stdout)
+    say(f"\ncohort {seed}, {time.monotonic() - started:.0f} s\n{Path(values['folder'], 'table.txt').read_text()}")
+    rows = {row["name"]: [Prediction(**said) for said in row["predictions"]] for row in values["rows"]}
+    return Cohort({**rows, "random weights": untrained(frames)}, values["settings"])
+
+
+def described(seed: int, epochs: int) -> str:
+    """The study's configuration."""
+    lines = [
+        f'name = "cohort-{seed}"',
+        'frame_cache = "frames"',
+        f"encoder = {json.dumps(str(shipped_folder()))}",
+        'modes = ["external"]',
+        "[pretrain]",
+        f"epochs = {epochs}",
+        f"seed = {seed}",
+        *(f"{key} = {json.dumps(value)}" for key, value in DEMO_RECIPE.items()),
+        "[head]",
+        f"epochs = {HEAD_EPOCHS}",
+    ]
+    for kind, size in BASELINES.items():
+        lines += ["[[baselines]]", f'kind = "{kind}"', f"size = {size}", "snippet_frames = 12"]
+    return "\n".join(lines) + "\n"
+
+
+def untrained(frames: Path) -> list[Prediction]:
+    """What the same architecture says with random weights: stage 0 has to be worth more."""
+    clips = read_cache(frames)
+    model = new_encoder(preset("timesformer-demo"), seed=0).model
+    vectors = embed_clips(model, clips.frames, alone().device)
+    inside = sorted({clip.patient_id for clip in clips.clips if clip.label and clip.split != EXTERNAL})
+    outside = sorted({clip.patient_id for clip in clips.clips if clip.split == EXTERNAL})
+    return judge_patients(vectors, clips.clips, head_judge(HeadConfig(epochs=HEAD_EPOCHS)), inside, outside)
+
+
+def show_difference(name: str, other: str, goal: str, cohorts: Sequence[Cohort]) -> None:
+    """Accuracy of one row less that of another, with its interval over cohorts and patients."""
+    gains = [patient_gains(one.predictions[name], one.predictions[other]) for one in cohorts]
+    random = np.random.default_rng(0)
+    drawn = []
+    for _ in range(DRAWS):
+        of_cohorts = [gains[i] for i in random.integers(0, len(gains), len(gains))]
+        sums = np.concatenate([of_one[random.integers(0, len(of_one), len(of_one))] for of_one in of_cohorts])
+        drawn.append(sums[:, 0].sum() / sums[:, 1].sum())
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    ours, theirs = (
+        np.array([np.mean([p.truth == p.verdict for p in one.predictions[row]]) for one in cohorts])
+        for row in (name, other)
+    )
+    line = {
+        "name": f"accuracy on external patients: {name} against {other}",
+        "ours": round(float(ours.mean()), 4),
+        "theirs": round(float(theirs.mean()), 4),
+        "difference": round(float((ours - theirs).mean()), 4),
+        "interval": [round(float(low), 4), round(float(high), 4)],
+        "by_cohort": [round(float(gain), 4) for gain in ours - theirs],
+        "goal": goal,
+        "holds": bool(low > 0),
+    }
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def patient_gains(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> np.ndarray:
+    """(patients, 2): videos judged rightly more, and videos."""
+    gains: dict[str, list[float]] = {}
+    for a, b in zip(ours, theirs, strict=True):
+        of_patient = gains.setdefault(a.patient_id, [0.0, 0.0])
+        of_patient[0] += (a.truth == a.verdict) - (b.truth == b.verdict)
+        of_patient[1] += 1
+    return np.array(list(gains.values()))
+
+
+def show_ranking(name: str, ours: float, rankings: Sequence[dict[str, Any]]) -> None:
+    """One figure beside chance."""
+    chance = float(np.mean([ranking["chance"] for ranking in rankings]))
+    line = {"name": name, "ours": round(float(ours), 4), "against": "chance", "theirs": round(chance, 4)}
+    sys.stdout.write(json.dumps({**line, "ratio": round(float(ours) / chance, 3)}) + "\n")
+
+
+def say(text: str) -> None:
+    """To people."""
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

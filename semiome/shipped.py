@@ -1,0 +1,29 @@
+"""The small encoder that comes with Semiome, and how the demo and the simulated benchmark pretrain it further."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from encoder.weights import Encoder, load_encoder
+
+DEMO_RECIPE: dict[str, Any] = {
+    "patients": 4,
+    "videos": 2,
+    "clips": 2,
+    "augmentation": "full",
+    "negatives": "same_camera",
+    "projection": 128,
+    "learning_rate": 3e-4,
+}
+"""Fixed on patients to pretrain on, of a cohort that no figure is quoted from; see docs/pretraining.md."""
+
+
+def shipped_folder() -> Path:
+    """Its folder, as `semiome.simulation.stage0` wrote it."""
+    return Path(__file__).parent / "weights"
+
+
+def shipped_encoder() -> Encoder:
+    """The encoder trained on generic actions."""
+    return load_encoder(shipped_folder())

@@ -1,0 +1,118 @@
+"""A cohort to compare encoders on: patients to pretrain on, some of them labelled, and patients nobody has seen.
+
+It is drawn straight into a frame cache at the encoder's size, without the detour over video files: the study is about
+what an encoder learns, and so it can be large enough to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.records import CLIP_SECONDS, LABELS
+from semiome.simulation.actions import JOINTS
+from semiome.simulation.cohort import Recording, simulate_cohort
+from semiome.simulation.render import FPS
+from semiome.simulation.signs import move
+from trainer.clips import TrainingClip, TrainingClips, read_cache, write_cache, write_references
+
+EXTERNAL = "external"
+
+
+@dataclass(frozen=True, slots=True)
+class StudySize:
+    """How large a study is.
+
+    Attributes:
+        pretraining: patients to pretrain on.
+        labelled: of them, whose class is known.
+        videos: of each patient to pretrain on.
+        external: patients never pretrained on, all labelled.
+        external_videos: of each of them.
+    """
+
+    pretraining: int = 40
+    labelled: int = 15
+    videos: int = 8
+    external: int = 60
+    external_videos: int = 3
+
+
+def write_study(
+    folder: Path,
+    size: StudySize,
+    seed: int,
+    num_frames: int,
+    image_size: int,
+    processes: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> TrainingClips:
+    """Draw a study's cohort into a frame cache, with the true joint angles beside it as a reference.
+
+    Args:
+        folder: of the cache.
+        size: of the study.
+        seed: decides it all.
+        num_frames: T.
+        image_size: S.
+        processes: how many draw at once.
+        progress: told (videos done, in all).
+    """
+    inside = simulate_cohort(size.pretraining, size.videos, 2 * seed, prefix=f"in{seed}")
+    outside = simulate_cohort(size.external, size.external_videos, 2 * seed + 1, prefix=f"ex{seed}")
+    labelled = _labelled(inside, size.labelled)
+    recordings = [*inside, *outside]
+    frames, angles, clips = [], [], []
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        drawn = pool.map(partial(_drawn, num_frames=num_frames, size=image_size), recordings, chunksize=4)
+        for number, (recording, (of_video, angles_of_video)) in enumerate(zip(recordings, drawn, strict=True)):
+            frames.append(of_video)
+            angles.append(angles_of_video)
+            known = recording in outside or recording.patient.patient_id in labelled
+            split = EXTERNAL if recording in outside else ""
+            clips += [_clip(recording, index, known=known, split=split) for index in range(len(of_video))]
+            progress(number + 1, len(recordings))
+    write_cache(folder, np.concatenate(frames), clips)
+    write_references(folder, {"true joint angles": np.concatenate(angles)})
+    return read_cache(folder)
+
+
+def _labelled(recordings: Sequence[Recording], patients: int) -> set[str]:
+    """The first patients of each class, in the share the cohort has."""
+    class_of = {recording.patient.patient_id: recording.patient.label for recording in recordings}
+    of_class = {label: [p for p, found in class_of.items() if found == label] for label in LABELS}
+    extle = round(patients * len(of_class[LABELS[1]]) / len(class_of))
+    return {*of_class[LABELS[1]][:extle], *of_class[LABELS[0]][: patients - extle]}
+
+
+def _drawn(recording: Recording, num_frames: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(K, T, S, S, 3) frames of a video's clips, and (K, 2 J) mean and spread of the joint angles in each."""
+    random = np.random.default_rng(recording.seed)
+    motion = move(list(recording.events), recording.seconds, FPS, random)
+    frames = recording.scene.clips(motion, num_frames, size, random)
+    angles = np.stack([motion.angles[name] for name in JOINTS], axis=1)
+    length = CLIP_SECONDS * FPS
+    parts = [angles[index * length : (index + 1) * length] for index in range(len(frames))]
+    return frames, np.stack([np.concatenate([part.mean(0), part.std(0)]) for part in parts]).astype(np.float32)
+
+
+def _clip(recording: Recording, index: int, *, known: bool, split: str) -> TrainingClip:
+    patient = recording.patient
+    start = index * CLIP_SECONDS
+    return TrainingClip(
+        video_id=recording.video_id,
+        patient_id=patient.patient_id,
+        clip_index=index,
+        label=patient.label if known else "",
+        split=split,
+        camera=f"room{patient.room + 1}-camera{patient.camera + 1}",
+        source_sha256=f"{patient.patient_id}/{recording.seed}",
+        signs=recording.signs_between(start, start + CLIP_SECONDS),
+    )

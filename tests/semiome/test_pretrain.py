@@ -1,0 +1,215 @@
+"""`semiome pretrain` as its users run it: killed, resumed, on two ranks, and with files that are wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from encoder.weights import new_encoder, save_encoder
+from tests.conftest import tiny_architecture
+
+VIDEOS = tuple(
+    (name, f"p{i % 2}", f"v{i}", camera)
+    for i, (name, camera) in enumerate(
+        [("h264_25fps.mp4", "a"), ("exactly_10s.mp4", "a"), ("h264_30000_1001.mp4", "b"), ("short_7s.mp4", "b")]
+    )
+)
+RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.fixture
+def study(hospital, tmp_path):
+    """A manifest of four videos of two patients, a tiny encoder, and `write(**recipe)` for the configuration."""
+    manifest = hospital(*VIDEOS, columns=("file_name", "patient_id", "video_id", "camera"))
+    folder = manifest.parent
+    save_encoder(new_encoder(tiny_architecture(), seed=0), folder / "start")
+    start = next((folder / "start").iterdir()).name
+
+    def write(name="run", settings="", **recipe):
+        lines = [f'name = "{name}"', 'manifest = "manifest.csv"', f'encoder = "start/{start}"', "threads = 1", settings]
+        lines += ["[pretrain]", *(f"{key} = {json.dumps(value)}" for key, value in recipe.items())]
+        path = folder / f"{name}.toml"
+        path.write_text("\n".join(lines))
+        return path
+
+    return write
+
+
+def command(config, workspace, *launcher):
+    return [
+        *(sys.executable, *launcher, "-m", "semiome", "pretrain", str(config)),
+        *("--workspace", str(workspace), "--json"),
+    ]
+
+
+def pretrained(config, workspace, *launcher):
+    done = subprocess.run(command(config, workspace, *launcher), capture_output=True, text=True, check=False)
+    values = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
+    return done.returncode, values, done.stderr
+
+
+def steps_of(workspace, name="run"):
+    log = workspace / "runs" / name / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return [line for line in lines if "loss" in line]
+
+
+def kill_after(process, steps, workspace, number=signal.SIGKILL):
+    """Send a signal once so many steps are logged."""
+    deadline = time.monotonic() + 90
+    while len(steps_of(workspace)) < steps:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+
+
+def test_a_run_killed_in_mid_epoch_ends_with_the_loss_curve_and_weights_of_one_that_was_not(study, tmp_path):
+    recipe = {"epochs": 20, "checkpoint_every": 3, "augmentation": "full", "memory": 8, "projection": 8}
+    code, wanted, _ = pretrained(study(**recipe), tmp_path / "whole")
+    assert code == 0
+
+    process = subprocess.Popen(command(study(**recipe), tmp_path / "killed"), stderr=subprocess.DEVNULL)
+    kill_after(process, 7, tmp_path / "killed")
+    assert process.wait() == -signal.SIGKILL
+    code, found, _ = pretrained(study(**recipe), tmp_path / "killed")
+
+    assert code == 0
+    assert steps_of(tmp_path / "killed") == steps_of(tmp_path / "whole")
+    assert found == wanted
+    assert wanted["steps"] == len(steps_of(tmp_path / "whole")) >= 20
+
+
+def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(study, tmp_path):
+    config = study(epochs=2000, checkpoint_every=10_000)
+    process = subprocess.Popen(
+        command(config, tmp_path / "w"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    kill_after(process, 3, tmp_path / "w", signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 4
+    assert "run the same command again to go on" in err
+    assert json.loads(out)["error"]["type"] == "Interrupted"
+    last = len(steps_of(tmp_path / "w"))
+    assert [path.name for path in (tmp_path / "w" / "runs" / "run" / "checkpoints").iterdir()] == [
+        f"checkpoint-{last:08d}.safetensors"
+    ]
+
+
+def test_sigterm_to_torchrun_leaves_a_checkpoint_of_the_last_step(study, tmp_path):
+    config = study(settings='frame_cache = "cache"', epochs=20_000, checkpoint_every=100_000)
+    process = subprocess.Popen(
+        command(config, tmp_path / "w", *RANKS), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    kill_after(process, 8, tmp_path / "w", signal.SIGTERM)
+    assert process.wait(timeout=60) != 0
+
+    (checkpoint,) = (tmp_path / "w" / "runs" / "run" / "checkpoints").iterdir()
+    assert checkpoint.name == f"checkpoint-{len(steps_of(tmp_path / 'w')):08d}.safetensors"
+
+
+def test_two_ranks_take_the_same_steps_as_one(study, tmp_path):
+    cached = study(settings='frame_cache = "cache"', epochs=3)
+
+    _, alone, _ = pretrained(cached, tmp_path / "one")
+    code, values, said = pretrained(cached, tmp_path / "two", *RANKS)
+
+    assert code == 0, said
+    one, two = (steps_of(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == len(two) == values["steps"]
+    for a, b in zip(one, two, strict=True):
+        assert b == pytest.approx(a, abs=2e-4)
+    assert values["coverage"] == alone["coverage"]
+
+
+def test_a_killed_rank_ends_the_job_within_a_minute_and_it_resumes(study, tmp_path):
+    config = study(settings='frame_cache = "cache"', max_steps=600, epochs=2000, checkpoint_every=5)
+    process = subprocess.Popen(
+        command(config, tmp_path / "w", *RANKS), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while len(steps_of(tmp_path / "w")) < 12:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+    assert process.wait(timeout=60) != 0
+
+    before = len(steps_of(tmp_path / "w"))
+    code, values, said = pretrained(config, tmp_path / "w", *RANKS)
+    assert code == 0, said
+    assert before < values["steps"] == len(steps_of(tmp_path / "w")) == 600
+    assert [line["step"] for line in steps_of(tmp_path / "w")] == list(range(1, 601))
+
+
+@pytest.mark.parametrize(
+    ("settings", "recipe", "said"),
+    [
+        ("", {"tau": 0}, r"pretrain.tau: input should be greater than 0, got 0"),
+        ("", {"taau": 0.1}, "pretrain.taau: unknown key"),
+        ("colour = 3", {"epochs": 0}, "colour: unknown key"),
+        ('encoder_2 = "x"', {}, "encoder_2: unknown key"),
+        ("", {"patients": 3}, "at least 3 patients with two clips or more, got 2"),
+    ],
+    ids=["tau", "unknown in recipe", "unknown", "unknown too", "patients"],
+)
+def test_a_wrong_configuration_is_said_and_leaves_nothing(study, tmp_path, settings, recipe, said):
+    code, values, err = pretrained(study(settings=settings, **recipe), tmp_path / "w")
+
+    assert code == 2
+    assert said in err
+    assert said in values["error"]["message"]
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_run_of_another_recipe_or_other_clips_is_not_gone_on_with(study, tmp_path):
+    assert pretrained(study(max_steps=2), tmp_path / "w")[0] == 0
+
+    code, _, said = pretrained(study(max_steps=3, tau=0.2), tmp_path / "w")
+    assert code == 4
+    assert "run run was begun with another configuration (pretrain.max_steps, pretrain.tau)" in said
+
+
+def test_ranks_that_disagree_on_the_clips_say_so(tmp_path):
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "from trainer.ranks import joined\n"
+        "with joined('cpu') as ranks:\n"
+        "    ranks.agree('the manifest', f'digest-{ranks.rank}')\n"
+    )
+    done = subprocess.run([sys.executable, *RANKS, str(worker)], capture_output=True, text=True, check=False)
+
+    assert done.returncode != 0
+    assert "the ranks disagree on the manifest: rank 0 has digest-0, rank 1 has digest-1" in done.stderr
+
+
+def test_several_ranks_need_a_frame_cache(study, tmp_path):
+    code, _, said = pretrained(study(epochs=1), tmp_path / "w", *RANKS)
+
+    assert code != 0
+    assert "several processes share one frame cache" in said
+
+
+def test_the_size_of_a_cache_is_said_before_it_is_written(study, tmp_path):
+    code, _, said = pretrained(study(settings='frame_cache = "cache"', max_steps=1), tmp_path / "w")
+
+    assert code == 0
+    assert "the frame cache will take 0.00 GiB" in said
+
+
+def test_the_log_can_be_written_for_tensorboard_too(study, tmp_path):
+    done = subprocess.run([*command(study(max_steps=3), tmp_path / "w"), "--tensorboard"], check=False)
+
+    assert done.returncode == 0
+    events = EventAccumulator(str(tmp_path / "w" / "runs" / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(
+        [step["loss"] for step in steps_of(tmp_path / "w")]
+    )

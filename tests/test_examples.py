@@ -1,0 +1,24 @@
+"""The examples are what the commands accept."""
+
+from pathlib import Path
+
+import pytest
+
+from trainer.ablation import AblationConfig
+from trainer.pretrain import PretrainConfig
+from trainer.run import RunConfig, read_config
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("pretrain.toml", RunConfig), ("ablation.toml", AblationConfig)])
+def test_an_example_is_a_configuration(name, kind):
+    config = read_config(EXAMPLES / name, kind)
+
+    assert config.pretrain.precision == "bf16"
+
+
+@pytest.mark.parametrize("kind", [RunConfig, AblationConfig, PretrainConfig])
+def test_every_setting_is_explained(kind):
+    for name, field in kind.model_fields.items():
+        assert field.description, name

@@ -1,0 +1,42 @@
+"""One rank of the gradient test: the gradient of one batch, saved by rank 0. Run by torchrun."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from encoder.weights import new_encoder
+from tests.conftest import tiny_architecture
+from trainer.ranks import joined
+from trainer.sampler import share
+from trainer.step import Batch, Objective, Projected, backward
+
+VIDEO = [0, 0, 0, 1, 1, 2, 2, 3, 3, 3]
+PATIENT = [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+OBJECTIVE = Objective(tau=0.2, levels="both", pairs="both", same_patient_negatives=True)
+
+
+def gradient(ranks, at_once, dtype=torch.float32, checkpoint_layers=False, memory=None, steps=1):
+    """Loss, embeddings and the gradient of all parameters for one batch of random frames, the last time of several."""
+    torch.manual_seed(0)
+    encoder = new_encoder(tiny_architecture(), seed=0).model.train()
+    encoder.checkpoint_layers = checkpoint_layers
+    torch.nn.init.normal_(encoder.encoder.layer[0].temporal_dense.weight, std=0.1)
+    model = Projected(encoder, 768, 16)
+    frames = torch.randn(len(VIDEO), 4, 3, 32, 32)
+    sizes = [len(share(range(len(VIDEO)), rank, ranks.world_size)) for rank in range(ranks.world_size)]
+    mine = frames[sum(sizes[: ranks.rank]) :][: sizes[ranks.rank]]
+    batch = Batch(torch.tensor(VIDEO), torch.tensor(PATIENT), sizes, lambda places: mine[list(places)])
+    wrapped = DistributedDataParallel(model) if ranks.world_size > 1 else model
+    for _ in range(steps):
+        model.zero_grad()
+        loss, z_BD = backward(wrapped, batch, OBJECTIVE, ranks, at_once=at_once, dtype=dtype, memory=memory)
+    return loss, z_BD, torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+if __name__ == "__main__":
+    with joined("cpu") as ranks:
+        loss, embedded, found = gradient(ranks, at_once=int(sys.argv[2]), steps=2)
+        if ranks.rank == 0:
+            torch.save({"loss": loss.total, "z": embedded, "gradient": found}, Path(sys.argv[1]))

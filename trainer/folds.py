@@ -1,0 +1,94 @@
+"""Who is trained on and who is tested: folds by patient, both classes in each, and nothing on both sides."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from index.errors import InvalidInput
+from index.records import LABELS
+from trainer.clips import TrainingClip
+
+
+class Leak(InvalidInput):
+    """Something stands on both sides of a split; no figure of such an evaluation means anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One split of the labelled patients.
+
+    Attributes:
+        training: patients to learn from.
+        test: patients to be judged on.
+    """
+
+    training: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def patient_folds(classes_of: Mapping[str, set[str]], folds: int, seed: int) -> list[Fold]:
+    """Deal patients into folds so that each has both classes among its test and its training patients.
+
+    Args:
+        classes_of: classes of the videos of each patient; mostly one, some patients have both.
+        folds: how many, at least 2.
+        seed: decides who is with whom.
+
+    Raises:
+        InvalidInput: a class has fewer patients than there are folds; the message proposes a number that works.
+    """
+    patients_of = {label: sorted(p for p, classes in classes_of.items() if label in classes) for label in LABELS}
+    fewest = min(map(len, patients_of.values()))
+    counts = " and ".join(f"{len(patients)} with {label}" for label, patients in patients_of.items())
+    if fewest < 2 or folds < 2:
+        raise InvalidInput(f"expected 2 folds or more, and 2 patients of each class or more, got {folds} and {counts}")
+    if folds > fewest:
+        raise InvalidInput(
+            f"{folds} folds need {folds} patients of each class, so that each fold is tested on both; got {counts}: "
+            f"use {fewest} folds"
+        )
+    random = np.random.default_rng(seed)
+    rarer, commoner = sorted(LABELS, key=lambda label: len(patients_of[label]))
+    members: list[list[str]] = [[] for _ in range(folds)]
+    # Patients of the rarer class first; one with both classes is dealt once, and counts for both.
+    for label in (rarer, commoner):
+        waiting = [str(p) for p in random.permutation([p for p in patients_of[label] if not _dealt(p, members)])]
+        for patient in waiting:
+            of_class = [sum(label in classes_of[other] for other in fold) for fold in members]
+            smallest = min(range(folds), key=lambda number: (of_class[number], len(members[number])))
+            members[smallest].append(patient)
+    return [
+        Fold(tuple(sorted(p for other in members if other is not fold for p in other)), tuple(sorted(fold)))
+        for fold in members
+    ]
+
+
+def check_leaks(training: Sequence[TrainingClip], test: Sequence[TrainingClip]) -> None:
+    """Make sure that nothing is on both sides.
+
+    Raises:
+        Leak: a patient, a video, a clip or a file's content is; the message says what and how many.
+    """
+    sides = [_identities(training), _identities(test)]
+    for what in sides[0]:
+        if both := sides[0][what] & sides[1][what]:
+            raise Leak(f"{len(both)} {what} on both sides of a split: the evaluation was stopped")
+
+
+def _identities(clips: Sequence[TrainingClip]) -> dict[str, set[object]]:
+    found: dict[str, set[object]] = defaultdict(set)
+    for clip in clips:
+        found["patients"].add(clip.patient_id)
+        found["videos"].add(clip.video_id)
+        found["clips"].add((clip.video_id, clip.clip_index))
+        if clip.source_sha256:
+            found["source files"].add(clip.source_sha256)
+    return {what: found[what] for what in ("patients", "videos", "clips", "source files")}
+
+
+def _dealt(patient: str, members: list[list[str]]) -> bool:
+    return any(patient in fold for fold in members)
