@@ -37,7 +37,7 @@ from trainer.ranks import alone
 
 DRAWS = 4000
 HEAD_EPOCHS = 30
-BASELINES = {"i3d": 64, "r2plus1d": 40, "perez-garcia": 40}
+BASELINES = {"i3d": 48, "r2plus1d": 32, "perez-garcia": 32}
 COMPARED = (
     ("both", "none", "an interval above 0"),
     ("video", "none", ""),
@@ -66,7 +66,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--quick", action="store_true", help="tiny cohorts: proves that the script runs")
     options.add_argument("--cohorts", type=int, default=3)
-    options.add_argument("--epochs", type=int, default=8)
+    options.add_argument("--epochs", type=int, default=4)
     options.add_argument("--out", type=Path, default=Path("ablation-runs"))
     chosen = options.parse_args()
     size, cohorts, epochs, out = StudySize(), chosen.cohorts, chosen.epochs, chosen.out.resolve()

@@ -225,7 +225,8 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
 def _pretrained(training: TrainingClips, config: DemoConfig, progress: Report) -> tuple[Encoder, list[StepLog]]:
     """The shipped encoder, trained on by eq. 3 on the patients that are not held out."""
     start = shipped_encoder()
-    recipe = PretrainConfig(epochs=config.epochs, seed=config.seed, **DEMO_RECIPE)
+    patients = min(DEMO_RECIPE["patients"], len(set(training.patient_of)))
+    recipe = PretrainConfig(**{**DEMO_RECIPE, "patients": patients}, epochs=config.epochs, seed=config.seed)
     total = len(planned_batches(training, recipe))
     watch = Watch(on_step=lambda log: progress(log.step, total))
     logs = pretrain(start.model, training, recipe, alone(), watch=watch)

@@ -8,13 +8,14 @@ from typing import Any
 from encoder.weights import Encoder, load_encoder
 
 DEMO_RECIPE: dict[str, Any] = {
-    "patients": 4,
+    "patients": 8,
     "videos": 2,
     "clips": 2,
+    "same_patient_negatives": False,
     "augmentation": "full",
     "negatives": "same_camera",
     "projection": 128,
-    "learning_rate": 3e-4,
+    "learning_rate": 5e-5,
 }
 """Fixed on patients to pretrain on, of a cohort that no figure is quoted from; see docs/pretraining.md."""
 

@@ -40,7 +40,7 @@ class StudySize:
 
     pretraining: int = 40
     labelled: int = 15
-    videos: int = 8
+    videos: int = 5
     external: int = 60
     external_videos: int = 3
 
