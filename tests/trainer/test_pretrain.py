@@ -150,7 +150,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path):
     model = tiny_model()
     model.layernorm.weight.register_hook(lambda gradient: gradient * torch.inf)
 
-    with pytest.raises(NonFiniteLoss, match="the gradient is (nan|inf) at step 1"):
+    with pytest.raises(NonFiniteLoss, match=r"the gradient is (nan|inf) at step 1"):
         pretrain(model, coloured_clips(), PretrainConfig(), ALONE, tmp_path)
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert checkpoints(tmp_path) == []

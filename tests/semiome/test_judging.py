@@ -1,0 +1,131 @@
+"""`semiome evaluate` and `semiome ablate` as their users run them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from index.workspace import Workspace, set_current
+from tests.conftest import WIDTH, commit, make_cohort, make_video
+from tests.semiome.test_commands import result_of, semiome
+from tests.trainer.cohort import coloured_clips
+from trainer.clips import write_cache
+
+
+def stored(folder, cohort):
+    """A workspace that holds a cohort's embeddings, with its encoder in use."""
+    workspace = Workspace(folder)
+    commit(workspace, cohort)
+    (workspace.encoders / "enc1").mkdir(parents=True)
+    set_current(workspace.encoders, "enc1")
+    return folder
+
+
+def labelled_cohort(patients):
+    random = np.random.default_rng(0)
+    return [
+        make_video(p, v, 3, random, label=("TLE", "exTLE")[p % 2], width=WIDTH)
+        for p in range(patients)
+        for v in range(2)
+    ]
+
+
+def test_evaluate_judges_every_labelled_video_without_its_patient(tmp_path):
+    workspace = stored(tmp_path / "w", labelled_cohort(10))
+
+    values = result_of(semiome("evaluate", "-w", workspace, "--folds", 5, "--seeds", 2, "--json", cwd=tmp_path))
+
+    assert list(values["rows"]) == ["head", "10 nearest clips", "logistic regression", "majority class"]
+    for row in values["rows"].values():
+        assert (row["videos"], row["patients"], len(row["accuracy_by_fold"]), len(row["accuracy_by_seed"])) == (
+            20,
+            10,
+            5,
+            2,
+        )
+        assert sum(row["confusion"]) == 20
+        assert row["accuracy"]["low"] <= row["accuracy"]["value"] <= row["accuracy"]["high"]
+    assert values["rows"]["majority class"]["majority"] == 0.5
+    assert set(values["head_against"]) == {"10 nearest clips", "logistic regression", "majority class"}
+    shown = semiome("evaluate", "-w", workspace, "--seeds", 1, cwd=tmp_path)
+    assert "20 videos of 10 patients" in shown.stdout
+    assert "Research use only" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("cohort", "options", "code", "said"),
+    [
+        (labelled_cohort(6), ("--folds", 5), 2, "5 folds need 5 patients of each class"),
+        (labelled_cohort(1), (), 2, "expected labelled videos of both classes (TLE and exTLE), got TLE"),
+        (make_cohort(patients=1, videos=1), (), 2, "got TLE"),
+    ],
+    ids=["too many folds", "one class", "one video"],
+)
+def test_evaluate_says_what_the_cohort_does_not_allow(tmp_path, cohort, options, code, said):
+    done = semiome("evaluate", "-w", stored(tmp_path / "w", cohort), *options, cwd=tmp_path)
+
+    assert done.returncode == code
+    assert said in done.stderr
+
+
+def test_evaluate_of_an_empty_workspace_says_what_to_do_first(tmp_path):
+    done = semiome("evaluate", "-w", tmp_path / "w", cwd=tmp_path)
+
+    assert done.returncode == 4
+    assert "run `semiome encode` first" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A frame cache of eight patients that fits the shipped kind of encoder, and a configuration."""
+    folder = tmp_path_factory.mktemp("study")
+    clips = coloured_clips(patients=8, num_frames=12, size=96)
+    write_cache(folder / "frames", clips.frames, clips.clips)
+    (folder / "study.toml").write_text(
+        'name = "small"\nframe_cache = "frames"\nencoder = "timesformer-demo"\nfolds = 2\nrepeats = 1\n'
+        "[pretrain]\nmax_steps = 1\n[head]\nepochs = 1\n"
+    )
+    return folder
+
+
+def test_ablate_writes_its_table_as_text_json_and_a_page(study):
+    values = result_of(semiome("ablate", "study.toml", "-w", "w", "--json", cwd=study))
+
+    names = [row["name"] for row in values["rows"]]
+    assert names[:4] == ["none", "video", "patient", "both"]
+    written = study / "w" / "runs" / "small"
+    assert json.loads((written / "result.json").read_text())["rows"] == values["rows"]
+    assert "16 videos of 8 patients" in (written / "table.txt").read_text()
+    assert (written / "report.html").read_text().startswith("<!doctype html>")
+    shown = semiome("ablate", "study.toml", "-w", "w", cwd=study)
+    assert "no pretraining" in shown.stdout
+    assert "report.html" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "said"),
+    [
+        ('frame_cache = "frames"', 2, "expected a manifest or a frame_cache"),
+        ('frame_cache = "absent"', 2, "no frame cache in absent"),
+        ('encoder = "timesformer-b"', 2, "expected a frame cache of 8 frames of 224 pixels"),
+        ('encoder = "absent"', 2, "expected an encoder folder or a preset"),
+        ("folds = 9", 2, "9 folds need 9 patients of each class"),
+        ('modes = ["sideways"]', 2, "modes.0: input should be"),
+        ('[[baselines]]\nkind = "i3d"\n', 2, "snippets of at most 12 frames, got 16"),
+        ('[[baselines]]\nkind = "i3d"\nweights = "absent.pt"', 2, "the weights can't be read"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_a_wrong_study_is_refused_with_what_to_do(study, changed, code, said):
+    key = changed.split(" =")[0]
+    lines = [line for line in (study / "study.toml").read_text().splitlines() if not line.startswith(key)]
+    lines = [line for line in lines if "small" not in line]
+    top = [] if changed == 'frame_cache = "frames"' or changed.startswith("[[") else [changed]
+    end = [changed] if changed.startswith("[[") else []
+    (study / "wrong.toml").write_text("\n".join(['name = "wrong"', *top, *lines, *end]))
+
+    done = semiome("ablate", "wrong.toml", "-w", "w2", cwd=study)
+
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
