@@ -17,7 +17,7 @@ ALONE = alone()
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("world_size", "at_once"), [(2, 64), (4, 2), (2, 1)])
+@pytest.mark.parametrize(("world_size", "at_once"), [(2, 64), (4, 64), (4, 2)])
 def test_the_gradient_is_the_same_on_any_number_of_ranks(world_size, at_once, tmp_path):
     # Two steps, and with four ranks parts of 3 and 2 clips of which 2 fit: ranks must meet in the same collectives.
     loss, z_BD, wanted = gradient(ALONE, at_once=64, steps=2)
@@ -36,8 +36,9 @@ def test_the_gradient_is_the_same_on_any_number_of_ranks(world_size, at_once, tm
     found = torch.load(tmp_path / "out.pt")
     assert found["loss"].item() == pytest.approx(loss.total.item(), abs=1e-6)
     torch.testing.assert_close(found["z"], z_BD, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(found["gradient"], wanted, atol=1e-6, rtol=1e-5)
-    assert wanted.norm() > 0.01
+    difference = (found["gradient"] - wanted).abs().max()
+    assert difference < (1e-6 if at_once == 64 else 5e-6)  # the two passes round twice
+    assert wanted.abs().max() > 0.1
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 9])
