@@ -37,7 +37,8 @@ def test_the_gradient_is_the_same_on_any_number_of_ranks(world_size, at_once, tm
     assert found["loss"].item() == pytest.approx(loss.total.item(), abs=1e-6)
     torch.testing.assert_close(found["z"], z_BD, atol=1e-6, rtol=1e-6)
     difference = (found["gradient"] - wanted).abs().max()
-    assert difference < (1e-6 if at_once == 64 else 5e-6)  # the two passes round twice
+    # About 1e-6, which is what float32 allows; the two passes round twice.
+    assert difference < (1e-5 if at_once == 64 else 5e-5) * wanted.abs().max()
     assert wanted.abs().max() > 0.1
 
 
@@ -46,14 +47,14 @@ def test_the_gradient_is_the_same_a_few_clips_at_a_time(at_once):
     _, _, wanted = gradient(ALONE, at_once=64)
     _, _, found = gradient(ALONE, at_once=at_once)
 
-    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    assert (found - wanted).abs().max() < 5e-6  # of at most 0.1
 
 
 def test_activation_checkpointing_changes_nothing():
     _, _, wanted = gradient(ALONE, at_once=64)
     _, _, found = gradient(ALONE, at_once=64, checkpoint_layers=True)
 
-    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    assert (found - wanted).abs().max() < 5e-6  # of at most 0.1
 
 
 def test_in_bfloat16_the_gradient_points_the_same_way_and_the_loss_is_float32():
