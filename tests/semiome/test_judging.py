@@ -5,7 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from index.errors import SemiomeError
 from index.workspace import Workspace, set_current
+from semiome.__main__ import exit_code
+from semiome.commands.ablate import ablate
+from semiome.commands.evaluate import evaluate
 from tests.conftest import WIDTH, commit, make_cohort, make_video
 from tests.semiome.test_commands import result_of, semiome
 from tests.trainer.cohort import coloured_clips
@@ -55,17 +59,18 @@ def test_evaluate_judges_every_labelled_video_without_its_patient(tmp_path):
 @pytest.mark.parametrize(
     ("cohort", "options", "code", "said"),
     [
-        (labelled_cohort(6), ("--folds", 5), 2, "5 folds need 5 patients of each class"),
-        (labelled_cohort(1), (), 2, "expected labelled videos of both classes (TLE and exTLE), got TLE"),
-        (make_cohort(patients=1, videos=1), (), 2, "got TLE"),
+        (labelled_cohort(6), {"folds": 5}, 2, "5 folds need 5 patients of each class"),
+        (labelled_cohort(1), {}, 2, "expected labelled videos of both classes (TLE and exTLE), got TLE"),
+        (make_cohort(patients=1, videos=1), {}, 2, "got TLE"),
     ],
     ids=["too many folds", "one class", "one video"],
 )
 def test_evaluate_says_what_the_cohort_does_not_allow(tmp_path, cohort, options, code, said):
-    done = semiome("evaluate", "-w", stored(tmp_path / "w", cohort), *options, cwd=tmp_path)
+    with pytest.raises(SemiomeError) as refused:
+        evaluate(stored(tmp_path / "w", cohort), seeds=1, **options)
 
-    assert done.returncode == code
-    assert said in done.stderr
+    assert exit_code(refused.value) == code
+    assert said in str(refused.value)
 
 
 def test_evaluate_of_an_empty_workspace_says_what_to_do_first(tmp_path):
@@ -124,8 +129,8 @@ def test_a_wrong_study_is_refused_with_what_to_do(study, changed, code, said):
     end = [changed] if changed.startswith("[[") else []
     (study / "wrong.toml").write_text("\n".join(['name = "wrong"', *top, *lines, *end]))
 
-    done = semiome("ablate", "wrong.toml", "-w", "w2", cwd=study)
+    with pytest.raises(SemiomeError) as refused:
+        ablate(study / "wrong.toml", study / "w2")
 
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    assert exit_code(refused.value) == code
+    assert said in str(refused.value)

@@ -11,7 +11,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from encoder.weights import new_encoder, save_encoder
+from index.errors import InvalidInput
 from tests.conftest import tiny_architecture
+from trainer.run import RunConfig, read_config
 
 VIDEOS = tuple(
     (name, f"p{i % 2}", f"v{i}", camera)
@@ -149,24 +151,34 @@ def test_a_killed_rank_ends_the_job_within_a_minute_and_it_resumes(study, tmp_pa
     assert [line["step"] for line in steps_of(tmp_path / "w")] == list(range(1, 251))
 
 
+def test_too_few_patients_are_said_and_nothing_is_left(study, tmp_path):
+    code, values, err = pretrained(study(patients=3), tmp_path / "w")
+
+    assert code == 2
+    assert "at least 3 patients with two clips or more, got 2" in err
+    assert values["error"]["message"] in err
+    assert not (tmp_path / "w").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "recipe", "said"),
     [
-        ("", {"tau": 0}, r"pretrain.tau: input should be greater than 0, got 0"),
+        ("", {"tau": 0}, "pretrain.tau: input should be greater than 0, got 0"),
         ("", {"taau": 0.1}, "pretrain.taau: unknown key"),
-        ("colour = 3", {"epochs": 0}, "colour: unknown key"),
-        ('encoder_2 = "x"', {}, "encoder_2: unknown key"),
-        ("", {"patients": 3}, "at least 3 patients with two clips or more, got 2"),
+        (
+            "colour = 3",
+            {"epochs": 0},
+            "pretrain.epochs: input should be greater than or equal to 1, got 0\n  colour: unknown key",
+        ),
+        ("manifest = 3", {}, "not TOML"),
     ],
-    ids=["tau", "unknown in recipe", "unknown", "unknown too", "patients"],
+    ids=["tau", "unknown in recipe", "two at once", "twice"],
 )
-def test_a_wrong_configuration_is_said_and_leaves_nothing(study, tmp_path, settings, recipe, said):
-    code, values, err = pretrained(study(settings=settings, **recipe), tmp_path / "w")
+def test_everything_wrong_with_a_configuration_is_said(study, settings, recipe, said):
+    with pytest.raises(InvalidInput) as refused:
+        read_config(study(settings=settings, **recipe), RunConfig)
 
-    assert code == 2
-    assert said in err
-    assert said in values["error"]["message"]
-    assert not (tmp_path / "w").exists()
+    assert said in str(refused.value)
 
 
 def test_a_run_of_another_recipe_or_other_clips_is_not_gone_on_with(study, tmp_path):
