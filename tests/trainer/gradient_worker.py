@@ -1,4 +1,4 @@
-"""One rank of the gradient test: the gradient of one batch, saved by rank 0. Run by torchrun."""
+"""One rank of the gradient test: the gradient of one batch, in several ways, saved by rank 0. Run by torchrun."""
 
 import sys
 from pathlib import Path
@@ -37,6 +37,8 @@ def gradient(ranks, at_once, dtype=torch.float32, checkpoint_layers=False, memor
 
 if __name__ == "__main__":
     with joined("cpu") as ranks:
-        loss, embedded, found = gradient(ranks, at_once=int(sys.argv[2]), steps=2)
-        if ranks.rank == 0:
-            torch.save({"loss": loss.total, "z": embedded, "gradient": found}, Path(sys.argv[1]))
+        for at_once in map(int, sys.argv[2:]):
+            loss, embedded, found = gradient(ranks, at_once, steps=2)
+            if ranks.rank == 0:
+                saved = {"loss": loss.total, "z": embedded, "gradient": found}
+                torch.save(saved, Path(sys.argv[1], f"{at_once}.pt"))
