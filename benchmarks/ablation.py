@@ -27,8 +27,8 @@ from encoder.timesformer import preset
 from encoder.weights import new_encoder
 from semiome.shipped import DEMO_RECIPE, shipped_folder
 from semiome.simulation.study import EXTERNAL, StudySize, write_study
-from trainer.clips import read_cache
 from trainer.evaluate import judge_patients
+from trainer.frame_cache import read_cache
 from trainer.head import HeadConfig
 from trainer.judges import head_judge
 from trainer.metrics import Prediction

@@ -26,7 +26,8 @@ from torch import nn
 from transformers import TimesformerConfig, TimesformerModel
 
 from encoder.timesformer import TimeSformer, architecture, normalise, preset
-from trainer.clips import TrainingClip, read_cache, write_cache
+from trainer.clips import TrainingClip
+from trainer.frame_cache import read_cache, write_cache
 from trainer.pretrain import PretrainConfig, Watch, pretrain
 from trainer.ranks import Ranks
 from trainer.step import Batch, Objective, Projected, backward

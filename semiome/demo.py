@@ -35,7 +35,8 @@ from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.files import write_cohort
 from service.answers import BatchAnswer, SearchAnswer
 from service.client import Client
-from trainer.clips import TrainingClips, decode_all
+from trainer.clips import TrainingClips
+from trainer.decoding import decode_all
 from trainer.evaluate import judge_patients
 from trainer.head import HeadConfig
 from trainer.judges import Features, Judge, logistic_judge, majority_judge, motion_energy

@@ -28,7 +28,7 @@ def ablate(
     from index.files import write_text_atomically
     from index.workspace import Workspace
     from trainer.ablation import AblationConfig, ablate
-    from trainer.clips import read_references
+    from trainer.frame_cache import read_references
     from trainer.ranks import joined, launched_ranks
     from trainer.report import as_html, as_text, check_map
     from trainer.run import initial_encoder, read_config
@@ -61,7 +61,7 @@ def _clips(
     settings: AblationConfig, folder: Path, num_frames: int, size: int, decoders: int, screen: Screen
 ) -> TrainingClips:
     from index.errors import InvalidInput
-    from trainer.clips import read_cache
+    from trainer.frame_cache import read_cache
 
     if settings.manifest is not None:
         return clips_for(

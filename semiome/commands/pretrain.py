@@ -95,7 +95,8 @@ def clips_for(
     from encoder.manifest import read_manifest
     from index.errors import InvalidInput
     from index.files import exclusive_lock
-    from trainer.clips import build_cache, cache_bytes, check_room, decode_all, matches, read_cache
+    from trainer.decoding import decode_all
+    from trainer.frame_cache import build_cache, cache_bytes, check_room, matches, read_cache
 
     rows = read_manifest(folder / manifest)
     if frame_cache is None:

@@ -21,7 +21,8 @@ from semiome.simulation.actions import JOINTS
 from semiome.simulation.cohort import Recording, simulate_cohort
 from semiome.simulation.render import FPS
 from semiome.simulation.signs import move
-from trainer.clips import TrainingClip, TrainingClips, read_cache, write_cache, write_references
+from trainer.clips import TrainingClip, TrainingClips
+from trainer.frame_cache import read_cache, write_cache, write_references
 
 EXTERNAL = "external"
 

@@ -13,7 +13,7 @@ from semiome.commands.evaluate import evaluate
 from tests.conftest import WIDTH, commit, make_cohort, make_video
 from tests.semiome.test_commands import result_of, semiome
 from tests.trainer.cohort import coloured_clips
-from trainer.clips import write_cache
+from trainer.frame_cache import write_cache
 
 
 def stored(folder, cohort):

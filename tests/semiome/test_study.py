@@ -15,8 +15,8 @@ from semiome.simulation.files import write_recording
 from semiome.simulation.render import FPS
 from semiome.simulation.signs import move
 from semiome.simulation.study import EXTERNAL, StudySize, write_study
-from trainer.clips import read_cache, read_references
 from trainer.folds import check_leaks
+from trainer.frame_cache import read_cache, read_references
 from trainer.stage0 import Actions, Scale, explained, train_stage0
 
 

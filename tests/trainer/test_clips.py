@@ -13,13 +13,12 @@ from encoder.picture import Crop
 from index.errors import DamagedData, InvalidInput, StateError
 from tests.conftest import EXPECTED
 from tests.trainer.cohort import coloured_clips
-from trainer.clips import (
-    ChosenFrames,
-    LeftOut,
+from trainer.clips import ChosenFrames, LeftOut
+from trainer.decoding import decode_all
+from trainer.frame_cache import (
     build_cache,
     cache_bytes,
     check_room,
-    decode_all,
     matches,
     read_cache,
     read_references,
