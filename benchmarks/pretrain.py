@@ -1,6 +1,6 @@
 """A contrastive step of ours against one through transformers' TimesformerModel, in the same precision.
 
-    .venv/bin/python benchmarks/pretrain.py [--quick] [--device cuda]
+    .venv/bin/python benchmarks/pretrain.py [--quick] [--device cuda] [--precision bf16]
 
 Each way runs in a child process of its own, in turn (A B A B, medians), so that its peak memory is its own: the same
 frames, the same loss, the same optimiser. Then: how long a run waits for its frame cache. With `--device cuda` it is
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,12 +29,13 @@ from transformers import TimesformerConfig, TimesformerModel
 from encoder.timesformer import TimeSformer, architecture, normalise, preset
 from trainer.clips import TrainingClip
 from trainer.frame_cache import read_cache, write_cache
-from trainer.pretrain import PretrainConfig, Watch, pretrain
+from trainer.pretrain import DTYPES, PretrainConfig, Watch, pretrain
 from trainer.ranks import Ranks
 from trainer.step import Batch, Objective, Projected, backward
 
 OBJECTIVE = Objective(tau=0.5, levels="both", pairs="both", same_patient_negatives=True)
 VIDEO = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+Precision = Literal["fp32", "bf16"]
 WAYS = ("ours", "ours, two passes", "transformers")
 
 
@@ -42,16 +44,19 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--quick", action="store_true", help="a tiny model: proves that the script runs")
     options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    options.add_argument("--precision", choices=["fp32", "bf16"], help="bf16 on a GPU, else fp32, unless asked for")
     options.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
     options.add_argument("--batch", type=int, default=8)
     chosen = options.parse_args()
+    chosen.precision = chosen.precision or ("bf16" if chosen.device == "cuda" else "fp32")
     if chosen.child:
-        sys.stdout.write(json.dumps(measured(chosen.child, chosen.device, chosen.quick, chosen.batch)) + "\n")
+        found = measured(chosen.child, chosen.device, chosen.precision, chosen.quick, chosen.batch)
+        sys.stdout.write(json.dumps(found) + "\n")
         return
     shape = config_of(chosen.device, chosen.quick)
     say(
-        f"{torch.get_num_threads()} threads, {chosen.device}; batch {chosen.batch}, {shape.num_frames} frames of "
-        f"{shape.image_size} px, {shape.num_hidden_layers} layers of {shape.hidden_size}"
+        f"{torch.get_num_threads()} threads, {chosen.device}, {chosen.precision}; batch {chosen.batch}, "
+        f"{shape.num_frames} frames of {shape.image_size} px, {shape.num_hidden_layers} layers of {shape.hidden_size}"
     )
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for _ in range(1 if chosen.quick else 3):
@@ -73,7 +78,7 @@ def main() -> None:
     ours, theirs = (chosen.batch / seconds[way] for way in ("ours", "transformers"))
     goal = "at least 12 on a GPU"
     show("clips a second", "clips/s", ours, theirs, faster, goal, holds=chosen.device == "cpu" or ours >= 12)
-    waiting = share_waiting(chosen.device, chosen.quick)
+    waiting = share_waiting(chosen.device, chosen.precision, chosen.quick)
     name = "share of a run spent waiting for the frame cache"
     show(name, "", waiting, 0.0, waiting, "at most 0.1", holds=waiting <= 0.1)
 
@@ -96,6 +101,8 @@ def child(way: str, chosen: argparse.Namespace, batch: int | None = None) -> dic
         way,
         "--device",
         chosen.device,
+        "--precision",
+        chosen.precision,
         "--batch",
         str(batch or chosen.batch),
     ]
@@ -104,15 +111,14 @@ def child(way: str, chosen: argparse.Namespace, batch: int | None = None) -> dic
     return values
 
 
-def measured(way: str, device: str, quick: bool, batch: int) -> dict[str, float]:
+def measured(way: str, device: str, precision: Precision, quick: bool, batch: int) -> dict[str, float]:
     """Median seconds of a step, and the memory it took on top of the model and its optimiser."""
     torch.manual_seed(0)
     shape = config_of(device, quick)
     ranks = Ranks(0, 1, torch.device(device))
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model: nn.Module = Theirs(shape) if way == "transformers" else TimeSformer(shape)
     if isinstance(model, TimeSformer):
-        model.checkpoint_layers = way != "ours"
+        model.recompute = "selective" if way == "ours" else "full"
     projected = Projected(model, shape.hidden_size, 0).to(device).train()
     optimiser = torch.optim.AdamW(projected.parameters(), lr=1e-5)
     frames = torch.randint(0, 256, (batch, shape.num_frames, shape.image_size, shape.image_size, 3), dtype=torch.uint8)
@@ -123,7 +129,7 @@ def measured(way: str, device: str, quick: bool, batch: int) -> dict[str, float]
     def step() -> float:
         started = time.monotonic()
         optimiser.zero_grad(set_to_none=True)
-        backward(projected, numbers, OBJECTIVE, ranks, at_once=at_once, dtype=dtype)
+        backward(projected, numbers, OBJECTIVE, ranks, at_once=at_once, dtype=DTYPES[precision])
         optimiser.step()
         if device == "cuda":
             torch.cuda.synchronize()
@@ -160,7 +166,7 @@ def memory_bytes(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
-def share_waiting(device: str, quick: bool) -> float:
+def share_waiting(device: str, precision: Precision, quick: bool) -> float:
     """Of a real run from a frame cache on disk: seconds in which no step computed, as a share."""
     shape = config_of(device, quick)
     random = np.random.default_rng(0)
@@ -169,9 +175,7 @@ def share_waiting(device: str, quick: bool) -> float:
     waited: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         write_cache(Path(folder), frames, clips)
-        config = PretrainConfig(
-            epochs=1 if quick else 2, augmentation="crop", precision="bf16" if device == "cuda" else "fp32"
-        )
+        config = PretrainConfig(epochs=1 if quick else 2, augmentation="crop", precision=precision)
         started = time.monotonic()
         ranks = Ranks(0, 1, torch.device(device))
         model = TimeSformer(shape).to(device)

@@ -11,12 +11,13 @@ Shape suffixes: B clips, T frames, C colours, H W pixels, P patches a frame, D w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 from transformers import TimesformerConfig
 
 from index.errors import InvalidInput
@@ -34,6 +35,17 @@ _PRESETS: dict[str, dict[str, int]] = {
 }
 PRESETS = tuple(_PRESETS)
 INPUT_VIEWS = ("rgb", "motion")
+Recompute = Literal["off", "selective", "full"]
+
+_PRODUCTS = [
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+]
+_KEEP_PRODUCTS = partial(create_selective_checkpoint_contexts, _PRODUCTS)
 
 
 def preset(name: str) -> TimesformerConfig:
@@ -114,13 +126,14 @@ class TimeSformer(nn.Module):
 
     Attributes:
         config: its architecture.
-        checkpoint_layers: in training, keep only what goes into each layer and compute the rest again on the way back.
+        recompute: of a layer, what is computed again on the way back in training instead of being kept: `off`, nothing;
+            `selective`, all but products and attention, which cost the time; `full`, all but its input.
     """
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.checkpoint_layers = False
+        self.recompute: Recompute = "off"
         width, eps = config.hidden_size, config.layer_norm_eps
         self.embeddings = _Embeddings(config)
         self.encoder = _Layers(config)
@@ -173,9 +186,11 @@ class TimeSformer(nn.Module):
         return cls_B1D, tokens_BPTD
 
     def _through(self, layer: Callable[..., Any], *inputs: Tensor) -> Any:  # noqa: ANN401  whatever the layer gives
-        if self.checkpoint_layers and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)
-        return layer(*inputs)
+        if self.recompute == "off" or not torch.is_grad_enabled():
+            return layer(*inputs)
+        # Nothing in a layer is random: no generator has to be put back.
+        keeping = partial(checkpoint, layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return keeping(context_fn=_KEEP_PRODUCTS) if self.recompute == "selective" else keeping()
 
     def embedding(self, cls_B1D: Tensor) -> Tensor:
         """The CLS token as an embedding."""
@@ -242,23 +257,32 @@ class _Attention(nn.Module):
         self.output = nn.ModuleDict({"dense": nn.Linear(width, width)})
 
     def forward(self, x_NLD: Tensor) -> Tensor:
+        out: Tensor = self.output["dense"](self.mixed(x_NLD))
+        return out
+
+    def mixed(self, x_NLD: Tensor) -> Tensor:
+        """What the heads see (N, L, D), before the output projection."""
         qkv = self.attention["qkv"](x_NLD).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (N, heads, L, D / heads)
-        return self._mixed(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     def of_first(self, x_NLD: Tensor) -> Tensor:
-        """The output (N, 1, D) for the first token only."""
-        linear, width = cast(nn.Linear, self.attention["qkv"]), x_NLD.shape[-1]
-        bias = (None, None) if linear.bias is None else (linear.bias[:width], linear.bias[width:])
-        q = F.linear(x_NLD[:, :1], linear.weight[:width], bias[0]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        kv = F.linear(x_NLD, linear.weight[width:], bias[1]).unflatten(-1, (2, self.heads, -1))
-        k, v = kv.permute(2, 0, 3, 1, 4)
-        return self._mixed(q, k, v)
+        """The output (N, 1, D) for the first token only, without the keys and values of the others.
 
-    def _mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.output["dense"](mixed.transpose(1, 2).flatten(2))
-        return out
+        A head's score of token x is q . (K x + b) = (K' q) . x + a constant that softmax ignores, and the mean of its
+        values is V applied to the mean of the tokens: two products a head instead of two a token.
+        """
+        linear, width = cast(nn.Linear, self.attention["qkv"]), x_NLD.shape[-1]
+        q_weight, k_weight, v_weight = linear.weight.split(width)
+        q_bias, _, v_bias = (None, None, None) if linear.bias is None else linear.bias.split(width)
+        q_HNd = F.linear(x_NLD[:, 0], q_weight, q_bias).unflatten(-1, (self.heads, -1)).transpose(0, 1)
+        asked_NHD = (q_HNd @ k_weight.unflatten(0, (self.heads, -1))).transpose(0, 1)
+        scale = (width // self.heads) ** -0.5
+        seen_NHD = F.scaled_dot_product_attention(asked_NHD[:, None], x_NLD[:, None], x_NLD[:, None], scale=scale)[:, 0]
+        mixed_HNd = seen_NHD.transpose(0, 1) @ v_weight.unflatten(0, (self.heads, -1)).transpose(1, 2)
+        mixed_ND = mixed_HNd.transpose(0, 1).flatten(1)
+        out: Tensor = self.output["dense"](mixed_ND if v_bias is None else mixed_ND + v_bias)
+        return out[:, None]
 
 
 class _Layer(nn.Module):
@@ -292,8 +316,13 @@ class _Layer(nn.Module):
         return cls_B1D + self._mlp(cls_B1D)
 
     def _along_time(self, tokens_BPTD: Tensor) -> Tensor:
-        along_time = self.temporal_attention(self.temporal_layernorm(tokens_BPTD).flatten(0, 1))
-        attended: Tensor = tokens_BPTD + self.temporal_dense(along_time).unflatten(0, tokens_BPTD.shape[:2])
+        # The output projection and `temporal_dense` are two linear maps in a row: one product a token instead of two.
+        mixed = self.temporal_attention.mixed(self.temporal_layernorm(tokens_BPTD).flatten(0, 1))
+        inner = cast(nn.Linear, self.temporal_attention.output["dense"])
+        with torch.autocast(mixed.device.type, enabled=False):
+            weight = self.temporal_dense.weight @ inner.weight
+            bias = F.linear(inner.bias, self.temporal_dense.weight, self.temporal_dense.bias)
+        attended: Tensor = tokens_BPTD + F.linear(mixed, weight, bias).unflatten(0, tokens_BPTD.shape[:2])
         return attended
 
     def _frames(self, cls_B1D: Tensor, tokens_BPTD: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from encoder.timesformer import TimeSformer, normalise
+from encoder.timesformer import Recompute, TimeSformer, normalise
 from index.errors import InvalidInput, SemiomeError, StateError
 from trainer.augment import RECIPES, augment, recipe
 from trainer.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
@@ -79,8 +79,9 @@ class PretrainConfig(BaseModel):
     """Gradients are clipped to this length."""
     at_once: int = Field(default=64, ge=1)
     """Clips whose activations fit into memory; a larger part of a batch is embedded twice (see `trainer.step`)."""
-    activation_checkpointing: bool = False
-    """Keep only each layer's input for the way back and compute the rest again: slower, in a fraction of the memory."""
+    activation_checkpointing: Recompute = "off"
+    """What of a layer is computed again on the way back instead of being kept. `selective`: all but matrix products and
+    attention, in half the memory; `full`: all but the layer's input, in a fraction of it, and a third slower."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the model's products; weights, gradients and losses are float32."""
     checkpoint_every: int = Field(default=100, ge=1)
@@ -199,7 +200,7 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         projected = Projected(model, model.embedding_dim, config.projection).to(ranks.device)
-    model.checkpoint_layers = config.activation_checkpointing
+    model.recompute = config.activation_checkpointing
     optimiser = torch.optim.AdamW(_parameter_groups(projected, config.weight_decay), lr=config.learning_rate)
     memory: Memory | None = None
     done = 0
@@ -244,7 +245,7 @@ def pretrain(
                 watch.on_epoch(epoch, model.eval())
             if stopping:
                 raise Interrupted(f"stopped after step {step} of {len(plan)}: run the same command again to go on")
-    model.checkpoint_layers = False
+    model.recompute = "off"
     model.eval()
     return logs
 

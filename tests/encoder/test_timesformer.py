@@ -35,6 +35,23 @@ def test_embeddings_equal_transformers(tmp_path):
         torch.testing.assert_close(encoder.model(frames), theirs_BD, atol=1e-5, rtol=1e-5)
 
 
+def test_gradients_equal_transformers(tmp_path):
+    encoder = import_pyth(DATA / "timesformer" / "tiny_96d_12f.pyth", num_attention_heads=4)
+    frames = normalise(torch.from_numpy(ORACLE["frames_uint8_BTHWC"]))
+    theirs = TimesformerModel.from_pretrained(save_encoder(encoder, tmp_path)).train()
+    ours = encoder.model.train().requires_grad_()
+    weight_BD = torch.randn(len(frames), 96, generator=torch.Generator().manual_seed(0))
+
+    (ours(frames) * weight_BD).sum().backward()
+    (theirs(frames).last_hidden_state[:, 0] * weight_BD).sum().backward()
+
+    wanted = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    found = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-4 * float(gradient.abs().max()), msg=name)
+
+
 def test_bf16_points_the_same_way():
     encoder = import_pyth(DATA / "timesformer" / "tiny_96d_12f.pyth", num_attention_heads=4)
     frames = list(ORACLE["frames_uint8_BTHWC"])

@@ -17,11 +17,11 @@ PATIENT = [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
 OBJECTIVE = Objective(tau=0.2, levels="both", pairs="both", same_patient_negatives=True)
 
 
-def gradient(ranks, at_once, dtype=torch.float32, checkpoint_layers=False, memory=None, steps=1):
+def gradient(ranks, at_once, dtype=torch.float32, recompute="off", memory=None, steps=1):
     """Loss, embeddings and the gradient of all parameters for one batch of random frames, the last time of several."""
     torch.manual_seed(0)
     encoder = new_encoder(tiny_architecture(), seed=0).model.train()
-    encoder.checkpoint_layers = checkpoint_layers
+    encoder.recompute = recompute
     torch.nn.init.normal_(encoder.encoder.layer[0].temporal_dense.weight, std=0.1)
     model = Projected(encoder, 768, 16)
     frames = torch.randn(len(VIDEO), 4, 3, 32, 32)

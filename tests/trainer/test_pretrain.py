@@ -75,7 +75,8 @@ def test_an_epoch_ends_with_its_last_batch_and_the_model_is_shown():
         {"augmentation": "full"},
         {"memory": 12, "projection": 16},
         {"at_once": 3},
-        {"activation_checkpointing": True, "precision": "bf16"},
+        {"activation_checkpointing": "selective", "precision": "bf16"},
+        {"activation_checkpointing": "full"},
     ],
     ids=str,
 )

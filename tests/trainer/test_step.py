@@ -51,9 +51,10 @@ def test_the_gradient_is_the_same_a_few_clips_at_a_time(at_once):
     assert (found - wanted).abs().max() < 5e-6  # of at most 0.1
 
 
-def test_activation_checkpointing_changes_nothing():
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_activation_checkpointing_changes_nothing(recompute):
     _, _, wanted = gradient(ALONE, at_once=64)
-    _, _, found = gradient(ALONE, at_once=64, checkpoint_layers=True)
+    _, _, found = gradient(ALONE, at_once=64, recompute=recompute)
 
     assert (found - wanted).abs().max() < 5e-6  # of at most 0.1
 
