@@ -180,7 +180,9 @@ def ablate(
         rows = [_our_row(setting, compare, encoders) for setting in SETTINGS]
         both = _features("both", compare, encoders)
         rows.append(compare.row("both, logistic regression", "ours", both, lambda seed: logistic_judge, 1))
-        rows.append(compare.row("both, 10 nearest clips", "ours", both, lambda seed: neighbour_judge, 1))
+        for ours in ("none", "both"):
+            embedded = _features(ours, compare, encoders)
+            rows.append(compare.row(f"{ours}, 10 nearest clips", "ours", embedded, lambda seed: neighbour_judge, 1))
         for baseline in config.baselines:
             rows.append(_baseline_row(baseline, compare, features_of[baseline], labelled.clips))
         for name, features in {**cheap, **(references or {})}.items():

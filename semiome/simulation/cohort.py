@@ -12,7 +12,7 @@ import numpy as np
 from index.records import LABELS
 from semiome.simulation.render import Camera, Colour, Look, Room
 from semiome.simulation.scene import Scene
-from semiome.simulation.signs import ACTIVITIES, SIGNS, Event
+from semiome.simulation.signs import ACTIVITIES, SIGNS, Event, Sign
 
 ROOMS = (
     Room((0.82, 0.84, 0.80), (0.55, 0.50, 0.45), 0.5, (0.90, 0.90, 0.92), 0.2, (0.3, 0.45, 0.6)),
@@ -28,6 +28,8 @@ CAMERAS = (
 _SKINS: tuple[Colour, ...] = ((0.93, 0.76, 0.65), (0.82, 0.62, 0.48), (0.62, 0.44, 0.32), (0.42, 0.29, 0.21))
 _HAIRS: tuple[Colour, ...] = ((0.1, 0.08, 0.06), (0.35, 0.22, 0.12), (0.7, 0.55, 0.3), (0.6, 0.6, 0.6))
 _SECONDS = (22.0, 42.0)
+_STEREOTYPY = 0.8
+"""How often a seizure keeps to its patient's habit, sign by sign: seizures of one focus resemble each other."""
 _HELD_OUT_SHARE = 0.3
 
 
@@ -42,6 +44,7 @@ class Patient:
         look: skin, hair and clothes.
         size: scale of lengths.
         build: scale of thickness.
+        habit: names of the signs that are usual in this patient's seizures.
         side: where lateral signs happen.
         vigour: personal scale of movement.
         tempo: personal scale of speed.
@@ -55,6 +58,7 @@ class Patient:
     look: Look
     size: float
     build: float
+    habit: frozenset[str]
     side: int
     vigour: float
     tempo: float
@@ -143,12 +147,17 @@ def _patient(patient_id: str, label: str, held_out: bool, random: np.random.Gene
         ),
         size=random.uniform(0.88, 1.08),
         build=random.uniform(0.85, 1.2),
+        habit=frozenset(sign.name for sign in SIGNS if random.random() < _likely(sign, label)),
         side=int(random.integers(2)),
         vigour=random.uniform(0.8, 1.2),
         tempo=random.uniform(0.85, 1.15),
         room=int(random.integers(len(ROOMS))),
         camera=int(random.integers(len(CAMERAS))),
     )
+
+
+def _likely(sign: Sign, label: str) -> float:
+    return sign.tle if label == LABELS[0] else sign.extle
 
 
 def _colour(random: np.random.Generator) -> Colour:
@@ -183,8 +192,12 @@ def _events(patient: Patient, seconds: float, random: np.random.Generator) -> li
         return Event(name, round(start, 2), round(min(end, seconds), 2), patient.side, vigour, tempo)
 
     events = [event(str(random.choice(list(ACTIVITIES))), 0, onset)]
-    likely = [sign.tle if patient.label == LABELS[0] else sign.extle for sign in SIGNS]
-    chosen = [sign for sign, p in zip(SIGNS, likely, strict=True) if random.random() < p]
+    likely = [_likely(sign, patient.label) for sign in SIGNS]
+    chosen = [
+        sign
+        for sign, p in zip(SIGNS, likely, strict=True)
+        if (sign.name in patient.habit if random.random() < _STEREOTYPY else random.random() < p)
+    ]
     while len(chosen) < 2:
         chosen.append(SIGNS[random.choice(len(SIGNS), p=np.array(likely) / sum(likely))])
     at = onset

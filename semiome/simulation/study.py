@@ -39,7 +39,7 @@ class StudySize:
         external_videos: of each of them.
     """
 
-    pretraining: int = 40
+    pretraining: int = 120
     labelled: int = 15
     videos: int = 5
     external: int = 60

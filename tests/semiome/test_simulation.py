@@ -55,6 +55,18 @@ def test_signs_are_likely_not_certain():
             assert (share["TLE"] > share["exTLE"]) == (sign.tle > sign.extle)
 
 
+def test_seizures_of_one_patient_resemble_each_other():
+    """More than those of two patients of one class: without it, the patient level has nothing to learn but looks."""
+    recordings = [r for r in simulate_cohort(200, 2, seed=2) if r.patient.label == "TLE"]
+    signs = [set(r.signs_between(0, r.seconds)) for r in recordings]
+
+    def shared(distance):
+        pairs = [(signs[i], signs[(i + distance) % len(signs)]) for i in range(0, len(signs), 2)]
+        return np.mean([len(a & b) / len(a | b) for a, b in pairs])
+
+    assert shared(1) > shared(3) + 0.15
+
+
 @pytest.mark.parametrize("name", [*ACTIVITIES, *(sign.name for sign in SIGNS)])
 def test_every_activity_and_sign_is_drawn_and_no_limb_sinks_into_the_bed(name):
     event = Event(name, 1.0, 7.0, side=1, vigour=1.2, tempo=1.1)
