@@ -2,8 +2,12 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
+
+# Several tests at once, each on one core, and so are the processes they start; read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

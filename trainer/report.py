@@ -130,7 +130,9 @@ def laid_out(vectors_ND: NDArray[np.float32], how: str) -> NDArray[np.float32]:
         return principal_components(vectors_ND)
     from umap import UMAP
 
-    placed: NDArray[np.float32] = UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors_ND)
+    neighbours = min(15, len(vectors_ND) - 1)
+    layout = UMAP(n_neighbors=neighbours, metric="cosine", random_state=0, n_jobs=1)
+    placed: NDArray[np.float32] = layout.fit_transform(vectors_ND)
     return placed
 
 

@@ -39,8 +39,8 @@ def test_the_gradient_is_the_same_on_any_number_of_ranks(world_size, ways, tmp_p
         assert found["loss"].item() == pytest.approx(loss.total.item(), abs=1e-6)
         torch.testing.assert_close(found["z"], z_BD, atol=1e-6, rtol=1e-6)
         difference = (found["gradient"] - wanted).abs().max()
-        # About 1e-6, which is what float32 allows; the two passes round twice.
-        assert difference < (1e-5 if way == "64" else 5e-5) * wanted.abs().max()
+        # About 1e-6 of at most 0.1, which is what float32 allows; the two passes round twice.
+        assert difference < (2e-6 if way == "64" else 5e-6)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 9])
