@@ -16,8 +16,9 @@ DEMO_RECIPE: dict[str, Any] = {
     "negatives": "same_camera",
     "projection": 128,
     "learning_rate": 5e-5,
+    "activation_checkpointing": "off",
 }
-"""Fixed on patients to pretrain on, of a cohort that no figure is quoted from; see docs/pretraining.md."""
+"""Fixed on a cohort that no figure is quoted from; see docs/pretraining.md."""
 
 
 def shipped_folder() -> Path:
