@@ -200,7 +200,8 @@ def shortcut(probes: Probes) -> str:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """All lines of a run's log."""
     path = folder / _LOG
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if _whole(line)]
 
 
 class _Log:

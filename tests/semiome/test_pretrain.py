@@ -57,7 +57,9 @@ def pretrained(config, workspace, *launcher):
 
 def steps_of(workspace, name="run"):
     log = workspace / "runs" / name / "log.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    written = log.read_text() if log.exists() else ""
+    whole = written[: written.rfind("\n") + 1]  # a line may be on its way while it is read
+    lines = [json.loads(line) for line in whole.splitlines()]
     return [line for line in lines if "loss" in line]
 
 
