@@ -4,20 +4,51 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import TimesformerConfig
 
-from encoder.timesformer import normalise
+from encoder.inference import Prepared, flop_of_clip
+from encoder.timesformer import TimeSformer, normalise
 from encoder.weights import Encoder
 from index.errors import InvalidInput
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = ("auto", *DTYPES)
 _HEAVY_FLOP = 50e9
+_WORTH = 1.5  # a processor without bfloat16 units is slower in it, one with them at least twice as fast
+
+
+def matrix_rate(dtype: torch.dtype, seconds: float = 0.1) -> float:
+    """Floating-point operations a second of the model's largest matrix product, the best of what fits into the time."""
+    rows, width, inner = 2000, 768, 3072
+    left, right = torch.ones(rows, width, dtype=dtype), torch.ones(inner, width, dtype=dtype)
+    best, until = float("inf"), time.perf_counter() + seconds
+    with torch.inference_mode():
+        F.linear(left, right)  # the first one prepares
+        while (started := time.perf_counter()) < until or best == float("inf"):
+            F.linear(left, right)
+            best = min(best, time.perf_counter() - started)
+    return 2 * rows * width * inner / best
+
+
+def chosen_precision(config: TimesformerConfig, device: str) -> tuple[str, str]:
+    """The precision that `auto` stands for, and why in words.
+
+    On a CPU a measured probe decides for large models; a small one, as fast as its frames are decoded, stays exact.
+    """
+    if device == "cuda":
+        return "bf16", "a GPU has units for it"
+    if flop_of_clip(config) < _HEAVY_FLOP:
+        return "fp32", "the model is small"
+    gain = matrix_rate(torch.bfloat16) / matrix_rate(torch.float32)
+    return "bf16" if gain >= _WORTH else "fp32", f"bf16 products run at {gain:.1f} times fp32's rate here"
 
 
 def threads_beside(config: TimesformerConfig, decoders: int) -> int:
@@ -28,10 +59,7 @@ def threads_beside(config: TimesformerConfig, decoders: int) -> int:
     longer hardly notices them.
     """
     cores = os.cpu_count() or 1
-    tokens = config.num_frames * (config.image_size // config.patch_size) ** 2
-    # Multiply-adds of a layer a token: 4 D^2 for each attention, D^2 for `temporal_dense`, 8 D^2 for the MLP.
-    flop = 2 * 17 * config.hidden_size**2 * tokens * config.num_hidden_layers
-    return cores if flop > _HEAVY_FLOP else max(cores - decoders, 1)
+    return cores if flop_of_clip(config) > _HEAVY_FLOP else max(cores - decoders, 1)
 
 
 class Embedder:
@@ -40,8 +68,13 @@ class Embedder:
     Args:
         encoder: what to run.
         device: `cpu` or `cuda`.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `bf16`, or `auto`, see `chosen_precision`.
         threads: of the whole process, from now on; torch's choice by default.
+
+    Attributes:
+        encoder: as given.
+        precision: in use.
+        why: it was chosen, in words; empty when it was asked for.
 
     Raises:
         InvalidInput: no such precision or device.
@@ -50,8 +83,8 @@ class Embedder:
     def __init__(
         self, encoder: Encoder, device: str = "cpu", precision: str = "fp32", threads: int | None = None
     ) -> None:
-        if precision not in DTYPES:
-            raise InvalidInput(f"expected a precision of {', '.join(DTYPES)}, got {precision!r}")
+        if precision not in PRECISIONS:
+            raise InvalidInput(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
         if device not in {"cpu", "cuda"}:
             raise InvalidInput(f"expected a device of cpu or cuda, got {device!r}")
         if device == "cuda" and not torch.cuda.is_available():
@@ -59,11 +92,12 @@ class Embedder:
         if threads is not None:
             torch.set_num_threads(threads)
         self.encoder = encoder
-        self._device = torch.device(device)
-        self._dtype = DTYPES[precision]
+        self.precision, self.why = precision, ""
+        if precision == "auto":
+            self.precision, self.why = chosen_precision(encoder.model.config, device)
+        dtype = DTYPES[self.precision]
         # The encoder itself stays as it is: rounded weights must never be saved under its id.
-        as_is = device == "cpu" and self._dtype is torch.float32
-        self._model = encoder.model if as_is else copy.deepcopy(encoder.model).to(self._device, self._dtype)
+        self._forward = _on_gpu(encoder.model, dtype) if device == "cuda" else _on_cpu(encoder.model, dtype)
 
     def embed(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed clips.
@@ -77,10 +111,27 @@ class Embedder:
         Raises:
             InvalidInput: the model gave values that are not finite.
         """
-        batch = torch.from_numpy(np.stack(frames)).to(self._device)
-        with torch.inference_mode():
-            embedding = self._model(normalise(batch, self._dtype)).float()
-        vectors: NDArray[np.float32] = F.normalize(embedding, dim=1).cpu().numpy()
+        vectors: NDArray[np.float32] = F.normalize(self._forward(frames), dim=1).cpu().numpy()
         if not np.isfinite(vectors).all():
             raise InvalidInput(f"encoder {self.encoder.encoder_id} gave values that are not finite: check its weights")
         return vectors
+
+
+_Forward = Callable[[Sequence[NDArray[np.uint8]]], Tensor]
+
+
+def _on_cpu(model: TimeSformer, dtype: torch.dtype) -> _Forward:
+    prepared = Prepared(model, dtype)
+    return lambda clips: torch.stack([prepared.embed(torch.from_numpy(frames)) for frames in clips])
+
+
+def _on_gpu(model: TimeSformer, dtype: torch.dtype) -> _Forward:
+    own = copy.deepcopy(model).to("cuda", dtype)
+
+    @torch.inference_mode()
+    def forward(clips: Sequence[NDArray[np.uint8]]) -> Tensor:
+        batch = torch.from_numpy(np.stack(clips)).pin_memory().to("cuda", non_blocking=True)
+        embedding: Tensor = own(normalise(batch, dtype)).float()
+        return embedding
+
+    return forward

@@ -153,6 +153,11 @@ class TimeSformer(nn.Module):
         """`rgb`, or `motion`: frames less the mean of their clip."""
         return str(getattr(self.config, "input_view", "rgb"))
 
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in order."""
+        return [cast(Layer, layer) for layer in self.encoder.layer]
+
     def forward(self, frames_BTCHW: Tensor) -> Tensor:
         """Embed clips.
 
@@ -169,13 +174,13 @@ class TimeSformer(nn.Module):
         expected = (config.num_frames, config.num_channels, config.image_size, config.image_size)
         if frames_BTCHW.ndim != 5 or tuple(frames_BTCHW.shape[1:]) != expected:
             raise InvalidInput(f"expected frames (B, {str(expected)[1:]}, got {tuple(frames_BTCHW.shape)}")
-        cls_B1D, tokens_BPTD = self._run(frames_BTCHW, self.encoder.layer[:-1])
-        last = cast(_Layer, self.encoder.layer[-1])
+        cls_B1D, tokens_BPTD = self._run(frames_BTCHW, self.layers[:-1])
+        last = self.layers[-1]
         return self.embedding(self._through(last.cls_alone, cls_B1D, tokens_BPTD))
 
     def tokens(self, frames_BTCHW: Tensor) -> tuple[Tensor, Tensor]:
         """What the last layer makes of clips: the CLS token (B, 1, D), and those of the patches (B, P, T, D)."""
-        return self._run(frames_BTCHW, self.encoder.layer)
+        return self._run(frames_BTCHW, self.layers)
 
     def _run(self, frames_BTCHW: Tensor, layers: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
         if self.input_view == "motion":
@@ -205,7 +210,7 @@ class TimeSformer(nn.Module):
         elif isinstance(module, _Embeddings):
             for parameter in (module.cls_token, module.position_embeddings, module.time_embeddings):
                 nn.init.trunc_normal_(parameter, std=0.02)
-        elif isinstance(module, _Layer):
+        elif isinstance(module, Layer):
             # As the original: attention along time joins in as training goes on. The random weights above stay
             # for the output projection, so that it has a gradient.
             nn.init.zeros_(module.temporal_dense.weight)
@@ -216,7 +221,7 @@ class _Layers(nn.Module):
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
+        self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
 
 def normalise(frames_BTHWC: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -247,6 +252,17 @@ class _Embeddings(nn.Module):
         return cls_B1D, tokens_BTPD.transpose(1, 2)
 
 
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention, each (N, heads, L, d)."""
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or q.requires_grad:
+        return F.scaled_dot_product_attention(q, k, v)
+    # PyTorch's fused kernel for the CPU leaves most of the processor's bfloat16 rate unused (2.4 times slower here).
+    flat_q, flat_k, flat_v = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
+    scores = torch.baddbmm(q.new_empty(()), flat_q, flat_k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
+    mixed: Tensor = torch.bmm(scores.softmax(-1), flat_v).unflatten(0, q.shape[:2])
+    return mixed
+
+
 class _Attention(nn.Module):
     """Multi-head self-attention over the second-last dimension."""
 
@@ -264,7 +280,7 @@ class _Attention(nn.Module):
         """What the heads see (N, L, D), before the output projection."""
         qkv = self.attention["qkv"](x_NLD).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (N, heads, L, D / heads)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return _attended(q, k, v).transpose(1, 2).flatten(2)
 
     def of_first(self, x_NLD: Tensor) -> Tensor:
         """The output (N, 1, D) for the first token only, without the keys and values of the others.
@@ -285,7 +301,7 @@ class _Attention(nn.Module):
         return out[:, None]
 
 
-class _Layer(nn.Module):
+class Layer(nn.Module):
     """Attention along time, attention over each frame, MLP; each with a residual."""
 
     def __init__(self, config: TimesformerConfig) -> None:
@@ -301,29 +317,37 @@ class _Layer(nn.Module):
         self.output = nn.ModuleDict({"dense": nn.Linear(config.intermediate_size, width)})
 
     def forward(self, cls_B1D: Tensor, tokens_BPTD: Tensor) -> tuple[Tensor, Tensor]:
+        """CLS token and patches, one layer further."""
         clips, frames = tokens_BPTD.shape[0], tokens_BPTD.shape[2]
         tokens_BPTD = self._along_time(tokens_BPTD)
         over_frame = self.attention(self._frames(cls_B1D, tokens_BPTD))
         cls_B1D = cls_B1D + over_frame[:, :1].unflatten(0, (clips, frames)).mean(1)
         tokens_BPTD = tokens_BPTD + over_frame[:, 1:].unflatten(0, (clips, frames)).transpose(1, 2)
-        return cls_B1D + self._mlp(cls_B1D), tokens_BPTD + self._mlp(tokens_BPTD)
+        return cls_B1D + self.mlp(cls_B1D), tokens_BPTD + self.mlp(tokens_BPTD)
 
     def cls_alone(self, cls_B1D: Tensor, tokens_BPTD: Tensor) -> Tensor:
         """As `forward`, for the CLS token only: behind the last layer nobody looks at the others."""
         clips, frames = tokens_BPTD.shape[0], tokens_BPTD.shape[2]
         over_frame = self.attention.of_first(self._frames(cls_B1D, self._along_time(tokens_BPTD)))
         cls_B1D = cls_B1D + over_frame.unflatten(0, (clips, frames)).mean(1)
-        return cls_B1D + self._mlp(cls_B1D)
+        return cls_B1D + self.mlp(cls_B1D)
+
+    def fold(self) -> None:
+        """Make one map of the temporal output projection and `temporal_dense`, for good: for inference only."""
+        inner = cast(nn.Linear, self.temporal_attention.output["dense"])
+        inner.weight, inner.bias = (nn.Parameter(folded, requires_grad=False) for folded in self._folded())
 
     def _along_time(self, tokens_BPTD: Tensor) -> Tensor:
         # The output projection and `temporal_dense` are two linear maps in a row: one product a token instead of two.
         mixed = self.temporal_attention.mixed(self.temporal_layernorm(tokens_BPTD).flatten(0, 1))
-        inner = cast(nn.Linear, self.temporal_attention.output["dense"])
         with torch.autocast(mixed.device.type, enabled=False):
-            weight = self.temporal_dense.weight @ inner.weight
-            bias = F.linear(inner.bias, self.temporal_dense.weight, self.temporal_dense.bias)
+            weight, bias = self._folded()
         attended: Tensor = tokens_BPTD + F.linear(mixed, weight, bias).unflatten(0, tokens_BPTD.shape[:2])
         return attended
+
+    def _folded(self) -> tuple[Tensor, Tensor]:
+        inner, outer = cast(nn.Linear, self.temporal_attention.output["dense"]), self.temporal_dense
+        return outer.weight @ inner.weight, F.linear(inner.bias, outer.weight, outer.bias)
 
     def _frames(self, cls_B1D: Tensor, tokens_BPTD: Tensor) -> Tensor:
         """Each frame's patches behind a copy of the CLS token, normalised; the copies are averaged afterwards."""
@@ -332,7 +356,8 @@ class _Layer(nn.Module):
         normalised: Tensor = self.layernorm_before(torch.cat((frame_cls, frame_tokens), 1))
         return normalised
 
-    def _mlp(self, x: Tensor) -> Tensor:
+    def mlp(self, x: Tensor) -> Tensor:
+        """What the MLP adds to tokens (..., D)."""
         hidden = F.gelu(self.intermediate["dense"](self.layernorm_after(x)))
         out: Tensor = self.output["dense"](hidden)
         return out

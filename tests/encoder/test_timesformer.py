@@ -1,11 +1,15 @@
 """The model equals the original's numbers and transformers', and takes no other shape."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import TimesformerModel
 
-from encoder.embed import Embedder, threads_beside
+from encoder.embed import Embedder, chosen_precision, threads_beside
+from encoder.inference import Prepared, flop_of_clip
 from encoder.timesformer import PRESETS, TimeSformer, architecture, normalise, preset
 from encoder.weights import encoder_id_of, import_pyth, load_encoder, new_encoder, save_encoder
 from index.errors import InvalidInput
@@ -22,6 +26,69 @@ def test_embeddings_equal_the_original_code():
         embedding_BD = encoder.model(normalise(frames)).numpy()
 
     np.testing.assert_allclose(embedding_BD, ORACLE["embedding_BD"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny_96d_12f.pyth", "tiny_96d_12f_module_prefix.pth"])
+def test_the_prepared_forward_equals_the_original_code(name):
+    encoder = import_pyth(DATA / "timesformer" / name, num_attention_heads=4)
+    prepared = Prepared(encoder.model, torch.float32)
+
+    found_BD = np.stack([prepared.embed(torch.from_numpy(frames)).numpy() for frames in ORACLE["frames_uint8_BTHWC"]])
+    np.testing.assert_allclose(found_BD, ORACLE["embedding_BD"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        preset("timesformer-demo"),  # the motion view, and a projection
+        architecture(5, 48, 64, 1, 2),  # one layer
+        architecture(48, 112, 64, 3, 4, embedding_dim=64),  # more tokens than a block, and a rest in each direction
+    ],
+    ids=["demo", "one layer", "blocks"],
+)
+def test_the_prepared_forward_equals_the_plain_one(shape):
+    torch.manual_seed(0)
+    model = TimeSformer(shape)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    frames = torch.randint(0, 256, (2, shape.num_frames, shape.image_size, shape.image_size, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        wanted_BD = model(normalise(frames))
+
+    prepared = Prepared(model, torch.float32)
+    found_BD = torch.stack([prepared.embed(clip) for clip in frames])
+    torch.testing.assert_close(found_BD, wanted_BD, atol=1e-5, rtol=1e-5)
+    short = Prepared(model, torch.bfloat16)
+    rounded_BD = torch.stack([short.embed(clip) for clip in frames])
+    assert torch.nn.functional.cosine_similarity(rounded_BD, wanted_BD).min() > 0.999
+
+
+def test_bf16_finds_the_same_neighbours():
+    """Among 200 clips of the simulated kind: blobs that move."""
+    encoder = import_pyth(DATA / "timesformer" / "tiny_96d_12f.pyth", num_attention_heads=4)
+    random = np.random.default_rng(0)
+    frames = [moving_blob(random, 12, 64) for _ in range(200)]
+    exact, short = (Embedder(encoder, precision=precision).embed(frames) for precision in ("fp32", "bf16"))
+
+    wanted, found = (np.argsort(-(vectors @ vectors.T), axis=1)[:, 1:11] for vectors in (exact, short))
+    kept = [len(set(a) & set(b)) for a, b in zip(wanted, found, strict=True)]
+    assert np.mean(kept) >= 9.8
+    assert (exact * short).sum(1).min() > 0.999
+
+
+def moving_blob(random, count, size):
+    """(T, S, S, 3) uint8: a bright spot on a line through a room of one colour."""
+    y, x = np.mgrid[:size, :size]
+    start, end = random.uniform(0, size, (2, 2))
+    colour, room = random.uniform(0, 255, (2, 3))
+    spread = random.uniform(4, 16)
+    frames = []
+    for moment in np.linspace(0, 1, count):
+        at = start + moment * (end - start)
+        weight = np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / (2 * spread**2))[..., None]
+        frames.append(weight * colour + (1 - weight) * room)
+    return np.stack(frames).astype(np.uint8)
 
 
 def test_embeddings_equal_transformers(tmp_path):
@@ -77,7 +144,7 @@ def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(tiny_encoder
     alone = np.concatenate([embedder.embed([clip]) for clip in frames])
     assert together.shape == (3, 768)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_array_equal(together, alone)
 
 
 @pytest.mark.parametrize(
@@ -179,3 +246,22 @@ def test_the_view_is_part_of_the_encoder_id_and_comes_back_from_its_folder(tmp_p
     assert (loaded.encoder_id, loaded.model.input_view) == (motion.encoder_id, "motion")
     with pytest.raises(InvalidInput, match="expected an input view of rgb, motion, got 'infrared'"):
         architecture(4, 32, 32, 1, 2, input_view="infrared")
+
+
+def test_a_small_model_stays_exact_and_a_large_one_is_probed(tiny_encoder):
+    assert chosen_precision(preset("timesformer-demo"), "cpu") == ("fp32", "the model is small")
+    precision, why = chosen_precision(preset("timesformer-b"), "cpu")
+    gain = float(re.search(r"at ([\d.]+) times fp32's rate", why)[1])
+    assert precision == ("bf16" if gain >= 1.5 else "fp32")
+    assert Embedder(tiny_encoder, precision="auto").precision == "fp32"
+
+
+def test_the_work_of_a_clip_is_what_the_products_count():
+    """Against a count by torch of one forward pass in the plain form, which folds the same products."""
+    shape = architecture(16, 128, 64, 2, 2, embedding_dim=64)
+    model = TimeSformer(shape).bfloat16()  # torch does not count its fused attention of a CPU, which fp32 takes
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.zeros(1, 16, 3, 128, 128, dtype=torch.bfloat16))
+
+    # The last layer's CLS row and the fold itself are small, and left out of the count.
+    assert flop_of_clip(shape) == pytest.approx(counter.get_total_flops(), rel=0.02)
