@@ -122,7 +122,8 @@ _Forward = Callable[[Sequence[NDArray[np.uint8]]], Tensor]
 
 def _on_cpu(model: TimeSformer, dtype: torch.dtype) -> _Forward:
     prepared = Prepared(model, dtype)
-    return lambda clips: torch.stack([prepared.embed(torch.from_numpy(frames)) for frames in clips])
+    # A copy: a decoder's frames may not be written to, which torch's tensors can't say.
+    return lambda clips: torch.stack([prepared.embed(torch.from_numpy(frames.copy())) for frames in clips])
 
 
 def _on_gpu(model: TimeSformer, dtype: torch.dtype) -> _Forward:

@@ -29,7 +29,7 @@ def encode(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
     device: DeviceOption = "cpu",
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Clips the model takes at once.")] = 4,
     decoders: Annotated[
         int | None, typer.Option(min=1, help="Videos decoded at once; default: half the cores.")
@@ -56,6 +56,8 @@ def encode(
     chosen = encoder_for(place, encoder, screen)
     options = EncodeOptions(batch, decoders or max((os.cpu_count() or 2) // 2, 1), salvage)
     embedder = Embedder(chosen, device, precision, threads_beside(chosen.model.config, options.decoders))
+    if embedder.why:
+        screen.note(f"computing in {embedder.precision}: {embedder.why}")
     try:
         with screen.progress("Encoding videos") as progress:
             report = run(rows, embedder, Store(place), options, progress)
@@ -63,7 +65,12 @@ def encode(
         screen.note("interrupted: every finished video is stored, run the same command to go on")
         raise typer.Exit(130) from None
     screen.result(
-        {"encoder_id": chosen.encoder_id, "encoder_trained": chosen.trained, **asdict(report)},
+        {
+            "encoder_id": chosen.encoder_id,
+            "encoder_trained": chosen.trained,
+            "precision": embedder.precision,
+            **asdict(report),
+        },
         lambda: show_report(report, chosen.encoder_id, screen),
     )
     if report.refused:

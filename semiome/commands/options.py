@@ -13,7 +13,7 @@ WorkspaceOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ServerOption = Annotated[str, typer.Option("--server", help="Address of a running `semiome serve`.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
-PrecisionOption = Annotated[str, typer.Option(help="fp32 or bf16.")]
+PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: what a short measurement finds.")]
 
 DEFAULT_WORKSPACE = Path("workspace")
 DEFAULT_SERVER = "127.0.0.1:50051"
