@@ -26,10 +26,9 @@ import numpy as np
 
 from encoder.timesformer import preset
 from encoder.weights import new_encoder
-from index.records import LABELS
 from semiome.shipped import DEMO_RECIPE, shipped_folder
 from semiome.simulation.cohort import simulate_cohort
-from semiome.simulation.study import EXTERNAL, StudySize, write_study
+from semiome.simulation.study import EXTERNAL, StudySize, labelled_sets, write_study
 from trainer.evaluate import judge_patients
 from trainer.frame_cache import read_cache
 from trainer.head import HeadConfig
@@ -145,11 +144,7 @@ def redrawn(seed: int, size: StudySize, frames: Path, folder: Path) -> dict[str,
     cache = read_cache(frames)
     clips = [replace(clip, label=class_of.get(clip.patient_id, clip.label)) for clip in cache.clips]
     outside = sorted({clip.patient_id for clip in clips if clip.split == EXTERNAL})
-    extle = round(size.labelled * sum(label == LABELS[1] for label in class_of.values()) / len(class_of))
-    each = {LABELS[0]: size.labelled - extle, LABELS[1]: extle}
-    of_class = {label: [patient for patient, found in class_of.items() if found == label] for label in LABELS}
-    sets = min(len(of_class[label]) // each[label] for label in LABELS)
-    chosen = [[p for label in LABELS for p in of_class[label][i * each[label] :][: each[label]]] for i in range(sets)]
+    chosen = labelled_sets(class_of, size.labelled)
 
     def right(features: Features, judge: Judge) -> np.ndarray:
         of_sets = [judge_patients(features, clips, judge, labelled, outside) for labelled in chosen]

@@ -6,7 +6,7 @@ what an encoder learns, and so it can be large enough to tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -68,7 +68,8 @@ def write_study(
     """
     inside = simulate_cohort(size.pretraining, size.videos, 2 * seed, prefix=f"in{seed}")
     outside = simulate_cohort(size.external, size.external_videos, 2 * seed + 1, prefix=f"ex{seed}")
-    labelled = _labelled(inside, size.labelled)
+    class_of = {recording.patient.patient_id: recording.patient.label for recording in inside}
+    labelled = labelled_sets(class_of, size.labelled)[0]
     recordings = [*inside, *outside]
     frames, angles, clips = [], [], []
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -85,12 +86,18 @@ def write_study(
     return read_cache(folder)
 
 
-def _labelled(recordings: Sequence[Recording], patients: int) -> set[str]:
-    """The first patients of each class, in the share the cohort has."""
-    class_of = {recording.patient.patient_id: recording.patient.label for recording in recordings}
-    of_class = {label: [p for p, found in class_of.items() if found == label] for label in LABELS}
+def labelled_sets(class_of: Mapping[str, str], patients: int) -> list[list[str]]:
+    """Disjoint sets of patients, each with the two classes in the share the cohort has; in the cohort's order.
+
+    Args:
+        class_of: each patient's class.
+        patients: of one set.
+    """
+    of_class = {label: [patient for patient, found in class_of.items() if found == label] for label in LABELS}
     extle = round(patients * len(of_class[LABELS[1]]) / len(class_of))
-    return {*of_class[LABELS[1]][:extle], *of_class[LABELS[0]][: patients - extle]}
+    each = {LABELS[0]: patients - extle, LABELS[1]: extle}
+    sets = min(len(of_class[label]) // each[label] for label in LABELS if each[label])
+    return [[p for label in LABELS for p in of_class[label][i * each[label] :][: each[label]]] for i in range(sets)]
 
 
 def _drawn(recording: Recording, num_frames: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
