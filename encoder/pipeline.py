@@ -34,7 +34,7 @@ class EncodeOptions:
     """How to run the job; nothing here changes an embedding.
 
     Attributes:
-        batch: clips the model takes at once.
+        batch: clips handed to the model at once; a GPU embeds them together, a CPU one by one.
         decoders: videos decoded at once, each in a child process.
         salvage: of a damaged file, keep the whole clips before the damage.
         limits: of a decoding child.

@@ -30,7 +30,7 @@ def encode(
     encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
     device: DeviceOption = "cpu",
     precision: PrecisionOption = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Clips the model takes at once.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Clips handed over at once; a GPU embeds them together.")] = 4,
     decoders: Annotated[
         int | None, typer.Option(min=1, help="Videos decoded at once; default: half the cores.")
     ] = None,
