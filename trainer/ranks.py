@@ -10,6 +10,11 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+# Its functions take the process group of the moment of their import for a default argument, and DistributedDataParallel
+# imports it: with no group yet it is None, later the group and its threads would outlive `destroy_process_group`, and
+# a thread that is not done when the interpreter ends aborts the process.
+import torch.distributed.nn.functional
 from torch import Tensor
 
 from index.errors import InvalidInput, StateError
