@@ -41,6 +41,7 @@ def main() -> None:
     try:
         _send({"event": "opened", "sandboxed": allow_only(path)})
         facts = probe(path)
+        _send({"event": "planned", "clips": sum(1 for _ in plan_clips(facts.timeline, 0))})
         crop = Crop(*request["crop"]) if request["crop"] else None
         num_frames, size = request["num_frames"], request["size"]
         if num_frames == 0:  # only how many clips there are

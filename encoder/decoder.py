@@ -55,6 +55,7 @@ class ClipFrames:
         valid_seconds: seconds of picture in it.
         frames: (T, S, S, 3) uint8 RGB.
         reader: `decord` or `pyav`.
+        clip_count: clips of the whole video by its timestamps.
     """
 
     clip_index: int
@@ -62,6 +63,7 @@ class ClipFrames:
     valid_seconds: float
     frames: NDArray[np.uint8]
     reader: str
+    clip_count: int
 
 
 class _Stalled(Exception):
@@ -124,7 +126,7 @@ class Decoder:
         return None if self._working is None else self._working.pid
 
     def decode(self, path: Path, crop: Crop | None = None) -> Iterator[ClipFrames]:
-        """Frames of every clip of a video, in order.
+        """Frames of every clip of a video, in order; none in them when the decoder was made for 0 frames.
 
         Raises:
             VideoRefused: with the reason; clips yielded before are whole.
@@ -211,6 +213,7 @@ class _Child:
             self._stdin.write(json.dumps(request).encode() + b"\n")
         shape = (request["num_frames"], request["size"], request["size"], 3)
         started = False
+        clip_count = 0
         while True:
             try:
                 # What a child says is checked like any input: a hostile file may have taken it over.
@@ -221,6 +224,8 @@ class _Child:
                     case "opened":
                         if not message["sandboxed"]:
                             _warn_once()
+                    case "planned":
+                        clip_count = int(message["clips"])
                     case "clip":
                         frames = np.frombuffer(self._exactly(math.prod(shape), stall_s), np.uint8).reshape(shape)
                         yield ClipFrames(
@@ -229,6 +234,7 @@ class _Child:
                             float(message["valid_seconds"]),
                             frames,
                             str(message["reader"]),
+                            clip_count,
                         )
                     case "refused":
                         raise VideoRefused(str(message["reason"]), damaged=message["damaged"] is True)

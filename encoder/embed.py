@@ -25,15 +25,22 @@ _HEAVY_FLOP = 50e9
 _WORTH = 1.5  # a processor without bfloat16 units is slower in it, one with them at least twice as fast
 
 
-def matrix_rate(dtype: torch.dtype, seconds: float = 0.1) -> float:
+def matrix_rate(dtype: torch.dtype, seconds: float = 0.1, device: str = "cpu") -> float:
     """Floating-point operations a second of the model's largest matrix product, the best of what fits into the time."""
-    rows, width, inner = 2000, 768, 3072
-    left, right = torch.ones(rows, width, dtype=dtype), torch.ones(inner, width, dtype=dtype)
+    rows, width, inner = (2000 if device == "cpu" else 16_000), 768, 3072
+    left = torch.ones(rows, width, dtype=dtype, device=device)
+    right = torch.ones(inner, width, dtype=dtype, device=device)
+
+    def product() -> None:
+        F.linear(left, right)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
     best, until = float("inf"), time.perf_counter() + seconds
     with torch.inference_mode():
-        F.linear(left, right)  # the first one prepares
+        product()  # the first one prepares
         while (started := time.perf_counter()) < until or best == float("inf"):
-            F.linear(left, right)
+            product()
             best = min(best, time.perf_counter() - started)
     return 2 * rows * width * inner / best
 
@@ -73,6 +80,7 @@ class Embedder:
 
     Attributes:
         encoder: as given.
+        device: as given.
         precision: in use.
         why: it was chosen, in words; empty when it was asked for.
 
@@ -92,12 +100,18 @@ class Embedder:
         if threads is not None:
             torch.set_num_threads(threads)
         self.encoder = encoder
+        self.device = device
         self.precision, self.why = precision, ""
         if precision == "auto":
             self.precision, self.why = chosen_precision(encoder.model.config, device)
         dtype = DTYPES[self.precision]
         # The encoder itself stays as it is: rounded weights must never be saved under its id.
         self._forward = _on_gpu(encoder.model, dtype) if device == "cuda" else _on_cpu(encoder.model, dtype)
+
+    def clips_per_s_at_most(self) -> float:
+        """What the device's rate in matrix products would allow, measured now, in a twentieth of a second."""
+        rate = matrix_rate(DTYPES[self.precision], 0.05, self.device)
+        return rate / flop_of_clip(self.encoder.model.config)
 
     def embed(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed clips.

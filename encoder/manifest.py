@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -13,10 +13,12 @@ from typing import TypeVar
 
 from encoder.picture import Crop
 from index.errors import InvalidInput, ManifestErrors, VideoRefused
+from index.files import write_text_atomically
 from index.records import LABELS
 
 REQUIRED = ("file_name", "patient_id", "video_id")
-OPTIONAL = ("label", "recorded_at", "crop", "semiology", "split", "camera")
+OPTIONAL = ("label", "recorded_at", "crop", "semiology", "split", "camera", "reason")
+"""`reason` is what `write_manifest` says of refused videos; it is not read."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 Value = TypeVar("Value")
@@ -79,11 +81,15 @@ class Manifest:
         return path
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, media_root: Path | None = None) -> Manifest:
     """Read and check a manifest.
 
+    Args:
+        path: of the CSV.
+        media_root: the folder its files lie in or below; its own folder by default.
+
     Raises:
-        InvalidInput: it is not there, not UTF-8, or not a CSV with the required columns.
+        InvalidInput: it is not there, not UTF-8, or not a CSV with the required columns; or there is no such folder.
         ManifestErrors: every problem of its rows.
     """
     try:
@@ -98,7 +104,22 @@ def read_manifest(path: Path) -> Manifest:
         cells = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
         raise InvalidInput(f"the manifest is not a CSV: {error}") from None
-    return Manifest(path.resolve().parent, tuple(_rows(cells)))
+    folder = (media_root or path.parent).resolve()
+    if not folder.is_dir():
+        raise InvalidInput("the media root is not a folder: give the one that file_name is relative to")
+    return Manifest(folder, tuple(_rows(cells)))
+
+
+def write_manifest(path: Path, rows: Sequence[tuple[ManifestRow, str]]) -> None:
+    """Write rows, each with a reason in a column of its own, so that `read_manifest` reads them again."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow((*REQUIRED, *OPTIONAL))
+    for row, reason in rows:
+        described = (row.label, row.recorded_at, str(row.crop or ""), ";".join(row.semiology), row.split, row.camera)
+        writer.writerow((row.file_name, row.patient_id, row.video_id, *described, reason))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, text.getvalue())
 
 
 def _rows(cells: list[list[str]]) -> list[ManifestRow]:

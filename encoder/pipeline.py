@@ -6,27 +6,23 @@ at all, and everything refused is listed with its reason while the rest goes on.
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from encoder.decoder import ClipFrames, DecodeLimits, Decoder
+from encoder.decoder import ClipFrames, DecodeLimits
 from encoder.embed import Embedder
 from encoder.manifest import Manifest, ManifestRow
-from index.errors import InvalidInput, VideoRefused
-from index.files import sha256_of_file
+from encoder.reading import Event, Job, Reader, reading
+from encoder.weights import Encoder
+from index.errors import InvalidInput
 from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
-from index.store import Committer, EncodedVideo, Store
-
-if TYPE_CHECKING:
-    from transformers import TimesformerConfig
+from index.store import Committer, Store
 
 _COMMIT_CLIPS = 512
 _COMMIT_EVERY_S = 30.0
+Progress = Callable[[float, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +41,10 @@ class EncodeOptions:
     salvage: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
+    def __post_init__(self) -> None:
+        if min(self.batch, self.decoders) < 1:
+            raise InvalidInput(f"expected a batch and decoders of at least 1, got {self.batch} and {self.decoders}")
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -60,6 +60,7 @@ class EncodeReport:
     """What the job did.
 
     Attributes:
+        clips_embedded: that went through the model, whatever became of their video.
         clips_written: newly stored.
         clips_skipped: stored already, by digest; not decoded.
         videos_written: with at least one new clip.
@@ -68,8 +69,10 @@ class EncodeReport:
         salvaged: damaged, and stored up to the damage only.
         same_content: video ids that share one file's content; each is stored, and a split that parts them leaks.
         seconds: whole job, and of it in the model, waiting for frames, and committing.
+        clips_per_s_at_most: what the device's rate in matrix products would allow; 0 where it was not measured.
     """
 
+    clips_embedded: int = 0
     clips_written: int = 0
     clips_skipped: int = 0
     videos_written: int = 0
@@ -77,29 +80,29 @@ class EncodeReport:
     refused: list[Refusal] = field(default_factory=list)
     salvaged: list[Refusal] = field(default_factory=list)
     same_content: list[tuple[str, ...]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("model", "waiting", "committing"), 0.0))
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("model", "waiting", "committing", "total"), 0.0)
+    )
+    clips_per_s_at_most: float = 0.0
+
+    def where_time_goes(self) -> str:
+        """Clips a second, and what the time went into, in words."""
+        total = self.seconds["total"]
+        if not total or not self.clips_embedded:
+            return ""
+        share = {name: seconds / total for name, seconds in self.seconds.items()}
+        words = f"{self.clips_embedded / total:.2f} clips/s: {share['model']:.0%} in the model"
+        if self.seconds["model"] and self.clips_per_s_at_most:
+            reached = self.clips_embedded / self.seconds["model"] / self.clips_per_s_at_most
+            words += f" (at {reached:.0%} of what the hardware can do)"
+        return f"{words}, {share['waiting']:.0%} waiting for frames, {share['committing']:.0%} committing"
 
 
-@dataclass(slots=True)
-class _Job:
-    """One video on its way.
+EmbeddedEvent = tuple[Job, EmbeddedClip | None, int]
+"""An embedded clip of a video, or None: it has no more; and the clips of the whole video. Clips come in order."""
 
-    The reader sets the digest, what is stored of it (and for which patient), and why and how it failed before it
-    announces the end; only then does the consumer look.
-    """
-
-    row: ManifestRow
-    source_sha256: str = ""
-    stored: Video | None = None
-    patient_id: str = ""
-    clips: list[EmbeddedClip] = field(default_factory=list)
-    pending: int = 0
-    ended: bool = False
-    reason: str = ""
-    damaged: bool = False
-
-
-_Event = tuple[_Job, ClipFrames | None]
+Engine = Callable[[Reader, Sequence[Job], EncodeReport], AbstractContextManager[Iterator[EmbeddedEvent]]]
+"""Where clips are decoded and embedded; what comes out is assembled and stored in one place."""
 
 
 def encode(
@@ -107,7 +110,7 @@ def encode(
     embedder: Embedder,
     store: Store,
     options: EncodeOptions | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total, now: None,
 ) -> EncodeReport:
     """Embed and store every video of a manifest that is not stored yet.
 
@@ -116,24 +119,41 @@ def encode(
         embedder: with what.
         store: where to.
         options: how.
-        progress: told (videos done, videos in all).
+        progress: told (videos done, a part of one for each clip; videos in all; speed and where the time goes).
 
     Raises:
-        InvalidInput: the options are out of bounds.
         Locked: another process is writing to the store.
+        StateError: the disk is full.
     """
     options = options or EncodeOptions()
-    if min(options.batch, options.decoders) < 1:
-        raise InvalidInput(f"expected a batch and decoders of at least 1, got {options.batch} and {options.decoders}")
+    engine = local_engine(embedder, options)
+    return encode_with(engine, manifest, embedder.encoder, store, salvage=options.salvage, progress=progress)
+
+
+def encode_with(
+    engine: Engine,
+    manifest: Manifest,
+    encoder: Encoder,
+    store: Store,
+    *,
+    salvage: bool = False,
+    progress: Progress = lambda done, total, now: None,
+) -> EncodeReport:
+    """The same as `encode`, with the work done elsewhere."""
     report = EncodeReport()
     started = time.monotonic()
-    encoder = embedder.encoder
+    total = len(manifest.rows)
+
+    def tell(done: float) -> None:
+        report.seconds["total"] = time.monotonic() - started
+        progress(done, total, report.where_time_goes())
+
     with store.committing(encoder.encoder_id, encoder.model.embedding_dim) as committer:
-        run = _Run(embedder, committer, options, report, lambda done: progress(done, len(manifest.rows)))
-        progress(0, len(manifest.rows))
-        jobs = [_Job(row) for row in manifest.rows]
-        reader = _Reader(manifest, store.encoded(encoder.encoder_id), store.videos())
-        with _reading(reader, jobs, encoder.model.config, options) as events:
+        run = _Run(committer, report, tell, salvage=salvage)
+        tell(0)
+        jobs = [Job(row) for row in manifest.rows]
+        reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos())
+        with engine(reader, jobs, report) as events:
             try:
                 run.consume(events)
             except BaseException:  # Ctrl-C above all
@@ -149,63 +169,79 @@ def encode(
     return report
 
 
+def local_engine(embedder: Embedder, options: EncodeOptions) -> Engine:
+    """Decoding in children of this process, the model in this process."""
+    config = embedder.encoder.model.config
+
+    @contextmanager
+    def engine(reader: Reader, jobs: Sequence[Job], report: EncodeReport) -> Iterator[Iterator[EmbeddedEvent]]:
+        report.clips_per_s_at_most = embedder.clips_per_s_at_most()
+        shape = (config.num_frames, config.image_size)
+        with reading(reader, jobs, shape, options.decoders, 2 * options.batch, options.limits) as events:
+            yield _embedded(events, embedder, options.batch, report)
+
+    return engine
+
+
+def _embedded(events: Iterator[Event], embedder: Embedder, batch: int, report: EncodeReport) -> Iterator[EmbeddedEvent]:
+    """Frames to embeddings, `batch` clips at a time; the order stays."""
+    held: list[Event] = []
+    waiting_since = time.monotonic()
+    for event in events:
+        report.seconds["waiting"] += time.monotonic() - waiting_since
+        held.append(event)
+        clips = sum(frames is not None for _, frames in held)
+        if clips in {0, batch}:  # an end behind clips waits with them
+            yield from _embedded_batch(held, embedder, report)
+            held = []
+        waiting_since = time.monotonic()
+    yield from _embedded_batch(held, embedder, report)
+
+
+def _embedded_batch(held: list[Event], embedder: Embedder, report: EncodeReport) -> Iterator[EmbeddedEvent]:
+    clips = [frames.frames for _, frames in held if frames is not None]
+    started = time.monotonic()
+    vectors = iter(embedder.embed(clips) if clips else ())
+    report.seconds["model"] += time.monotonic() - started
+    report.clips_embedded += len(clips)
+    for job, frames in held:
+        if frames is None:
+            yield job, None, 0
+        else:
+            yield job, EmbeddedClip(clip_of(job, frames), next(vectors)), frames.clip_count
+
+
 class _Run:
-    """The consuming side: batches for the model, whole videos for the store."""
+    """The consuming side: clips to whole videos, those to the store."""
 
     def __init__(
-        self,
-        embedder: Embedder,
-        committer: Committer,
-        options: EncodeOptions,
-        report: EncodeReport,
-        progress: Callable[[int], None],
+        self, committer: Committer, report: EncodeReport, progress: Callable[[float], None], *, salvage: bool
     ) -> None:
-        self._embedder = embedder
         self._committer = committer
-        self._options = options
         self._report = report
         self._progress = progress
-        self._batch: list[tuple[_Job, ClipFrames]] = []
+        self._salvage = salvage
         self._finished: list[tuple[Video, list[EmbeddedClip]]] = []
         self._updated: list[Video] = []
         self._last_commit = time.monotonic()
         self._done = 0
+        self._parts: dict[str, float] = {}
 
-    def consume(self, events: Iterator[_Event]) -> None:
-        waiting_since = time.monotonic()
-        for job, frames in events:
-            self._report.seconds["waiting"] += time.monotonic() - waiting_since
-            if frames is None:
-                job.ended = True
+    def consume(self, events: Iterator[EmbeddedEvent]) -> None:
+        for job, embedded, clip_count in events:
+            if embedded is None:
+                self._parts.pop(job.row.video_id, None)
                 self._finish(job)
             else:
-                job.pending += 1
-                self._batch.append((job, frames))
-                if len(self._batch) == self._options.batch:
-                    self._embed()
-            waiting_since = time.monotonic()
-        self._embed()
+                job.clips.append(embedded)
+                self._parts[job.row.video_id] = len(job.clips) / max(clip_count, len(job.clips))
+            self._progress(self._done + sum(self._parts.values()))
         self.commit()
 
-    def _embed(self) -> None:
-        if not self._batch:
-            return
-        batch, self._batch = self._batch, []
-        started = time.monotonic()
-        vectors = self._embedder.embed([frames.frames for _, frames in batch])
-        self._report.seconds["model"] += time.monotonic() - started
-        for (job, frames), vector in zip(batch, vectors, strict=True):
-            job.clips.append(EmbeddedClip(_clip(job, frames), vector))
-            job.pending -= 1
-        for job in {id(job): job for job, _ in batch}.values():
-            self._finish(job)
-
-    def _finish(self, job: _Job) -> None:
-        """Hand a video on once it has ended and all its clips are embedded."""
-        if not job.ended or job.pending:
-            return
+    def _finish(self, job: Job) -> None:
+        """Hand a whole video on."""
         clips, job.clips = job.clips, []  # the list of jobs must not keep every vector to the end
-        salvaged = job.damaged and self._options.salvage
+        salvaged = job.damaged and self._salvage
         if salvaged:
             clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
         if job.stored is not None:
@@ -217,12 +253,11 @@ class _Run:
                 self._report.salvaged.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
             self._finished.append((_video(job, clips), clips))
         self._done += 1
-        self._progress(self._done)
         due = time.monotonic() - self._last_commit > _COMMIT_EVERY_S
         if due or sum(len(clips) for _, clips in self._finished) >= _COMMIT_CLIPS:
             self.commit()
 
-    def _update(self, job: _Job, stored: Video) -> None:
+    def _update(self, job: Job, stored: Video) -> None:
         """Bring what is known of a stored video up to date; its vectors stay."""
         self._report.clips_skipped += stored.clip_count
         wanted = _described(job.row, stored)
@@ -246,111 +281,7 @@ class _Run:
         self._last_commit = time.monotonic()
 
 
-class _Reader:
-    """The producing side, for one video at a time: digest, then frames unless it is stored already."""
-
-    def __init__(self, manifest: Manifest, encoded: Mapping[str, EncodedVideo], videos: Mapping[str, Video]) -> None:
-        self._manifest = manifest
-        self._encoded = encoded
-        self._videos = videos
-
-    def read(self, job: _Job, decoder: Decoder) -> Iterator[ClipFrames]:
-        """Frames of a video's clips; none, and `job.stored` set, when they are stored.
-
-        Raises:
-            VideoRefused: the file can't be used.
-        """
-        path = self._manifest.path_of(job.row)
-        try:
-            before = path.stat()
-            job.source_sha256 = sha256_of_file(path)
-            if self._is_stored(job):
-                return
-            yield from decoder.decode(path, job.row.crop)
-            after = path.stat()
-        except OSError as error:
-            raise VideoRefused(f"the file can't be read: {error.strerror}") from None
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise VideoRefused("the file changed while it was read: encode it again once it is complete")
-
-    def _is_stored(self, job: _Job) -> bool:
-        """Whether clips and video row of just this content are there; a crash between the two leaves one of them."""
-        clips, video = self._encoded.get(job.row.video_id), self._videos.get(job.row.video_id)
-        made_of = (job.source_sha256, str(job.row.crop or ""))
-        if clips is None or video is None:
-            return False
-        if (clips.source_sha256, clips.crop) != made_of or (video.source_sha256, video.crop) != made_of:
-            return False
-        job.stored, job.patient_id = video, clips.patient_id
-        return True
-
-
-@contextmanager
-def _reading(
-    reader: _Reader, jobs: Sequence[_Job], config: TimesformerConfig, options: EncodeOptions
-) -> Iterator[Iterator[_Event]]:
-    """Clips of all jobs as they are decoded, `options.decoders` videos at a time."""
-    events: queue.Queue[_Event | BaseException | None] = queue.Queue(maxsize=2 * options.batch)
-    waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    stop = threading.Event()
-    decoders = [
-        Decoder(config.num_frames, config.image_size, options.limits) for _ in range(min(options.decoders, len(jobs)))
-    ]
-
-    def put(event: _Event | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                events.put(event, timeout=0.2)
-            except queue.Full:
-                continue
-            return
-
-    def work(decoder: Decoder) -> None:
-        try:
-            while not stop.is_set():
-                job = waiting.get_nowait()
-                try:
-                    for frames in reader.read(job, decoder):
-                        put((job, frames))
-                        if stop.is_set():
-                            return
-                except VideoRefused as refused:
-                    job.reason, job.damaged = str(refused), refused.damaged
-                put((job, None))
-        except queue.Empty:
-            put(None)
-        except BaseException as error:  # noqa: BLE001  a bug in this thread must end the job, not hang it
-            put(error)
-
-    threads = [threading.Thread(target=work, args=(decoder,), daemon=True) for decoder in decoders]
-
-    def drain() -> Iterator[_Event]:
-        working = len(threads)
-        while working:
-            event = events.get()
-            if event is None:
-                working -= 1
-            elif isinstance(event, BaseException):
-                raise event
-            else:
-                yield event
-
-    for thread in threads:
-        thread.start()
-    try:
-        yield drain()
-    finally:
-        stop.set()
-        for decoder in decoders:
-            decoder.interrupt()
-        for thread, decoder in zip(threads, decoders, strict=True):
-            thread.join()
-            decoder.close()
-
-
-def _same_content(jobs: Sequence[_Job]) -> list[tuple[str, ...]]:
+def _same_content(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
     """Ids of videos whose files are the same byte for byte."""
     owners: dict[str, list[str]] = {}
     for job in jobs:
@@ -359,7 +290,8 @@ def _same_content(jobs: Sequence[_Job]) -> list[tuple[str, ...]]:
     return [tuple(ids) for ids in owners.values() if len(ids) > 1]
 
 
-def _clip(job: _Job, frames: ClipFrames) -> Clip:
+def clip_of(job: Job, frames: ClipFrames) -> Clip:
+    """What the store knows of a clip beside its embedding."""
     return Clip(
         clip_id=clip_id(job.source_sha256, job.row.video_id, frames.clip_index),
         video_id=job.row.video_id,
@@ -370,7 +302,7 @@ def _clip(job: _Job, frames: ClipFrames) -> Clip:
     )
 
 
-def _video(job: _Job, clips: list[EmbeddedClip]) -> Video:
+def _video(job: Job, clips: list[EmbeddedClip]) -> Video:
     video = Video(
         video_id=job.row.video_id,
         patient_id=job.row.patient_id,

@@ -24,7 +24,7 @@ from rich.text import Text
 class Report(Protocol):
     """Told (done, total), and what is being done where that changes."""
 
-    def __call__(self, done: int, total: int, now: str = "", /) -> None:
+    def __call__(self, done: float, total: int, now: str = "", /) -> None:
         """Say it."""
 
 
@@ -82,7 +82,7 @@ class Screen:
         with Progress(*columns, console=self._err) as bar:
             task = bar.add_task(what, total=None)
 
-            def report(done: int, total: int, now: str = "") -> None:
+            def report(done: float, total: int, now: str = "") -> None:
                 bar.update(task, completed=done, total=total or None, description=now or what)
 
             yield report

@@ -72,9 +72,13 @@ def test_records_and_errors_need_the_standard_library_only():
 
 
 def test_the_command_line_loads_nothing_heavy_before_a_command_runs():
-    heavy = {"torch", "lancedb", "faiss", "grpc", "transformers", "numpy", "sklearn", "pyarrow", "av", "decord"}
+    heavy = {"torch", "lancedb", "faiss", "grpc", "transformers", "numpy", "sklearn", "pyarrow", "av", "decord", "ray"}
 
     assert not modules_after("import semiome.__main__, semiome.app") & heavy
+
+
+def test_encoding_on_one_machine_loads_nothing_of_ray():
+    assert "ray" not in modules_after("import encoder.pipeline, encoder.dry_run, semiome.commands.encode")
 
 
 def test_a_client_loads_neither_model_nor_store():
@@ -82,9 +86,11 @@ def test_a_client_loads_neither_model_nor_store():
 
 
 def test_training_code_runs_where_there_is_only_torch():
-    loaded = modules_after("import trainer.run, trainer.report, trainer.stage0, trainer.calibrate, encoder.timesformer")
-
-    assert not loaded & {"lancedb", "faiss", "decord", "av", "pyarrow", "grpc"}
+    absent = dict.fromkeys(("lancedb", "faiss", "decord", "av", "pyarrow", "grpc", "ray"))
+    modules_after(
+        f"import sys; sys.modules.update({absent})\n"
+        "import trainer.run, trainer.report, trainer.stage0, trainer.calibrate, encoder.timesformer"
+    )
 
 
 def modules_after(statement):

@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 
 import torch
 import torch.distributed as dist
-
-# Its functions take the process group of the moment of their import for a default argument, and DistributedDataParallel
-# imports it: with no group yet it is None, later the group and its threads would outlive `destroy_process_group`, and
-# a thread that is not done when the interpreter ends aborts the process.
-import torch.distributed.nn.functional
 from torch import Tensor
 
 from index.errors import InvalidInput, StateError
@@ -109,6 +105,10 @@ def joined(device: str) -> Iterator[Ranks]:
         return
     if device == "cuda":
         torch.cuda.set_device(place)
+    # Functions in there take the process group of the moment of their import for a default argument, and
+    # DistributedDataParallel imports them: with no group yet it is None, later the group and its threads would outlive
+    # `destroy_process_group`, and a thread that is not done when the interpreter ends aborts the process.
+    import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield Ranks(rank, world_size, place)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +15,15 @@ from semiome.commands.options import (
     DEFAULT_WORKSPACE,
     DeviceOption,
     JsonOption,
+    MediaRootOption,
     PrecisionOption,
     WorkspaceOption,
 )
 from semiome.console import Screen
 
 if TYPE_CHECKING:
+    from encoder.dry_run import DryRun
+    from encoder.manifest import Manifest
     from encoder.pipeline import EncodeReport
     from encoder.weights import Encoder
     from index.workspace import Workspace
@@ -37,12 +42,18 @@ def encode(
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Keep the whole clips before the damage of a cut file.")
     ] = False,
+    media_root: MediaRootOption = None,
+    only_ask: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be encoded and how long it would take; write nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Embed every clip of every video that is not stored yet, and store it.
 
-    Safe to interrupt and to run again. Ends with 3 when some videos were refused; each is listed with its reason.
+    Safe to interrupt and to run again. Ends with 3 when some videos were refused; each is listed with its reason, and
+    in a `refused.csv` that can be given as a manifest again.
     """
+    from encoder.dry_run import dry_run
     from encoder.embed import Embedder, threads_beside
     from encoder.manifest import read_manifest
     from encoder.pipeline import EncodeOptions
@@ -51,28 +62,40 @@ def encode(
     from index.workspace import Workspace
 
     screen = Screen(as_json=as_json)
-    rows = read_manifest(manifest)
+    rows = read_manifest(manifest, media_root)
     place = Workspace(workspace)
     chosen = encoder_for(place, encoder, screen)
     options = EncodeOptions(batch, decoders or max((os.cpu_count() or 2) // 2, 1), salvage)
     embedder = Embedder(chosen, device, precision, threads_beside(chosen.model.config, options.decoders))
     if embedder.why:
         screen.note(f"computing in {embedder.precision}: {embedder.why}")
+    if only_ask:
+        with screen.progress("Looking at videos") as progress:
+            forecast = dry_run(rows, embedder, Store(place), options, progress)
+        screen.result(
+            {"encoder_id": chosen.encoder_id, "precision": embedder.precision, **asdict(forecast)},
+            lambda: _show_forecast(forecast, screen),
+        )
+        raise typer.Exit(3 if forecast.refused else 0)
     try:
         with screen.progress("Encoding videos") as progress:
             report = run(rows, embedder, Store(place), options, progress)
     except KeyboardInterrupt:
         screen.note("interrupted: every finished video is stored, run the same command to go on")
         raise typer.Exit(130) from None
+    again = _write_refused(report, rows, place)
     screen.result(
         {
             "encoder_id": chosen.encoder_id,
             "encoder_trained": chosen.trained,
             "precision": embedder.precision,
             **asdict(report),
+            "refused_csv": str(again or ""),
         },
         lambda: show_report(report, chosen.encoder_id, screen),
     )
+    if again is not None:
+        screen.note(f"once they are mended: semiome encode {again} --media-root {rows.folder}")
     if report.refused:
         raise typer.Exit(3)
 
@@ -102,14 +125,46 @@ def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
         f"already, {report.videos_updated} videos updated, {len(report.refused)} refused (encoder {encoder_id})"
     )
     if report.clips_written:
-        screen.say(
-            f"{seconds['total']:.1f} s: {seconds['model'] / seconds['total']:.0%} in the model, "
-            f"{seconds['waiting'] / seconds['total']:.0%} waiting for frames, "
-            f"{seconds['committing'] / seconds['total']:.0%} committing"
-        )
+        screen.say(f"{seconds['total']:.1f} s, {report.where_time_goes()}")
     for ids in report.same_content:
         screen.warn(f"videos {', '.join(ids)} have the same content: keep them on one side of every split")
     for title, refusals in (("Salvaged up to the damage", report.salvaged), ("Refused", report.refused)):
         if refusals:
             rows = [(refusal.video_id, refusal.file_name, refusal.reason) for refusal in refusals]
-            screen.table(title, ("video", "file", "reason"), rows)
+            screen.table(title, _COLUMNS, rows)
+
+
+_COLUMNS = ("video", "file", "reason")
+
+
+def _show_forecast(found: DryRun, screen: Screen) -> None:
+    screen.say(
+        f"{found.clips} clips of {found.videos} videos, {found.hours:.2f} hours, {found.clips_stored} stored already; "
+        f"about {found.store_bytes / 2**20:.1f} MiB of store"
+    )
+    if found.clips:
+        screen.say(f"about {_in_words(found.seconds)} at {found.clips_per_s:.2f} clips/s, measured on some of them")
+    if found.refused:
+        rows = [(refusal.video_id, refusal.file_name, refusal.reason) for refusal in found.refused]
+        screen.table("Would be refused", _COLUMNS, rows)
+
+
+def _in_words(seconds: float) -> str:
+    """A length of time in the unit that suits it."""
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _write_refused(report: EncodeReport, manifest: Manifest, workspace: Workspace) -> Path | None:
+    """The refused videos as a manifest with reasons, in this run's folder; None when there are none."""
+    from encoder.manifest import write_manifest
+
+    if not report.refused:
+        return None
+    reasons = {refusal.video_id: refusal.reason for refusal in report.refused}
+    run = f"encode-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    path = workspace.runs / run / "refused.csv"
+    write_manifest(path, [(row, reasons[row.video_id]) for row in manifest.rows if row.video_id in reasons])
+    return path

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import JsonOption
+from semiome.commands.options import JsonOption, MediaRootOption
 from semiome.console import Screen
 
 app = typer.Typer(help="The CSV that lists a cohort's videos.", no_args_is_help=True)
@@ -20,13 +20,17 @@ def _group() -> None:
 
 
 @app.command()
-def check(manifest: Annotated[Path, typer.Argument(help="CSV, one row a video.")], as_json: JsonOption = False) -> None:
+def check(
+    manifest: Annotated[Path, typer.Argument(help="CSV, one row a video.")],
+    media_root: MediaRootOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Read a manifest and say everything that is wrong with it, or what it holds."""
     from encoder.manifest import read_manifest
     from index.errors import VideoRefused
 
     screen = Screen(as_json=as_json)
-    found = read_manifest(manifest)
+    found = read_manifest(manifest, media_root)
     missing = []
     for row in found.rows:
         try:

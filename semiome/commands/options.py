@@ -10,6 +10,9 @@ import typer
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", "-w", help="Folder that holds everything.", show_default=True)
 ]
+MediaRootOption = Annotated[
+    Path | None, typer.Option(help="Folder that file_name is relative to; by default the manifest's own.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ServerOption = Annotated[str, typer.Option("--server", help="Address of a running `semiome serve`.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]

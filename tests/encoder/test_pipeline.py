@@ -1,6 +1,7 @@
 """The encode job on real files: what is stored, what is refused, what a second run does, what a killed child costs."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -245,14 +246,26 @@ def test_two_encoders_are_stored_side_by_side(hospital, job, workspace, tiny_enc
     assert set(Store(workspace).encoder_ids()) == {tiny_encoder.encoder_id, other.encoder_id}
 
 
-def test_progress_counts_videos(hospital, workspace, tiny_encoder):
-    manifest = hospital(("short_7s.mp4", "p1", "v1"), ("empty.mp4", "p1", "v2"))
+def test_progress_counts_videos_and_parts_of_them_and_says_where_the_time_goes(hospital, workspace, tiny_encoder):
+    manifest = hospital(("h264_25fps.mp4", "p1", "v1"), ("empty.mp4", "p1", "v2"))
     seen = []
 
-    encode(read_manifest(manifest), Embedder(tiny_encoder), Store(workspace), progress=lambda d, t: seen.append((d, t)))
+    report = encode(
+        read_manifest(manifest),
+        Embedder(tiny_encoder),
+        Store(workspace),
+        EncodeOptions(batch=1),
+        progress=lambda *told: seen.append(told),
+    )
 
-    assert seen[0] == (0, 2)
-    assert seen[-1] == (2, 2)
+    assert [done for done, _, _ in seen] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 2])
+    assert {total for _, total, _ in seen} == {2}
+    assert seen[0][2] == ""
+    words = r"\d+\.\d\d clips/s: \d+% in the model \(at \d+% of what the hardware can do\), \d+% waiting for frames, .*"
+    assert all(re.fullmatch(words, now) for _, _, now in seen[1:])
+    assert report.clips_embedded == report.clips_written == 3
+    assert sum(report.seconds[part] for part in ("model", "waiting", "committing")) <= report.seconds["total"]
+    assert 0 < report.clips_embedded / report.seconds["model"] < report.clips_per_s_at_most
 
 
 def test_only_damage_is_salvaged(hospital, job, monkeypatch):

@@ -1,0 +1,109 @@
+"""What an encode job would do and how long it would take, from the videos' timestamps and a short measured piece."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from encoder.embed import Embedder
+from encoder.manifest import Manifest
+from encoder.pipeline import EncodeOptions, EncodeReport, Progress, Refusal, local_engine
+from encoder.reading import Job, Reader, reading
+from index.store import Store
+
+_PROBED_S = 5.0
+_ROW_BYTES = 300
+"""Of a stored clip beside its vector: ids, digests and times, as measured with videos of a hundred clips."""
+
+
+@dataclass(slots=True)
+class DryRun:
+    """What would happen.
+
+    Attributes:
+        videos: to be encoded.
+        clips: in them.
+        hours: of video in them.
+        clips_stored: skipped, since they are stored.
+        store_bytes: that the new clips would take in the store.
+        clips_per_s: measured over some of the clips, decoding and model together; 0 when there is nothing to encode.
+        seconds: the job would take at that rate.
+        refused: videos that can't be read, and why. Damage inside a video is found only by decoding it.
+    """
+
+    videos: int = 0
+    clips: int = 0
+    hours: float = 0.0
+    clips_stored: int = 0
+    store_bytes: int = 0
+    clips_per_s: float = 0.0
+    seconds: float = 0.0
+    refused: list[Refusal] = field(default_factory=list)
+
+
+def dry_run(
+    manifest: Manifest,
+    embedder: Embedder,
+    store: Store,
+    options: EncodeOptions,
+    progress: Progress = lambda done, total, now: None,
+) -> DryRun:
+    """Look through all videos without decoding them, encode a few clips, and write nothing.
+
+    Args:
+        manifest: what would be encoded.
+        embedder: with what.
+        store: what is stored already.
+        options: how.
+        progress: told (videos done, videos in all, "").
+    """
+    found = DryRun()
+    encoder = embedder.encoder
+    reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos())
+    jobs = [Job(row) for row in manifest.rows]
+    wanted: list[Job] = []
+    seconds: dict[str, list[float]] = {job.row.video_id: [] for job in jobs}
+    with reading(reader, jobs, (0, encoder.model.config.image_size), options.decoders, 64, options.limits) as events:
+        done = 0
+        for job, clip in events:
+            if clip is not None:
+                seconds[job.row.video_id].append(clip.valid_seconds)
+                continue
+            done += 1
+            progress(done, len(jobs), "")
+            if job.stored is not None:
+                found.clips_stored += job.stored.clip_count
+            elif job.reason and not (job.damaged and options.salvage):
+                found.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
+            else:
+                wanted.append(job)
+    found.videos = len(wanted)
+    found.clips = sum(len(seconds[job.row.video_id]) for job in wanted)
+    found.hours = sum(sum(seconds[job.row.video_id]) for job in wanted) / 3600
+    found.store_bytes = found.clips * (4 * encoder.model.embedding_dim + _ROW_BYTES)
+    if found.clips:
+        found.clips_per_s = _measured(reader, wanted, embedder, options)
+        found.seconds = found.clips / found.clips_per_s if found.clips_per_s else 0.0
+    return found
+
+
+def _measured(reader: Reader, wanted: Sequence[Job], embedder: Embedder, options: EncodeOptions) -> float:
+    """Clips a second through decoding and model, from the second batch on where there is one."""
+    some = [Job(job.row) for job in wanted[:: max(len(wanted) // 16, 1)]]
+    started, first, done = time.monotonic(), 0.0, 0
+    clips_of_first = 0
+    with local_engine(embedder, options)(reader, some, EncodeReport()) as events:
+        for _, embedded, _ in events:
+            if embedded is None:
+                continue
+            done += 1
+            now = time.monotonic()
+            if done == options.batch:  # child processes have started, the model is warm
+                first, clips_of_first = now, done
+            if now - started > _PROBED_S and done > clips_of_first:
+                break
+    now = time.monotonic()
+    if done > clips_of_first > 0:
+        return (done - clips_of_first) / (now - first)
+    return done / (now - started)

@@ -1,0 +1,162 @@
+"""The producing side of the encode job: manifest rows to clips with their frames, several videos at once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from encoder.decoder import ClipFrames, DecodeLimits, Decoder
+from encoder.manifest import Manifest, ManifestRow
+from index.errors import VideoRefused
+from index.files import sha256_of_file
+from index.records import EmbeddedClip, Video
+from index.store import EncodedVideo
+
+
+@dataclass(slots=True)
+class Job:
+    """One video on its way.
+
+    The reader sets the digest, what is stored of the video (and for which patient), and why and how it failed before
+    it announces the end; only then does the consumer look.
+
+    Attributes:
+        row: of the manifest.
+        source_sha256: of the file.
+        stored: what the store has of just this content, when nothing has to be done.
+        patient_id: whose its stored clips are.
+        clips: embedded so far.
+        reason: it failed for, or empty.
+        damaged: the clips before the damage are right.
+    """
+
+    row: ManifestRow
+    source_sha256: str = ""
+    stored: Video | None = None
+    patient_id: str = ""
+    clips: list[EmbeddedClip] = field(default_factory=list)
+    reason: str = ""
+    damaged: bool = False
+
+
+Event = tuple[Job, ClipFrames | None]
+"""A clip of a video, or None: it has no more. Clips of one video come in order, before its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What it takes to read one video after another.
+
+    Attributes:
+        manifest: names their files.
+        encoded: what the clip table holds, by video id.
+        videos: what the videos table holds, by video id.
+    """
+
+    manifest: Manifest
+    encoded: Mapping[str, EncodedVideo]
+    videos: Mapping[str, Video]
+
+    def read(self, job: Job, decoder: Decoder) -> Iterator[ClipFrames]:
+        """Frames of a video's clips; none, and `job.stored` set, when they are stored; or `job.reason` set."""
+        try:
+            yield from self._read(job, decoder)
+        except VideoRefused as refused:
+            job.reason, job.damaged = str(refused), refused.damaged
+
+    def _read(self, job: Job, decoder: Decoder) -> Iterator[ClipFrames]:
+        path = self.manifest.path_of(job.row)
+        try:
+            before = path.stat()
+            job.source_sha256 = sha256_of_file(path)
+            if self._is_stored(job):
+                return
+            yield from decoder.decode(path, job.row.crop)
+            after = path.stat()
+        except OSError as error:
+            raise VideoRefused(f"the file can't be read: {error.strerror}") from None
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise VideoRefused("the file changed while it was read: encode it again once it is complete")
+
+    def _is_stored(self, job: Job) -> bool:
+        """Whether clips and video row of just this content are there; a crash between the two leaves one of them."""
+        clips, video = self.encoded.get(job.row.video_id), self.videos.get(job.row.video_id)
+        made_of = (job.source_sha256, str(job.row.crop or ""))
+        if clips is None or video is None:
+            return False
+        if (clips.source_sha256, clips.crop) != made_of or (video.source_sha256, video.crop) != made_of:
+            return False
+        job.stored, job.patient_id = video, clips.patient_id
+        return True
+
+
+@contextmanager
+def reading(
+    reader: Reader, jobs: Sequence[Job], frame_shape: tuple[int, int], decoders: int, ahead: int, limits: DecodeLimits
+) -> Iterator[Iterator[Event]]:
+    """Clips of all jobs as they are decoded.
+
+    Args:
+        reader: reads one video.
+        jobs: the videos.
+        frame_shape: (T, S) of a clip; T of 0 decodes nothing and gives clips without frames.
+        decoders: videos decoded at once.
+        ahead: clips that may wait for the consumer; then decoding waits.
+        limits: of a decoding child.
+    """
+    events: queue.Queue[Event | BaseException | None] = queue.Queue(maxsize=ahead)
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    stop = threading.Event()
+    children = [Decoder(*frame_shape, limits) for _ in range(min(decoders, len(jobs)))]
+
+    def put(event: Event | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                events.put(event, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+    def work(decoder: Decoder) -> None:
+        try:
+            while not stop.is_set():
+                job = waiting.get_nowait()
+                for frames in reader.read(job, decoder):
+                    put((job, frames))
+                    if stop.is_set():
+                        return
+                put((job, None))
+        except queue.Empty:
+            put(None)
+        except BaseException as error:  # noqa: BLE001  a bug in this thread must end the job, not hang it
+            put(error)
+
+    threads = [threading.Thread(target=work, args=(decoder,), daemon=True) for decoder in children]
+
+    def drain() -> Iterator[Event]:
+        working = len(threads)
+        while working:
+            event = events.get()
+            if event is None:
+                working -= 1
+            elif isinstance(event, BaseException):
+                raise event
+            else:
+                yield event
+
+    for thread in threads:
+        thread.start()
+    try:
+        yield drain()
+    finally:
+        stop.set()
+        for decoder in children:
+            decoder.interrupt()
+        for thread, decoder in zip(threads, children, strict=True):
+            thread.join()
+            decoder.close()
