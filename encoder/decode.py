@@ -184,6 +184,8 @@ def _frames(path: Path, facts: VideoFacts) -> Iterator[av.VideoFrame]:
                     raise damage("frames are missing or out of order")
                 yield frame
                 number += 1
+        except MemoryError:  # one of FFmpeg's errors too, and no damage
+            raise
         except av.error.FFmpegError:
             raise damage("damaged picture data") from None
     if number < len(ticks):

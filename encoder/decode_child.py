@@ -7,6 +7,7 @@ hostile file has taken over must not be able to run code in its parent.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -53,14 +54,11 @@ def main() -> None:
         _send({"event": "done"})
     except VideoRefused as refused:
         _send({"event": "refused", "reason": str(refused), "damaged": refused.damaged})
-    except MemoryError:
-        _send(
-            {
-                "event": "refused",
-                "reason": "decoding it takes more memory than a child process may have",
-                "damaged": False,
-            }
-        )
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise
+        reason = "decoding it takes more memory than a child process may have"
+        _send({"event": "refused", "reason": reason, "damaged": False})
 
 
 def _report_bug(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:

@@ -94,7 +94,7 @@ class EncodeReport:
         words = f"{self.clips_embedded / total:.2f} clips/s: {share['model']:.0%} in the model"
         if self.seconds["model"] and self.clips_per_s_at_most:
             reached = self.clips_embedded / self.seconds["model"] / self.clips_per_s_at_most
-            words += f" (at {reached:.0%} of what the hardware can do)"
+            words += f" (at {reached:.0%} of the hardware's limit)"
         return f"{words}, {share['waiting']:.0%} waiting for frames, {share['committing']:.0%} committing"
 
 
@@ -123,7 +123,7 @@ def encode(
 
     Raises:
         Locked: another process is writing to the store.
-        StateError: the disk is full.
+        DiskFull: what was committed before is kept.
     """
     options = options or EncodeOptions()
     engine = local_engine(embedder, options)

@@ -125,6 +125,8 @@ def probe(path: Path) -> VideoFacts:
     try:
         with open_video(path, demuxer) as container:
             return _examine(container, demuxer, *_first_frame(path, demuxer))
+    except MemoryError:  # one of FFmpeg's errors too, and nothing is wrong with the file; so below
+        raise
     except av.error.FFmpegError as error:
         raise VideoRefused(_unreadable(error)) from None
 
@@ -197,6 +199,8 @@ def _first_frame(path: Path, demuxer: str) -> tuple[int, int | None]:
     with open_video(path, demuxer) as container:
         try:
             frame = next(shown_frames(container, demuxer), None)
+        except MemoryError:
+            raise
         except av.error.FFmpegError:
             return 0, None
         return (0, None) if frame is None else (round(frame.rotation / 90) * 90 % 360, frame.pts)
@@ -238,6 +242,8 @@ def _examine(
                 hidden += 1
             elif not before:
                 shown.append(time)
+    except MemoryError:
+        raise
     except av.error.FFmpegError:
         damage = damage or f"cut or damaged file: reading stops after {packets} frames"
     timeline = Timeline(tuple(sorted(shown)), Fraction(stream.time_base))

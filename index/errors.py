@@ -6,7 +6,8 @@
     ├── NotFound              the id is well formed and nothing here has it
     ├── StateError            right request, wrong moment: something has to be done first
     │   ├── EncoderMismatch   vectors, heads or generations of two encoders were brought together
-    │   └── Locked            another process is committing
+    │   ├── Locked            another process is committing
+    │   └── DiskFull          what was acknowledged is kept, the rest was not written
     ├── DamagedData           stored bytes are not the bytes that were written
     ├── VideoRefused          one video file can't be used; the job goes on without it
     ├── NonFiniteLoss         training has diverged (trainer/pretrain.py)
@@ -60,6 +61,16 @@ class EncoderMismatch(StateError):
 
 class Locked(StateError):
     """Another process holds the committer's lock."""
+
+
+class DiskFull(StateError):
+    """No space is left, or no quota."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the disk is full, or its quota is used up; everything acknowledged before is kept: free some space, then "
+            "run the same command again"
+        )
 
 
 class DamagedData(SemiomeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from index.errors import Locked
+from index.errors import DiskFull, Locked
 
 
 def sync_folder(folder: Path) -> None:
@@ -66,6 +67,22 @@ def sha256_of_file(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def naming_a_full_disk() -> Iterator[None]:
+    """Turn whatever a full disk raises within the block into its own error; a library's may have it in words only.
+
+    Raises:
+        DiskFull: no space is left, or no quota.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        codes = (errno.ENOSPC, errno.EDQUOT)
+        if getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes):
+            raise DiskFull from None
+        raise
 
 
 @contextmanager

@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
-from index.files import exclusive_lock, sync_tree
+from index.files import exclusive_lock, naming_a_full_disk, sync_tree
 from index.records import Clip, EmbeddedClip, Video
 from index.workspace import Workspace
 
@@ -171,8 +171,12 @@ class Store:
 
         Raises:
             Locked: another process is committing.
+            DiskFull: within the block too.
         """
-        with exclusive_lock(self._workspace.commit_lock, "the right to write to this workspace's store"):
+        with (
+            naming_a_full_disk(),
+            exclusive_lock(self._workspace.commit_lock, "the right to write to this workspace's store"),
+        ):
             self._workspace.store.mkdir(parents=True, exist_ok=True)
             names = self._table_names()
             database = self._database()
@@ -198,7 +202,20 @@ class Store:
             names += page.tables
             token = page.page_token
             if not token:
-                return names
+                return [name for name in names if self._was_created(name)]
+
+    def _was_created(self, name: str) -> bool:
+        """Whether a table's first version was finished; a crash or a full disk in its creation leaves none.
+
+        Raises:
+            DamagedData: it holds data and no version.
+        """
+        folder = self._workspace.store / f"{name}.lance"
+        if any((folder / "_versions").glob("*.manifest")):
+            return True
+        if any((folder / "data").glob("*")):
+            raise DamagedData(f"table {name} of the store has lost its versions: bring the store back from a backup")
+        return False
 
     def _open(self, name: str) -> Any:  # noqa: ANN401
         return self._database().open_table(name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -79,10 +79,22 @@ class Screen:
             *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
             *(TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()),
         )
-        with Progress(*columns, console=self._err) as bar:
+        with _TwoLines(*columns, console=self._err) as bar:
             task = bar.add_task(what, total=None)
 
             def report(done: float, total: int, now: str = "") -> None:
-                bar.update(task, completed=done, total=total or None, description=now or what)
+                bar.now = now
+                bar.update(task, completed=done, total=total or None)
 
             yield report
+
+
+class _TwoLines(Progress):
+    """A bar, and below it what goes on."""
+
+    now = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.now:
+            yield Text(self.now, "dim")

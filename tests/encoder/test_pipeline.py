@@ -261,7 +261,7 @@ def test_progress_counts_videos_and_parts_of_them_and_says_where_the_time_goes(h
     assert [done for done, _, _ in seen] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 2])
     assert {total for _, total, _ in seen} == {2}
     assert seen[0][2] == ""
-    words = r"\d+\.\d\d clips/s: \d+% in the model \(at \d+% of what the hardware can do\), \d+% waiting for frames, .*"
+    words = r"\d+\.\d\d clips/s: \d+% in the model \(at \d+% of the hardware's limit\), \d+% waiting for frames, .*"
     assert all(re.fullmatch(words, now) for _, _, now in seen[1:])
     assert report.clips_embedded == report.clips_written == 3
     assert sum(report.seconds[part] for part in ("model", "waiting", "committing")) <= report.seconds["total"]

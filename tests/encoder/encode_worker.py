@@ -1,0 +1,35 @@
+"""One encode job in a process of its own, to be killed: with small commits, and a record of every clip embedded."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from encoder import pipeline
+from encoder.embed import Embedder
+from encoder.manifest import read_manifest
+from encoder.weights import new_encoder
+from index.store import Store
+from index.workspace import Workspace
+from tests.conftest import tiny_architecture
+
+
+class _Recording(Embedder):
+    def __init__(self, encoder, record):
+        super().__init__(encoder, threads=1)
+        self._record = record
+
+    def embed(self, frames):
+        for clip in frames:
+            os.write(self._record, hashlib.sha256(clip.tobytes()).hexdigest().encode() + b"\n")
+        return super().embed(frames)
+
+
+def job(manifest, workspace, record, ready):
+    """Encode, with the digests of all embedded clips in the file `record`, and a byte on `ready` when it begins."""
+    pipeline._COMMIT_CLIPS = 2
+    descriptor = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    embedder = _Recording(new_encoder(tiny_architecture(), seed=0), descriptor)
+    store = Store(Workspace(Path(workspace)))
+    rows = read_manifest(Path(manifest))
+    ready.send_bytes(b".")
+    pipeline.encode(rows, embedder, store, pipeline.EncodeOptions(batch=2))
