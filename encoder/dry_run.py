@@ -10,6 +10,7 @@ from encoder.embed import Embedder
 from encoder.manifest import Manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, Progress, Refusal, local_engine
 from encoder.reading import Job, Reader, reading
+from index.errors import StateError
 from index.store import Store
 
 _PROBED_S = 5.0
@@ -60,7 +61,10 @@ def dry_run(
     """
     found = DryRun()
     encoder = embedder.encoder
-    reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos())
+    try:
+        reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos())
+    except StateError:  # there is no store yet
+        reader = Reader(manifest, {}, {})
     jobs = [Job(row) for row in manifest.rows]
     wanted: list[Job] = []
     seconds: dict[str, list[float]] = {job.row.video_id: [] for job in jobs}

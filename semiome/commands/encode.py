@@ -64,7 +64,7 @@ def encode(
     screen = Screen(as_json=as_json)
     rows = read_manifest(manifest, media_root)
     place = Workspace(workspace)
-    chosen = encoder_for(place, encoder, screen)
+    chosen = encoder_for(place, encoder, screen, writes=not only_ask)
     options = EncodeOptions(batch, decoders or max((os.cpu_count() or 2) // 2, 1), salvage)
     embedder = Embedder(chosen, device, precision, threads_beside(chosen.model.config, options.decoders))
     if embedder.why:
@@ -100,15 +100,18 @@ def encode(
         raise typer.Exit(3)
 
 
-def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen) -> Encoder:
+def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *, writes: bool = True) -> Encoder:
     """The encoder asked for, or the one in use; a workspace that has none gets untrained weights, and is told so."""
     from encoder.timesformer import preset
     from encoder.weights import current_encoder, install_encoder, new_encoder
     from index.workspace import current
 
     if encoder_id is None and current(workspace.encoders) is None:
-        install_encoder(new_encoder(preset("timesformer-demo"), seed=0), workspace.encoders)
-    chosen = current_encoder(workspace.encoders, encoder_id)
+        chosen = new_encoder(preset("timesformer-demo"), seed=0)
+        if writes:
+            install_encoder(chosen, workspace.encoders)
+    else:
+        chosen = current_encoder(workspace.encoders, encoder_id)
     if not chosen.trained:
         screen.warn(
             f"encoder {chosen.encoder_id} has random weights, so its neighbours and verdicts mean nothing: "

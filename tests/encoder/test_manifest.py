@@ -2,7 +2,7 @@
 
 import pytest
 
-from encoder.manifest import ManifestRow, read_manifest
+from encoder.manifest import Manifest, ManifestRow, read_manifest, write_manifest
 from encoder.picture import Crop
 from index.errors import InvalidInput, ManifestErrors, VideoRefused
 
@@ -36,6 +36,23 @@ def test_a_full_row_is_read(tmp_path):
         ),
         ManifestRow("c.mp4", "p2", "v2"),
     )
+
+
+def test_rows_with_reasons_are_read_again_and_their_files_from_another_folder(tmp_path):
+    rows = (
+        (
+            ManifestRow("a/b.mp4", "p1", "v1", "TLE", "2024-03-01T22:15:00", Crop(1, 2, 30, 40), ("a", "b"), "s", "c"),
+            "x, y",
+        ),
+        (ManifestRow("c.mp4", "p2", "v2"), 'says "no"'),
+    )
+
+    write_manifest(tmp_path / "runs" / "1" / "refused.csv", rows)
+
+    found = read_manifest(tmp_path / "runs" / "1" / "refused.csv", tmp_path)
+    assert found == Manifest(tmp_path, tuple(row for row, _ in rows))
+    with pytest.raises(InvalidInput, match="the media root is not a folder"):
+        read_manifest(tmp_path / "runs" / "1" / "refused.csv", tmp_path / "absent")
 
 
 def test_every_problem_is_said_at_once_with_row_column_value_and_what_is_allowed(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,36 @@ def test_a_job_that_was_ended_at_any_moment_is_finished_by_the_next(folder, tmp_
     assert ended.keys() == wanted.keys()
     for clip, vector in wanted.items():
         assert ended[clip] == pytest.approx(vector, abs=1e-6)
+
+
+def test_a_dry_run_says_what_would_be_encoded_and_writes_nothing_and_what_was_refused_is_a_manifest(folder, tmp_path):
+    videos, place = tmp_path / "videos", tmp_path / "ws"
+    shutil.copytree(folder, videos, ignore=shutil.ignore_patterns("workspace*"))
+    rows = (folder / "manifest.csv").read_text().splitlines()
+    (videos / "manifest.csv").write_text(
+        "\n".join([*rows, "late.mp4,late-patient,late,TLE" + "," * (rows[0].count(",") - 3)])
+    )
+    encode = ("encode", "videos/manifest.csv", "-w", str(place), "--json")
+
+    forecast = result_of(semiome(*encode, "--dry-run", cwd=tmp_path), code=3)
+    assert not (place / "runs").exists()
+    assert not (place / "store").exists()
+    done = result_of(semiome(*encode, cwd=tmp_path), code=3)
+
+    assert forecast["refused"] == done["refused"]
+    assert [refusal["video_id"] for refusal in done["refused"]] == ["late"]
+    assert (forecast["videos"], forecast["clips"]) == (done["videos_written"], done["clips_written"])
+    assert 0.1 < forecast["seconds"] * forecast["clips_per_s"] / forecast["clips"] < 10
+    stored = sum(path.stat().st_size for path in (place / "store").rglob("*.lance"))
+    assert stored / 3 < forecast["store_bytes"] < 3 * stored
+
+    shutil.copy(videos / rows[1].split(",")[0], videos / "late.mp4")
+    again = ("encode", done["refused_csv"], "--media-root", str(videos), "-w", str(place), "--json")
+    mended = result_of(semiome(*again, cwd=tmp_path))
+    assert (mended["videos_written"], mended["refused"], mended["refused_csv"]) == (1, [], "")
+    second = result_of(semiome("encode", "videos/manifest.csv", "-w", str(place), "--dry-run", "--json", cwd=tmp_path))
+    assert (second["clips"], second["seconds"]) == (0, 0.0)
+    assert second["clips_stored"] == done["clips_written"] + mended["clips_written"]
 
 
 def test_importing_original_weights_and_encoding_with_them(folder, tmp_path):
