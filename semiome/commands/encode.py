@@ -7,7 +7,7 @@ import secrets
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,7 +24,7 @@ from semiome.console import Screen
 if TYPE_CHECKING:
     from encoder.dry_run import DryRun
     from encoder.manifest import Manifest
-    from encoder.pipeline import EncodeReport
+    from encoder.pipeline import EncodeOptions, EncodeReport, Engine
     from encoder.weights import Encoder
     from index.workspace import Workspace
 
@@ -39,6 +39,10 @@ def encode(
     decoders: Annotated[
         int | None, typer.Option(min=1, help="Videos decoded at once; default: half the cores.")
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="local, or ray: the cluster RAY_ADDRESS names (extra `ray`).")
+    ] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="With ray: models at work, one GPU or one core each.")] = 2,
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Keep the whole clips before the damage of a cut file.")
     ] = False,
@@ -56,8 +60,7 @@ def encode(
     from encoder.dry_run import dry_run
     from encoder.embed import Embedder, threads_beside
     from encoder.manifest import read_manifest
-    from encoder.pipeline import EncodeOptions
-    from encoder.pipeline import encode as run
+    from encoder.pipeline import EncodeOptions, encode_with, local_engine
     from index.store import Store
     from index.workspace import Workspace
 
@@ -66,20 +69,24 @@ def encode(
     place = Workspace(workspace)
     chosen = encoder_for(place, encoder, screen, writes=not only_ask)
     options = EncodeOptions(batch, decoders or max((os.cpu_count() or 2) // 2, 1), salvage)
-    embedder = Embedder(chosen, device, precision, threads_beside(chosen.model.config, options.decoders))
-    if embedder.why:
-        screen.note(f"computing in {embedder.precision}: {embedder.why}")
+    if engine == "ray" and not only_ask:
+        used, run = _on_cluster(chosen, device, precision, workers, options, screen)
+    else:
+        embedder = Embedder(chosen, device, precision, threads_beside(chosen.model.config, options.decoders))
+        used, run = embedder.precision, local_engine(embedder, options)
+        if embedder.why:
+            screen.note(f"computing in {embedder.precision}: {embedder.why}")
     if only_ask:
         with screen.progress("Looking at videos") as progress:
             forecast = dry_run(rows, embedder, Store(place), options, progress)
         screen.result(
-            {"encoder_id": chosen.encoder_id, "precision": embedder.precision, **asdict(forecast)},
+            {"encoder_id": chosen.encoder_id, "precision": used, **asdict(forecast)},
             lambda: _show_forecast(forecast, screen),
         )
         raise typer.Exit(3 if forecast.refused else 0)
     try:
         with screen.progress("Encoding videos") as progress:
-            report = run(rows, embedder, Store(place), options, progress)
+            report = encode_with(run, rows, chosen, Store(place), salvage=salvage, progress=progress)
     except KeyboardInterrupt:
         screen.note("interrupted: every finished video is stored, run the same command to go on")
         raise typer.Exit(130) from None
@@ -88,7 +95,7 @@ def encode(
         {
             "encoder_id": chosen.encoder_id,
             "encoder_trained": chosen.trained,
-            "precision": embedder.precision,
+            "precision": used,
             **asdict(report),
             "refused_csv": str(again or ""),
         },
@@ -98,6 +105,20 @@ def encode(
         screen.note(f"once they are mended: semiome encode {again} --media-root {rows.folder}")
     if report.refused:
         raise typer.Exit(3)
+
+
+def _on_cluster(
+    encoder: Encoder, device: str, precision: str, workers: int, options: EncodeOptions, screen: Screen
+) -> tuple[str, Engine]:
+    """The precision that all actors compute in, decided here for all of them, and the engine."""
+    from encoder.cluster import ClusterOptions, ray_engine
+    from encoder.embed import chosen_precision
+
+    if precision == "auto":
+        precision, why = chosen_precision(encoder.model.config, device)
+        screen.note(f"computing in {precision}: {why}")
+    cluster = ClusterOptions(workers, options.decoders, options.batch, device, precision, limits=options.limits)
+    return precision, ray_engine(encoder, cluster)
 
 
 def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *, writes: bool = True) -> Encoder:
