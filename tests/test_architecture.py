@@ -18,7 +18,8 @@ MAY_IMPORT = {
 }
 OWNERS = {
     "lancedb": {"index/store.py"},
-    "pyarrow": {"index/store.py", "index/generation.py"},
+    "pyarrow": {"index/store.py", "index/generation.py", "encoder/cluster.py"},
+    "ray": {"encoder/cluster.py"},
     "faiss": {"index/faiss_index.py"},
     "decord": {"encoder/decode.py"},
     "av": {"encoder/decode.py", "encoder/probe.py", "encoder/video_writer.py"},
