@@ -18,8 +18,8 @@ import torch
 from torch.nn import functional as F
 from transformers import TimesformerModel
 
-from encoder.embed import DTYPES, matrix_rate
-from encoder.inference import Prepared, flop_of_clip
+from encoder.embed import DTYPES
+from encoder.inference import Prepared, flop_of_clip, matrix_rate
 from encoder.timesformer import TimeSformer, architecture, normalise, preset
 
 

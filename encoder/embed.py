@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import TimesformerConfig
 
-from encoder.inference import Prepared, flop_of_clip
+from encoder.inference import Prepared, flop_of_clip, matrix_rate
 from encoder.timesformer import TimeSformer, normalise
 from encoder.weights import Encoder
 from index.errors import InvalidInput
@@ -23,26 +22,6 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRECISIONS = ("auto", *DTYPES)
 _HEAVY_FLOP = 50e9
 _WORTH = 1.5  # a processor without bfloat16 units is slower in it, one with them at least twice as fast
-
-
-def matrix_rate(dtype: torch.dtype, seconds: float = 0.1, device: str = "cpu") -> float:
-    """Floating-point operations a second of the model's largest matrix product, the best of what fits into the time."""
-    rows, width, inner = (2000 if device == "cpu" else 16_000), 768, 3072
-    left = torch.ones(rows, width, dtype=dtype, device=device)
-    right = torch.ones(inner, width, dtype=dtype, device=device)
-
-    def product() -> None:
-        F.linear(left, right)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    best, until = float("inf"), time.perf_counter() + seconds
-    with torch.inference_mode():
-        product()  # the first one prepares
-        while (started := time.perf_counter()) < until or best == float("inf"):
-            product()
-            best = min(best, time.perf_counter() - started)
-    return 2 * rows * width * inner / best
 
 
 def chosen_precision(config: TimesformerConfig, device: str) -> tuple[str, str]:

@@ -1,5 +1,8 @@
 """The forward pass for inference on a CPU: the same weights, prepared once, and tokens that stay in the cache.
 
+Preparing folds the two projections along time into one, moves the scale and mean of pixels into the patch weights,
+and lays the weights out as oneDNN's kernels want them, which `F.linear` does anew with each call.
+
 What `TimeSformer.forward` does layer by layer over all tokens is done here in blocks of tokens: a whole layer's
 products would write tens of megabytes into fresh memory each, and wait for it. One clip at a time, always in the
 same blocks: a clip's embedding does not depend, to the bit, on the clips that came with it.
@@ -10,6 +13,7 @@ Shape suffixes: T frames, P patches a frame, L = 1 + P tokens of a frame (the CL
 from __future__ import annotations
 
 import copy
+import time
 from typing import cast
 
 import torch
@@ -33,6 +37,48 @@ def flop_of_clip(config: TimesformerConfig) -> float:
     return 2.0 * (layers * in_time + (layers - 1) * in_space + embedded)
 
 
+class Product(nn.Module):
+    """A linear map with its weights laid out for oneDNN, and GELU behind it where it is asked for.
+
+    The operators are those that torch.compile puts in the place of linear layers when it freezes weights; a build of
+    torch without them computes the same, slower.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
+        super().__init__()
+        self._bias, self._gelu = bias, gelu
+        self._packed = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        self._weight = weight.detach().contiguous()
+        if self._packed:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _BLOCK_TOKENS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        if not self._packed:
+            plain = F.linear(x, self._weight, self._bias)
+            return F.gelu(plain) if self._gelu else plain
+        then, algorithm = ("gelu", "none") if self._gelu else ("none", "")
+        mapped: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, then, [], algorithm)
+        return mapped
+
+
+def matrix_rate(dtype: torch.dtype, seconds: float = 0.1, device: str = "cpu") -> float:
+    """Floating-point operations a second of the model's largest matrix product, the best of what fits into the time."""
+    rows, width, inner = (_BLOCK_TOKENS if device == "cpu" else 16_000), 768, 3072
+    left = torch.ones(rows, width, dtype=dtype, device=device)
+    right = torch.ones(inner, width, dtype=dtype, device=device)
+    best, until = float("inf"), time.perf_counter() + seconds
+    with torch.inference_mode():
+        mapped = Product(right, None) if device == "cpu" else lambda x: F.linear(x, right)
+        mapped(left)  # the first one prepares
+        while (started := time.perf_counter()) < until or best == float("inf"):
+            mapped(left)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - started)
+    return 2 * rows * width * inner / best
+
+
 class Prepared:
     """A TimeSformer's weights as inference wants them.
 
@@ -42,10 +88,10 @@ class Prepared:
     """
 
     def __init__(self, model: TimeSformer, dtype: torch.dtype) -> None:
-        own = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
-        for layer in own.layers:
-            layer.fold()
-        self._model = own.to(dtype)
+        # Layer by layer, so that no more than one of them is there a second time in full precision.
+        self._layers = [_prepared(layer, dtype, last=layer is model.layers[-1]) for layer in model.layers]
+        without_layers = {id(model.encoder): nn.Identity()}
+        self._model = copy.deepcopy(model, without_layers).requires_grad_(requires_grad=False).eval().to(dtype)
         self._dtype = dtype
         self._patches = (model.config.image_size // model.config.patch_size) ** 2
         # Pixels come in as 0 to 255, which every precision holds exactly: their scale and mean move into the weights.
@@ -54,8 +100,7 @@ class Prepared:
         bias = torch.zeros(len(weight)) if convolution.bias is None else convolution.bias.detach()
         if model.input_view == "rgb":
             bias = bias.double() - weight.sum(1) * PIXEL_MEAN / PIXEL_STD
-        self._patch_weight = (weight / (255 * PIXEL_STD)).to(dtype)
-        self._patch_bias = bias.to(dtype)
+        self._patch_product = Product((weight / (255 * PIXEL_STD)).to(dtype), bias.to(dtype))
 
     @torch.inference_mode()
     def embed(self, frames_THWC: Tensor) -> Tensor:
@@ -75,7 +120,7 @@ class Prepared:
         if tuple(frames_THWC.shape) != expected:
             raise InvalidInput(f"expected frames {expected}, got {tuple(frames_THWC.shape)}")
         tokens_TLD = self._tokens(frames_THWC)
-        *layers, last = self._model.layers
+        *layers, last = self._layers
         for layer in layers:
             self._along_time(layer, tokens_TLD)
             self._over_frames(layer, tokens_TLD)
@@ -88,7 +133,7 @@ class Prepared:
         """Patches behind a copy of the CLS token in each frame, with their places in space and time."""
         frames, size = frames_THWC.shape[:2]
         embeddings, patch = self._model.embeddings, self._model.config.patch_size
-        tokens_TLD = torch.empty(frames, 1 + self._patches, self._patch_weight.shape[0], dtype=self._dtype)
+        tokens_TLD = torch.empty(frames, 1 + self._patches, self._model.config.hidden_size, dtype=self._dtype)
         still = None
         if self._model.input_view == "motion":
             still = frames_THWC.sum(0, dtype=torch.float32) / frames
@@ -101,7 +146,7 @@ class Prepared:
                 pixels = pixels - still
             grid = pixels.unflatten(2, (size // patch, patch)).unflatten(1, (size // patch, patch))
             rows_NP = grid.transpose(2, 3).to(self._dtype).reshape(len(pixels), self._patches, -1)
-            block = F.linear(rows_NP, self._patch_weight, self._patch_bias)
+            block = self._patch_product(rows_NP)
             block += places_LD[1:]
             tokens_TLD[start : start + step, 1:] = block
             tokens_TLD[start : start + step, 1:] += embeddings.time_embeddings[0, start : start + step, None]
@@ -127,6 +172,22 @@ class Prepared:
     def _frame_blocks(self, tokens_TLD: Tensor) -> tuple[Tensor, ...]:
         blocks: tuple[Tensor, ...] = tokens_TLD.split(max(_BLOCK_TOKENS // tokens_TLD.shape[1], 1))
         return blocks
+
+
+def _prepared(layer: Layer, dtype: torch.dtype, *, last: bool) -> Layer:
+    """A copy of a layer for inference; of the last one only what the CLS token needs is asked."""
+    own = copy.deepcopy(layer).requires_grad_(requires_grad=False).eval()
+    own.fold()
+    own.to(dtype)
+    own.activation = nn.Identity()  # its product does it
+    blocks = [own.temporal_attention.attention, own.temporal_attention.output, own.attention.output]
+    if not last:  # `of_first` takes these weights apart
+        blocks.append(own.attention.attention)
+    for block in (*blocks, own.intermediate, own.output):
+        for name, module in block.items():
+            linear = cast(nn.Linear, module)
+            block[name] = Product(linear.weight, linear.bias, gelu=block is own.intermediate)
+    return own
 
 
 def _mean(rows_ND: Tensor) -> Tensor:

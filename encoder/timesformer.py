@@ -315,6 +315,7 @@ class Layer(nn.Module):
         self.attention = _Attention(width, config.num_attention_heads, config.qkv_bias)
         self.layernorm_after = nn.LayerNorm(width, eps)
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, config.intermediate_size)})
+        self.activation: nn.Module = nn.GELU()
         self.output = nn.ModuleDict({"dense": nn.Linear(config.intermediate_size, width)})
 
     def forward(self, cls_B1D: Tensor, tokens_BPTD: Tensor) -> tuple[Tensor, Tensor]:
@@ -359,6 +360,6 @@ class Layer(nn.Module):
 
     def mlp(self, x: Tensor) -> Tensor:
         """What the MLP adds to tokens (..., D)."""
-        hidden = F.gelu(self.intermediate["dense"](self.layernorm_after(x)))
+        hidden = self.activation(self.intermediate["dense"](self.layernorm_after(x)))
         out: Tensor = self.output["dense"](hidden)
         return out

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import TimesformerModel
 
 from encoder.embed import Embedder, chosen_precision, threads_beside
-from encoder.inference import Prepared, flop_of_clip
+from encoder.inference import Prepared, Product, flop_of_clip
 from encoder.timesformer import PRESETS, TimeSformer, architecture, normalise, preset
 from encoder.weights import encoder_id_of, import_pyth, load_encoder, new_encoder, save_encoder
 from index.errors import InvalidInput
@@ -62,6 +62,23 @@ def test_the_prepared_forward_equals_the_plain_one(shape):
     short = Prepared(model, torch.bfloat16)
     rounded_BD = torch.stack([short.embed(clip) for clip in frames])
     assert torch.nn.functional.cosine_similarity(rounded_BD, wanted_BD).min() > 0.999
+
+
+@pytest.mark.parametrize("onednn", [True, False], ids=["packed", "a build without oneDNN"])
+@pytest.mark.parametrize("gelu", [True, False])
+def test_a_product_is_the_linear_map_whoever_computes_it(gelu, onednn, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    torch.manual_seed(0)
+    linear, x = torch.nn.Linear(96, 40), torch.randn(3, 50, 96)
+    with torch.inference_mode():
+        wanted = torch.nn.functional.gelu(linear(x)) if gelu else linear(x)
+
+        found = Product(linear.weight, linear.bias, gelu=gelu)(x)
+        short = linear.to(torch.bfloat16)
+        rounded = Product(short.weight, short.bias, gelu=gelu)(x.bfloat16())
+
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rounded.float(), wanted, atol=0.02, rtol=0.02)
 
 
 def test_bf16_finds_the_same_neighbours():
