@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from encoder.decoder import ClipFrames, DecodeLimits, Decoder
+from encoder.detector import Detector
 from encoder.embed import DTYPES, Embedder
 from encoder.pipeline import EmbeddedEvent, EncodeReport, Engine, clip_of
 from encoder.reading import Job, Reader
@@ -34,7 +35,7 @@ _CLIP = pa.schema(
     [
         *(pa.field("number", pa.int64()), pa.field("clip_index", pa.int32()), pa.field("start_s", pa.float64())),
         *(pa.field("valid_seconds", pa.float64()), pa.field("clip_count", pa.int32())),
-        *(pa.field("source_sha256", pa.string()), pa.field("stored_of", pa.string())),
+        *(pa.field("source_sha256", pa.string()), pa.field("crop", pa.string()), pa.field("stored_of", pa.string())),
         *(pa.field("reason", pa.string()), pa.field("damaged", pa.bool_()), pa.field("model_s", pa.float64())),
         pa.field("payload", pa.large_binary()),
     ]
@@ -99,7 +100,12 @@ def ray_engine(encoder: Encoder, options: ClusterOptions) -> Engine:
         decoded = read.map_batches(
             _Decode,
             batch_size=1,
-            fn_constructor_args=(reader, (config.num_frames, config.image_size), options.limits),
+            fn_constructor_args=(
+                reader,
+                encoder.bed_detector(),
+                (config.num_frames, config.image_size),
+                options.limits,
+            ),
             compute=data.ActorPoolStrategy(size=options.decoders),
             num_cpus=1 if options.device == "cuda" else 0,
         )
@@ -160,8 +166,10 @@ def _see_that_it_answers(address: str) -> None:
 class _Decode:
     """An actor that decodes one video at a time."""
 
-    def __init__(self, reader: Reader, frame_shape: tuple[int, int], limits: DecodeLimits) -> None:
-        self._reader = reader
+    def __init__(
+        self, reader: Reader, detector: Detector | None, frame_shape: tuple[int, int], limits: DecodeLimits
+    ) -> None:
+        self._reader = reader.looking_for_beds(detector, limits)
         self._decoder = Decoder(*frame_shape, limits)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
@@ -184,6 +192,7 @@ class _Decode:
                 clip_index=-1,
                 clip_count=given,
                 source_sha256=job.source_sha256,
+                crop=job.crop,
                 stored_of=None if job.stored is None else job.patient_id,
                 reason=job.reason,
                 damaged=job.damaged,
@@ -233,7 +242,8 @@ def _assembled(
         ends.add(number)
         del open_videos[number], clips[-1]
         job = jobs[number]
-        job.source_sha256, job.reason, job.damaged = end["source_sha256"], end["reason"] or "", bool(end["damaged"])
+        job.source_sha256, job.crop = end["source_sha256"], end["crop"] or ""
+        job.reason, job.damaged = end["reason"] or "", bool(end["damaged"])
         if end["stored_of"] is not None:
             job.stored, job.patient_id = reader.videos[job.row.video_id], end["stored_of"]
         report.clips_embedded += len(clips)
@@ -247,4 +257,4 @@ def _assembled(
 def _embedded_clip(job: Job, row: dict[str, Any]) -> EmbeddedClip:
     times = (row["clip_index"], row["start_s"], row["valid_seconds"])
     clip = ClipFrames(*times, frames=np.empty(0, np.uint8), reader="", clip_count=row["clip_count"])
-    return EmbeddedClip(clip_of(job, clip), np.frombuffer(row["payload"], np.float32))
+    return EmbeddedClip(clip_of(job, clip), np.frombuffer(row["payload"], np.float32), job.crop)

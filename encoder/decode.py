@@ -9,7 +9,7 @@ This module runs in a child process (`encoder.decode_child`): a decoder fed with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,19 @@ def decode_clips(
         raise VideoRefused(facts.damage, damaged=True)
 
 
+def first_picture(path: Path, facts: VideoFacts) -> NDArray[np.uint8]:
+    """The first frame that is shown, (H, W, 3) RGB, as `crop` counts its pixels.
+
+    Raises:
+        VideoRefused: it can't be decoded.
+    """
+    frames = _frames(path, facts)
+    try:
+        return _upright(next(frames), facts)
+    finally:
+        frames.close()
+
+
 def reads_fast(facts: VideoFacts) -> bool:
     """Whether decord is known to read this kind of file right."""
     return (
@@ -119,7 +132,7 @@ def _read_decord(
         read = 0
         for plan in tuple(plans):
             # Frame by frame, because decord's seeking lands on wrong frames where a key frame is no fresh start
-            # (open GOPs, intra refresh, MPEG-4 with B-frames), without a word.
+            # (open GOPs, intra refresh, MPEG-4 with B-frames), without a word; and so does its skipping of frames.
             while read <= plan.frame_numbers[-1]:
                 picture = reader.next()
                 if read in wanted:
@@ -145,14 +158,18 @@ def _read_pyav(
     waiting = list(plans)
     for number, frame in enumerate(_frames(path, facts)):
         if number in wanted:
-            picture = frame.to_ndarray(format="rgb24")
-            pictures[number] = squared(np.rot90(picture, facts.rotation // 90))
+            pictures[number] = squared(_upright(frame, facts))
         # A clip is whole when the last frame it shows has been decoded, which may lie beyond its last sample.
         while waiting and number >= _last_number(facts, waiting[0]):
             plan = waiting.pop(0)
             yield DecodedClip(plan, np.stack([pictures[n] for n in plan.frame_numbers]), "pyav")
             later = {n for p in waiting for n in p.frame_numbers}
             pictures = {n: kept for n, kept in pictures.items() if n in later}
+
+
+def _upright(frame: av.VideoFrame, facts: VideoFacts) -> NDArray[np.uint8]:
+    picture: NDArray[np.uint8] = np.rot90(frame.to_ndarray(format="rgb24"), facts.rotation // 90)
+    return picture
 
 
 def _last_number(facts: VideoFacts, plan: ClipPlan) -> int:
@@ -162,7 +179,7 @@ def _last_number(facts: VideoFacts, plan: ClipPlan) -> int:
     return max(last, plan.frame_numbers[-1])
 
 
-def _frames(path: Path, facts: VideoFacts) -> Iterator[av.VideoFrame]:
+def _frames(path: Path, facts: VideoFacts) -> Generator[av.VideoFrame]:
     """Every shown frame, in order.
 
     Raises:

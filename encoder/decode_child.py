@@ -1,5 +1,7 @@
 """The child process that decodes one video: one request in on stdin, messages out on stdout, then it ends.
 
+Where the request's `crop` is "ask", the first picture goes out first, and the box to use comes in as a second line.
+
 One child, one file: before it opens the file it gives up every other one (`encoder.sandbox`). Messages are a line of
 JSON each, a clip's line followed by its frames as bytes; nothing is unpickled on either side, because a child that a
 hostile file has taken over must not be able to run code in its parent.
@@ -11,15 +13,18 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from encoder.clips import plan_clips
-from encoder.decode import decode_clips
+from encoder.decode import decode_clips, first_picture
 from encoder.picture import Crop
 from encoder.probe import probe
 from encoder.sandbox import allow_only, capture_stderr, limit_resources
@@ -43,7 +48,8 @@ def main() -> None:
         _send({"event": "opened", "sandboxed": allow_only(path)})
         facts = probe(path)
         _send({"event": "planned", "clips": sum(1 for _ in plan_clips(facts.timeline, 0))})
-        crop = Crop(*request["crop"]) if request["crop"] else None
+        box = _asked(first_picture(path, facts)) if request["crop"] == "ask" else request["crop"]
+        crop = Crop(*box) if box else None
         num_frames, size = request["num_frames"], request["size"]
         if num_frames == 0:  # only how many clips there are
             for plan in plan_clips(facts.timeline, num_frames):
@@ -59,6 +65,14 @@ def main() -> None:
             raise
         reason = "decoding it takes more memory than a child process may have"
         _send({"event": "refused", "reason": reason, "damaged": False})
+
+
+def _asked(picture: NDArray[np.uint8]) -> Sequence[int] | None:
+    """Show the parent the first picture; it answers with the box to use, or null for all of it."""
+    height, width = picture.shape[:2]
+    _send({"event": "picture", "width": width, "height": height}, np.ascontiguousarray(picture).tobytes())
+    box: Sequence[int] | None = json.loads(sys.stdin.buffer.readline())
+    return box
 
 
 def _report_bug(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:

@@ -9,7 +9,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -27,8 +27,13 @@ _logger = logging.getLogger(__name__)
 _SLOWEST_BYTES_PER_S = 20_000_000
 _MAX_LINE_BYTES = 64 * 1024
 _PIPE_BYTES = 1 << 20
+_MAX_PICTURE_BYTES = 3 * 4096 * 2304
 # All that a child may see of its parent's environment.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
+
+
+Choose = Callable[[NDArray[np.uint8]], Crop | None]
+"""Given a video's first picture (H, W, 3) RGB, what part of it to use; None for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +130,30 @@ class Decoder:
         """Process id of the child at work."""
         return None if self._working is None else self._working.pid
 
-    def decode(self, path: Path, crop: Crop | None = None) -> Iterator[ClipFrames]:
+    def decode(self, path: Path, crop: Crop | Choose | None = None) -> Iterator[ClipFrames]:
         """Frames of every clip of a video, in order; none in them when the decoder was made for 0 frames.
+
+        Args:
+            path: of the video.
+            crop: what part of the picture to use, or who chooses it; what that raises ends the decoding.
 
         Raises:
             VideoRefused: with the reason; clips yielded before are whole.
         """
         return self._clips(path, self._num_frames, crop)
+
+    def first_picture(self, path: Path) -> NDArray[np.uint8]:
+        """The first frame shown, (H, W, 3) RGB.
+
+        Raises:
+            VideoRefused: with the reason.
+        """
+        seen: list[NDArray[np.uint8]] = []
+        for _ in self._clips(path, 0, seen.append):
+            pass
+        if not seen:
+            raise VideoRefused("the decoder showed no picture")
+        return seen[-1]
 
     def count(self, path: Path) -> int:
         """How many clips a video has by its timestamps; no picture is decoded.
@@ -141,7 +163,7 @@ class Decoder:
         """
         return sum(1 for _ in self._clips(path, 0, None))
 
-    def _clips(self, path: Path, num_frames: int, crop: Crop | None) -> Iterator[ClipFrames]:
+    def _clips(self, path: Path, num_frames: int, crop: Crop | Choose | None) -> Iterator[ClipFrames]:
         yielded = 0
         for attempt in ("first", "last"):
             try:
@@ -158,7 +180,7 @@ class Decoder:
             except _Stalled as stalled:
                 raise VideoRefused(f"the decoder made no progress for {stalled.seconds:g} s") from None
 
-    def _attempt(self, path: Path, num_frames: int, crop: Crop | None) -> Iterator[ClipFrames]:
+    def _attempt(self, path: Path, num_frames: int, crop: Crop | Choose | None) -> Iterator[ClipFrames]:
         child, self._waiting = self._waiting, _Child()
         self._working = child
         try:
@@ -167,10 +189,11 @@ class Decoder:
                     "path": str(path),
                     "num_frames": num_frames,
                     "size": self._size,
-                    "crop": None if crop is None else [crop.x, crop.y, crop.w, crop.h],
+                    "crop": "ask" if callable(crop) else _box(crop),
                     "memory_bytes": self._limits.memory_bytes,
                 },
                 self._limits.stall_s + path.stat().st_size // _SLOWEST_BYTES_PER_S,
+                crop if callable(crop) else None,
             )
         finally:
             self._working = None
@@ -208,13 +231,13 @@ class _Child:
         self._stdin.close()
         self._stdout.close()
 
-    def decode(self, request: dict[str, Any], stall_s: float) -> Iterator[ClipFrames]:
-        with suppress(BrokenPipeError):  # a dead child is noticed when it does not answer
-            self._stdin.write(json.dumps(request).encode() + b"\n")
+    def decode(self, request: dict[str, Any], stall_s: float, choose: Choose | None) -> Iterator[ClipFrames]:
+        self._say(request)
         shape = (request["num_frames"], request["size"], request["size"], 3)
         started = False
         clip_count = 0
         while True:
+            picture = None
             try:
                 # What a child says is checked like any input: a hostile file may have taken it over.
                 message = json.loads(self._line(stall_s))
@@ -226,6 +249,8 @@ class _Child:
                             _warn_once()
                     case "planned":
                         clip_count = int(message["clips"])
+                    case "picture" if choose is not None:
+                        picture = self._picture(int(message["width"]), int(message["height"]), stall_s)
                     case "clip":
                         frames = np.frombuffer(self._exactly(math.prod(shape), stall_s), np.uint8).reshape(shape)
                         yield ClipFrames(
@@ -242,6 +267,17 @@ class _Child:
                         return
             except (KeyError, TypeError, ValueError):
                 raise _Died(started=started) from None
+            if picture is not None and choose is not None:
+                self._say(_box(choose(picture)))
+
+    def _say(self, message: object) -> None:
+        with suppress(BrokenPipeError):  # a dead child is noticed when it does not answer
+            self._stdin.write(json.dumps(message).encode() + b"\n")
+
+    def _picture(self, width: int, height: int, stall_s: float) -> NDArray[np.uint8]:
+        if min(width, height) < 1 or 3 * width * height > _MAX_PICTURE_BYTES:
+            raise ValueError
+        return np.frombuffer(self._exactly(3 * width * height, stall_s), np.uint8).reshape(height, width, 3)
 
     def _line(self, stall_s: float) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
@@ -268,3 +304,7 @@ class _Child:
         if not received:
             raise ValueError  # the end of the pipe in the middle of a message
         self._buffer += received
+
+
+def _box(crop: Crop | None) -> list[int] | None:
+    return None if crop is None else [crop.x, crop.y, crop.w, crop.h]

@@ -62,9 +62,9 @@ def dry_run(
     found = DryRun()
     encoder = embedder.encoder
     try:
-        reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos())
+        reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos(), encoder.crop)
     except StateError:  # there is no store yet
-        reader = Reader(manifest, {}, {})
+        reader = Reader(manifest, {}, {}, encoder.crop)
     jobs = [Job(row) for row in manifest.rows]
     wanted: list[Job] = []
     seconds: dict[str, list[float]] = {job.row.video_id: [] for job in jobs}

@@ -60,6 +60,8 @@ class Embedder:
     Attributes:
         encoder: as given.
         device: as given.
+        batches_ahead: how many batches are worth handing over before the first is asked for: a GPU computes while the
+            next one is prepared and copied.
         precision: in use.
         why: it was chosen, in words; empty when it was asked for.
 
@@ -80,6 +82,7 @@ class Embedder:
             torch.set_num_threads(threads)
         self.encoder = encoder
         self.device = device
+        self.batches_ahead = 1 if device == "cuda" else 0
         self.precision, self.why = precision, ""
         if precision == "auto":
             self.precision, self.why = chosen_precision(encoder.model.config, device)
@@ -104,10 +107,21 @@ class Embedder:
         Raises:
             InvalidInput: the model gave values that are not finite.
         """
-        vectors: NDArray[np.float32] = F.normalize(self._forward(frames), dim=1).cpu().numpy()
-        if not np.isfinite(vectors).all():
-            raise InvalidInput(f"encoder {self.encoder.encoder_id} gave values that are not finite: check its weights")
-        return vectors
+        return self.begin(frames)()
+
+    def begin(self, frames: Sequence[NDArray[np.uint8]]) -> Callable[[], NDArray[np.float32]]:
+        """Hand clips over as `embed` does; what comes back waits for their embeddings and gives them."""
+        embedding_BD = F.normalize(self._forward(frames), dim=1)
+
+        def finish() -> NDArray[np.float32]:
+            vectors: NDArray[np.float32] = embedding_BD.cpu().numpy()
+            if not np.isfinite(vectors).all():
+                raise InvalidInput(
+                    f"encoder {self.encoder.encoder_id} gave values that are not finite: check its weights"
+                )
+            return vectors
+
+        return finish
 
 
 _Forward = Callable[[Sequence[NDArray[np.uint8]]], Tensor]

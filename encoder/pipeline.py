@@ -7,9 +7,13 @@ at all, and everything refused is listed with its reason while the rest goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from encoder.decoder import ClipFrames, DecodeLimits
 from encoder.embed import Embedder
@@ -98,6 +102,10 @@ class EncodeReport:
         return f"{words}, {share['waiting']:.0%} waiting for frames, {share['committing']:.0%} committing"
 
 
+Vectors = Iterable[NDArray[np.float32]]
+_Begun = tuple[list[Event], Callable[[], Vectors]]
+"""Events of a batch that the model works on, and what gives their embeddings."""
+
 EmbeddedEvent = tuple[Job, EmbeddedClip | None, int]
 """An embedded clip of a video, or None: it has no more; and the clips of the whole video. Clips come in order."""
 
@@ -138,9 +146,10 @@ def encode_with(
     *,
     salvage: bool = False,
     progress: Progress = lambda done, total, now: None,
+    report: EncodeReport | None = None,
 ) -> EncodeReport:
-    """The same as `encode`, with the work done elsewhere."""
-    report = EncodeReport()
+    """The same as `encode`, with the work done elsewhere, and told in `report` as it goes where one is given."""
+    report = report or EncodeReport()
     started = time.monotonic()
     total = len(manifest.rows)
 
@@ -152,7 +161,7 @@ def encode_with(
         run = _Run(committer, report, tell, salvage=salvage)
         tell(0)
         jobs = [Job(row) for row in manifest.rows]
-        reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos())
+        reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos(), encoder.crop)
         with engine(reader, jobs, report) as events:
             try:
                 run.consume(events)
@@ -177,6 +186,7 @@ def local_engine(embedder: Embedder, options: EncodeOptions) -> Engine:
     def engine(reader: Reader, jobs: Sequence[Job], report: EncodeReport) -> Iterator[Iterator[EmbeddedEvent]]:
         report.clips_per_s_at_most = embedder.clips_per_s_at_most()
         shape = (config.num_frames, config.image_size)
+        reader = reader.looking_for_beds(embedder.encoder.bed_detector(embedder.device), options.limits)
         with reading(reader, jobs, shape, options.decoders, 2 * options.batch, options.limits) as events:
             yield _embedded(events, embedder, options.batch, report)
 
@@ -186,29 +196,41 @@ def local_engine(embedder: Embedder, options: EncodeOptions) -> Engine:
 def _embedded(events: Iterator[Event], embedder: Embedder, batch: int, report: EncodeReport) -> Iterator[EmbeddedEvent]:
     """Frames to embeddings, `batch` clips at a time; the order stays."""
     held: list[Event] = []
+    begun: deque[_Begun] = deque()
     waiting_since = time.monotonic()
     for event in events:
         report.seconds["waiting"] += time.monotonic() - waiting_since
         held.append(event)
-        clips = sum(frames is not None for _, frames in held)
-        if clips in {0, batch}:  # an end behind clips waits with them
-            yield from _embedded_batch(held, embedder, report)
+        clips = [frames.frames for _, frames in held if frames is not None]
+        if len(clips) == batch or not (clips or begun):  # an end behind clips waits with them
+            begun.append((held, _begun(clips, embedder, report)))
             held = []
+            while len(begun) > (embedder.batches_ahead if clips else 0):
+                yield from _finished(*begun.popleft(), report)
         waiting_since = time.monotonic()
-    yield from _embedded_batch(held, embedder, report)
-
-
-def _embedded_batch(held: list[Event], embedder: Embedder, report: EncodeReport) -> Iterator[EmbeddedEvent]:
     clips = [frames.frames for _, frames in held if frames is not None]
+    begun.append((held, _begun(clips, embedder, report)))
+    while begun:
+        yield from _finished(*begun.popleft(), report)
+
+
+def _begun(clips: list[NDArray[np.uint8]], embedder: Embedder, report: EncodeReport) -> Callable[[], Vectors]:
     started = time.monotonic()
-    vectors = iter(embedder.embed(clips) if clips else ())
+    finish = embedder.begin(clips) if clips else list
     report.seconds["model"] += time.monotonic() - started
-    report.clips_embedded += len(clips)
+    return finish
+
+
+def _finished(held: list[Event], finish: Callable[[], Vectors], report: EncodeReport) -> Iterator[EmbeddedEvent]:
+    started = time.monotonic()
+    vectors = iter(finish())
+    report.seconds["model"] += time.monotonic() - started
+    report.clips_embedded += sum(frames is not None for _, frames in held)
     for job, frames in held:
         if frames is None:
             yield job, None, 0
         else:
-            yield job, EmbeddedClip(clip_of(job, frames), next(vectors)), frames.clip_count
+            yield job, EmbeddedClip(clip_of(job, frames), next(vectors), job.crop), frames.clip_count
 
 
 class _Run:

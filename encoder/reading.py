@@ -6,10 +6,17 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from encoder.decoder import ClipFrames, DecodeLimits, Decoder
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.beds import BedFinder, Watch
+from encoder.crop import CropPolicy, follows
+from encoder.decoder import Choose, ClipFrames, DecodeLimits, Decoder
+from encoder.detector import Detector, OneAtATime
 from encoder.manifest import Manifest, ManifestRow
+from encoder.picture import Crop
 from index.errors import VideoRefused
 from index.files import sha256_of_file
 from index.records import EmbeddedClip, Video
@@ -20,12 +27,13 @@ from index.store import EncodedVideo
 class Job:
     """One video on its way.
 
-    The reader sets the digest, what is stored of the video (and for which patient), and why and how it failed before
-    it announces the end; only then does the consumer look.
+    The reader sets the digest, the crop, what is stored of the video (and for which patient), and why and how it
+    failed before it announces the end; only then does the consumer look.
 
     Attributes:
         row: of the manifest.
         source_sha256: of the file.
+        crop: what part of the picture was used, as `str(UsedCrop)`; set before the first clip.
         stored: what the store has of just this content, when nothing has to be done.
         patient_id: whose its stored clips are.
         clips: embedded so far.
@@ -35,6 +43,7 @@ class Job:
 
     row: ManifestRow
     source_sha256: str = ""
+    crop: str = ""
     stored: Video | None = None
     patient_id: str = ""
     clips: list[EmbeddedClip] = field(default_factory=list)
@@ -54,11 +63,28 @@ class Reader:
         manifest: names their files.
         encoded: what the clip table holds, by video id.
         videos: what the videos table holds, by video id.
+        policy: of the encoder, None where it takes whole pictures.
+        beds: finds them; None where no picture is decoded, or the encoder has no policy.
     """
 
     manifest: Manifest
     encoded: Mapping[str, EncodedVideo]
     videos: Mapping[str, Video]
+    policy: CropPolicy | None = None
+    beds: BedFinder | None = None
+
+    def looking_for_beds(self, detector: Detector | None, limits: DecodeLimits, watch: Watch | None = None) -> Reader:
+        """The same reader, able to choose crops by the encoder's policy; as it is where there is no detector.
+
+        Args:
+            detector: of the encoder.
+            limits: of a decoding child.
+            watch: is told each choice.
+        """
+        if detector is None or self.policy is None:
+            return self
+        known = (self.manifest, self.encoded, self.videos)
+        return replace(self, beds=BedFinder(OneAtATime(detector), self.policy, *known, limits, watch))
 
     def read(self, job: Job, decoder: Decoder) -> Iterator[ClipFrames]:
         """Frames of a video's clips; none, and `job.stored` set, when they are stored; or `job.reason` set."""
@@ -74,20 +100,33 @@ class Reader:
             job.source_sha256 = sha256_of_file(path)
             if self._is_stored(job):
                 return
-            yield from decoder.decode(path, job.row.crop)
+            yield from decoder.decode(path, self._crop(job))
             after = path.stat()
         except OSError as error:
             raise VideoRefused(f"the file can't be read: {error.strerror}") from None
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise VideoRefused("the file changed while it was read: encode it again once it is complete")
 
+    def _crop(self, job: Job) -> Crop | Choose | None:
+        """What part of the picture the decoder is to use; `job.crop` is set by then, or by who chooses it."""
+        beds = self.beds
+        if beds is None:
+            job.crop = str(job.row.crop or "")
+            return job.row.crop
+
+        def choose(picture: NDArray[np.uint8]) -> Crop | None:
+            used = beds.choose(job.row, picture)
+            job.crop = str(used)
+            return used.box
+
+        return choose
+
     def _is_stored(self, job: Job) -> bool:
         """Whether clips and video row of just this content are there; a crash between the two leaves one of them."""
         clips, video = self.encoded.get(job.row.video_id), self.videos.get(job.row.video_id)
-        made_of = (job.source_sha256, str(job.row.crop or ""))
-        if clips is None or video is None:
+        if clips is None or video is None or {clips.source_sha256, video.source_sha256} != {job.source_sha256}:
             return False
-        if (clips.source_sha256, clips.crop) != made_of or (video.source_sha256, video.crop) != made_of:
+        if not follows(clips.crop, job.row.crop, self.policy):
             return False
         job.stored, job.patient_id = video, clips.patient_id
         return True

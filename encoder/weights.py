@@ -1,17 +1,15 @@
 """Encoder folders: safetensors weights, config, preprocessing and a card; and the identity that all of it gives.
 
 A folder is what transformers' `save_pretrained` writes for a TimesformerModel (`config.json`, `model.safetensors`,
-`preprocessor_config.json`), so published checkpoints load and ours load elsewhere. The original authors' `.pyth`
-files are read too, with their pickle restricted to tensors.
+`preprocessor_config.json`), so published checkpoints load and ours load elsewhere. An encoder that crops to the bed
+has its detector's folder and `crop.json` beside them. (`encoder.original` reads the original authors' files.)
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import safetensors
@@ -20,7 +18,9 @@ import torch
 from torch import Tensor
 from transformers import TimesformerConfig
 
-from encoder.timesformer import INPUT_VIEWS, PIXEL_MEAN, PIXEL_STD, TimeSformer, architecture
+from encoder.crop import CropPolicy, read_policy, write_policy
+from encoder.detector import Detector, copy_detector, load_detector
+from encoder.timesformer import INPUT_VIEWS, PIXEL_MEAN, PIXEL_STD, TimeSformer
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.files import write_atomically, write_text_atomically
 from index.records import CLIP_SECONDS
@@ -49,32 +49,7 @@ _FRAMES_POLICY = {
     "mean": PIXEL_MEAN,
     "std": PIXEL_STD,
 }
-# Torch's restricted unpickler, on bytes that are no pickle of tensors, runs into any of these.
-_UNPICKLING_ERRORS = (
-    *(pickle.UnpicklingError, EOFError, OSError, RuntimeError),
-    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
-)
-_LAYER_NAMES = {
-    "norm1": "layernorm_before",
-    "norm2": "layernorm_after",
-    "attn.qkv": "attention.attention.qkv",
-    "attn.proj": "attention.output.dense",
-    "temporal_norm1": "temporal_layernorm",
-    "temporal_attn.qkv": "temporal_attention.attention.qkv",
-    "temporal_attn.proj": "temporal_attention.output.dense",
-    "temporal_fc": "temporal_dense",
-    "mlp.fc1": "intermediate.dense",
-    "mlp.fc2": "output.dense",
-}
-_TOP_NAMES = {
-    "cls_token": "embeddings.cls_token",
-    "pos_embed": "embeddings.position_embeddings",
-    "time_embed": "embeddings.time_embeddings",
-    "patch_embed.proj.weight": "embeddings.patch_embeddings.projection.weight",
-    "patch_embed.proj.bias": "embeddings.patch_embeddings.projection.bias",
-    "norm.weight": "layernorm.weight",
-    "norm.bias": "layernorm.bias",
-}
+_DETECTOR = "detector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +61,27 @@ class Encoder:
         encoder_id: 16 hex digits, a digest over weights, architecture, preprocessing, sampling and crop policy.
         origin: one line on where the weights come from.
         trained: False for random initial weights, whose embeddings mean little.
+        crop: how the bed's box becomes a crop; None for whole pictures.
+        detector_folder: where the policy's detector lies.
     """
 
     model: TimeSformer
     encoder_id: str
     origin: str
     trained: bool
+    crop: CropPolicy | None = None
+    detector_folder: Path | None = None
+
+    def bed_detector(self, device: str = "cpu") -> Detector | None:
+        """Whoever finds the beds that the crop policy speaks of; None where there is no policy.
+
+        Raises:
+            InvalidInput: the detector can't be loaded here.
+            DamagedData: its files were changed.
+        """
+        if self.crop is None or self.detector_folder is None:
+            return None
+        return load_detector(self.detector_folder, self.crop.confidence, device, self.crop.detector_id)
 
 
 def new_encoder(config: TimesformerConfig, seed: int) -> Encoder:
@@ -102,17 +92,31 @@ def new_encoder(config: TimesformerConfig, seed: int) -> Encoder:
     return identified(model, f"random initial weights, seed {seed}", trained=False)
 
 
-def identified(model: TimeSformer, origin: str, *, trained: bool) -> Encoder:
+def identified(
+    model: TimeSformer,
+    origin: str,
+    *,
+    trained: bool,
+    crop: CropPolicy | None = None,
+    detector_folder: Path | None = None,
+) -> Encoder:
     """Give a model its id."""
-    return Encoder(model.eval(), encoder_id_of(model), origin, trained)
+    return Encoder(model.eval(), encoder_id_of(model, crop), origin, trained, crop, detector_folder)
 
 
-def encoder_id_of(model: TimeSformer) -> str:
+def with_crop(encoder: Encoder, crop: CropPolicy, detector_folder: Path) -> Encoder:
+    """The same weights as another encoder: one that crops to the bed."""
+    return identified(
+        encoder.model, encoder.origin, trained=encoder.trained, crop=crop, detector_folder=detector_folder
+    )
+
+
+def encoder_id_of(model: TimeSformer, crop: CropPolicy | None = None) -> str:
     """Digest over everything that decides an embedding."""
     digest = hashlib.sha256()
     shape = {key: getattr(model.config, key) for key in _ARCHITECTURE_KEYS}
     described: dict[str, object] = {"architecture": shape, "embedding_dim": model.embedding_dim}
-    described["frames"] = _FRAMES_POLICY
+    described["frames"] = _frames_policy(crop)
     if model.input_view != "rgb":
         described["input_view"] = model.input_view
     digest.update(json.dumps(described, sort_keys=True).encode())
@@ -120,6 +124,10 @@ def encoder_id_of(model: TimeSformer) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _frames_policy(crop: CropPolicy | None) -> dict[str, object]:
+    return _FRAMES_POLICY if crop is None else {**_FRAMES_POLICY, "crop": asdict(crop)}
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> Path:
@@ -139,10 +147,13 @@ def save_encoder(encoder: Encoder, folder: Path) -> Path:
         "image_std": [PIXEL_STD] * 3,
         "size": {"shortest_edge": config.image_size},
         "crop_size": {"height": config.image_size, "width": config.image_size},
-        "semiome": _FRAMES_POLICY,
+        "semiome": _frames_policy(encoder.crop),
     }
     write_text_atomically(target / _PREPROCESSING, json.dumps(preprocessing, indent=2) + "\n")
     write_text_atomically(target / _CARD, _card(encoder))
+    if encoder.crop is not None and encoder.detector_folder is not None:
+        copy_detector(encoder.detector_folder, target / _DETECTOR)
+        write_policy(encoder.crop, target)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
     metadata = {"format": "pt", "origin": encoder.origin, "trained": str(encoder.trained).lower()}
     write_atomically(target / _WEIGHTS, lambda path: safetensors.torch.save_file(state, path, metadata))
@@ -168,89 +179,9 @@ def load_encoder(folder: Path) -> Encoder:
     state = {name.removeprefix("timesformer."): tensor for name, tensor in state.items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
     origin = metadata.get("origin", "imported from a folder of transformers weights")
-    return identified(_filled(config, state), origin, trained=metadata.get("trained", "true") == "true")
-
-
-def import_pyth(file: Path, num_attention_heads: int | None = None) -> Encoder:
-    """Read a checkpoint of the original TimeSformer code.
-
-    Accepts `{model_state | state_dict | model: {...}}` or a bare state dict, with `model.` or `module.` prefixes.
-
-    Args:
-        file: the `.pyth` or `.pth` file.
-        num_attention_heads: the one thing the weights don't tell; by default 64 channels a head, as in every
-            published TimeSformer.
-
-    Raises:
-        InvalidInput: it is not such a checkpoint, holds anything but tensors, or a weight is missing.
-    """
-    if not file.is_file():
-        raise InvalidInput("the checkpoint can't be read: give the path of a .pyth or .pth file, or of a folder")
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except _UNPICKLING_ERRORS as error:
-        raise InvalidInput(
-            f"not a checkpoint of tensors only ({type(error).__name__}): a file whose pickle holds anything else "
-            "is never run"
-        ) from None
-    state = _original_state(loaded)
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if not name.startswith("head."):
-            renamed[_transformers_name(name)] = tensor.to(torch.float32)
-    model = _filled(_config_of(renamed, num_attention_heads), renamed)
-    return identified(model, "imported from an original TimeSformer checkpoint", trained=True)
-
-
-def _original_state(loaded: object) -> dict[str, Tensor]:
-    if not isinstance(loaded, dict):
-        raise InvalidInput(f"expected a checkpoint with a dictionary of weights, got {type(loaded).__name__}")
-    nested = (loaded.get(key) for key in ("model_state", "state_dict", "model"))
-    weights: dict[str, object] = next((found for found in nested if isinstance(found, dict)), loaded)
-    state = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
-    for prefix in ("module.", "model."):
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    if "time_embed" not in state:
-        raise InvalidInput("not a TimeSformer checkpoint with divided space-time attention: time_embed is missing")
-    return state
-
-
-def _transformers_name(original: str) -> str:
-    if original in _TOP_NAMES:
-        return _TOP_NAMES[original]
-    if match := re.fullmatch(r"blocks\.(\d{1,3})\.(.+)\.(weight|bias)", original):
-        number, inner, kind = match.groups()
-        if inner in _LAYER_NAMES:
-            return f"encoder.layer.{number}.{_LAYER_NAMES[inner]}.{kind}"
-    raise InvalidInput(f"not a TimeSformer checkpoint: weight {original!r} is unknown")
-
-
-def _config_of(state: dict[str, Tensor], num_attention_heads: int | None) -> TimesformerConfig:
-    """The architecture, read off the shapes of the weights."""
-    try:
-        positions = state["embeddings.position_embeddings"].shape[1] - 1
-        width, _, patch, _ = state["embeddings.patch_embeddings.projection.weight"].shape
-    except KeyError as error:
-        raise InvalidInput(f"the checkpoint lacks weight {error.args[0]!r}") from None
-    except (IndexError, ValueError):
-        raise InvalidInput(
-            "the checkpoint's position or patch weights don't have the shape of a TimeSformer's"
-        ) from None
-    if num_attention_heads is None:
-        if width % 64:
-            raise InvalidInput(f"width {width} does not tell the number of attention heads: name it with --heads")
-        num_attention_heads = width // 64
-    layers = 1 + max((int(name.split(".")[2]) for name in state if name.startswith("encoder.layer.")), default=-1)
-    return architecture(
-        num_frames=state["embeddings.time_embeddings"].shape[1],
-        image_size=patch * round(positions**0.5),
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=num_attention_heads,
-        patch_size=patch,
-        embedding_dim=width,
-    )
+    trained, crop = metadata.get("trained", "true") == "true", read_policy(folder)
+    detector = None if crop is None else folder / _DETECTOR
+    return identified(filled(config, state), origin, trained=trained, crop=crop, detector_folder=detector)
 
 
 def _checked_config(values: dict[str, object]) -> TimesformerConfig:
@@ -267,7 +198,7 @@ def _checked_config(values: dict[str, object]) -> TimesformerConfig:
     return TimesformerConfig.from_dict({"embedding_dim": values.get("hidden_size"), **values})
 
 
-def _filled(config: TimesformerConfig, state: dict[str, Tensor]) -> TimeSformer:
+def filled(config: TimesformerConfig, state: dict[str, Tensor]) -> TimeSformer:
     """A model with exactly these weights."""
     with torch.device("meta"):
         model = TimeSformer(config)
@@ -295,6 +226,9 @@ def _card(encoder: Encoder) -> str:
     licence = "Apache-2.0" if ours else "unknown: ask where the weights come from"
     if encoder.origin.startswith("imported"):
         licence += ". Weights trained on Kinetics-400 by the TimeSformer authors are CC-BY-NC-4.0: no commercial use"
+    crop = ""
+    if encoder.crop is not None:
+        crop = f"- Crop: the bed that detector {encoder.crop.detector_id} finds in the first frame, and a margin\n"
     return f"""# Encoder {encoder.encoder_id}
 
 TimeSformer, divided space-time attention: {config.num_frames} frames of {config.image_size} x {config.image_size},
@@ -302,7 +236,7 @@ TimeSformer, divided space-time attention: {config.num_frames} frames of {config
 
 - Weights: {encoder.origin}{"" if encoder.trained else " (untrained: neighbours and verdicts mean nothing)"}
 - Licence of the weights: {licence}
-- Intended use: research on seizure semiology. Not a medical device.
+{crop}- Intended use: research on seizure semiology. Not a medical device.
 """
 
 

@@ -33,7 +33,7 @@ class Video:
         duration_s: seconds of picture.
         clip_count: how many clips were made of it.
         salvaged: the file is damaged and only its clips before the damage are kept.
-        crop: the part of the picture that is used, `x y w h` in pixels, or empty for all of it.
+        crop: the part of the picture that the manifest fixes, `x y w h` in pixels, or empty.
     """
 
     video_id: str
@@ -73,10 +73,17 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedClip:
-    """A clip and its embedding, (D,) float32 of unit length."""
+    """A clip and its embedding, (D,) float32 of unit length.
+
+    Attributes:
+        clip: which.
+        vector: its embedding.
+        crop: the part of the picture that was embedded, in the encoder's words (`encoder.crop.UsedCrop`).
+    """
 
     clip: Clip
     vector: NDArray[np.float32]
+    crop: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,7 +312,7 @@ class Committer:
                 start_s=row["start_s"],
                 valid_seconds=row["valid_seconds"],
             )
-            clips.append(EmbeddedClip(clip, vector))
+            clips.append(EmbeddedClip(clip, vector, row["crop"]))
         return self.commit([(video, clips)])
 
     def compact(self) -> None:
@@ -342,8 +342,8 @@ class Committer:
             **asdict(clip),
             "patient_key": self._keys[clip.patient_id],
             "source_sha256": video.source_sha256,
+            "crop": embedded.crop,
         }
-        row["crop"] = video.crop
         return {**row, "row_sha256": _row_sha256(row, vector), "vector": vector}
 
     def _upsert(self, table: Any, key: str, rows: pa.Table) -> None:  # noqa: ANN401

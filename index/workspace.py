@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from index.errors import StateError
@@ -43,6 +45,10 @@ class Workspace:
     def runs(self) -> Path:
         """What each job did: a folder a run."""
         return self.root / "runs"
+
+    def new_run(self, kind: str) -> Path:
+        """A folder for what a job of this kind will write; it is not made yet."""
+        return self.runs / f"{kind}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
     @property
     def commit_lock(self) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands import ablate, ask, demo, encode, encoder, evaluate, head, index, manifest, pretrain, serve
+from semiome.commands import ablate, ask, beds, demo, encode, encoder, evaluate, head, index, manifest, pretrain, serve
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,6 +33,7 @@ def _semiome(
 
 
 app.command("demo")(demo.demo)
+app.command("beds")(beds.beds)
 app.command("encode")(encode.encode)
 app.command("pretrain")(pretrain.pretrain)
 app.command("evaluate")(evaluate.evaluate)

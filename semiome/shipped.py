@@ -26,6 +26,11 @@ def shipped_folder() -> Path:
     return Path(__file__).parent / "weights"
 
 
+def shipped_bed_detector() -> Path:
+    """The folder of the small detector of simulated beds, as `semiome.simulation.beds` wrote it."""
+    return shipped_folder() / "beds"
+
+
 def shipped_encoder() -> Encoder:
     """The encoder trained on generic actions."""
     return load_encoder(shipped_folder())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -60,7 +58,7 @@ def encode(
     from encoder.dry_run import dry_run
     from encoder.embed import Embedder, threads_beside
     from encoder.manifest import read_manifest
-    from encoder.pipeline import EncodeOptions, encode_with, local_engine
+    from encoder.pipeline import EncodeOptions, EncodeReport, encode_with, local_engine
     from index.store import Store
     from index.workspace import Workspace
 
@@ -84,11 +82,18 @@ def encode(
             lambda: _show_forecast(forecast, screen),
         )
         raise typer.Exit(3 if forecast.refused else 0)
+    if chosen.crop is not None:
+        screen.note(
+            f"cropping each video to the bed that detector {chosen.crop.detector_id} finds in its first picture"
+        )
+    report = EncodeReport()
     try:
         with screen.progress("Encoding videos") as progress:
-            report = encode_with(run, rows, chosen, Store(place), salvage=salvage, progress=progress)
+            encode_with(run, rows, chosen, Store(place), salvage=salvage, progress=progress, report=report)
     except KeyboardInterrupt:
         screen.note("interrupted: every finished video is stored, run the same command to go on")
+        if so_far := _write_refused(report, rows, place):
+            screen.note(f"{len(report.refused)} videos were refused until then: {so_far}")
         raise typer.Exit(130) from None
     again = _write_refused(report, rows, place)
     screen.result(
@@ -188,7 +193,6 @@ def _write_refused(report: EncodeReport, manifest: Manifest, workspace: Workspac
     if not report.refused:
         return None
     reasons = {refusal.video_id: refusal.reason for refusal in report.refused}
-    run = f"encode-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    path = workspace.runs / run / "refused.csv"
+    path = workspace.new_run("encode") / "refused.csv"
     write_manifest(path, [(row, reasons[row.video_id]) for row in manifest.rows if row.video_id in reasons])
     return path

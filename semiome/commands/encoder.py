@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,8 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Bring weights into the workspace and use them from now on."""
-    from encoder.weights import import_pyth, load_encoder
+    from encoder.original import import_pyth
+    from encoder.weights import load_encoder
 
     encoder = load_encoder(source) if source.is_dir() else import_pyth(source, heads)
     screen = Screen(as_json=as_json)
@@ -50,6 +52,45 @@ def init(
     screen = Screen(as_json=as_json)
     _install(new_encoder(architecture(preset), seed), workspace, screen)
     screen.warn("these weights are random: neighbours and verdicts will mean nothing")
+
+
+@app.command()
+def crop(
+    crop_detector: Annotated[
+        str,
+        typer.Option(help="Folder of a transformers object detector that knows beds; maskrcnn; or simulated."),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="With maskrcnn: torchvision's weights file; default: torchvision's cache.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="What is less sure is not a bed.")] = 0.5,
+    margin: Annotated[float, typer.Option(help="Added on each side, as a share of the bed's size.")] = 0.1,
+    no_bed: Annotated[
+        str, typer.Option(help="A video without a bed: refuse it, whole picture, or the last box of its camera.")
+    ] = "refuse",
+    encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an encoder crop each video to the bed in its first picture; it becomes another encoder, in use from now on.
+
+    A fixed crop in the manifest goes before what is found. `semiome beds` shows what would be found.
+    """
+    from encoder.crop import CropPolicy
+    from encoder.detector import detector_id, load_detector, prepared_detector
+    from encoder.weights import current_encoder, with_crop
+    from index.workspace import Workspace
+    from semiome.shipped import shipped_bed_detector
+
+    chosen = current_encoder(Workspace(workspace).encoders, encoder)
+    screen = Screen(as_json=as_json)
+    source = str(shipped_bed_detector()) if crop_detector == "simulated" else crop_detector
+    if crop_detector == "simulated":
+        screen.warn("this detector knows simulated rooms only: it is for the demo, not for a hospital")
+    with prepared_detector(source, weights) as folder:
+        load_detector(folder, confidence)
+        policy = CropPolicy(detector_id(folder), confidence, margin, no_bed)
+        _install(with_crop(chosen, policy, folder), workspace, screen)
 
 
 @app.command("list")
@@ -77,12 +118,14 @@ def _install(encoder: Encoder, workspace: Path, screen: Screen) -> None:
         "trained": encoder.trained,
         "num_frames": config.num_frames,
         "image_size": config.image_size,
+        "crop": None if encoder.crop is None else asdict(encoder.crop),
         "parameters": sum(parameter.numel() for parameter in encoder.model.parameters()),
     }
     screen.result(
         values,
         lambda: screen.say(
             f"encoder {encoder.encoder_id} ({config.num_frames} frames of {config.image_size} x {config.image_size}, "
-            f"{values['parameters']:,} parameters) is in use: {encoder.origin}"
+            f"{values['parameters']:,} parameters{', cropped to the bed' if encoder.crop else ''}) is in use: "
+            f"{encoder.origin}"
         ),
     )

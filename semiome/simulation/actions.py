@@ -61,10 +61,16 @@ class Action:
     points: NDArray[np.float32]
 
 
+def draw_posture(random: np.random.Generator) -> Motion:
+    """Somebody lies still, somehow: one moment."""
+    motion = _movement(random)
+    return motion.at(random.integers(motion.moments, size=1))
+
+
 def draw_action(num_frames: int, size: int, seed: int) -> Action:
     """Draw the clip of one seed."""
     random = np.random.default_rng(seed)
-    motion, scene = _movement(random), _scene(random)
+    motion, scene = _movement(random), draw_scene(random)
     frames = scene.clips(motion, num_frames, size, random)[0]
     seen = motion.at(scene.moments(motion, num_frames)[0])
     angles_TJ = np.stack([seen.angles[name] for name in JOINTS], axis=1)
@@ -116,7 +122,7 @@ def _range(joint: str) -> tuple[float, float]:
     return _RANGES[joint.removesuffix("_l").removesuffix("_r")]
 
 
-def _scene(random: np.random.Generator) -> Scene:
+def draw_scene(random: np.random.Generator) -> Scene:
     """A room, a camera and a person that no cohort has."""
     side = random.uniform(-2.1, 2.1)
     camera = Camera(

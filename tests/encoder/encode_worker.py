@@ -18,10 +18,10 @@ class _Recording(Embedder):
         super().__init__(encoder, threads=1)
         self._record = record
 
-    def embed(self, frames):
+    def begin(self, frames):
         for clip in frames:
             os.write(self._record, hashlib.sha256(clip.tobytes()).hexdigest().encode() + b"\n")
-        return super().embed(frames)
+        return super().begin(frames)
 
 
 def job(manifest, workspace, record, ready):

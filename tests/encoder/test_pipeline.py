@@ -17,6 +17,7 @@ from encoder.weights import new_encoder
 from index.errors import InvalidInput
 from index.records import Clip, Video, clip_id
 from index.store import Committer, Store
+from index.workspace import Workspace
 from tests.conftest import DATA, EXPECTED, tiny_architecture
 
 
@@ -51,6 +52,22 @@ def test_clips_are_stored_with_their_embeddings(hospital, job, workspace, tiny_e
     with Decoder(4, 32) as decoder:
         frames = [clip.frames for clip in decoder.decode(DATA / "videos" / "h264_25fps.mp4")]
     np.testing.assert_allclose(list(found.values())[:3], Embedder(tiny_encoder).embed(frames), atol=1e-6)
+
+
+def test_batches_in_flight_change_nothing_but_when_they_are_waited_for(hospital, tmp_path, tiny_encoder):
+    rows = [("h264_25fps.mp4", "p1", "v1"), ("empty.mp4", "p2", "v2"), ("short_7s.mp4", "p3", "v3")]
+    manifest = read_manifest(hospital(*rows, ("h264_vfr.mp4", "p4", "v4")))
+    stored = []
+    for ahead in (0, 1):
+        place, embedder = Workspace(tmp_path / str(ahead)), Embedder(tiny_encoder)
+        embedder.batches_ahead = ahead
+        report = encode(manifest, embedder, Store(place), EncodeOptions(batch=2))
+        again = encode(manifest, embedder, Store(place), EncodeOptions(batch=2))
+        clips = {clip: vector.tobytes() for clip, vector in stored_clips(place, tiny_encoder).items()}
+        stored.append((clips, report.refused, report.clips_embedded, again.clips_skipped))
+
+    assert stored[0] == stored[1]
+    assert stored[0][3] == len(stored[0][0]) == stored[0][2]
 
 
 def test_a_second_run_decodes_nothing_and_writes_nothing(hospital, job, workspace, tiny_encoder, monkeypatch):
@@ -198,12 +215,12 @@ def signal_first_child(monkeypatch, number, names):
     disturbed = set()
     real = _Child.decode
 
-    def decode(child, request, stall_s):
+    def decode(child, request, *rest):
         name = Path(request["path"]).name
         if name in names and name not in disturbed:
             disturbed.add(name)
             os.kill(child.pid, number)
-        return real(child, request, stall_s)
+        return real(child, request, *rest)
 
     monkeypatch.setattr(_Child, "decode", decode)
     return disturbed

@@ -10,8 +10,9 @@ from transformers import TimesformerModel
 
 from encoder.embed import Embedder, chosen_precision, threads_beside
 from encoder.inference import Prepared, Product, flop_of_clip
+from encoder.original import import_pyth
 from encoder.timesformer import PRESETS, TimeSformer, architecture, normalise, preset
-from encoder.weights import encoder_id_of, import_pyth, load_encoder, new_encoder, save_encoder
+from encoder.weights import encoder_id_of, load_encoder, new_encoder, save_encoder
 from index.errors import InvalidInput
 from tests.conftest import DATA, tiny_architecture
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import TimesformerConfig, TimesformerModel
 
+from encoder.original import import_pyth
 from encoder.timesformer import architecture
 from encoder.weights import (
     current_encoder,
     encoder_id_of,
-    import_pyth,
     install_encoder,
     load_encoder,
     new_encoder,
