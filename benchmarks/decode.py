@@ -11,11 +11,9 @@ installed (0.13 for torch 2.13, with FFmpeg's libraries). One JSON object a figu
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +23,7 @@ from pathlib import Path
 import av
 import decord
 import numpy as np
+from figures import figure, say
 from numpy.typing import NDArray
 
 from encoder.clips import plan_clips
@@ -59,12 +58,12 @@ def measure(folder: Path, width: int, height: int, rounds: int, clips: int) -> N
     paths = [source, *(Path(shutil.copy(source, folder / f"{number}.mp4")) for number in range(1, clips))]
     numbers = list(plan_clips(probe(source).timeline, FRAMES)[0].frame_numbers)
     truth = _truth(source, numbers)
-    _say(f"{width} x {height}, {source.stat().st_size / 1e6:.1f} MB, {len(set(numbers))} of {10 * FPS} frames wanted")
+    say(f"{width} x {height}, {source.stat().st_size / 1e6:.1f} MB, {len(set(numbers))} of {10 * FPS} frames wanted")
     _check_ours(source, truth)
     loops = {"decord2": _decord, "PyAV": _pyav, **_torchcodec()}
     for name, loop in loops.items():
         wrong = _wrong(loop(source, numbers, 1), truth)
-        _say(f"{name}: {wrong} of {FRAMES} frames are others than asked for" if wrong else f"{name}: frames right")
+        say(f"{name}: {wrong} of {FRAMES} frames are others than asked for" if wrong else f"{name}: frames right")
 
     for cores in (1, os.cpu_count() or 1):
         seconds: dict[str, list[float]] = {name: [] for name in ("ours", *loops)}
@@ -78,19 +77,10 @@ def measure(folder: Path, width: int, height: int, rounds: int, clips: int) -> N
         median = {name: statistics.median(values) for name, values in seconds.items()}
         fastest = min(loops, key=lambda name: median[name])
         for name in loops:
-            _say(f"{cores} cores: {name} {median[name]:.3f} s a clip")
-        figure = {
-            "name": f"decode {FRAMES} frames of {width}x{height} H.264, {cores} cores",
-            "ours": round(median["ours"], 4),
-            "unit": "s/clip",
-            "against": f"{fastest}, plain loop",
-            "theirs": round(median[fastest], 4),
-            "ratio": round(median[fastest] / median["ours"], 3),
-            "goal": 1.0,
-            "holds": median["ours"] <= median[fastest],
-        }
-        sys.stdout.write(json.dumps(figure) + "\n")
-        sys.stdout.flush()
+            say(f"{cores} cores: {name} {median[name]:.3f} s a clip")
+        theirs, ours = median[fastest], median["ours"]
+        name = f"decode {FRAMES} frames of {width}x{height} H.264, cores: {cores}"
+        figure(name, ours, "s/clip", f"{fastest}, plain loop", theirs, theirs / ours, 1.0)
 
 
 def _film(path: Path, width: int, height: int) -> None:
@@ -120,7 +110,7 @@ def _check_ours(path: Path, truth: Pictures) -> None:
         (clip,) = decoder.decode(path)
     wanted = np.stack([square(picture, SIZE) for picture in truth])
     wrong = _wrong(clip.frames, wanted)
-    _say(f"ours ({clip.reader}): {wrong or 'no'} wrong frames")
+    say(f"ours ({clip.reader}): {wrong or 'no'} wrong frames")
     if wrong:
         raise SystemExit("our own frames are wrong: no figure is worth printing")
 
@@ -164,7 +154,7 @@ def _torchcodec() -> dict[str, Loop]:
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, OSError, RuntimeError) as error:
-        _say(f"torchcodec takes no part: {type(error).__name__}")
+        say(f"torchcodec takes no part: {type(error).__name__}")
         return {}
 
     def loop(path: Path, numbers: list[int], threads: int) -> Pictures:
@@ -173,10 +163,6 @@ def _torchcodec() -> dict[str, Loop]:
         return pictures
 
     return {"torchcodec": loop}
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

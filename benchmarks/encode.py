@@ -1,20 +1,24 @@
-"""The forward pass of one clip against transformers' TimesformerModel and against the processor's matrix rate.
+"""Encoding, from the forward pass to the whole job.
 
-    .venv/bin/python benchmarks/encode.py [--quick]
+    .venv/bin/python benchmarks/encode.py [--quick] [--parts forward memory job ray] [--device cuda]
 
-Same weights, same frames, on the CPU, in turn (A B A B, medians). One JSON object a figure on stdout.
+`forward`: one clip of timesformer-l, the same weights and frames, against transformers' TimesformerModel and against
+the processor's rate in matrix products. `memory`: loading it and embedding one clip, in a process of its own. `job`:
+the whole job on files against the model alone and decoding alone. `ray`: `--engine ray` with two workers against the
+local engine. With `--device cuda`: clips a second with frames made up, and from files. (`decode.py` measures decoding.)
+In turn (A B A B, medians); one JSON object a figure on stdout.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import torch
+from encode_job import cuda_part, job_part, memory_part, ray_part
+from figures import figure, say
 from torch.nn import functional as F
 from transformers import TimesformerModel
 
@@ -22,14 +26,32 @@ from encoder.embed import DTYPES
 from encoder.inference import Prepared, flop_of_clip, matrix_rate
 from encoder.timesformer import TimeSformer, architecture, normalise, preset
 
+PARTS = ("forward", "memory", "job", "ray")
+
 
 def main() -> None:
     """Run it."""
     options = argparse.ArgumentParser()
-    options.add_argument("--quick", action="store_true", help="a tiny model: proves that the script runs")
+    options.add_argument("--quick", action="store_true", help="tiny models: proves that the script runs")
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     chosen = options.parse_args()
-    shape = architecture(4, 64, 64, 2, 2, embedding_dim=64) if chosen.quick else preset("timesformer-l")
+    if chosen.device == "cuda":
+        cuda_part(quick=chosen.quick)
+        return
+    for name, part in {"memory": memory_part, "job": job_part, "ray": ray_part}.items():
+        if name in chosen.parts:
+            say(f"-- {name}")
+            part(quick=chosen.quick)
+    if "forward" in chosen.parts:
+        say("-- forward")
+        forward_part(chosen.rounds, quick=chosen.quick)
+
+
+def forward_part(rounds: int, *, quick: bool) -> None:
+    """One clip through ours and through transformers'."""
+    shape = architecture(4, 64, 64, 2, 2, embedding_dim=64) if quick else preset("timesformer-l")
     torch.manual_seed(0)
     model = TimeSformer(shape).eval()
     with torch.no_grad():
@@ -47,31 +69,30 @@ def main() -> None:
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     rates: list[float] = []
     embeddings: dict[str, torch.Tensor] = {}
-    for _ in range(chosen.rounds):
+    for _ in range(rounds):
         for way, run in ways.items():
             started = time.perf_counter()
             embeddings[way] = run()
             seconds[way].append(time.perf_counter() - started)
-            sys.stderr.write(f"{way}: {seconds[way][-1]:.2f} s\n")
-        rates.append(matrix_rate(torch.bfloat16, seconds=1.0))
+            say(f"{way}: {seconds[way][-1]:.2f} s")
+            rates.append(matrix_rate(torch.bfloat16, seconds=1.0))
 
     median = {way: statistics.median(values) for way, values in seconds.items()}
-    ours, rate = median["ours bf16"], statistics.median(rates)
-    _show("ours bf16 against transformers fp32", median["transformers fp32"] / ours, 3.5, ours, "s")
-    _show("ours bf16 against transformers bf16", median["transformers bf16"] / ours, 1.4, ours, "s")
-    _show(
-        "ours fp32 against transformers fp32",
-        median["transformers fp32"] / median["ours fp32"],
-        None,
-        median["ours fp32"],
-        "s",
-    )
-    reached = flop_of_clip(shape) / ours
-    _show("share of the bf16 matrix rate", reached / rate, 0.8, rate / 1e9, "GFLOP/s in products")
+    rate = statistics.median(rates)
+    for way, against, goal in (
+        ("ours bf16", "transformers fp32", 3.5),
+        ("ours bf16", "transformers bf16", 1.4),
+        ("ours fp32", "transformers fp32", None),
+    ):
+        name = f"timesformer-l cpu {way.removeprefix('ours ')}"
+        figure(name, median[way], "s/clip", against, median[against], median[against] / median[way], goal)
+    reached = flop_of_clip(shape) / median["ours bf16"]
+    against = "products of the model's largest shape, the best of a second each time"
+    figure("share of the bf16 matrix rate", reached / 1e9, "GFLOP/s", against, rate / 1e9, reached / rate, 0.8)
     exact = embeddings["transformers fp32"]
     for way in ("ours fp32", "ours bf16"):
         cosine = F.cosine_similarity(embeddings[way].float(), exact, dim=0).item()
-        _show(f"cosine of {way} to transformers fp32", cosine, 0.999, None, "")
+        figure(f"cosine of {way}", cosine, "", "transformers fp32", 1.0, cosine, 0.999)
 
 
 def _ours(model: TimeSformer, frames: torch.Tensor, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
@@ -90,11 +111,6 @@ def _theirs(model: TimesformerModel, frames: torch.Tensor, dtype: torch.dtype) -
         return embedding
 
     return run
-
-
-def _show(figure: str, ratio: float, goal: float | None, measured: float | None, unit: str) -> None:
-    values = {"figure": figure, "ratio": round(ratio, 4), "goal": goal, "measured": measured, "unit": unit}
-    sys.stdout.write(json.dumps(values) + "\n")
 
 
 if __name__ == "__main__":

@@ -91,3 +91,4 @@ def _send(message: Mapping[str, Any], payload: bytes = b"") -> None:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # everything is sent; taking libraries down in order would cost a tenth of the child's time

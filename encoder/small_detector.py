@@ -29,7 +29,7 @@ def small_detector(name: str, seed: int) -> nn.Module:
         intermediate_size=256,
         image_size=[HEIGHT, WIDTH],
         patch_size=16,
-        num_detection_tokens=4,
+        num_detection_tokens=1,
         use_mid_position_embeddings=False,
         id2label={0: name},
         label2id={name: 0},

@@ -44,7 +44,7 @@ _ARCHITECTURE_KEYS = (
 _FRAMES_POLICY = {
     "clip_seconds": CLIP_SECONDS,
     "sampling": "middles of equal parts of the valid seconds, the frame shown at that time",
-    "resize": "short side, bilinear, antialiased; centre crop",
+    "resize": "short side, reduced by whole factors (gap 1.5), then bilinear, antialiased; centre crop",
     "crop": "manifest box, else the whole picture",
     "mean": PIXEL_MEAN,
     "std": PIXEL_STD,

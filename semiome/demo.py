@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from encoder.bed_survey import Surveyed, survey, write_survey
+from encoder.crop import CropPolicy
+from encoder.detector import detector_id
 from encoder.embed import Embedder, threads_beside
 from encoder.manifest import Manifest, ManifestRow, read_manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, encode
 from encoder.timesformer import preset
-from encoder.weights import Encoder, identified, install_encoder
+from encoder.weights import Encoder, identified, install_encoder, with_crop
 from index.errors import StateError
 from index.generation import GenerationManifest, build_generation, publish
 from index.query import GroupBy, VideoQuery
@@ -30,7 +33,7 @@ from semiome.commands.ask import neighbour_values, verdict_values
 from semiome.commands.encode import show_report
 from semiome.commands.head import train_and_install
 from semiome.console import Report, Screen
-from semiome.shipped import DEMO_RECIPE, shipped_encoder
+from semiome.shipped import DEMO_RECIPE, shipped_bed_detector, shipped_encoder
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.files import write_cohort
 from service.answers import BatchAnswer, SearchAnswer
@@ -76,6 +79,8 @@ class DemoResult:
 
     workspace: Path
     manifest: Manifest
+    beds: tuple[Surveyed, ...]
+    sheets: tuple[Path, ...]
     report: EncodeReport
     generation: GenerationManifest
     last_step: StepLog
@@ -94,6 +99,8 @@ class DemoResult:
             "patients": self.generation.patients,
             "encoder_id": self.generation.encoder_id,
             "generation": self.generation.generation,
+            "beds_found": sum(one.kind == "bed" for one in self.beds),
+            "contact_sheets": [str(sheet) for sheet in self.sheets],
             "head_id": self.answers.verdicts.provenance.head_id,
             "neighbours": [
                 {
@@ -124,6 +131,10 @@ class DemoResult:
 
     def show(self, screen: Screen) -> None:
         """As tables."""
+        found = sum(one.kind == "bed" for one in self.beds)
+        screen.say(
+            f"The bed was found in {found} of {len(self.beds)} videos: look at {', '.join(map(str, self.sheets))}"
+        )
         show_report(self.report, self.generation.encoder_id, screen)
         last = self.last_step
         screen.say(
@@ -199,12 +210,18 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
         recordings = simulate_cohort(config.patients, config.videos, config.seed)
         manifest = read_manifest(write_cohort(recordings, folder / "cohort", cores, progress))
 
-    shape = preset("timesformer-demo")
+    shape, start = preset("timesformer-demo"), shipped_encoder()
+    with clock.step("find beds"), screen.progress("Looking for beds") as progress:
+        detector = shipped_bed_detector()
+        policy = CropPolicy(detector_id(detector), no_bed="camera")
+        beds = survey(manifest, with_crop(start, policy, detector), cores, progress)
+        boxes, *sheets = write_survey(beds, place.new_run("beds"))
     with clock.step("decode for training"), screen.progress("Decoding for training") as progress:
-        clips = decode_all(manifest, shape.num_frames, shape.image_size, cores, progress)
+        clips = decode_all(read_manifest(boxes, manifest.folder), shape.num_frames, shape.image_size, cores, progress)
     training = clips.of(lambda clip: clip.split != _HELD_OUT)
     with clock.step("pretrain"), screen.progress("Pretraining") as progress:
-        encoder, logs = _pretrained(training, config, progress)
+        trained, logs = _pretrained(start, training, config, progress)
+    encoder = with_crop(trained, policy, detector)
     install_encoder(encoder, place.encoders)
 
     with clock.step("encode"), screen.progress("Encoding videos") as progress:
@@ -220,12 +237,15 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
 
     with clock.step("baselines"):
         judged = _judged(clips, answers)
-    return DemoResult(folder, manifest, report, generation, logs[-1], answers, *judged, seconds=clock.seconds)
+    return DemoResult(
+        folder, manifest, beds, tuple(sheets), report, generation, logs[-1], answers, *judged, seconds=clock.seconds
+    )
 
 
-def _pretrained(training: TrainingClips, config: DemoConfig, progress: Report) -> tuple[Encoder, list[StepLog]]:
+def _pretrained(
+    start: Encoder, training: TrainingClips, config: DemoConfig, progress: Report
+) -> tuple[Encoder, list[StepLog]]:
     """The shipped encoder, trained on by eq. 3 on the patients that are not held out."""
-    start = shipped_encoder()
     patients = min(DEMO_RECIPE["patients"], len(set(training.patient_of)))
     recipe = PretrainConfig(**{**DEMO_RECIPE, "patients": patients}, epochs=config.epochs, seed=config.seed)
     total = len(planned_batches(training, recipe))

@@ -23,7 +23,8 @@ OWNERS = {
     "faiss": {"index/faiss_index.py"},
     "decord": {"encoder/decode.py"},
     "av": {"encoder/decode.py", "encoder/probe.py", "encoder/video_writer.py"},
-    "PIL": {"encoder/picture.py"},
+    "PIL": {"encoder/picture.py", "encoder/contact_sheet.py"},
+    "torchvision": {"encoder/detector.py"},
     "sklearn": {"trainer/judges.py", "trainer/metrics.py"},
     "rich": {"semiome/console.py"},
 }

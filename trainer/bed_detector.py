@@ -14,6 +14,7 @@ from encoder.picture import Crop
 from encoder.small_detector import WIDTH, detection_loss, small_detector
 
 _WARM_UP = 200
+"""Steps; fewer in a short training."""
 
 
 def train_detector(
@@ -23,7 +24,7 @@ def train_detector(
     batch: int,
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    learning_rate: float = 5e-4,
+    learning_rate: float = 1e-3,
 ) -> nn.Module:
     """Train from random weights.
 
@@ -39,8 +40,9 @@ def train_detector(
     model = small_detector("bed", seed).train()
     random = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=1e-4)
+    warm_up = min(_WARM_UP, max(steps // 10, 1))
     for step in range(steps):
-        rate = learning_rate * min(step / _WARM_UP, 1.0) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        rate = learning_rate * min((step + 1) / warm_up, 1.0) * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = rate
         chosen = random.integers(len(pictures_NHWC), size=batch)

@@ -39,6 +39,11 @@ def pretrain(
     screen = Screen(as_json=as_json, silent=rank > 0)
     place = Workspace(workspace)
     start = initial_encoder(settings.encoder, config.parent, settings.pretrain.seed)
+    if start.crop is not None:
+        screen.warn(
+            "the encoder to start from crops to the bed, pretraining crops by the manifest alone: train on the boxes "
+            "that `semiome beds` writes, and give the result its crop with `semiome encoder crop`"
+        )
     shape = start.model.config
     clips = clips_for(
         *(settings.manifest, settings.frame_cache, config.parent, shape.num_frames, shape.image_size),

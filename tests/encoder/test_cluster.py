@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 
 from encoder.cluster import ClusterOptions, ray_engine
+from encoder.crop import CropPolicy, used_crop
+from encoder.detector import detector_id
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, encode, encode_with
+from encoder.weights import with_crop
 from index.errors import InvalidInput, StateError
 from index.store import Store
 from index.workspace import Workspace
+from semiome.shipped import shipped_bed_detector
 
 # Ray warns of its own settings, and leaves sockets to the end of the process.
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -53,6 +57,9 @@ def actors(name):
 def test_the_table_is_the_local_one_to_the_bit_and_a_second_run_decodes_nothing(
     cluster, hospital, tmp_path, tiny_encoder
 ):
+    """With a bed detector, which the actors get too: in these pictures it finds no bed, or takes something for one."""
+    policy = CropPolicy(detector_id(shipped_bed_detector()), no_bed="whole")
+    tiny_encoder = with_crop(tiny_encoder, policy, shipped_bed_detector())
     manifest = read_manifest(hospital(*((name, f"p{n}", f"v{n}") for n, name in enumerate(NAMES))))
     local, there = Workspace(tmp_path / "local"), Workspace(tmp_path / "there")
     wanted = encode(manifest, Embedder(tiny_encoder), Store(local), EncodeOptions(salvage=True))
@@ -62,6 +69,9 @@ def test_the_table_is_the_local_one_to_the_bit_and_a_second_run_decodes_nothing(
     again = encode_with(engine, manifest, tiny_encoder, Store(there), salvage=True)
 
     assert table(there, tiny_encoder) == table(local, tiny_encoder)
+    crops = Store(there).encoded(tiny_encoder.encoder_id)
+    assert crops == Store(local).encoded(tiny_encoder.encoder_id)
+    assert {used_crop(video.crop).origin for video in crops.values()} <= {"bed", "whole"}
     assert Store(there).videos() == Store(local).videos()
     assert (found.clips_written, found.refused, found.salvaged) == (
         wanted.clips_written,

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from encoder.decoder import DecodeLimits, Decoder, _Child
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
-from encoder.pipeline import EncodeOptions, Refusal, encode
+from encoder.pipeline import EncodeOptions, EncodeReport, Refusal, encode, encode_with, local_engine
 from encoder.weights import new_encoder
 from index.errors import InvalidInput
 from index.records import Clip, Video, clip_id
@@ -251,6 +252,27 @@ def test_a_bug_while_decoding_ends_the_job_with_its_error(hospital, job, monkeyp
     monkeypatch.setattr(Decoder, "decode", broken)
     with pytest.raises(ZeroDivisionError):
         job(hospital(("short_7s.mp4", "p1", "v1")))
+
+
+def test_what_was_refused_is_known_when_a_job_is_interrupted(hospital, tiny_encoder, workspace):
+    manifest = read_manifest(hospital(("empty.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2")))
+    whole = local_engine(Embedder(tiny_encoder), EncodeOptions())
+    report = EncodeReport()
+
+    @contextmanager
+    def interrupted(*arguments):
+        def until_the_first_clip(events):
+            for event in events:
+                if event[1] is not None:
+                    raise KeyboardInterrupt
+                yield event
+
+        with whole(*arguments) as events:
+            yield until_the_first_clip(events)
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_with(interrupted, manifest, tiny_encoder, Store(workspace), report=report)
+    assert [(refusal.video_id, refusal.reason) for refusal in report.refused] == [("v1", "empty file")]
 
 
 def test_two_encoders_are_stored_side_by_side(hospital, job, workspace, tiny_encoder):

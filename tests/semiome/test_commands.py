@@ -11,6 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from encoder.video_writer import write_h264
+from encoder.weights import install_encoder, new_encoder
 from index.errors import (
     DamagedData,
     EncoderMismatch,
@@ -27,7 +29,8 @@ from index.workspace import Workspace, current
 from semiome.__main__ import exit_code
 from semiome.commands.head import labelled_clips
 from semiome.console import Screen
-from tests.conftest import DATA, WIDTH, commit, make_video
+from semiome.simulation.beds import draw_bedroom
+from tests.conftest import DATA, WIDTH, commit, make_video, tiny_architecture
 
 
 def semiome(*arguments, cwd):
@@ -202,6 +205,54 @@ def test_importing_original_weights_and_encoding_with_them(folder, tmp_path):
 
     encoded = result_of(semiome("encode", "manifest.csv", "-w", tmp_path / "w", "--json", cwd=folder))
     assert (encoded["encoder_id"], encoded["clips_written"]) == (imported["encoder_id"], 12)
+
+
+def test_cropping_to_the_bed(tmp_path):
+    seeds = range(2_000_000, 2_000_030)
+    beds = {draw_bedroom(seed, 320, 240).bed is None: draw_bedroom(seed, 320, 240).picture for seed in seeds}
+    for name, without in (("a", False), ("b", True)):
+        write_h264(tmp_path / f"{name}.mp4", [beds[without]] * 30, 15, 320, 240)
+    (tmp_path / "m.csv").write_text("file_name,patient_id,video_id,camera\na.mp4,p1,v1,c1\nb.mp4,p2,v2,c1\n")
+    whole = result_of(semiome("encoder", "init", "--json", cwd=tmp_path))
+    nothing = semiome("beds", "m.csv", cwd=tmp_path)
+
+    done = semiome("encoder", "crop", "--crop-detector", "simulated", "--margin", "0.2", "--json", cwd=tmp_path)
+    made = result_of(done)
+    found = result_of(semiome("beds", "m.csv", "--json", cwd=tmp_path), code=3)
+    encoded = result_of(semiome("encode", "m.csv", "--json", cwd=tmp_path), code=3)
+    boxes = semiome("encode", found["boxes_csv"], "--media-root", tmp_path, "--json", cwd=tmp_path)
+
+    assert (nothing.returncode, "semiome encoder crop" in nothing.stderr) == (2, True)
+    assert "simulated rooms only" in done.stderr
+    assert made["crop"]["margin"] == 0.2
+    assert made["encoder_id"] != whole["encoder_id"]
+    assert [(video["video_id"], video["kind"]) for video in found["videos"]] == [("v1", "bed"), ("v2", "refused")]
+    assert (tmp_path / found["sheets"][0]).read_bytes().startswith(b"\x89PNG")
+    assert (encoded["encoder_id"], encoded["clips_written"]) == (made["encoder_id"], 1)
+    assert [refusal["video_id"] for refusal in encoded["refused"]] == ["v2"]
+    # Now a fixed crop, the same box: another way to say it, and encoded anew.
+    assert result_of(boxes, code=3)["clips_embedded"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--crop-detector", "."), "config.json is missing"),
+        (("--crop-detector", "maskrcnn"), "built for this torch"),
+        (("--crop-detector", "simulated", "--margin", "2"), "expected a confidence"),
+        (("--crop-detector", "simulated", "--no-bed", "guess"), "expected refuse, whole, camera"),
+        (("--crop-detector", "simulated", "--weights", "w.pth"), "for maskrcnn only"),
+    ],
+)
+def test_a_crop_that_can_not_be_is_wrong_input_and_installs_nothing(tmp_path, arguments, says):
+    place = Workspace(tmp_path / "workspace")
+    install_encoder(new_encoder(tiny_architecture(), 0), place.encoders)
+    before = current(place.encoders)
+
+    done = semiome("encoder", "crop", *arguments, cwd=tmp_path)
+
+    assert (done.returncode, says in done.stderr) == (2, True), done.stderr
+    assert current(place.encoders) == before
 
 
 @pytest.mark.parametrize("name", ["bad_missing_key.pyth", "bad_pickle_payload.pyth"])
