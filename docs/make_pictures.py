@@ -37,7 +37,7 @@ def draw_beds(recordings: Sequence[Recording]) -> None:
         picture = next(recording.scene.video(move(list(recording.events), 1.0, FPS, random), random))
         crop = policy.crop(detector.beds(picture), picture.shape[1], picture.shape[0])
         kind = "refused" if crop is None else "bed"
-        tiles.append(Tile(recording.video_id, f"{kind} {crop or ''}", kind, *thumbnail(picture, crop)))
+        tiles.append(Tile(recording.video_id, f"{kind} {crop or ''}", kind, *thumbnail(picture), crop))
     write_sheet(Path("docs/beds.png"), tiles, f"Videos 1 to {len(tiles)} of {len(tiles)}")
 
 

@@ -14,9 +14,10 @@ from encoder.crop import used_crop
 from encoder.decoder import DecodeLimits
 from encoder.manifest import Manifest, ManifestRow, write_manifest
 from encoder.picture import Crop
-from encoder.reading import Job, Reader, reading
+from encoder.reading import Job, job_reader, reading
 from encoder.weights import Encoder
 from index.errors import InvalidInput
+from index.store import Store
 
 BOXES = "beds.csv"
 
@@ -31,7 +32,7 @@ class Surveyed:
         crop: the box; None for the whole picture or nothing.
         reason: it is refused for, or empty.
         jpeg: its first picture, small; empty where it can't be read.
-        box: the crop, in that picture's pixels.
+        scale: that picture's size over the first one's.
     """
 
     row: ManifestRow
@@ -39,12 +40,13 @@ class Surveyed:
     crop: Crop | None
     reason: str
     jpeg: bytes
-    box: Crop | None
+    scale: float
 
 
 def survey(
     manifest: Manifest,
     encoder: Encoder,
+    store: Store,
     decoders: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
     device: str = "cpu",
@@ -56,14 +58,14 @@ def survey(
     """
     if encoder.crop is None:
         raise InvalidInput("this encoder takes whole pictures: give it a detector with `semiome encoder crop` first")
-    pictures: dict[str, NDArray[np.uint8]] = {}
+    pictures: dict[str, tuple[bytes, float]] = {}
 
-    def keep(row: ManifestRow, picture: NDArray[np.uint8], _: Crop | None) -> None:
-        pictures[row.video_id] = picture
+    def keep(row: ManifestRow, picture: NDArray[np.uint8]) -> None:
+        pictures[row.video_id] = thumbnail(picture)
 
     limits = DecodeLimits()
-    reader = Reader(manifest, {}, {}, encoder.crop)
-    reader = reader.looking_for_beds(encoder.bed_detector(device), limits, keep)
+    known = job_reader(manifest, encoder, store).looking_for_beds(encoder.bed_detector(device), limits, keep)
+    reader = replace(known, encoded={}, videos={})  # what is stored tells of cameras, and is looked at again
     jobs = [Job(row) for row in manifest.rows]
     found: dict[str, Surveyed] = {}
     progress(0, len(jobs))
@@ -75,12 +77,10 @@ def survey(
     return tuple(found[row.video_id] for row in manifest.rows)
 
 
-def _surveyed(job: Job, picture: NDArray[np.uint8] | None) -> Surveyed:
+def _surveyed(job: Job, picture: tuple[bytes, float] | None) -> Surveyed:
     used = used_crop(job.crop)
-    crop = job.row.crop or used.box
     kind = "refused" if job.reason else used.origin
-    jpeg, box = (b"", None) if picture is None else thumbnail(picture, None if job.reason else crop)
-    return Surveyed(job.row, kind, crop, job.reason, jpeg, box)
+    return Surveyed(job.row, kind, job.row.crop or used.box, job.reason, *(picture or (b"", 0.0)))
 
 
 def write_survey(found: tuple[Surveyed, ...], folder: Path) -> tuple[Path, ...]:
@@ -95,7 +95,7 @@ def write_survey(found: tuple[Surveyed, ...], folder: Path) -> tuple[Path, ...]:
     sheets = []
     for start in range(0, len(ordered), PER_SHEET):
         some = ordered[start : start + PER_SHEET]
-        tiles = [Tile(one.row.video_id, _note(one), one.kind, one.jpeg, one.box) for one in some]
+        tiles = [Tile(one.row.video_id, _note(one), one.kind, one.jpeg, one.scale, one.crop) for one in some]
         path = folder / f"beds-{start // PER_SHEET + 1:03d}.png"
         write_sheet(path, tiles, f"Videos {start + 1} to {start + len(some)} of {len(ordered)}")
         sheets.append(path)

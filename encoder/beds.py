@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.crop import CropPolicy, UsedCrop, used_crop
+from encoder.crop import LEAST_PIXELS, CropPolicy, UsedCrop, used_crop
 from encoder.decoder import DecodeLimits, Decoder
 from encoder.detector import Detector
 from encoder.manifest import Manifest, ManifestRow
-from encoder.picture import Crop
+from encoder.picture import Crop, checked_crop, fits
 from index.errors import VideoRefused
 from index.records import Video
 from index.store import EncodedVideo
 
-Watch = Callable[[ManifestRow, NDArray[np.uint8], Crop | None], None]
+Watch = Callable[[ManifestRow, NDArray[np.uint8]], None]
 _Known = tuple[tuple[int, int], Crop | None]
 """Width and height of a video's picture, and its bed."""
 
@@ -32,7 +32,7 @@ class BedFinder:
             that the manifest does not name.
         videos: what is known of those videos, by video id.
         limits: of a decoding child, where another video has to be looked at.
-        watch: is told each row's picture and what was found in it, before anything is refused.
+        watch: is shown each row's picture, before anything is refused.
     """
 
     def __init__(
@@ -53,10 +53,14 @@ class BedFinder:
         self._limits = limits
         self._watch = watch
         self._known: dict[str, _Known] = {}
+        self._interrupted = False
+        self._looking: Decoder | None = None
 
-    def __reduce__(self) -> tuple[type[BedFinder], tuple[object, ...]]:
-        arguments = (self._detector, self._policy, self._manifest, self._encoded, self._videos, self._limits)
-        return BedFinder, arguments
+    def interrupt(self) -> None:
+        """From another thread: look at no more videos of a camera."""
+        self._interrupted = True
+        if (decoder := self._looking) is not None:
+            decoder.interrupt()
 
     def choose(self, row: ManifestRow, picture: NDArray[np.uint8]) -> UsedCrop:
         """What part of a video to use.
@@ -66,13 +70,13 @@ class BedFinder:
             picture: (H, W, 3) RGB, its first.
 
         Raises:
-            VideoRefused: no bed was found, and the policy wants one.
+            VideoRefused: no bed was found, and the policy wants one; or the manifest's crop is not in the picture.
         """
-        size, box = self._look(row, picture)
         if self._watch is not None:
-            self._watch(row, picture, box)
+            self._watch(row, picture)
+        size, box = self._look(row, picture)
         if row.crop is not None:
-            return UsedCrop(row.crop, "manifest")
+            return UsedCrop(checked_crop(row.crop, *size), "manifest", size)
         if box is not None:
             return UsedCrop(box, "bed", size)
         if self._policy.no_bed == "whole":
@@ -86,16 +90,18 @@ class BedFinder:
 
     def _look(self, row: ManifestRow, picture: NDArray[np.uint8]) -> _Known:
         height, width = picture.shape[:2]
-        box = row.crop or self._policy.crop(self._detector.beds(picture), width, height)
+        box = row.crop
+        if box is None and min(width, height) >= LEAST_PIXELS:
+            box = self._policy.crop(self._detector.beds(picture), width, height)
         self._known[row.video_id] = ((width, height), box)
         return self._known[row.video_id]
 
     def _last_of_camera(self, row: ManifestRow, size: tuple[int, int]) -> Crop | None:
         """The box of the last video before this one that has one, in pictures of the same size."""
         for earlier in reversed(self._before(row)):
-            known = self._known.get(earlier.video_id) or self._look_at(earlier)
-            if known is not None and known[0] == size and known[1] is not None:
-                return known[1]
+            known_size, box = self._known.get(earlier.video_id) or self._look_at(earlier)
+            if known_size == size and box is not None and fits(box, *size):
+                return box
         named = {other.video_id for other in self._manifest.rows}
         stored = [
             (video.recorded_at, video.video_id, used.box)
@@ -103,7 +109,7 @@ class BedFinder:
             if video.camera == row.camera
             and video.video_id not in named
             and (encoded := self._encoded.get(video.video_id)) is not None
-            and (used := used_crop(encoded.crop)).origin == "bed"
+            and (used := used_crop(encoded.crop)).origin in {"bed", "manifest"}
             and used.picture == size
             and (not row.recorded_at or video.recorded_at <= row.recorded_at)
         ]
@@ -115,10 +121,16 @@ class BedFinder:
         same = [other for other in rows if other.camera == row.camera]
         return same[: same.index(row)]
 
-    def _look_at(self, row: ManifestRow) -> _Known | None:
-        """Another video's bed; None when the video can't be read."""
+    def _look_at(self, row: ManifestRow) -> _Known:
+        """Another video's bed; none when the video can't be read."""
+        if self._interrupted:
+            raise VideoRefused("interrupted")
         try:
             with Decoder(0, 0, self._limits) as decoder:
+                self._looking = decoder
                 return self._look(row, decoder.first_picture(self._manifest.path_of(row)))
         except (VideoRefused, OSError):
-            return None
+            self._known[row.video_id] = ((0, 0), None)
+            return self._known[row.video_id]
+        finally:
+            self._looking = None

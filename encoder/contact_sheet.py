@@ -33,15 +33,14 @@ _MEANING = {
 }
 
 
-def thumbnail(picture: NDArray[np.uint8], crop: Crop | None) -> tuple[bytes, Crop | None]:
-    """A picture small enough to keep thousands of, as JPEG, and its crop in the small one's pixels."""
+def thumbnail(picture: NDArray[np.uint8]) -> tuple[bytes, float]:
+    """A picture small enough to keep thousands of, as JPEG, and the small one's size over the picture's."""
     height, width = picture.shape[:2]
     scale = min(_WIDTH / width, _HEIGHT / height)
     small = Image.fromarray(picture).resize((max(round(width * scale), 1), max(round(height * scale), 1)))
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=85)
-    box = None if crop is None else Crop(*(round(side * scale) for side in (crop.x, crop.y, crop.w, crop.h)))
-    return stream.getvalue(), box
+    return stream.getvalue(), scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +52,16 @@ class Tile:
         note: a line about it.
         kind: how its crop came about: `bed`, `camera`, `manifest`, `whole` or `refused`.
         jpeg: of `thumbnail`, or empty where the video can't be read.
-        box: in its pixels.
+        scale: of `thumbnail`.
+        crop: of the whole picture.
     """
 
     title: str
     note: str
     kind: str
     jpeg: bytes
-    box: Crop | None
+    scale: float
+    crop: Crop | None
 
 
 def write_sheet(path: Path, tiles: Sequence[Tile], heading: str) -> None:
@@ -101,10 +102,10 @@ def _draw_tile(
         picture = Image.open(io.BytesIO(tile.jpeg))
         left, top = x + (_WIDTH - picture.width) // 2, y + (_HEIGHT - picture.height) // 2
         sheet.paste(picture, (left, top))
-        if tile.box is not None:
-            box = tile.box
-            corners = (left + box.x, top + box.y, left + box.x + box.w - 1, top + box.y + box.h - 1)
-            draw.rectangle(corners, outline=colour, width=3)
+        if tile.crop is not None:
+            x0, y0 = left + round(tile.crop.x * tile.scale), top + round(tile.crop.y * tile.scale)
+            wide, high = (max(round(side * tile.scale), 1) for side in (tile.crop.w, tile.crop.h))
+            draw.rectangle((x0, y0, x0 + wide - 1, y0 + high - 1), outline=colour, width=3)
     draw.text((x, y + _HEIGHT + 3), _fitted(draw, font, tile.title), _INK, font)
     draw.text((x, y + _HEIGHT + 20), _fitted(draw, font, tile.note), colour, font)
 

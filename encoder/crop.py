@@ -21,7 +21,7 @@ NO_BED = ("refuse", "whole", "camera")
 known of the same camera (and refuse the video where none is known)."""
 LEAST_PIXELS = 16
 _POLICY = "crop.json"
-_USED = re.compile(r"(bed|camera) (\d+) (\d+) (\d+) (\d+) of (\d+)x(\d+)")
+_USED = re.compile(r"(bed|camera|manifest) (\d+) (\d+) (\d+) (\d+) of (\d+)x(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class UsedCrop:
         box: of the shown picture; None for all of it.
         origin: `manifest`, `bed`, `camera` (the last box of the same camera), or `whole` (no bed was found); empty
             where nobody asked for a crop.
-        picture: width and height of the picture that `bed` and `camera` speak of.
+        picture: width and height of the picture that the box is of; 0 where nobody looked.
     """
 
     box: Crop | None = None
@@ -83,8 +83,11 @@ class UsedCrop:
     picture: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
-        """As the store keeps it: `x y w h` from a manifest, `bed x y w h of WxH`, `camera ...`, `whole`, or empty."""
-        if self.origin in {"bed", "camera"}:
+        """As the store keeps it: `bed x y w h of WxH`, `camera ...`, `manifest ...`, `whole`, or empty.
+
+        A manifest's box for an encoder without a policy is `x y w h` alone.
+        """
+        if self.box is not None and self.picture != (0, 0):
             return f"{self.origin} {self.box} of {self.picture[0]}x{self.picture[1]}"
         return self.origin if self.box is None else str(self.box)
 
@@ -99,9 +102,12 @@ def used_crop(text: str) -> UsedCrop:
 
 def follows(used: str, fixed: Crop | None, policy: CropPolicy | None) -> bool:
     """Whether clips that were embedded with `used` are what a manifest's crop and an encoder's policy ask for."""
-    if fixed is not None or policy is None:
+    if policy is None:
         return used == str(fixed or "")
-    return used_crop(used).origin in {"bed", "camera", "whole"}
+    found = used_crop(used)
+    if fixed is not None:
+        return found.origin == "manifest" and found.box == fixed
+    return found.origin in {"bed", "camera", "whole"}
 
 
 def write_policy(policy: CropPolicy, folder: Path) -> None:

@@ -1,8 +1,10 @@
 """From a video file to the frames of its clips, each the right one or none at all.
 
-Two readers give the same pictures. decord is the fast one, used only for files it is known to read right; PyAV,
-told to stop at the first damaged byte, reads all others. A word of complaint from FFmpeg while decord reads hands
-the file to PyAV, which decides: a concealed error would be a guessed frame.
+Pictures that are made much smaller are resized by FFmpeg as they are decoded, in YUV, and become RGB afterwards: that
+moves a third of the memory, which is what decoding waits for. PyAV reads those. Of the others two readers give the same
+pictures: decord is the fast one, used only for files it is known to read right; PyAV, told to stop at the first damaged
+byte, reads the rest. A word of complaint from FFmpeg while decord reads hands the file to PyAV, which decides: a
+concealed error would be a guessed frame.
 
 This module runs in a child process (`encoder.decode_child`): a decoder fed with a hostile file may crash or hang.
 """
@@ -18,11 +20,13 @@ import av.error
 import decord
 import decord.logging
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan, plan_clips
-from encoder.picture import Crop, square
+from encoder.picture import Crop, reduced, square
 from encoder.probe import VideoFacts, open_video, shown_frames
+from encoder.sandbox import short_of_memory
 from index.errors import VideoRefused
 
 # What decord reads frame for frame as PyAV does (docs/decoding.md has the table); for HEVC, MPEG-PS, MPEG-TS,
@@ -70,7 +74,7 @@ def decode_clips(
     """
     plans = list(plan_clips(facts.timeline, num_frames))
     squared = _Squarer(facts, size, crop)
-    if reads_fast(facts):
+    if reads_fast(facts) and squared.reduced is None:
         for clip in _read_decord(path, facts, plans, squared, complaints):
             yield clip
             plans.remove(clip.plan)
@@ -104,15 +108,33 @@ def reads_fast(facts: VideoFacts) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
 class _Squarer:
-    facts: VideoFacts
-    size: int
-    crop: Crop | None
+    """Pictures and frames of one video to squares.
+
+    Attributes:
+        reduced: how a whole frame is resized; None where that does not pay.
+    """
+
+    def __init__(self, facts: VideoFacts, size: int, crop: Crop | None) -> None:
+        self._facts, self._size, self._crop = facts, size, crop
+        self._turned = facts.rotation % 180 != 0
+        self._aspect = 1 / facts.pixel_aspect if self._turned else facts.pixel_aspect
+        width, height = (facts.height, facts.width) if self._turned else (facts.width, facts.height)
+        self.reduced = reduced(width, height, size, self._aspect, crop)
+        self._reformatter = VideoReformatter()
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        aspect = self.facts.pixel_aspect if self.facts.rotation % 180 == 0 else 1 / self.facts.pixel_aspect
-        return square(picture, self.size, aspect, self.crop)
+        """The square of an upright RGB picture."""
+        return square(picture, self._size, self._aspect, self._crop)
+
+    def of_frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """The square of a frame as it was decoded."""
+        to = self.reduced
+        if to is None or (frame.width, frame.height) != (self._facts.width, self._facts.height):
+            return self(_upright(frame, self._facts))
+        width, height = (to.height, to.width) if self._turned else (to.width, to.height)
+        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
+        return to.cut(_upright(small, self._facts))
 
 
 def _read_decord(
@@ -150,7 +172,7 @@ def _read_pyav(
     path: Path,
     facts: VideoFacts,
     plans: list[ClipPlan],
-    squared: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+    squared: _Squarer,
 ) -> Iterator[DecodedClip]:
     """Clips as FFmpeg decodes them in order; stops at the first damage."""
     wanted = {number for plan in plans for number in plan.frame_numbers}
@@ -158,7 +180,7 @@ def _read_pyav(
     waiting = list(plans)
     for number, frame in enumerate(_frames(path, facts)):
         if number in wanted:
-            pictures[number] = squared(_upright(frame, facts))
+            pictures[number] = squared.of_frame(frame)
         # A clip is whole when the last frame it shows has been decoded, which may lie beyond its last sample.
         while waiting and number >= _last_number(facts, waiting[0]):
             plan = waiting.pop(0)
@@ -184,11 +206,14 @@ def _frames(path: Path, facts: VideoFacts) -> Generator[av.VideoFrame]:
 
     Raises:
         VideoRefused: a frame is damaged, missing, or not the one whose turn it is.
+        MemoryError: the same, with the limit of this process's memory reached.
     """
     ticks, time_base = facts.timeline.ticks, facts.timeline.time_base
     number = 0
 
     def damage(what: str) -> VideoRefused:
+        if short_of_memory():
+            raise MemoryError
         at = ticks[min(number, len(ticks) - 1)] - ticks[0]
         return VideoRefused(f"{what} about {float(at * time_base):.1f} s in", damaged=True)
 

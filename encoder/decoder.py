@@ -240,7 +240,7 @@ class _Child:
     def decode(self, request: dict[str, Any], stall_s: float, choose: Choose | None) -> Iterator[ClipFrames]:
         self._say(request)
         shape = (request["num_frames"], request["size"], request["size"], 3)
-        started = False
+        started = shown = False
         clip_count = 0
         while True:
             picture = None
@@ -255,9 +255,10 @@ class _Child:
                             _warn_once()
                     case "planned":
                         clip_count = int(message["clips"])
-                    case "picture" if choose is not None:
+                    case "picture" if choose is not None and not shown:
+                        shown = True
                         picture = self._picture(int(message["width"]), int(message["height"]), stall_s)
-                    case "clip":
+                    case "clip" if choose is None or shown:
                         frames = np.frombuffer(self._exactly(math.prod(shape), stall_s), np.uint8).reshape(shape)
                         yield ClipFrames(
                             int(message["clip_index"]),
@@ -271,7 +272,9 @@ class _Child:
                         raise VideoRefused(str(message["reason"]), damaged=message["damaged"] is True)
                     case "done":
                         return
-            except (KeyError, TypeError, ValueError):
+                    case _:
+                        raise ValueError
+            except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
                 raise _Died(started=started) from None
             if picture is not None and choose is not None:
                 self._say(_box(choose(picture)))

@@ -23,13 +23,15 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from index.errors import DamagedData, InvalidInput
+from index.errors import DamagedData, InvalidInput, VideoRefused
 from index.files import sha256_of_file, write_atomically, write_text_atomically
 
 MASK_RCNN = "maskrcnn"
 """The name that stands for torchvision's Mask R-CNN where a detector's folder could stand."""
 
-_CONFIG, _WEIGHTS, _PREPROCESSING = "config.json", "model.safetensors", "preprocessor_config.json"
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
+"""How pictures are prepared: transformers reads either."""
 _MASK_RCNN_TYPE = "maskrcnn_resnet50_fpn"
 _MASK_RCNN_CLASSES = 91
 _COCO_BED = 65
@@ -62,9 +64,9 @@ def detector_id(folder: Path) -> str:
         InvalidInput: a file is missing.
     """
     digest = hashlib.sha256()
-    for name in (_CONFIG, _WEIGHTS, _PREPROCESSING):
+    for name in (_CONFIG, _WEIGHTS, *_PREPROCESSING):
         path = folder / name
-        if name == _PREPROCESSING and not path.exists():
+        if name in _PREPROCESSING and not path.exists():
             continue
         try:
             digest.update(f"{name} {sha256_of_file(path)} ".encode())
@@ -79,7 +81,7 @@ def detector_id(folder: Path) -> str:
 def copy_detector(source: Path, target: Path) -> None:
     """Copy a detector's folder, each file whole or absent."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in (_PREPROCESSING, _CONFIG, _WEIGHTS):
+    for name in (*_PREPROCESSING, _CONFIG, _WEIGHTS):
         origin = source / name
         if origin.exists() and origin.resolve() != (target / name).resolve():
             write_atomically(target / name, partial(shutil.copyfile, origin))
@@ -154,6 +156,8 @@ def load_detector(
         InvalidInput: it can't be used; the message says what is missing.
         DamagedData: its files are not the expected ones.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput("no CUDA device is here: use --device cpu")
     found = detector_id(folder)
     if expected_id is not None and found != expected_id:
         raise DamagedData(f"expected bed detector {expected_id}, got {found}: its files were changed, import it again")
@@ -195,11 +199,16 @@ class TransformersDetector:
         logging.disable_progress_bar()
         try:
             # PIL prepares the picture: the same numbers with and without torchvision.
-            self._prepare = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+            self._prepare = AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, backend="pil"
+            )
             self._model = AutoModelForObjectDetection.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, safetensors.SafetensorError) as error:
+        except ImportError as error:
+            missing = str(error).strip().partition("\n")[0][:200]
+            raise InvalidInput(f"this detector needs a library that is not installed: {missing}") from None
+        except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
             raise InvalidInput(
                 "not a folder that transformers can load as an object detector, with its image processor "
                 f"({type(error).__name__})"
@@ -217,7 +226,12 @@ class TransformersDetector:
 
     def beds(self, picture_HWC: NDArray[np.uint8]) -> Sequence[FoundBed]:
         """Beds of a picture."""
-        inputs = self._prepare(images=[picture_HWC], return_tensors="pt").to(self._device)
+        try:
+            inputs = self._prepare(images=[picture_HWC], return_tensors="pt", input_data_format="channels_last")
+        except ValueError:
+            height, width = picture_HWC.shape[:2]
+            raise VideoRefused(f"the bed detector can't take a picture of {width} x {height} pixels") from None
+        inputs = inputs.to(self._device)
         with torch.inference_mode():
             outputs = self._model(**inputs)
         size = [picture_HWC.shape[:2]]
@@ -236,9 +250,6 @@ class OneAtATime:
         """As the detector."""
         with self._lock:
             return self._detector.beds(picture_HWC)
-
-    def __reduce__(self) -> tuple[type[OneAtATime], tuple[Detector]]:
-        return OneAtATime, (self._detector,)
 
 
 def _beds(found: dict[str, torch.Tensor], bed: int) -> list[FoundBed]:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from encoder.embed import Embedder
 from encoder.manifest import Manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, Progress, Refusal, local_engine
-from encoder.reading import Job, Reader, reading
-from index.errors import StateError
+from encoder.reading import Job, Reader, job_reader, reading
 from index.store import Store
 
 _PROBED_S = 5.0
@@ -30,7 +29,8 @@ class DryRun:
         store_bytes: that the new clips would take in the store.
         clips_per_s: measured over some of the clips, decoding and model together; 0 when there is nothing to encode.
         seconds: the job would take at that rate.
-        refused: videos that can't be read, and why. Damage inside a video is found only by decoding it.
+        refused: videos that can't be read, and why. Damage inside a video is found only by decoding it, and a video
+            without a bed only by looking for one (`encoder.bed_survey`).
     """
 
     videos: int = 0
@@ -61,10 +61,7 @@ def dry_run(
     """
     found = DryRun()
     encoder = embedder.encoder
-    try:
-        reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos(), encoder.crop)
-    except StateError:  # there is no store yet
-        reader = Reader(manifest, {}, {}, encoder.crop)
+    reader = job_reader(manifest, encoder, store)
     jobs = [Job(row) for row in manifest.rows]
     wanted: list[Job] = []
     seconds: dict[str, list[float]] = {job.row.video_id: [] for job in jobs}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import time
+from contextlib import suppress
 from typing import cast
 
 import torch
@@ -41,16 +42,18 @@ class Product(nn.Module):
     """A linear map with its weights laid out for oneDNN, and GELU behind it where it is asked for.
 
     The operators are those that torch.compile puts in the place of linear layers when it freezes weights; a build of
-    torch without them computes the same, slower.
+    torch without them, or a processor without their kernels, computes the same, slower.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
         super().__init__()
         self._bias, self._gelu = bias, gelu
-        self._packed = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        self._packed = False
         self._weight = weight.detach().contiguous()
-        if self._packed:
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _BLOCK_TOKENS)
+        if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+            with suppress(RuntimeError):  # this processor has no kernel for this precision
+                self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _BLOCK_TOKENS)
+                self._packed = True
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from encoder.decoder import ClipFrames, DecodeLimits
 from encoder.embed import Embedder
 from encoder.manifest import Manifest, ManifestRow
-from encoder.reading import Event, Job, Reader, reading
+from encoder.reading import Event, Job, Reader, job_reader, reading
 from encoder.weights import Encoder
 from index.errors import InvalidInput
 from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
@@ -161,7 +161,7 @@ def encode_with(
         run = _Run(committer, report, tell, salvage=salvage)
         tell(0)
         jobs = [Job(row) for row in manifest.rows]
-        reader = Reader(manifest, store.encoded(encoder.encoder_id), store.videos(), encoder.crop)
+        reader = job_reader(manifest, encoder, store)
         with engine(reader, jobs, report) as events:
             try:
                 run.consume(events)

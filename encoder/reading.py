@@ -17,10 +17,11 @@ from encoder.decoder import Choose, ClipFrames, DecodeLimits, Decoder
 from encoder.detector import Detector, OneAtATime
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import Crop
-from index.errors import VideoRefused
+from encoder.weights import Encoder
+from index.errors import StateError, VideoRefused
 from index.files import sha256_of_file
 from index.records import EmbeddedClip, Video
-from index.store import EncodedVideo
+from index.store import EncodedVideo, Store
 
 
 @dataclass(slots=True)
@@ -132,6 +133,15 @@ class Reader:
         return True
 
 
+def job_reader(manifest: Manifest, encoder: Encoder, store: Store) -> Reader:
+    """The reader of a manifest for an encoder, with what a store holds; it may not be there yet."""
+    try:
+        encoded, videos = store.encoded(encoder.encoder_id), store.videos()
+    except StateError:
+        encoded, videos = {}, {}
+    return Reader(manifest, encoded, videos, encoder.crop)
+
+
 @contextmanager
 def reading(
     reader: Reader, jobs: Sequence[Job], frame_shape: tuple[int, int], decoders: int, ahead: int, limits: DecodeLimits
@@ -194,6 +204,8 @@ def reading(
         yield drain()
     finally:
         stop.set()
+        if reader.beds is not None:
+            reader.beds.interrupt()
         for decoder in children:
             decoder.interrupt()
         for thread, decoder in zip(threads, children, strict=True):

@@ -7,6 +7,7 @@ demuxer's allow-list still hold.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import resource
 import signal
@@ -48,6 +49,15 @@ def limit_resources(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def short_of_memory(size_bytes: int = 64 * 2**20) -> bool:
+    """Whether this process could not get so much more memory; some of FFmpeg's decoders call that damaged data."""
+    try:
+        mmap.mmap(-1, size_bytes).close()
+    except OSError:
+        return True
+    return False
 
 
 def allow_only(path: Path) -> bool:

@@ -20,6 +20,7 @@ from transformers import TimesformerConfig
 
 from encoder.crop import CropPolicy, read_policy, write_policy
 from encoder.detector import Detector, copy_detector, load_detector
+from encoder.picture import RESIZE
 from encoder.timesformer import INPUT_VIEWS, PIXEL_MEAN, PIXEL_STD, TimeSformer
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.files import write_atomically, write_text_atomically
@@ -44,7 +45,7 @@ _ARCHITECTURE_KEYS = (
 _FRAMES_POLICY = {
     "clip_seconds": CLIP_SECONDS,
     "sampling": "middles of equal parts of the valid seconds, the frame shown at that time",
-    "resize": "short side, reduced by whole factors (gap 1.5), then bilinear, antialiased; centre crop",
+    "resize": RESIZE,
     "crop": "manifest box, else the whole picture",
     "mean": PIXEL_MEAN,
     "std": PIXEL_STD,

@@ -214,7 +214,7 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
     with clock.step("find beds"), screen.progress("Looking for beds") as progress:
         detector = shipped_bed_detector()
         policy = CropPolicy(detector_id(detector), no_bed="camera")
-        beds = survey(manifest, with_crop(start, policy, detector), cores, progress)
+        beds = survey(manifest, with_crop(start, policy, detector), Store(place), cores, progress)
         boxes, *sheets = write_survey(beds, place.new_run("beds"))
     with clock.step("decode for training"), screen.progress("Decoding for training") as progress:
         clips = decode_all(read_manifest(boxes, manifest.folder), shape.num_frames, shape.image_size, cores, progress)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from encoder.decoder import Decoder
 from encoder.manifest import Manifest, ManifestRow
+from encoder.picture import RESIZE
 from index.errors import DamagedData, InvalidInput, StateError, VideoRefused
 from index.files import sync_file, write_atomically, write_text_atomically
 from trainer.clips import ChosenFrames, LeftOut, TrainingClip, TrainingClips
@@ -101,6 +102,7 @@ def read_cache(folder: Path) -> TrainingClips:
     try:
         card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
         shape = tuple(int(size) for size in card["shape"])
+        resized = card.get("resize")
         clips = tuple(_clip(values) for values in card["clips"])
         left_out = tuple(LeftOut(**values) for values in card["left_out"])
         found = (folder / _FRAMES).stat().st_size
@@ -110,6 +112,8 @@ def read_cache(folder: Path) -> TrainingClips:
         raise DamagedData(
             f"the frame cache can't be read ({type(error).__name__}): delete it, it is made anew"
         ) from None
+    if resized != RESIZE:
+        raise InvalidInput("the frame cache was made by a version that resizes pictures differently: delete it")
     expected = int(np.prod(shape))
     if len(shape) != 5 or shape[0] != len(clips) or found != expected:
         raise DamagedData(f"expected {expected} bytes of frames in the cache, got {found}: delete it, it is made anew")
@@ -169,6 +173,7 @@ def read_references(folder: Path) -> dict[str, NDArray[np.float32]]:
 def _seal(folder: Path, shape: Sequence[int], clips: Sequence[TrainingClip], left_out: Sequence[LeftOut]) -> None:
     sync_file(folder / _FRAMES)
     card = {
+        "resize": RESIZE,
         "shape": list(shape),
         "left_out": [asdict(video) for video in left_out],
         "clips": [asdict(clip) for clip in clips],

@@ -103,7 +103,13 @@ def test_an_installation_that_cannot_decode_blames_no_file(tmp_path, monkeypatch
         list(decoder.decode(write(tmp_path / "x.mp4", frames=range(50))))
 
 
-@pytest.mark.parametrize("answer", ["garbage", "{}", '{"event": "clip"}', "x" * 100_000])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("garbage", "{}", '{"event": "clip"}', "x" * 100_000, "[" * 50_000),
+        *('{"event": "planned", "clips": Infinity}', '{"event": "picture", "width": 2, "height": 2}'),
+    ],
+)
 def test_a_child_that_does_not_keep_to_the_protocol_is_not_believed(tmp_path, monkeypatch, answer):
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\necho '{{\"event\": \"ready\"}}'\nread line\nprintf '%s\\n' '{answer}'\n")
@@ -113,6 +119,24 @@ def test_a_child_that_does_not_keep_to_the_protocol_is_not_believed(tmp_path, mo
 
     with Decoder(4, 32, DecodeLimits(stall_s=5)) as decoder, pytest.raises(VideoRefused, match="crashed on this file"):
         list(decoder.decode(path))
+
+
+def test_a_child_shows_one_picture_and_that_before_any_clip(tmp_path, monkeypatch):
+    """A second one could change the crop in the middle of a video."""
+    picture = '{"event": "picture", "width": 1, "height": 1}'
+    fake = tmp_path / "python"
+    fake.write_text(
+        '#!/bin/sh\necho \'{"event": "ready"}\'\nread line\n'
+        f"while true; do printf '%s\\nRGB' '{picture}'; read line; done\n"
+    )
+    fake.chmod(0o755)
+    path = write(tmp_path / "x.mp4", frames=range(50))
+    monkeypatch.setattr(sys, "executable", str(fake))
+    seen = []
+
+    with Decoder(4, 32, DecodeLimits(stall_s=5)) as decoder, pytest.raises(VideoRefused, match="crashed on this file"):
+        list(decoder.decode(path, seen.append))
+    assert [picture.shape for picture in seen] == [(1, 1, 3)] * 2  # once for each attempt
 
 
 def test_a_child_dies_with_its_parent(tmp_path):

@@ -115,13 +115,15 @@ def test_the_surest_bed_counts_and_an_unsure_one_is_none():
         UsedCrop(None, "whole"),
         UsedCrop(Crop(1, 2, 30, 40), "bed", SIZE),
         UsedCrop(Crop(0, 0, 320, 240), "camera", SIZE),
+        UsedCrop(Crop(5, 6, 70, 80), "manifest", SIZE),
     ],
     ids=str,
 )
 def test_what_was_used_is_read_back_from_the_store_as_it_was(used):
     assert used_crop(str(used)) == used
-    assert follows(str(used), None, CropPolicy("d")) == (used.origin != "")
+    assert follows(str(used), None, CropPolicy("d")) == (used.origin not in {"", "manifest"})
     assert follows(str(used), None, None) == (used == UsedCrop())
+    assert follows(str(used), Crop(5, 6, 70, 80), CropPolicy("d")) == (used.origin == "manifest")
     assert not follows(str(used), Crop(1, 2, 30, 40), CropPolicy("d"))
 
 
@@ -208,7 +210,8 @@ def test_without_a_bed_a_video_is_refused_by_name_unless_the_policy_says_whole(h
 
 
 def test_the_last_box_of_the_camera_is_used_whoever_is_decoded_first(hospital, tmp_path, workspace, tiny_encoder):
-    """In time: v2 has no bed, v1 and v3 are earlier, v4 is later; v5 is another camera's, v6 of another size."""
+    """In time: v2 has no bed, v1 and v3 are earlier, v4 is later; v5 is another camera's, v6 of another size, v7 can't
+    be read, and v8's box is not in its picture."""
     rows = [
         ("a.mp4", "p1", "v1", "c1", "2024-01-01", ""),
         ("b.mp4", "p1", "v2", "c1", "2024-01-03", ""),
@@ -216,14 +219,21 @@ def test_the_last_box_of_the_camera_is_used_whoever_is_decoded_first(hospital, t
         ("d.mp4", "p1", "v4", "c1", "2024-01-04", ""),
         ("e.mp4", "p1", "v5", "c2", "2024-01-02", ""),
         ("f.mp4", "p1", "v6", "c1", "2024-01-02T12:00:00", ""),
+        ("empty.mp4", "p1", "v7", "c1", "2024-01-02T13:00:00", ""),
+        ("h.mp4", "p1", "v8", "c1", "2024-01-02T14:00:00", "200 100 300 100"),
     ]
     manifest = hospital(*rows, columns=COLUMNS)
-    for row, seed in zip(rows, (WITH_BED[0], WITHOUT[0], *WITH_BED[1:4], WITH_BED[4]), strict=True):
-        film(manifest.parent, row[0], seed, (160, 120) if row[0] == "f.mp4" else SIZE)
+    for row, seed in zip(rows, (WITH_BED[0], WITHOUT[0], *WITH_BED[1:7]), strict=True):
+        if row[0] != "empty.mp4":
+            film(manifest.parent, row[0], seed, (160, 120) if row[0] == "f.mp4" else SIZE)
     encoder = with_policy(tiny_encoder, no_bed="camera")
 
-    run(manifest, encoder, workspace, decoders=3)
+    report = run(manifest, encoder, workspace, decoders=3)
 
+    assert {refusal.video_id: refusal.reason for refusal in report.refused} == {
+        "v7": "empty file",
+        "v8": "crop 200 100 300 100 reaches outside the picture of 320 x 240 pixels",
+    }
     crops = crops_of(workspace, encoder)
     assert crops["v2"] == UsedCrop(crops["v3"].box, "camera", SIZE)
     assert {crops[video].origin for video in ("v1", "v3", "v4", "v5", "v6")} == {"bed"}
@@ -231,8 +241,11 @@ def test_the_last_box_of_the_camera_is_used_whoever_is_decoded_first(hospital, t
 
 def test_a_camera_is_known_from_the_store_and_from_fixed_crops(hospital, workspace, tiny_encoder):
     encoder = with_policy(tiny_encoder, no_bed="camera")
-    first = hospital(("a.mp4", "p1", "v1", "c1", "2024-01-01", ""), columns=COLUMNS)
+    first = hospital(
+        ("a.mp4", "p1", "v1", "c1", "2024-01-01", ""), ("h.mp4", "p1", "v0", "c4", "", "9 8 70 60"), columns=COLUMNS
+    )
     film(first.parent, "a.mp4", WITH_BED[0])
+    film(first.parent, "h.mp4", WITH_BED[1])
     run(first, encoder, workspace)
     rows = [
         ("b.mp4", "p1", "v2", "c1", "2024-01-02", ""),  # c1 is known from the night before
@@ -240,16 +253,22 @@ def test_a_camera_is_known_from_the_store_and_from_fixed_crops(hospital, workspa
         ("d.mp4", "p1", "v4", "c2", "2024-01-03", ""),
         ("e.mp4", "p1", "v5", "c3", "2024-01-03", ""),  # nothing is known of c3
         ("g.mp4", "p1", "v6", "", "2024-01-03", ""),
+        ("i.mp4", "p1", "v7", "c4", "2024-01-03", ""),  # a fixed crop of c4 is stored
     ]
     second = hospital(*rows, columns=COLUMNS)
-    for row, seed in zip(rows, (WITHOUT * 5)[:5], strict=True):
+    for row, seed in zip(rows, (WITHOUT * 6)[:6], strict=True):
         film(second.parent, row[0], seed)
 
+    looked = survey(read_manifest(second), encoder, Store(workspace), decoders=2)
     report = run(second, encoder, workspace)
 
     crops = crops_of(workspace, encoder)
     assert crops["v2"] == UsedCrop(crops["v1"].box, "camera", SIZE)
-    assert crops["v3"].origin == "manifest"
+    assert crops["v3"] == UsedCrop(Crop(20, 30, 100, 90), "manifest", SIZE)
+    assert crops["v7"] == UsedCrop(Crop(9, 8, 70, 60), "camera", SIZE)
+    assert {one.row.video_id: one.crop for one in looked if not one.reason} == {
+        video: used.box for video, used in crops.items() if video not in {"v0", "v1"}
+    }
     assert crops["v4"] == UsedCrop(Crop(20, 30, 100, 90), "camera", SIZE)
     assert {refusal.video_id: refusal.reason.split(":")[0] for refusal in report.refused} == {
         "v5": "no bed was found in its first frame, and none is known of camera c3",
@@ -257,7 +276,7 @@ def test_a_camera_is_known_from_the_store_and_from_fixed_crops(hospital, workspa
     }
 
 
-def test_a_survey_shows_every_video_and_writes_a_manifest_with_the_boxes(hospital, tmp_path, tiny_encoder):
+def test_a_survey_shows_every_video_and_writes_a_manifest_with_the_boxes(hospital, tmp_path, workspace, tiny_encoder):
     rows = [
         ("a.mp4", "p1", "v1", "c1", "", ""),
         ("b.mp4", "p1", "v2", "c1", "", ""),
@@ -269,7 +288,7 @@ def test_a_survey_shows_every_video_and_writes_a_manifest_with_the_boxes(hospita
     film(manifest.parent, "b.mp4", WITHOUT[0])
     film(manifest.parent, "c.mp4", WITHOUT[1])
 
-    found = survey(read_manifest(manifest), with_policy(tiny_encoder), decoders=2)
+    found = survey(read_manifest(manifest), with_policy(tiny_encoder), Store(workspace), decoders=2)
     boxes, sheet = write_survey(found, tmp_path / "run")
 
     assert [(one.row.video_id, one.kind) for one in found] == [
@@ -286,7 +305,18 @@ def test_a_survey_shows_every_video_and_writes_a_manifest_with_the_boxes(hospita
     assert tuple(picture[y, x]) == (90, 170, 250)
     assert (picture == (70, 200, 120)).all(-1).sum() > 200  # the bed's green
     with pytest.raises(InvalidInput, match="takes whole pictures"):
-        survey(read_manifest(manifest), tiny_encoder, decoders=1)
+        survey(read_manifest(manifest), tiny_encoder, Store(workspace), decoders=1)
+
+
+def test_a_picture_that_no_detector_can_take_has_no_bed_or_is_refused(hospital, tmp_path, workspace, tiny_encoder):
+    manifest = hospital(("a.mp4", "p1", "v1"), ("b.mp4", "p2", "v2"))
+    flat = np.full((8, 320, 3), 90, np.uint8)
+    write_h264(manifest.parent / "a.mp4", [flat] * 30, 15, 320, 8)
+    film(manifest.parent, "b.mp4", WITH_BED[0])
+
+    report = run(manifest, with_policy(tiny_encoder), workspace)
+
+    assert (report.clips_written, [refusal.video_id for refusal in report.refused]) == (1, ["v1"])
 
 
 def test_the_bed_of_a_picture_is_where_its_corners_are():

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 import pytest
 
 from encoder.clips import plan_clips
-from encoder.decode import _read_decord, _read_pyav, _Squarer, decode_clips, reads_fast
+from encoder.decode import _frames, _read_decord, _read_pyav, _Squarer, _upright, decode_clips, reads_fast
 from encoder.decoder import DecodeLimits, Decoder
 from encoder.picture import Crop
 from encoder.probe import probe
@@ -65,7 +67,8 @@ def test_every_rejected_file_has_a_reason_here():
 def test_both_readers_give_the_same_pictures(name):
     facts = probe(VIDEOS / name)
     plans = list(plan_clips(facts.timeline, 16))
-    squared = _Squarer(facts, 112, None)
+    squared = _Squarer(facts, 224, None)
+    assert squared.reduced is None
 
     fast = list(_read_decord(VIDEOS / name, facts, plans, squared, lambda: 0))
     slow = list(_read_pyav(VIDEOS / name, facts, plans, squared))
@@ -73,6 +76,20 @@ def test_both_readers_give_the_same_pictures(name):
     assert [clip.reader for clip in fast] == ["decord"] * len(plans)
     for a, b in zip(fast, slow, strict=True):
         assert np.abs(a.frames.astype(int) - b.frames).mean() < 2
+
+
+@pytest.mark.parametrize("crop", [None, Crop(40, 60, 200, 150)], ids=["whole", "crop"])
+@pytest.mark.parametrize("name", ["h264_25fps.mp4", "h264_rotate90.mp4", "mpeg2_ps.mpg", "hevc_10bit.mkv"])
+def test_a_frame_resized_in_yuv_is_the_picture_resized_in_rgb(name, crop):
+    facts = replace(probe(VIDEOS / name), pixel_aspect=Fraction(16, 15))
+    if facts.rotation and crop:
+        crop = Crop(crop.y, crop.x, crop.h, crop.w)
+    squared = _Squarer(facts, 64, crop)
+    assert squared.reduced is not None
+
+    for frame in islice(_frames(VIDEOS / name, facts), 0, 60, 20):
+        in_rgb = squared(_upright(frame, facts)).astype(int)
+        assert np.abs(squared.of_frame(frame) - in_rgb).mean() < 4
 
 
 def test_decord_reads_constant_rate_mp4_mov_and_mkv_only():
@@ -88,7 +105,7 @@ def test_a_complaint_hands_the_file_to_the_strict_reader():
     facts = probe(VIDEOS / "h264_25fps.mp4")
     words = iter([0, 7, 7])
 
-    clips = list(decode_clips(VIDEOS / "h264_25fps.mp4", facts, 4, 32, complaints=lambda: next(words)))
+    clips = list(decode_clips(VIDEOS / "h264_25fps.mp4", facts, 4, 224, complaints=lambda: next(words)))
 
     assert [(clip.plan.clip_index, clip.reader) for clip in clips] == [(0, "decord"), (1, "pyav"), (2, "pyav")]
 

@@ -1,5 +1,6 @@
 """Detectors of beds: which folders are taken, which are refused and why; Mask R-CNN on the whole way."""
 
+import json
 import os
 import subprocess
 import sys
@@ -92,6 +93,19 @@ def test_a_detector_is_known_by_its_files(tmp_path):
 
     with pytest.raises(DamagedData, match=f"expected bed detector {known}, got {detector_id(tmp_path)}"):
         load_detector(tmp_path, 0.5, expected_id=known)
+
+
+def test_code_beside_a_detector_is_never_run(tmp_path):
+    save_yolos(tmp_path)
+    ran = tmp_path / "ran"
+    (tmp_path / "own.py").write_text(f"open({str(ran)!r}, 'w')\nclass Own: pass\n")
+    path = tmp_path / "preprocessor_config.json"
+    said = json.loads(path.read_text()) | {"image_processor_type": "Own", "auto_map": {"AutoImageProcessor": "own.Own"}}
+    path.write_text(json.dumps(said))
+
+    with pytest.raises(InvalidInput, match="can load as an object detector"):
+        load_detector(tmp_path, 0.5)
+    assert not ran.exists()
 
 
 def test_folders_that_are_no_detectors_of_beds_are_refused(tmp_path, tiny_encoder):

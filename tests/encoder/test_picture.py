@@ -4,9 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from encoder.picture import Crop, square
+from encoder.picture import Crop, reduced, square
 from index.errors import VideoRefused
 
 
@@ -24,6 +26,32 @@ def test_it_equals_resizing_all_of_it_and_cutting_the_middle(shape):
     top, left = (rows - 224) // 2, (columns - 224) // 2
 
     assert np.abs(square(picture, 224).astype(int) - whole[top : top + 224, left : left + 224]).max() <= 1
+
+
+@given(
+    width=st.integers(200, 2000),
+    height=st.integers(200, 2000),
+    size=st.sampled_from([32, 96, 224]),
+    aspect=st.sampled_from([Fraction(1), Fraction(16, 11), Fraction(1, 2)]),
+    data=st.data(),
+)
+def test_a_picture_made_smaller_as_a_whole_holds_the_square_within_a_pixel(width, height, size, aspect, data):
+    x, y = data.draw(st.integers(0, width - 100)), data.draw(st.integers(0, height - 100))
+    crop = Crop(x, y, data.draw(st.integers(16, width - x)), data.draw(st.integers(16, height - y)))
+
+    found = reduced(width, height, size, aspect, crop)
+
+    short = min(crop.w * aspect, Fraction(crop.h))
+    if found is None:
+        assert short * 2 < 3 * (size + 2) * max(aspect, 1 / aspect)
+        return
+    assert 0 <= found.left <= found.width - size
+    assert 0 <= found.top <= found.height - size
+    # The middle of the square is the middle of the crop.
+    across, down = found.width / width, found.height / height
+    assert abs((found.left + size / 2) - (crop.x + crop.w / 2) * across) <= 2
+    assert abs((found.top + size / 2) - (crop.y + crop.h / 2) * down) <= 2
+    assert across / down == pytest.approx(float(aspect), rel=0.05)
 
 
 def test_a_crop_is_cut_first():

@@ -168,7 +168,7 @@ def test_a_table_whose_creation_was_cut_off_is_created_again_and_one_that_lost_i
 def test_a_child_that_runs_out_of_memory_is_said_and_is_no_damage(hospital, workspace, tiny_encoder):
     manifest = hospital(("large.mp4", "p1", "v1"))
     write_h264(manifest.parent / "large.mp4", [np.full((3056, 3056, 3), 90, np.uint8)] * 8, 1, 3056, 3056)
-    limits = DecodeLimits(memory_bytes=320 * 2**20)
+    limits = DecodeLimits(memory_bytes=280 * 2**20)
     rows, embedder, store = read_manifest(manifest), Embedder(tiny_encoder), Store(workspace)
 
     short = encode(rows, embedder, store, EncodeOptions(limits=limits, salvage=True))

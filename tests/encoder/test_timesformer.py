@@ -1,6 +1,9 @@
 """The model equals the original's numbers and transformers', and takes no other shape."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -80,6 +83,23 @@ def test_a_product_is_the_linear_map_whoever_computes_it(gelu, onednn, monkeypat
 
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(rounded.float(), wanted, atol=0.02, rtol=0.02)
+
+
+def test_a_processor_without_bf16_kernels_computes_all_the_same():
+    code = """
+import torch
+from encoder.embed import chosen_precision
+from encoder.inference import Product
+from encoder.timesformer import preset
+linear, x = torch.nn.Linear(64, 32).bfloat16(), torch.randn(8, 64).bfloat16()
+with torch.inference_mode():
+    torch.testing.assert_close(Product(linear.weight, linear.bias)(x), linear(x), atol=0.02, rtol=0.02)
+print(chosen_precision(preset("timesformer-l"), "cpu")[0])
+"""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+
+    assert (done.returncode, done.stdout.strip()) == (0, "fp32"), done.stderr
 
 
 def test_bf16_finds_the_same_neighbours():
