@@ -40,13 +40,13 @@ def main() -> None:
     if chosen.device == "cuda":
         cuda_part(quick=chosen.quick)
         return
+    if "forward" in chosen.parts:  # first: jobs with a small model leave torch fewer threads
+        say("-- forward")
+        forward_part(chosen.rounds, quick=chosen.quick)
     for name, part in {"memory": memory_part, "job": job_part, "ray": ray_part}.items():
         if name in chosen.parts:
             say(f"-- {name}")
             part(quick=chosen.quick)
-    if "forward" in chosen.parts:
-        say("-- forward")
-        forward_part(chosen.rounds, quick=chosen.quick)
 
 
 def forward_part(rounds: int, *, quick: bool) -> None:

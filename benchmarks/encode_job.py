@@ -216,7 +216,7 @@ def ray_part(*, quick: bool) -> None:
     shape = architecture(8, 64, 192, 2, 3) if quick else preset("timesformer-b")
     encoder = new_encoder(shape, seed=0)
     rates: dict[str, list[float]] = {"local": [], "ray": []}
-    with _cohort(4, 2, copies=1 if quick else 4) as manifest:
+    with _cohort(4, 2) as manifest:
         for _ in range(1 if quick else 3):
             embedder = Embedder(encoder, precision="fp32", threads=os.cpu_count())
             rates["local"].append(_timed(local_engine(embedder, EncodeOptions()), manifest, encoder).clips_per_s)
