@@ -74,7 +74,7 @@ def write_sheet(path: Path, tiles: Sequence[Tile], heading: str) -> None:
     """
     rows = -(-len(tiles) // _COLUMNS)
     across, down = _WIDTH + _GAP, _HEIGHT + _TEXT + _GAP
-    sheet = Image.new("RGB", (_COLUMNS * across + _GAP, rows * down + 3 * _TEXT), _BACKGROUND)
+    sheet = Image.new("RGB", (_COLUMNS * across + _GAP, rows * down + 2 * _TEXT + _GAP), _BACKGROUND)
     draw, font, large = ImageDraw.Draw(sheet), ImageFont.load_default(14), ImageFont.load_default(20)
     draw.text((_GAP, _GAP), heading, _INK, large)
     left = _GAP
