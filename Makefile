@@ -4,19 +4,21 @@ BIN := .venv/bin
 
 .PHONY: demo test check format protos lock clean
 
-# torchvision goes into a folder of its own, for the one test that asks for it: beside a torch for CPUs it can't be
-# imported, and transformers, seeing it, can't either.
 .venv: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/torchvision torchvision==0.28.0
 	@touch .venv
+
+# Into a folder of its own, for the tests that ask for it: beside a torch for CPUs it can't be imported, and transformers,
+# seeing it, can't either.
+.venv/torchvision: | .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/torchvision torchvision==0.28.0
 
 demo: .venv
 	$(BIN)/semiome demo
 
-test: .venv
+test: .venv .venv/torchvision
 	$(BIN)/pytest
 
 check: .venv

@@ -29,7 +29,7 @@ from index.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHVISION = Path(sys.prefix) / "torchvision"
-"""Where `make .venv` puts a torchvision that this torch can't import by itself, and nothing else can see."""
+"""Where `make test` puts a torchvision that this torch can't import by itself, and nothing else can see."""
 CLASSES = {0: "person", 1: "bed", 2: "chair"}
 
 
@@ -136,24 +136,44 @@ def test_folders_that_are_no_detectors_of_beds_are_refused(tmp_path, tiny_encode
         load_detector(tmp_path / "classifier", 0.5)
 
 
-def test_without_torchvision_the_message_says_what_is_needed(tmp_path):
+def test_without_torchvision_the_message_says_what_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(InvalidInput, match=rf"built for this torch \({torch.__version__[:4]}.*semiome\[crop\]"):
         import_mask_rcnn(None, tmp_path)
 
 
-def run_beside_torchvision(*command):
-    assert TORCHVISION.is_dir(), f"no torchvision in {TORCHVISION}: `make .venv` installs it"
-    environment = {**os.environ, "PYTHONPATH": f"{TORCHVISION}{os.pathsep}{ROOT}"}
+def run_beside_torchvision(*command, **variables):
+    assert TORCHVISION.is_dir(), f"no torchvision in {TORCHVISION}: `make test` installs it"
+    environment = {**os.environ, **variables, "PYTHONPATH": f"{TORCHVISION}{os.pathsep}{ROOT}"}
     return subprocess.run(
         [sys.executable, *map(str, command)], capture_output=True, text=True, env=environment, check=False
     )
 
 
-def test_a_torchvision_for_another_torch_is_said_to_be_one(tmp_path):
-    code = f"from encoder.detector import *\nimport_mask_rcnn(None, Path({str(tmp_path)!r}))"
-    done = run_beside_torchvision("-c", code)
+def test_a_torchvision_for_another_torch_is_said_to_be_one(tmp_path, monkeypatch):
+    """As one built for CUDA greets a torch for CPUs."""
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms is missing")')
+    monkeypatch.syspath_prepend(tmp_path)
 
-    assert "InvalidInput: Mask R-CNN needs a torchvision that was built for this torch" in done.stderr
+    with pytest.raises(InvalidInput, match=r"built for this torch.*can't be imported \(RuntimeError\)"):
+        import_mask_rcnn(None, tmp_path / "made")
+
+
+def test_weights_that_are_not_in_the_cache_are_asked_for_and_not_downloaded(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from encoder.detector import import_mask_rcnn
+from tests.encoder.torchvision_operators import registered
+library = registered()
+import_mask_rcnn(None, Path(sys.argv[1]))
+"""
+    done = run_beside_torchvision("-c", code, tmp_path, TORCH_HOME=str(tmp_path))
+
+    assert "InvalidInput: torchvision's cache has no maskrcnn_resnet50_fpn_coco-" in done.stderr
+    assert "nothing is downloaded" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mask_rcnns_box_goes_through_the_whole_way(hospital, workspace, tiny_encoder):

@@ -3,6 +3,10 @@
 Import `registered` and call it before torchvision is imported. Right, and far too slow for a product.
 """
 
+import importlib.util
+import subprocess
+import sys
+
 import torch
 
 _SCHEMAS = (
@@ -23,7 +27,11 @@ _SCHEMAS = (
 
 
 def registered():
-    """Define the operators; the library object must be kept alive."""
+    """Define the operators, unless torchvision brings its own; what comes back must be kept alive."""
+    found = importlib.util.find_spec("torchvision")
+    whole = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False)
+    if found is None or whole.returncode == 0:
+        return None
     library = torch.library.Library("torchvision", "DEF")
     for schema in _SCHEMAS:
         library.define(schema)
