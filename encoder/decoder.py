@@ -27,12 +27,6 @@ _logger = logging.getLogger(__name__)
 _SLOWEST_BYTES_PER_S = 20_000_000
 _MAX_LINE_BYTES = 64 * 1024
 _PIPE_BYTES = 1 << 20
-# One thread; and memory for pictures that is kept instead of being asked of the kernel for each of them.
-_CHILDS_OWN = {
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**28),
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-}
 _MAX_PICTURE_BYTES = 3 * 4096 * 2304
 # All that a child may see of its parent's environment.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
@@ -216,7 +210,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**environment, **_CHILDS_OWN},
+            env={**environment, "OMP_NUM_THREADS": "1"},
             bufsize=0,
         )
         if self._process.stdin is None or self._process.stdout is None:
