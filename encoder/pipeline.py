@@ -72,7 +72,8 @@ class EncodeReport:
         refused: not stored, with the reason.
         salvaged: damaged, and stored up to the damage only.
         same_content: video ids that share one file's content; each is stored, and a split that parts them leaks.
-        seconds: whole job, and of it in the model, waiting for frames, and committing.
+        seconds: whole job, and of it until the first video was begun (opening the store, loading a bed detector), in
+            the model, waiting for frames, and committing.
         clips_per_s_at_most: what the device's rate in matrix products would allow; 0 where it was not measured.
     """
 
@@ -85,7 +86,7 @@ class EncodeReport:
     salvaged: list[Refusal] = field(default_factory=list)
     same_content: list[tuple[str, ...]] = field(default_factory=list)
     seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("model", "waiting", "committing", "total"), 0.0)
+        default_factory=lambda: dict.fromkeys(("starting", "model", "waiting", "committing", "total"), 0.0)
     )
     clips_per_s_at_most: float = 0.0
 
@@ -99,7 +100,8 @@ class EncodeReport:
         if self.seconds["model"] and self.clips_per_s_at_most:
             reached = self.clips_embedded / self.seconds["model"] / self.clips_per_s_at_most
             words += f" (at {reached:.0%} of the hardware's limit)"
-        return f"{words}, {share['waiting']:.0%} waiting for frames, {share['committing']:.0%} committing"
+        words += f", {share['waiting']:.0%} waiting for frames, {share['committing']:.0%} committing"
+        return f"{words}, {share['starting']:.0%} starting"
 
 
 Vectors = Iterable[NDArray[np.float32]]
@@ -163,6 +165,7 @@ def encode_with(
         jobs = [Job(row) for row in manifest.rows]
         reader = job_reader(manifest, encoder, store)
         with engine(reader, jobs, report) as events:
+            report.seconds["starting"] = time.monotonic() - started
             try:
                 run.consume(events)
             except BaseException:  # Ctrl-C above all
