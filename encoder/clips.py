@@ -45,7 +45,7 @@ class Timeline:
 
     def frame_at(self, time: Fraction) -> int:
         """Number of the frame shown `time` seconds after the first: the last one that has appeared by then."""
-        tick = self.ticks[0] + time / self.time_base
+        tick = self.ticks[0] + time // self.time_base
         return max(bisect_right(self.ticks, tick) - 1, 0)
 
     def has_constant_rate(self) -> bool:

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
@@ -56,7 +55,7 @@ def main() -> None:
                 _send({"event": "clip", "reader": "", **asdict(plan)})
         else:
             for clip in decode_clips(path, facts, num_frames, size, crop, lambda: os.fstat(complaints).st_size):
-                _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.tobytes())
+                _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.data)
         _send({"event": "done"})
     except VideoRefused as refused:
         _send({"event": "refused", "reason": str(refused), "damaged": refused.damaged})
@@ -70,19 +69,21 @@ def main() -> None:
 def _asked(picture: NDArray[np.uint8]) -> Sequence[int] | None:
     """Show the parent the first picture; it answers with the box to use, or null for all of it."""
     height, width = picture.shape[:2]
-    _send({"event": "picture", "width": width, "height": height}, np.ascontiguousarray(picture).tobytes())
+    _send({"event": "picture", "width": width, "height": height}, np.ascontiguousarray(picture).data)
     box: Sequence[int] | None = json.loads(sys.stdin.buffer.readline())
     return box
 
 
 def _report_bug(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
     """Say what went wrong and where in our code, without the message, which may quote the file."""
+    from traceback import walk_tb  # not in every child's start
+
     frames = [frame for frame, _ in walk_tb(trace) if frame.f_globals.get("__package__") == __package__]
     where = f" in {Path(frames[-1].f_code.co_filename).name}:{frames[-1].f_lineno}" if frames else ""
     _send({"event": "refused", "reason": f"internal error while decoding: {kind.__name__}{where}", "damaged": False})
 
 
-def _send(message: Mapping[str, Any], payload: bytes = b"") -> None:
+def _send(message: Mapping[str, Any], payload: bytes | memoryview = b"") -> None:
     out = sys.stdout.buffer
     out.write(json.dumps(message).encode() + b"\n")
     out.write(payload)

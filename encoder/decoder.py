@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
-import math
 import os
 import select
 import subprocess
@@ -216,6 +216,8 @@ class _Child:
         if self._process.stdin is None or self._process.stdout is None:
             raise StateError("the decoding process has no pipes")
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        with suppress(OSError):  # the system may allow less, and less is only slower
+            fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._buffer = bytearray()
 
     @property
@@ -253,7 +255,7 @@ class _Child:
                         shown = True
                         picture = self._picture(int(message["width"]), int(message["height"]), stall_s)
                     case "clip" if choose is None or shown:
-                        frames = np.frombuffer(self._exactly(math.prod(shape), stall_s), np.uint8).reshape(shape)
+                        frames = self._pixels(shape, stall_s)
                         yield ClipFrames(
                             int(message["clip_index"]),
                             float(message["start_s"]),
@@ -280,33 +282,41 @@ class _Child:
     def _picture(self, width: int, height: int, stall_s: float) -> NDArray[np.uint8]:
         if min(width, height) < 1 or 3 * width * height > _MAX_PICTURE_BYTES:
             raise ValueError
-        return np.frombuffer(self._exactly(3 * width * height, stall_s), np.uint8).reshape(height, width, 3)
+        return self._pixels((height, width, 3), stall_s)
 
     def _line(self, stall_s: float) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _MAX_LINE_BYTES:
                 raise ValueError
-            self._fill(stall_s)
-        return self._take(end + 1)
+            self._await(stall_s)
+            received = os.read(self._stdout.fileno(), _PIPE_BYTES)
+            if not received:
+                raise ValueError  # the end of the pipe in the middle of a message
+            self._buffer += received
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        return line
 
-    def _exactly(self, size: int, stall_s: float) -> bytes:
-        while len(self._buffer) < size:
-            self._fill(stall_s)
-        return self._take(size)
+    def _pixels(self, shape: tuple[int, ...], stall_s: float) -> NDArray[np.uint8]:
+        """What follows a line, read to where it stays."""
+        pixels = np.empty(shape, np.uint8)
+        rest = memoryview(pixels.reshape(-1).data)
+        early = min(len(self._buffer), len(rest))
+        rest[:early] = self._buffer[:early]
+        del self._buffer[:early]
+        rest = rest[early:]
+        while len(rest):
+            self._await(stall_s)
+            received = os.readv(self._stdout.fileno(), [rest])
+            if not received:
+                raise ValueError
+            rest = rest[received:]
+        return pixels
 
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return taken
-
-    def _fill(self, stall_s: float) -> None:
+    def _await(self, stall_s: float) -> None:
         ready, _, _ = select.select([self._stdout], [], [], stall_s)
         if not ready:
             raise _Stalled(stall_s)
-        received = os.read(self._stdout.fileno(), _PIPE_BYTES)
-        if not received:
-            raise ValueError  # the end of the pipe in the middle of a message
-        self._buffer += received
 
 
 def _box(crop: Crop | None) -> list[int] | None:

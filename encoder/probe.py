@@ -7,7 +7,7 @@ are allowed; everything else in FFmpeg stays out of reach.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -165,14 +165,24 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
     return stream
 
 
-def shown_frames(container: av.container.InputContainer, demuxer: str) -> Iterator[av.VideoFrame]:
+def shown_frames(
+    container: av.container.InputContainer, demuxer: str, times: Set[int] | None = None
+) -> Iterator[av.VideoFrame]:
     """Every frame that can be shown, in order.
+
+    Args:
+        container: open.
+        demuxer: its name.
+        times: timestamps of the frames that are needed; of the others, those that no frame builds on are left out.
 
     Raises:
         av.error.FFmpegError: at the first damage, but for the pieces at the beginning of a stream cut anywhere.
     """
     begun = demuxer not in _BEGIN_ANYWHERE
-    for packet in container.demux(video_stream(container)):
+    stream = video_stream(container)
+    for packet in container.demux(stream):
+        if times is not None:
+            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:

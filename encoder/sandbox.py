@@ -76,6 +76,7 @@ def allow_only(path: Path) -> bool:
     if ruleset < 0:
         return False
     libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    libraries.add(str(Path(__file__).parent))  # elsewhere in an editable installation
     try:
         for allowed, rights in [
             (str(path), _READ_FILE),

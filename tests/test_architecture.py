@@ -21,7 +21,7 @@ OWNERS = {
     "pyarrow": {"index/store.py", "index/generation.py", "encoder/cluster.py"},
     "ray": {"encoder/cluster.py"},
     "faiss": {"index/faiss_index.py"},
-    "decord": {"encoder/decode.py"},
+    "decord": {"encoder/decord_reader.py"},
     "av": {"encoder/decode.py", "encoder/probe.py", "encoder/video_writer.py"},
     "PIL": {"encoder/picture.py", "encoder/contact_sheet.py"},
     "torchvision": {"encoder/detector.py"},

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from encoder.clips import plan_clips
-from encoder.decode import _frames, _read_decord, _read_pyav, _Squarer, _upright, decode_clips, reads_fast
+from encoder.decode import _frames, _read_pyav, _Squarer, _upright, decode_clips, may_skip, reads_fast
 from encoder.decoder import DecodeLimits, Decoder
+from encoder.decord_reader import read_decord
 from encoder.picture import Crop
 from encoder.probe import probe
 from index.errors import VideoRefused
@@ -70,12 +71,38 @@ def test_both_readers_give_the_same_pictures(name):
     squared = _Squarer(facts, 224, None)
     assert squared.reduced is None
 
-    fast = list(_read_decord(VIDEOS / name, facts, plans, squared, lambda: 0))
-    slow = list(_read_pyav(VIDEOS / name, facts, plans, squared))
+    fast = read_decord(VIDEOS / name, len(facts.timeline.ticks), plans, squared, lambda: 0)
+    slow = _read_pyav(VIDEOS / name, facts, plans, squared)
 
-    assert [clip.reader for clip in fast] == ["decord"] * len(plans)
     for a, b in zip(fast, slow, strict=True):
-        assert np.abs(a.frames.astype(int) - b.frames).mean() < 2
+        assert np.abs(a.astype(int) - b.frames).mean() < 2
+
+
+@pytest.mark.parametrize("num_frames", [3, 16])
+@pytest.mark.parametrize("name", [name for name in OK if may_skip(probe(VIDEOS / name))])
+def test_leaving_out_what_nobody_needs_changes_no_picture(name, num_frames):
+    facts = probe(VIDEOS / name)
+    plans = list(plan_clips(facts.timeline, num_frames))
+    squared = _Squarer(facts, 64, None)
+
+    whole = _read_pyav(VIDEOS / name, facts, plans, squared)
+    skipping = _read_pyav(VIDEOS / name, facts, plans, squared, skip=True)
+
+    for a, b in zip(whole, skipping, strict=True):
+        assert a.plan == b.plan
+        np.testing.assert_array_equal(a.frames, b.frames)
+
+
+def test_leaving_out_decodes_less_of_a_video_with_b_frames():
+    path = VIDEOS / "h264_bframes_longgop.mkv"
+    facts = probe(path)
+    needed = {number for plan in plan_clips(facts.timeline, 4) for number in plan.frame_numbers}
+
+    decoded = [number for number, _ in _frames(path, facts, needed)]
+
+    assert needed < set(decoded)
+    assert len(decoded) < 0.7 * len(facts.timeline.ticks)
+    assert decoded == sorted(decoded)
 
 
 @pytest.mark.parametrize("crop", [None, Crop(40, 60, 200, 150)], ids=["whole", "crop"])
@@ -87,7 +114,7 @@ def test_a_frame_resized_in_yuv_is_the_picture_resized_in_rgb(name, crop):
     squared = _Squarer(facts, 64, crop)
     assert squared.reduced is not None
 
-    for frame in islice(_frames(VIDEOS / name, facts), 0, 60, 20):
+    for _, frame in islice(_frames(VIDEOS / name, facts), 0, 60, 20):
         in_rgb = squared(_upright(frame, facts)).astype(int)
         assert np.abs(squared.of_frame(frame) - in_rgb).mean() < 4
 
