@@ -20,9 +20,10 @@ from encoder.embed import Embedder
 from encoder.manifest import Manifest, ManifestRow
 from encoder.reading import Event, Job, Reader, job_reader, reading
 from encoder.weights import Encoder
+from index.committer import Committer
 from index.errors import InvalidInput
 from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
-from index.store import Committer, Store
+from index.store import Store
 
 _COMMIT_CLIPS = 512
 _COMMIT_EVERY_S = 30.0

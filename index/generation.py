@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from index.errors import DamagedData, NotFound, StateError
-from index.faiss_index import FlatIndex
-from index.files import sha256_of_file, sync_file, sync_folder
-from index.records import Clip
+from index.clip_table import ClipTable
+from index.errors import DamagedData, InvalidInput, NotFound, StateError
+from index.exact import Vectors
+from index.faiss_index import FLAT, IVF, Effort, FlatIndex, Index, IvfIndex
+from index.files import digest_of_file, exclusive_lock, naming_a_full_disk, sync_file, sync_folder
+from index.recall import tuned_recall
 from index.store import StoredClips
-from index.workspace import current, set_current
+from index.workspace import current, previous, set_current
 
-_VECTORS, _CLIPS, _MANIFEST = "vectors.faiss", "clips.arrow", "manifest.json"
-_RECALL_QUERIES, _RECALL_K = 100, 10
+_VECTORS, _CLIPS, _INDEX, _MANIFEST = "vectors.npy", "clips.arrow", "index.faiss", "manifest.json"
+FLAT_CLIPS = 20_000
+"""Up to so many clips every one is compared: exact, and fast enough."""
+RECALL_TARGET = 0.95
+_NAME_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +35,21 @@ class GenerationManifest:
     """What a generation says of itself.
 
     Attributes:
-        generation: its name: a number that grows, and the beginning of a digest.
+        generation: its name: a number that grows, and the beginning of the digest of the manifest's file.
         encoder_id: whose embeddings.
-        table_version: the clip table's version it was built from.
+        table_version: the clip table's version it was built from; later rows are searched beside it.
         clips: rows.
         videos: distinct videos.
         patients: distinct patients.
         width: D.
         index: kind of index.
-        recall: share of the true nearest 10 that the index found.
-        recall_queries: on how many queries that was measured, each without its own patient.
+        effort: how hard it looks; None where it compares with everything.
+        recall: share of the true nearest 10 that it found, each query without its own patient.
+        recall_interval: 95 %, resampled over queries.
+        recall_target: what was aimed at.
+        recall_queries: on how many queries it was measured; others than it was tuned on.
         built_at: UTC, ISO 8601.
-        sha256: digest of each file.
+        digests: of each file, see `index.files.digest_of_file`.
     """
 
     generation: str
@@ -52,80 +60,184 @@ class GenerationManifest:
     patients: int
     width: int
     index: str
+    effort: Effort | None
     recall: float
+    recall_interval: tuple[float, float]
+    recall_target: float
     recall_queries: int
     built_at: str
-    sha256: dict[str, str]
+    digests: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A loaded generation: row n of the index is `clips[n]`."""
+    """A loaded generation: row n of the index is `clips[n]`, and its vector `vectors.rows([n])`."""
 
     manifest: GenerationManifest
-    index: FlatIndex
-    clips: tuple[Clip, ...]
+    index: Index
+    vectors: Vectors
+    clips: ClipTable
 
 
 def build_generation(
-    stored: StoredClips, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+    stored: StoredClips,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    kind: str | None = None,
+    recall_target: float = RECALL_TARGET,
 ) -> GenerationManifest:
     """Build a generation beside the others; nothing sees it until it is published.
 
     Args:
         stored: rows of one table version.
         folder: the workspace's generations.
-        progress: told (recall queries done, in all), the longest part of an exact build.
+        progress: told (recall queries done, in all).
+        kind: of index; by default exact up to `FLAT_CLIPS` clips, approximate above.
+        recall_target: what an approximate one is tuned to.
 
     Raises:
         StateError: there are no clips.
+        InvalidInput: an unknown kind, or no recall.
+        Locked: another process is building.
+        DiskFull: nothing is left behind.
     """
-    if not stored.clips:
+    if not len(stored.clips):
         raise StateError(f"no clips of encoder {stored.encoder_id} are stored: run `semiome encode` first")
+    kind = kind or (FLAT if len(stored.clips) <= FLAT_CLIPS else IVF)
+    if kind not in {FLAT, IVF}:
+        raise InvalidInput(f"expected an index of kind {FLAT} or {IVF}, got {kind[:64]!r}")
+    if not 0 < recall_target <= 1:
+        raise InvalidInput(f"expected a recall above 0 and at most 1, got {recall_target}")
     folder.mkdir(parents=True, exist_ok=True)
-    building = folder / f".building-{os.getpid()}"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    try:
-        index = FlatIndex.build(stored.vectors)
-        index.write(building / _VECTORS)
-        _write_clips(building / _CLIPS, stored.clips)
-        digests = {name: sha256_of_file(building / name) for name in (_VECTORS, _CLIPS)}
-        recall, queries = recall_without_own_patient(index, stored.vectors, stored.clips, progress)
-        manifest = GenerationManifest(
-            generation=f"{_next_number(folder):06d}-{digests[_VECTORS][:8]}",
-            encoder_id=stored.encoder_id,
-            table_version=stored.table_version,
-            clips=len(stored.clips),
-            videos=len({clip.video_id for clip in stored.clips}),
-            patients=len({clip.patient_id for clip in stored.clips}),
-            width=index.width,
-            index=index.kind,
-            recall=recall,
-            recall_queries=queries,
-            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            sha256=digests,
-        )
-        (building / _MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
-        for name in (_VECTORS, _CLIPS, _MANIFEST):
-            sync_file(building / name)
-        sync_folder(building)
-        building.rename(folder / manifest.generation)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    sync_folder(folder)
-    return manifest
+    with naming_a_full_disk(), building_lock(folder):
+        building = folder / f".building-{os.getpid()}"
+        _remove_unfinished(folder)
+        building.mkdir()
+        try:
+            return _build(stored, building, progress, kind, recall_target)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+            sync_folder(folder)
 
 
-def publish(folder: Path, generation: str) -> None:
+def _build(
+    stored: StoredClips, building: Path, progress: Callable[[int, int], None], kind: str, recall_target: float
+) -> GenerationManifest:
+    folder = building.parent
+    files = [_VECTORS, _CLIPS]
+    np.save(building / _VECTORS, stored.vectors)
+    stored.clips.write(building / _CLIPS)
+    vectors = Vectors.map(building / _VECTORS)
+    index: Index
+    if kind == FLAT:
+        index = FlatIndex(vectors)
+    else:
+        index = IvfIndex.build(vectors)
+        index.write(building / _INDEX)
+        files.append(_INDEX)
+    recall = tuned_recall(index, vectors, stored.clips, recall_target, progress)
+    for name in files:
+        sync_file(building / name)
+    values = {
+        "encoder_id": stored.encoder_id,
+        "table_version": stored.table_version,
+        "clips": len(stored.clips),
+        "videos": len(stored.clips.video_ids),
+        "patients": len(stored.clips.patient_ids),
+        "width": vectors.width,
+        "index": kind,
+        "effort": asdict(index.effort) if isinstance(index, IvfIndex) else None,
+        "recall": recall.value,
+        "recall_interval": (recall.low, recall.high),
+        "recall_target": recall_target,
+        "recall_queries": recall.queries,
+        "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "digests": {name: digest_of_file(building / name) for name in files},
+    }
+    text = json.dumps(values, indent=2) + "\n"
+    (building / _MANIFEST).write_text(text, encoding="utf-8")
+    sync_file(building / _MANIFEST)
+    sync_folder(building)
+    name = f"{_next_number(folder):06d}-{_name_digest(text.encode())}"
+    building.rename(folder / name)
+    return read_manifest(folder, name)
+
+
+@contextmanager
+def building_lock(folder: Path) -> Iterator[None]:
+    """Held while generations are built or removed.
+
+    Raises:
+        Locked: another process holds it.
+    """
+    with exclusive_lock(folder / "build.lock", "the right to build this workspace's index"):
+        yield
+
+
+def publish(folder: Path, generation: str, *, force: bool = False) -> None:
     """Make a generation the one that serves.
 
     Raises:
         NotFound: there is none of that name.
+        StateError: its recall is below its target, and nobody insists.
     """
     if generation not in list_generations(folder):
-        raise NotFound(f"no generation {generation!r} in this workspace")
-    set_current(folder, generation)
+        raise NotFound(f"no generation {generation[:64]!r} in this workspace")
+    manifest = read_manifest(folder, generation)
+    if manifest.recall < manifest.recall_target and not force:
+        raise StateError(
+            f"generation {generation} finds {manifest.recall:.3f} of the true neighbours, below its target of "
+            f"{manifest.recall_target}: it is not published unless forced"
+        )
+    if current(folder) != generation:
+        set_current(folder, generation)
+
+
+def roll_back(folder: Path) -> str:
+    """Make the generation that served before serve again; a second call undoes it.
+
+    Returns:
+        Its name.
+
+    Raises:
+        StateError: none served before, or it is gone.
+    """
+    name = previous(folder)
+    if name is None or name not in list_generations(folder):
+        raise StateError("there is no generation before the one that serves: name one with `semiome index activate`")
+    set_current(folder, name)
+    return name
+
+
+def collect(folder: Path, keep: int) -> list[str]:
+    """Remove old generations: all but the one that serves, the one before it, and the newest few.
+
+    A server that still answers from a removed one is not disturbed: what it has mapped stays until it lets go.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        Locked: a build is running.
+    """
+    if not folder.is_dir():
+        return []
+    with building_lock(folder):
+        _remove_unfinished(folder)
+        names = list_generations(folder)
+        kept = {current(folder), previous(folder), *names[len(names) - keep :]}
+        removed = [name for name in names if name not in kept]
+        for name in removed:
+            remove_generation(folder, name)
+    return removed
+
+
+def remove_generation(folder: Path, name: str) -> None:
+    """Remove one, so that a crash leaves it either whole or unseen."""
+    (folder / name / _MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder / name)
+    sync_folder(folder)
 
 
 def list_generations(folder: Path) -> list[str]:
@@ -137,13 +249,21 @@ def read_manifest(folder: Path, generation: str) -> GenerationManifest:
     """What a generation says of itself.
 
     Raises:
-        DamagedData: it can't be read.
+        DamagedData: it can't be read, or is not what was built.
     """
     try:
-        values = json.loads((folder / generation / _MANIFEST).read_text(encoding="utf-8"))
-        return GenerationManifest(**values)
-    except (OSError, ValueError, TypeError) as error:
-        raise DamagedData(f"the manifest of generation {generation} can't be read ({type(error).__name__})") from None
+        data = (folder / generation / _MANIFEST).read_bytes()
+        if generation.partition("-")[2] != _name_digest(data):
+            raise ValueError("changed")
+        values = json.loads(data)
+        effort = values["effort"] and Effort(**values["effort"])
+        interval = tuple(values["recall_interval"])
+        return GenerationManifest(**{**values, "generation": generation, "effort": effort, "recall_interval": interval})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedData(
+            f"the manifest of generation {generation} can't be read or is not what was built "
+            f"({type(error).__name__}): build the index again"
+        ) from None
 
 
 def load_generation(folder: Path, generation: str | None = None) -> Generation:
@@ -157,65 +277,38 @@ def load_generation(folder: Path, generation: str | None = None) -> Generation:
     if name is None:
         raise StateError("no index is published: run `semiome index build` first")
     manifest = read_manifest(folder, name)
-    if manifest.sha256.keys() != {_VECTORS, _CLIPS}:
+    if manifest.digests.keys() != ({_VECTORS, _CLIPS} if manifest.index == FLAT else {_VECTORS, _CLIPS, _INDEX}):
         raise DamagedData(f"the manifest of generation {name} does not name its files: build the index again")
-    for file, expected in manifest.sha256.items():
+    for file, expected in manifest.digests.items():
         path = folder / name / file
-        if not path.is_file() or sha256_of_file(path) != expected:
+        if not path.is_file() or digest_of_file(path) != expected:
             raise DamagedData(
                 f"{file} of generation {name} is missing or not what was built: "
                 "build the index again with `semiome index build`"
             )
-    index = FlatIndex.read(folder / name / _VECTORS)
-    clips = _read_clips(folder / name / _CLIPS)
-    if not len(index) == len(clips) == manifest.clips:
-        raise DamagedData(f"generation {name}: {len(index)} vectors, {len(clips)} clips, expected {manifest.clips}")
-    return Generation(manifest, index, clips)
+    vectors = Vectors.map(folder / name / _VECTORS)
+    clips = ClipTable.read(folder / name / _CLIPS)
+    if not len(vectors) == len(clips) == manifest.clips or vectors.width != manifest.width:
+        raise DamagedData(f"generation {name}: {len(vectors)} vectors, {len(clips)} clips, expected {manifest.clips}")
+    index: Index
+    if manifest.index == FLAT:
+        index = FlatIndex(vectors)
+    elif manifest.effort is not None:
+        index = IvfIndex.read(folder / name / _INDEX, vectors, manifest.effort)
+    else:
+        raise DamagedData(f"the manifest of generation {name} does not say how to search it: build the index again")
+    return Generation(manifest, index, vectors, clips)
 
 
-def recall_without_own_patient(
-    index: FlatIndex,
-    vectors_ND: NDArray[np.float32],
-    clips: Sequence[Clip],
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[float, int]:
-    """Share of the true nearest 10 that an index finds, its query's patient excluded, against plain NumPy.
+def _remove_unfinished(folder: Path) -> None:
+    """What builds that were killed have left; the caller holds the lock, so nobody is building."""
+    for left in (*folder.glob(".building-*"), *(f for f in folder.glob("[0-9]*") if not (f / _MANIFEST).exists())):
+        shutil.rmtree(left, ignore_errors=True)
 
-    Returns:
-        Recall (1.0 where no query has a neighbour) and the number of queries asked.
-    """
-    patients = np.array([clip.patient_id for clip in clips])
-    chosen = np.random.default_rng(0).permutation(len(clips))[:_RECALL_QUERIES]
-    found = asked = queries = 0
-    for done, row in enumerate(chosen):
-        progress(done, len(chosen))
-        allowed = patients != patients[row]
-        k = min(_RECALL_K, int(allowed.sum()))
-        if k == 0:
-            continue
-        similarities = np.where(allowed, vectors_ND @ vectors_ND[row], -np.inf)
-        least = np.partition(similarities, -k)[-k]
-        _, rows = index.search(vectors_ND[row : row + 1], k, allowed)
-        # By similarity, not by row: of clips equally near, any will do.
-        found += int((similarities[rows[0]] >= least - 1e-6).sum())
-        asked += k
-        queries += 1
-    progress(len(chosen), len(chosen))
-    return (found / asked if asked else 1.0), queries
+
+def _name_digest(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:_NAME_DIGITS]
 
 
 def _next_number(folder: Path) -> int:
     return max((int(name.split("-")[0]) for name in list_generations(folder)), default=0) + 1
-
-
-def _write_clips(path: Path, clips: Sequence[Clip]) -> None:
-    table = pa.Table.from_pylist([asdict(clip) for clip in clips])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _read_clips(path: Path) -> tuple[Clip, ...]:
-    with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
-    names = ("clip_id", "video_id", "patient_id", "clip_index", "start_s", "valid_seconds")
-    return tuple(Clip(*values) for values in zip(*(table.column(name).to_pylist() for name in names), strict=True))

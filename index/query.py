@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_K = 1000
+MAX_EXAMPLES = 100
 
 
 class GroupBy(Enum):
@@ -54,7 +55,29 @@ class VectorQuery:
     patient_id: str = ""
 
 
-Query = ClipQuery | VideoQuery | VectorQuery
+@dataclass(frozen=True, slots=True)
+class ExamplesQuery:
+    """What some stored clips and videos have in common and others have not (Rocchio's feedback).
+
+    The query is the mean of the positive examples' clips less a half of that of the negative ones'. The patient of the
+    first positive example counts as the query's own; no example's own clips are found.
+
+    Attributes:
+        positive: at least one.
+        negative: any number.
+    """
+
+    positive: tuple[ClipQuery | VideoQuery, ...]
+    negative: tuple[ClipQuery | VideoQuery, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.positive:
+            raise InvalidInput("expected at least one positive example, got none")
+        if len(self.positive) + len(self.negative) > MAX_EXAMPLES:
+            raise InvalidInput(f"expected at most {MAX_EXAMPLES} examples")
+
+
+Query = ClipQuery | VideoQuery | VectorQuery | ExamplesQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +91,9 @@ class SearchFilter:
         excluded_patient_ids: its patient is none of these.
         recorded_from: its video was recorded at this time or later (see `moment`; a video without a time never is).
         recorded_until: its video was recorded before this time.
+        video_ids: its video is one of these.
+        excluded_video_ids: its video is none of these.
+        cameras: its video comes from one of these rooms or cameras.
     """
 
     labels: frozenset[str] = frozenset()
@@ -76,6 +102,9 @@ class SearchFilter:
     excluded_patient_ids: frozenset[str] = frozenset()
     recorded_from: str = ""
     recorded_until: str = ""
+    video_ids: frozenset[str] = frozenset()
+    excluded_video_ids: frozenset[str] = frozenset()
+    cameras: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if unknown := self.labels - set(LABELS):
@@ -90,6 +119,9 @@ class SearchFilter:
             and (not self.semiology or not self.semiology.isdisjoint(video.semiology))
             and (not self.patient_ids or video.patient_id in self.patient_ids)
             and video.patient_id not in self.excluded_patient_ids
+            and (not self.video_ids or video.video_id in self.video_ids)
+            and video.video_id not in self.excluded_video_ids
+            and (not self.cameras or video.camera in self.cameras)
             and self._recorded_in_range(video.recorded_at)
         )
 
@@ -117,13 +149,57 @@ def moment(time: str) -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Every one of these holds; true of none."""
+
+    filters: tuple[Filter, ...]
+
+    def admits(self, video: Video) -> bool:
+        """Whether clips of a video may be hits."""
+        return all(one.admits(video) for one in self.filters)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one of these holds; false of none."""
+
+    filters: tuple[Filter, ...]
+
+    def admits(self, video: Video) -> bool:
+        """Whether clips of a video may be hits."""
+        return any(one.admits(video) for one in self.filters)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """This does not hold."""
+
+    filter: Filter
+
+    def admits(self, video: Video) -> bool:
+        """Whether clips of a video may be hits."""
+        return not self.filter.admits(video)
+
+
+Filter = SearchFilter | AllOf | AnyOf | Not
 ANYTHING = SearchFilter()
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Hits, best first, and what they were found in."""
+    """Hits, best first, and what they were found in.
+
+    Attributes:
+        neighbours: the hits.
+        encoder_id: whose embeddings were compared.
+        generation: the index that was searched.
+        table_version: newest version of the clip table that was looked at beside it.
+        next_cursor: asks for the next page; empty on the last one, and where no page was asked for.
+    """
 
     neighbours: tuple[Neighbour, ...]
     encoder_id: str
     generation: str
+    table_version: int = 0
+    next_cursor: str = ""

@@ -87,20 +87,38 @@ class EmbeddedClip:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A clip that resembles the query.
+class Match:
+    """A clip and what it resembles.
 
     Attributes:
-        clip: the clip found; for a search grouped to videos, the clip that made the video's similarity.
+        clip: the clip found.
+        similarity: cosine, [-1, 1].
+        query_clip_id: which clip of the query it resembles; empty when the query was no stored clip.
+    """
+
+    clip: Clip
+    similarity: float
+    query_clip_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A clip, video or patient that resembles the query.
+
+    Attributes:
+        clip: the clip found; of a video or patient, the one most similar to the query.
         label: label of its video, or empty.
-        similarity: cosine, [-1, 1], larger is closer.
-        query_clip_id: which clip of the query it resembles; empty when the query was a bare vector.
+        similarity: [-1, 1], larger is closer: the cosine, or what the clips of a group make together.
+        query_clip_id: which clip of the query it resembles; empty when the query was no stored clip.
+        matches: the clips that made the similarity of a group, best first; of an aligned video the pairs of clips, in
+            time. Empty where the clip alone made it.
     """
 
     clip: Clip
     label: str
     similarity: float
     query_clip_id: str = ""
+    matches: tuple[Match, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,175 +1,314 @@
-"""Which past seizures look like this one: exact search, filtered and grouped, over one immutable snapshot."""
+"""Which past seizures look like this one: nearest clips, videos and patients of one snapshot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import EncoderMismatch, InvalidInput, NotFound
-from index.generation import Generation
+from index import cursor as cursors
+from index.alignment import align
+from index.errors import EncoderMismatch, InvalidInput
 from index.query import (
     ANYTHING,
     MAX_K,
-    ClipQuery,
+    ExamplesQuery,
+    Filter,
     GroupBy,
     Query,
-    SearchFilter,
     SearchResult,
     VectorQuery,
     VideoQuery,
 )
-from index.records import Clip, Neighbour, Video
+from index.records import Match, Neighbour
+from index.snapshot import RowSet, Snapshot
+
+_LESS_OF_NEGATIVE = 0.5
+_ALIGNED_A_HIT = 8
+"""Videos that are aligned for each one asked for, unless all are."""
+_LEAST_ALIGNED = 64
 
 
-class Snapshot:
-    """One generation with what is known of its videos; never changed, so threads may share it."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to search.
 
-    def __init__(self, generation: Generation, videos: Mapping[str, Video]) -> None:
-        self.generation = generation
-        self.videos = dict(videos)
-        clips = generation.clips
-        self._row_of = {clip.clip_id: row for row, clip in enumerate(clips)}
-        video_names, self._video_of_row = np.unique([clip.video_id for clip in clips], return_inverse=True)
-        patient_names, self._patient_of_row = np.unique([clip.patient_id for clip in clips], return_inverse=True)
-        self._video_names: list[str] = video_names.tolist()
-        self._patient_code = {name: code for code, name in enumerate(patient_names.tolist())}
-        self._rows_of_video: dict[str, list[int]] = {}
-        for row, clip in enumerate(clips):
-            self._rows_of_video.setdefault(clip.video_id, []).append(row)
+    Attributes:
+        where: what hits must be.
+        group_by: what a hit stands for.
+        mean_of: a group is as similar as its so many most similar clips in the mean; a smaller group as all its clips.
+        include_own_patient: also find clips of the query's patient (never the query's own clips).
+        exact: compare with every clip, whatever the index.
+        aligned: group to videos, by the alignment of all their clips with those of the query, a stored video.
+    """
 
-    @property
-    def encoder_id(self) -> str:
-        """Whose embeddings these are."""
-        return self.generation.manifest.encoder_id
+    where: Filter = ANYTHING
+    group_by: GroupBy = GroupBy.CLIP
+    mean_of: int = 1
+    include_own_patient: bool = False
+    exact: bool = False
+    aligned: bool = False
 
-    @property
-    def name(self) -> str:
-        """The generation's name."""
-        return self.generation.manifest.generation
+    def __post_init__(self) -> None:
+        if not 1 <= self.mean_of <= MAX_K:
+            raise InvalidInput(f"expected the mean of 1 to {MAX_K} clips, got {self.mean_of}")
+        if self.mean_of > 1 and self.group_by is GroupBy.CLIP:
+            raise InvalidInput("a mean of several clips needs hits grouped by video or patient")
+        if self.aligned and (self.group_by is not GroupBy.VIDEO or self.mean_of > 1):
+            raise InvalidInput("an alignment needs hits grouped by video, and no mean of several clips")
 
-    def clips_of(self, item: ClipQuery | VideoQuery) -> tuple[tuple[Clip, ...], NDArray[np.float32]]:
-        """A stored clip, or all clips of a video in order, with their vectors (M, D).
 
-        Raises:
-            NotFound: this generation does not have it.
-        """
-        if isinstance(item, ClipQuery):
-            row = self._row_of.get(item.clip_id)
-            rows = [] if row is None else [row]
-            what = f"clip {item.clip_id[:64]!r}"
-        else:
-            rows = self._rows_of_video.get(item.video_id, [])
-            what = f"video {item.video_id[:64]!r}"
-        if not rows:
-            raise NotFound(f"{what} is not in generation {self.name}: check the id, or rebuild the index if it is new")
-        return tuple(self.generation.clips[row] for row in rows), self.generation.index.vectors[rows]
+PLAIN = Options()
 
-    def search(
-        self,
-        query: Query,
-        k: int = 10,
-        *,
-        where: SearchFilter = ANYTHING,
-        group_by: GroupBy = GroupBy.CLIP,
-        include_own_patient: bool = False,
-    ) -> SearchResult:
-        """The k nearest clips, or groups of clips by their nearest, most similar first.
 
-        Exact: equal to comparing with every clip. k groups are returned when k exist.
+class _Asked(NamedTuple):
+    """A query, resolved: vectors (Q, D) of unit length, ids of the clips they are of, and what may be found."""
 
-        Args:
-            query: what to look for.
-            k: how many hits, 1 to 1,000.
-            where: what hits must be.
-            group_by: what a hit stands for.
-            include_own_patient: also return clips of the query's patient (never the query's own clips).
+    vectors_QD: NDArray[np.float32]
+    clip_ids: tuple[str, ...]
+    allowed: RowSet
 
-        Raises:
-            InvalidInput: k or the vector is out of bounds, or the vector is of another encoder.
-            NotFound: the query's clip or video is not in this generation.
-        """
-        if not 1 <= k <= MAX_K:
-            raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}")
-        vectors_QD, query_clips, patient = self._query_vectors(query)
-        allowed = self._allowed(where, "" if include_own_patient else patient)
-        allowed[[self._row_of[clip.clip_id] for clip in query_clips]] = False
-        group_of_row = {
-            GroupBy.CLIP: None,
-            GroupBy.VIDEO: self._video_of_row,
-            GroupBy.PATIENT: self._patient_of_row,
-        }[group_by]
-        hits = self._nearest_groups(vectors_QD, k, allowed, group_of_row)
-        neighbours = tuple(
-            self._neighbour(row, similarity, query_clips[asked].clip_id if query_clips else "")
-            for row, similarity, asked in hits
-        )
-        return SearchResult(neighbours, self.encoder_id, self.name)
 
-    def _query_vectors(self, query: Query) -> tuple[NDArray[np.float32], tuple[Clip, ...], str]:
-        """Vectors (Q, D) of unit length, the clips they are of, and their patient."""
-        if not isinstance(query, VectorQuery):
-            clips, vectors = self.clips_of(query)
-            return vectors, clips, clips[0].patient_id
-        if not query.encoder_id:
-            raise InvalidInput("expected the id of the encoder that made the vector, got none")
-        if query.encoder_id != self.encoder_id:
-            raise EncoderMismatch("the query vector", query.encoder_id[:64], self.encoder_id)
-        vector = np.asarray(query.vector, np.float32)
-        width = self.generation.index.width
-        if vector.shape != (width,):
-            raise InvalidInput(f"expected a vector of {width} values, got {vector.size}")
-        if not np.isfinite(vector).all():
-            raise InvalidInput("expected a vector of finite values, got NaN or infinity")
-        length = float(np.linalg.norm(vector.astype(np.float64)))
-        if not 1e-12 < length < np.inf:
-            raise InvalidInput("expected a vector with a direction, got one of zero length")
-        return (vector / np.float32(length))[None], (), query.patient_id
+class _Hit(NamedTuple):
+    """A row, what it scores, and the (row, similarity, query number) of all that made the score."""
 
-    def _allowed(self, where: SearchFilter, own_patient: str) -> NDArray[np.bool_]:
-        if where == ANYTHING:
-            allowed = np.ones(len(self.generation.clips), np.bool_)
-        else:
-            admitted = [name in self.videos and where.admits(self.videos[name]) for name in self._video_names]
-            allowed = np.array(admitted, np.bool_)[self._video_of_row]
-        code = self._patient_code.get(own_patient)
-        if code is not None:
-            allowed &= self._patient_of_row != code
-        return allowed
+    row: int
+    similarity: float
+    made_by: tuple[tuple[int, float, int], ...]
 
-    def _nearest_groups(
-        self,
-        vectors_QD: NDArray[np.float32],
-        k: int,
-        allowed: NDArray[np.bool_],
-        group_of_row: NDArray[np.intp] | None,
-    ) -> list[tuple[int, float, int]]:
-        """(row, similarity, query number) of the best clip of each of the k best groups."""
-        available = int(allowed.sum())
-        # Once all groups are found, no deeper search is needed; of clips, each is a group of its own.
-        groups = available if group_of_row is None else np.count_nonzero(np.bincount(group_of_row[allowed]))
-        k = min(k, int(groups))
-        depth = k
-        while depth:
-            similarities, rows = self.generation.index.search(vectors_QD, depth, allowed)
-            order = np.lexsort((rows.ravel(), -similarities.ravel()))
-            best: dict[int, tuple[int, float, int]] = {}
-            for flat in order:
-                row = int(rows.flat[flat])
-                group = row if group_of_row is None else int(group_of_row[row])
-                best.setdefault(group, (row, float(similarities.flat[flat]), int(flat // depth)))
-                if len(best) == k:
-                    break
-            # What no query has returned yet is at most as similar as the worst that the deepest one returned.
-            unseen = float(similarities[:, -1].max())
-            hits = list(best.values())
-            if depth == available or (len(hits) == k and hits[-1][1] >= unseen):
-                return hits
-            depth = min(depth * 4, available)
+
+def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLAIN) -> SearchResult:
+    """The k nearest clips, videos or patients, most similar first; of equally similar ones the earlier row first.
+
+    k hits are returned when k exist. With an exact index, or `options.exact`, equal to comparing with every clip.
+
+    Raises:
+        InvalidInput: k or the vector is out of bounds, or the vector is of another encoder.
+        NotFound: a clip or video of the query is not stored.
+    """
+    if not 1 <= k <= MAX_K:
+        raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}")
+    asked = _ask(snapshot, query, options)
+    find = _aligned if options.aligned else _nearest
+    return _result(snapshot, asked, find(snapshot, asked, k, options), options)
+
+
+def search_page(
+    snapshot: Snapshot, query: Query, size: int, cursor: str = "", options: Options = PLAIN
+) -> SearchResult:
+    """One page of the `MAX_K` nearest, which are the same for all pages of one snapshot.
+
+    Args:
+        snapshot: the one that the cursor came from.
+        query: the same for all pages.
+        size: hits on this page.
+        cursor: `next_cursor` of the page before; empty for the first.
+        options: the same for all pages.
+
+    Raises:
+        InvalidInput: also a cursor of another query.
+        StateError: a cursor of another snapshot.
+    """
+    if not 1 <= size <= MAX_K:
+        raise InvalidInput(f"expected pages of 1 to {MAX_K} hits, got {size}")
+    mark = cursors.Mark(snapshot.name, snapshot.table_version, cursors.digest(query, options))
+    start = cursors.read(cursor, mark) if cursor else 0
+    asked = _ask(snapshot, query, options)
+    find = _aligned if options.aligned else _nearest
+    hits = find(snapshot, asked, MAX_K, options)
+    following = cursors.write(mark, start + size) if start + size < len(hits) else ""
+    return _result(snapshot, asked, hits[start : start + size], options, following)
+
+
+def search_batch(
+    snapshot: Snapshot, queries: Sequence[Query], k: int = 10, options: Options = PLAIN
+) -> list[SearchResult]:
+    """Many searches at once, on every core; results in the order of the queries."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda query: search(snapshot, query, k, options), queries))
+
+
+def _ask(snapshot: Snapshot, query: Query, options: Options) -> _Asked:
+    if options.aligned and not isinstance(query, VideoQuery):
+        raise InvalidInput("an alignment needs a stored video to align with")
+    clip_ids: tuple[str, ...] = ()
+    rows: NDArray[np.int64] | None
+    if isinstance(query, VectorQuery):
+        vectors, rows = _unit(snapshot, query), None
+        patient = query.patient_id
+    elif isinstance(query, ExamplesQuery):
+        positive = [snapshot.rows_of(item) for item in query.positive]
+        negative = [snapshot.rows_of(item) for item in query.negative]
+        mean = snapshot.vectors(np.concatenate(positive)).mean(axis=0)
+        if negative:
+            mean = mean - _LESS_OF_NEGATIVE * snapshot.vectors(np.concatenate(negative)).mean(axis=0)
+        vectors = _of_unit_length(mean)[None]
+        rows = np.unique(np.concatenate([*positive, *negative]))
+        patient = snapshot.clip(int(positive[0][0])).patient_id
+    else:
+        rows = snapshot.rows_of(query)
+        vectors = snapshot.vectors(rows)
+        clips = [snapshot.clip(int(row)) for row in rows]
+        clip_ids, patient = tuple(clip.clip_id for clip in clips), clips[0].patient_id
+    without_patient = "" if options.include_own_patient else patient
+    if without_patient and not isinstance(query, ExamplesQuery):
+        rows = None  # they are among the patient's
+    return _Asked(vectors, clip_ids, snapshot.row_set(options.where, without_patient, rows))
+
+
+def _unit(snapshot: Snapshot, query: VectorQuery) -> NDArray[np.float32]:
+    if not query.encoder_id:
+        raise InvalidInput("expected the id of the encoder that made the vector, got none")
+    if query.encoder_id != snapshot.encoder_id:
+        raise EncoderMismatch("the query vector", query.encoder_id[:64], snapshot.encoder_id)
+    vector = np.asarray(query.vector, np.float32)
+    if vector.shape != (snapshot.width,):
+        raise InvalidInput(f"expected a vector of {snapshot.width} values, got {vector.size}")
+    if not np.isfinite(vector).all():
+        raise InvalidInput("expected a vector of finite values, got NaN or infinity")
+    return _of_unit_length(vector)[None]
+
+
+def _of_unit_length(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not 1e-12 < length < np.inf:
+        raise InvalidInput("expected a vector with a direction, got one of zero length")
+    return (vector / np.float32(length)).astype(np.float32)
+
+
+def _nearest(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> list[_Hit]:
+    """Through the index, as deep as it takes; else by comparing with everything."""
+    groups = _groups(snapshot, options.group_by)
+    available = asked.allowed.total
+    if not available:
         return []
+    depth = 0 if options.exact else min(k, available)
+    scored: dict[int, _Hit] = {}
+    while depth:
+        found = snapshot.nearest(asked.vectors_QD, depth, asked.allowed)
+        if found is None:
+            break
+        similarities, rows = found
+        heads = _heads(similarities, rows, groups)
+        if options.mean_of > 1:
+            scored |= {
+                group: _of_group(snapshot, asked, head.row, options)
+                for group, head in heads.items()
+                if group not in scored
+            }
+            heads = scored
+        hits = sorted(heads.values(), key=lambda hit: (-hit.similarity, hit.row))[:k]
+        # What no query has returned yet is at most as similar as the worst that the deepest one returned.
+        unseen = float(similarities[:, -1].max())
+        if depth == available or (len(hits) == k and hits[-1].similarity > unseen) or groups is None:
+            return hits
+        depth *= 4
+        if depth > available // 2:  # a full comparison is cheaper than so deep a search
+            break
+    return _by_comparing(snapshot, asked, k, options, groups)
 
-    def _neighbour(self, row: int, similarity: float, query_clip_id: str) -> Neighbour:
-        clip = self.generation.clips[row]
-        video = self.videos.get(clip.video_id)
-        return Neighbour(clip, video.label if video else "", min(max(similarity, -1.0), 1.0), query_clip_id)
+
+def _groups(snapshot: Snapshot, group_by: GroupBy) -> NDArray[np.int32] | None:
+    return {
+        GroupBy.CLIP: None,
+        GroupBy.VIDEO: snapshot.video_of_row,
+        GroupBy.PATIENT: snapshot.patient_of_row,
+    }[group_by]
+
+
+def _heads(
+    similarities: NDArray[np.float32], rows: NDArray[np.int64], groups: NDArray[np.int32] | None
+) -> dict[int, _Hit]:
+    """The best row of each group that was found, best first."""
+    heads: dict[int, _Hit] = {}
+    order = np.lexsort((rows.ravel(), -similarities.ravel()))
+    flat_rows, flat_similarities = rows.ravel()[order].tolist(), similarities.ravel()[order].tolist()
+    depth = rows.shape[1]
+    for row, similarity, flat in zip(flat_rows, flat_similarities, order.tolist(), strict=True):
+        if row >= 0:
+            group = row if groups is None else int(groups[row])
+            if group not in heads:
+                heads[group] = _Hit(row, similarity, ((row, similarity, flat // depth),))
+    return heads
+
+
+def _of_group(snapshot: Snapshot, asked: _Asked, row: int, options: Options) -> _Hit:
+    """What all allowed clips of a row's group make together."""
+    rows = snapshot.rows_of_group(row, patient=options.group_by is GroupBy.PATIENT)
+    rows = rows[asked.allowed.admits(rows)]
+    scores = snapshot.vectors(rows) @ asked.vectors_QD.T
+    return _mean_of_best(rows, scores.max(axis=1), scores.argmax(axis=1), options.mean_of)
+
+
+def _mean_of_best(rows: NDArray[np.int64], scores: NDArray[np.float32], which: NDArray[np.int64], mean_of: int) -> _Hit:
+    best = np.lexsort((rows, -scores))[:mean_of]
+    made_by = tuple((int(rows[n]), float(scores[n]), int(which[n])) for n in best)
+    return _Hit(made_by[0][0], float(np.mean([similarity for _, similarity, _ in made_by])), made_by)
+
+
+def _by_comparing(
+    snapshot: Snapshot, asked: _Asked, k: int, options: Options, groups: NDArray[np.int32] | None
+) -> list[_Hit]:
+    """The same by comparing with every row."""
+    scores, which = snapshot.scores(asked.vectors_QD, asked.allowed)
+    rows = np.flatnonzero(scores > -np.inf)
+    if groups is None:
+        if len(rows) > k:
+            rows = rows[scores[rows] >= np.partition(scores[rows], -k)[-k]]
+        order = rows[np.lexsort((rows, -scores[rows]))][:k]
+        return [_Hit(int(r), float(scores[r]), ((int(r), float(scores[r]), int(which[r])),)) for r in order]
+    order = rows[np.lexsort((rows, -scores[rows], groups[rows]))]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    stops = np.append(starts[1:], len(order))
+    tops = np.minimum(stops, starts + options.mean_of)
+    sums = np.concatenate([[0.0], np.cumsum(scores[order], dtype=np.float64)])
+    means = (sums[tops] - sums[starts]) / (tops - starts)
+    hits = []
+    for number in np.lexsort((order[starts], -means))[:k]:
+        made = order[starts[number] : tops[number]]
+        hits.append(_mean_of_best(made, scores[made], which[made], options.mean_of))
+    return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))
+
+
+def _aligned(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> list[_Hit]:
+    """Videos by the alignment of their clips with the query's; candidates are those with the most similar clips."""
+    count = len(snapshot.video_ids) if options.exact else max(k * _ALIGNED_A_HIT, _LEAST_ALIGNED)
+    candidates = _nearest(snapshot, asked, count, options)
+    rows_of = [snapshot.rows_of_group(hit.row, patient=False) for hit in candidates]
+    rows_of = [np.array(sorted(rows, key=lambda r: snapshot.clip(int(r)).clip_index), np.int64) for rows in rows_of]
+    tables = [asked.vectors_QD @ snapshot.vectors(rows).T for rows in rows_of]
+    hits = []
+    for rows, table, (similarity, path) in zip(rows_of, tables, align(tables), strict=True):
+        made_by = tuple((int(rows[theirs]), float(table[ours, theirs]), ours) for ours, theirs in path)
+        best = max(made_by, key=lambda pair: pair[1])
+        hits.append(_Hit(best[0], similarity, made_by))
+    return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))[:k]
+
+
+def _result(
+    snapshot: Snapshot, asked: _Asked, hits: Sequence[_Hit], options: Options, cursor: str = ""
+) -> SearchResult:
+    def match(row: int, similarity: float, query: int) -> Match:
+        asked_id = asked.clip_ids[query] if asked.clip_ids else ""
+        return Match(snapshot.clip(row), min(max(similarity, -1.0), 1.0), asked_id)
+
+    neighbours = []
+    for hit in hits:
+        matches = tuple(match(*made) for made in hit.made_by)
+        head = max(matches, key=lambda one: one.similarity)
+        together = options.aligned or options.mean_of > 1
+        neighbours.append(
+            Neighbour(
+                clip=head.clip,
+                label=snapshot.label_of(head.clip),
+                similarity=min(max(hit.similarity, -1.0), 1.0),
+                query_clip_id=head.query_clip_id,
+                matches=matches if together else (),
+            )
+        )
+    return SearchResult(tuple(neighbours), snapshot.encoder_id, snapshot.name, snapshot.table_version, cursor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from index.errors import StateError
 from index.generation import load_generation
-from index.search import Snapshot
+from index.snapshot import Snapshot
 from index.store import Store
 from index.workspace import Workspace, current
 
@@ -12,17 +12,20 @@ from index.workspace import Workspace, current
 class Serving:
     """Holds the current snapshot of a workspace.
 
-    A caller takes `snapshot` once and works on it to the end; `refresh` never touches one that is in use.
+    A caller takes `snapshot` once and works on it to the end; `refresh` never touches one that is in use, and one that
+    nobody holds any more goes with all that it has mapped.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._store = Store(workspace)
-        self._videos_version = self._store.videos_version()
-        self.snapshot = Snapshot(load_generation(workspace.generations), self._store.videos())
+        self._store.table_names()  # of all that may be missing, the store comes first
+        generation = load_generation(workspace.generations)
+        self._state = self._now(generation.manifest.generation, generation.manifest.encoder_id)
+        self.snapshot = self._take_up(Snapshot(generation, {}))
 
     def refresh(self) -> bool:
-        """Take up a newly published generation, or changed labels and tags.
+        """Take up a newly published generation, rows committed or removed since, or changed labels and tags.
 
         Returns:
             Whether the snapshot was exchanged.
@@ -34,12 +37,23 @@ class Serving:
         name = current(self._workspace.generations)
         if name is None:
             raise StateError("no index is published")
-        version = self._store.videos_version()
-        if name == self.snapshot.name and version == self._videos_version:
+        old = self.snapshot
+        state = self._now(name, old.encoder_id)
+        if state == self._state:
             return False
-        generation = self.snapshot.generation
-        if name != self.snapshot.name:
-            generation = load_generation(self._workspace.generations, name)
-        self.snapshot = Snapshot(generation, self._store.videos())
-        self._videos_version = version
+        if name != old.name:
+            old = Snapshot(load_generation(self._workspace.generations, name), {})
+            state = self._now(name, old.encoder_id)
+        self.snapshot = self._take_up(old)
+        self._state = state
         return True
+
+    def _take_up(self, base: Snapshot) -> Snapshot:
+        """The generation of a snapshot with what is stored now."""
+        generation = base.generation
+        changes = self._store.changes(base.encoder_id, generation.clips, generation.manifest.table_version)
+        return Snapshot(generation, self._store.videos(), changes)
+
+    def _now(self, name: str, encoder_id: str) -> tuple[str, int, int]:
+        """Versions, read before what they are of: something newer is then taken up once more, never missed."""
+        return name, self._store.version(encoder_id), self._store.videos_version()

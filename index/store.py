@@ -1,81 +1,40 @@
-"""The store: clips with their embeddings, videos and patients, in LanceDB tables. The only file that knows LanceDB.
+"""The store: clips with their embeddings, videos and patients, in LanceDB tables; how they are read.
 
 One clip table per encoder id. What can change without a new embedding (label, tags, date, camera) stands in the
 videos table alone, so that there is one truth and a new label rewrites no vector. Rows are written by one process at
-a time, in idempotent upserts, and acknowledged once they are on disk. `patient_key` is random: it, and opaque clip
+a time (`index.committer`), and acknowledged once they are on disk. `patient_key` is random: it, and opaque clip
 ids, are the only values that ever stand in a predicate, because LanceDB keeps predicates in its transaction files.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import lancedb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from index.errors import DamagedData, InvalidInput, NotFound, StateError
-from index.files import exclusive_lock, naming_a_full_disk, sync_tree
-from index.records import Clip, EmbeddedClip, Video
+from index.clip_table import ClipTable
+from index.errors import DamagedData, NotFound, StateError
+from index.files import exclusive_lock, naming_a_full_disk
+from index.records import Video
+from index.schema import CLIP_COLUMNS, CLIP_FIELDS, PATIENTS, VIDEOS, check_rows, clips_schema, vectors_of
 from index.workspace import Workspace
 
-_PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
-_VIDEO_SCHEMA = pa.schema(
-    [
-        pa.field("video_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
-        pa.field("patient_id", pa.string(), nullable=False),
-        pa.field("source_sha256", pa.string(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("recorded_at", pa.string(), nullable=False),
-        pa.field("semiology", pa.list_(pa.string()), nullable=False),
-        pa.field("camera", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("duration_s", pa.float64(), nullable=False),
-        pa.field("clip_count", pa.int32(), nullable=False),
-        pa.field("salvaged", pa.bool_(), nullable=False),
-        pa.field("crop", pa.string(), nullable=False),
-    ]
-)
-_PATIENT_SCHEMA = pa.schema(
-    [
-        pa.field("patient_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
-        pa.field("patient_key", pa.string(), nullable=False),
-    ]
-)
-_UNIT_TOLERANCE = 1e-3
-_COARSE_S = 2.0
-"""File systems keep times this coarsely."""
+if TYPE_CHECKING:
+    from index.committer import Committer
 
-
-def _clip_schema(width: int) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
-            pa.field("video_id", pa.string(), nullable=False),
-            pa.field("patient_id", pa.string(), nullable=False),
-            pa.field("patient_key", pa.string(), nullable=False),
-            pa.field("clip_index", pa.int32(), nullable=False),
-            pa.field("start_s", pa.float64(), nullable=False),
-            pa.field("valid_seconds", pa.float64(), nullable=False),
-            pa.field("source_sha256", pa.string(), nullable=False),
-            pa.field("crop", pa.string(), nullable=False),
-            pa.field("row_sha256", pa.string(), nullable=False),
-            pa.field("vector", pa.list_(pa.float32(), width), nullable=False),
-        ]
-    )
+_ORDER = [("patient_id", "ascending"), ("video_id", "ascending"), ("clip_index", "ascending"), ("clip_id", "ascending")]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredClips:
-    """All clips of one encoder at one table version, sorted by patient, video and clip number.
+    """Clips of one encoder at one table version, sorted by patient, video and clip number.
 
     Attributes:
         encoder_id: whose embeddings these are.
@@ -86,8 +45,21 @@ class StoredClips:
 
     encoder_id: str
     table_version: int
-    clips: tuple[Clip, ...]
+    clips: ClipTable
     vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has happened to a clip table since a generation was built from it.
+
+    Attributes:
+        added: clips that are new, or whose rows are.
+        gone: rows of the generation that are not in the table any more, or not as they were.
+    """
+
+    added: StoredClips
+    gone: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,25 +82,25 @@ class Store:
 
     def encoder_ids(self) -> tuple[str, ...]:
         """Encoders that have a clip table."""
-        return tuple(name.removeprefix("clips_") for name in self._table_names() if name.startswith("clips_"))
+        return tuple(name.removeprefix("clips_") for name in self.table_names() if name.startswith("clips_"))
 
     def videos(self) -> dict[str, Video]:
         """All videos by id."""
-        if "videos" not in self._table_names():
+        if "videos" not in self.table_names():
             return {}
-        rows = self._open("videos").to_arrow().to_pylist()
+        rows = self.open_table("videos").to_arrow().drop_columns(["patient_key"]).to_pylist()
         return {row["video_id"]: Video(**{**row, "semiology": tuple(row["semiology"])}) for row in rows}
 
     def videos_version(self) -> int:
         """Version of the videos table: changes whenever a label or tag does. 0 when there is none."""
-        return int(self._open("videos").version) if "videos" in self._table_names() else 0
+        return int(self.open_table("videos").version) if "videos" in self.table_names() else 0
 
     def encoded(self, encoder_id: str) -> dict[str, EncodedVideo]:
         """What the clips of this encoder were made of, by video id."""
-        if f"clips_{encoder_id}" not in self._table_names():
+        if f"clips_{encoder_id}" not in self.table_names():
             return {}
         names = ["video_id", "source_sha256", "crop", "patient_id"]
-        table = _select(self._clip_table(encoder_id), names)
+        table = select(self.clip_table(encoder_id), names)
         columns = (table.column(name).to_pylist() for name in names)
         return {video_id: EncodedVideo(*values) for video_id, *values in zip(*columns, strict=True)}
 
@@ -139,27 +111,36 @@ class Store:
             NotFound: the encoder has no clips.
             DamagedData: a row is not what was written.
         """
-        if f"clips_{encoder_id}" not in self._table_names():
-            raise NotFound(f"no clips of encoder {encoder_id} are stored: run `semiome encode` first")
-        handle = self._clip_table(encoder_id)
-        version = int(handle.version)
-        rows = handle.to_arrow()
-        rows = rows.sort_by([("patient_id", "ascending"), ("video_id", "ascending"), ("clip_index", "ascending")])
-        vectors = _vectors(rows)
-        fields = rows.drop_columns(["vector"]).to_pylist()
-        _check_rows(fields, vectors)
-        clips = tuple(
-            Clip(
-                clip_id=row["clip_id"],
-                video_id=row["video_id"],
-                patient_id=row["patient_id"],
-                clip_index=row["clip_index"],
-                start_s=row["start_s"],
-                valid_seconds=row["valid_seconds"],
-            )
-            for row in fields
-        )
-        return StoredClips(encoder_id, version, clips, vectors)
+        return _read(self._existing(encoder_id), encoder_id, None)
+
+    def changes(self, encoder_id: str, clips: ClipTable, table_version: int) -> Changes:
+        """What the newest version has and a generation does not, and the other way round.
+
+        Args:
+            encoder_id: whose table.
+            clips: of the generation.
+            table_version: what it was built from.
+
+        Raises:
+            NotFound: the encoder has no clips.
+            DamagedData: a row is not what was written.
+        """
+        table = self._existing(encoder_id)
+        added = _read(table, encoder_id, f"commit_number > {int(table_version)}")
+        written_again = clips.rows_of_ids(added.clips.clip_ids)
+        kept = f"commit_number <= {int(table_version)}"
+        if table.count_rows(kept) == len(clips) - len(written_again):
+            return Changes(added, written_again)
+        there = select(table, ["clip_id"], kept).column("clip_id").combine_chunks()
+        return Changes(added, clips.missing_from(there))
+
+    def version(self, encoder_id: str) -> int:
+        """Version of an encoder's clip table: changes whenever a row does.
+
+        Raises:
+            NotFound: the encoder has no clips.
+        """
+        return int(self._existing(encoder_id).version)
 
     @contextmanager
     def committing(self, encoder_id: str, width: int) -> Iterator[Committer]:
@@ -173,26 +154,42 @@ class Store:
             Locked: another process is committing.
             DiskFull: within the block too.
         """
+        from index.committer import Committer
+
+        with self.writing():
+            self._workspace.store.mkdir(parents=True, exist_ok=True)
+            names = self.table_names()
+            database = self._database()
+            for name, schema in (
+                ("videos", VIDEOS),
+                ("patients", PATIENTS),
+                (f"clips_{encoder_id}", clips_schema(width)),
+            ):
+                if name not in names:
+                    database.create_table(name, schema=schema)
+            yield Committer(self, self._workspace, encoder_id, width)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """The right to change tables, for one process at a time.
+
+        Raises:
+            Locked: another process has it.
+            DiskFull: within the block.
+        """
         with (
             naming_a_full_disk(),
             exclusive_lock(self._workspace.commit_lock, "the right to write to this workspace's store"),
         ):
-            self._workspace.store.mkdir(parents=True, exist_ok=True)
-            names = self._table_names()
-            database = self._database()
-            for name, schema in (
-                ("videos", _VIDEO_SCHEMA),
-                ("patients", _PATIENT_SCHEMA),
-                (f"clips_{encoder_id}", _clip_schema(width)),
-            ):
-                if name not in names:
-                    database.create_table(name, schema=schema)
-            yield Committer(self, encoder_id, width)
+            yield
 
-    def _database(self) -> Any:  # noqa: ANN401  lancedb has no types
-        return lancedb.connect(str(self._workspace.store))
+    def table_names(self) -> list[str]:
+        """All tables whose creation was finished.
 
-    def _table_names(self) -> list[str]:
+        Raises:
+            StateError: there is no store.
+            DamagedData: a table has lost its versions.
+        """
         if not self._workspace.store.is_dir():
             raise StateError("this workspace has no store yet: run `semiome encode` first")
         names: list[str] = []
@@ -217,156 +214,25 @@ class Store:
             raise DamagedData(f"table {name} of the store has lost its versions: bring the store back from a backup")
         return False
 
-    def _open(self, name: str) -> Any:  # noqa: ANN401
+    def open_table(self, name: str) -> Any:  # noqa: ANN401
+        """A table at its newest version."""
         return self._database().open_table(name)
 
-    def _clip_table(self, encoder_id: str) -> Any:  # noqa: ANN401
-        return self._open(f"clips_{encoder_id}")
+    def clip_table(self, encoder_id: str) -> Any:  # noqa: ANN401
+        """The clip table of an encoder at its newest version."""
+        return self.open_table(f"clips_{encoder_id}")
+
+    def _existing(self, encoder_id: str) -> Any:  # noqa: ANN401
+        if f"clips_{encoder_id}" not in self.table_names():
+            raise NotFound(f"no clips of encoder {encoder_id} are stored: run `semiome encode` first")
+        return self.clip_table(encoder_id)
+
+    def _database(self) -> Any:  # noqa: ANN401  lancedb has no types
+        return lancedb.connect(str(self._workspace.store))
 
 
-class Committer:
-    """Writes whole videos: all clips of one, or none. Made by `Store.committing` only."""
-
-    def __init__(self, store: Store, encoder_id: str, width: int) -> None:
-        self._store = store
-        self._workspace = store._workspace
-        self._encoder_id = encoder_id
-        self._width = width
-        self._clips = store._clip_table(encoder_id)
-        found = self._clips.schema.field("vector").type.list_size
-        if found != width:
-            raise StateError(f"the clip table of encoder {encoder_id} holds vectors of {found}, got {width}")
-        rows = _select(self._clips, ["clip_id", "video_id", "row_sha256"])
-        columns = (rows.column(name).to_pylist() for name in ("clip_id", "video_id", "row_sha256"))
-        self._known: dict[str, dict[str, str]] = {}
-        for clip_id, video_id, row_sha256 in zip(*columns, strict=True):
-            self._known.setdefault(video_id, {})[clip_id] = row_sha256
-        patients = store._open("patients").to_arrow().to_pylist()
-        self._keys: dict[str, str] = {row["patient_id"]: row["patient_key"] for row in patients}
-        self._videos = store.videos()  # nobody else writes while this one may
-
-    def commit(self, videos: Sequence[tuple[Video, Sequence[EmbeddedClip]]]) -> int:
-        """Store videos with their clips; returns when they are on disk.
-
-        A clip that is stored already, unchanged, is not written again. Clips of an earlier content of the same
-        video are removed.
-
-        Returns:
-            How many clips were written.
-
-        Raises:
-            InvalidInput: a vector has the wrong width, a value that is not finite, or not unit length.
-        """
-        started = time.time() - _COARSE_S
-        self._add_patients({video.patient_id for video, _ in videos})
-        wanted = {
-            video.video_id: {embedded.clip.clip_id: self._row(video, embedded) for embedded in clips}
-            for video, clips in videos
-        }
-        rows: dict[str, dict[str, Any]] = {}
-        stale: list[str] = []
-        for video_id, now in wanted.items():
-            known = self._known.get(video_id, {})
-            rows |= {key: row for key, row in now.items() if known.get(key) != row["row_sha256"]}
-            stale += [key for key in known if key not in now]
-        if stale:
-            self._clips.delete(id_predicate("clip_id", stale))
-        if rows:
-            self._upsert(self._clips, "clip_id", pa.Table.from_pylist(list(rows.values()), self._clips.schema))
-        self.update_videos([video for video, _ in videos])
-        for video_id, now in wanted.items():
-            self._known[video_id] = {key: row["row_sha256"] for key, row in now.items()}
-        sync_tree(self._workspace.store, newer_than_s=started)
-        return len(rows)
-
-    def update_videos(self, videos: Sequence[Video]) -> int:
-        """Store what is known of videos, vectors untouched.
-
-        Returns:
-            How many rows were new or different.
-        """
-        started = time.time() - _COARSE_S
-        changed = [video for video in videos if self._videos.get(video.video_id) != video]
-        if changed:
-            rows = [{**asdict(video), "semiology": list(video.semiology)} for video in changed]
-            self._upsert(self._store._open("videos"), "video_id", pa.Table.from_pylist(rows, _VIDEO_SCHEMA))
-            self._videos |= {video.video_id: video for video in changed}
-            sync_tree(self._workspace.store, newer_than_s=started)
-        return len(changed)
-
-    def reassign(self, video: Video) -> int:
-        """Correct whose video this is: its clips keep their vectors and get the patient of `video`.
-
-        Returns:
-            How many clips were rewritten.
-        """
-        table = _select(self._clips, None, where=id_predicate("clip_id", list(self._known[video.video_id])))
-        vectors = _vectors(table)
-        clips = []
-        for row, vector in zip(table.drop_columns(["vector"]).to_pylist(), vectors, strict=True):
-            clip = Clip(
-                clip_id=row["clip_id"],
-                video_id=row["video_id"],
-                patient_id=video.patient_id,
-                clip_index=row["clip_index"],
-                start_s=row["start_s"],
-                valid_seconds=row["valid_seconds"],
-            )
-            clips.append(EmbeddedClip(clip, vector, row["crop"]))
-        return self.commit([(video, clips)])
-
-    def compact(self) -> None:
-        """Merge the small files that many commits leave."""
-        started = time.time() - _COARSE_S
-        self._clips.optimize()
-        self._store._open("videos").optimize()
-        sync_tree(self._workspace.store, newer_than_s=started)
-
-    def _add_patients(self, patient_ids: set[str]) -> None:
-        new = sorted(patient_ids - self._keys.keys())
-        if new:
-            rows = [{"patient_id": patient, "patient_key": secrets.token_hex(16)} for patient in new]
-            self._upsert(self._store._open("patients"), "patient_id", pa.Table.from_pylist(rows, _PATIENT_SCHEMA))
-            self._keys |= {row["patient_id"]: row["patient_key"] for row in rows}
-
-    def _row(self, video: Video, embedded: EmbeddedClip) -> dict[str, Any]:
-        clip, vector = embedded.clip, np.asarray(embedded.vector, np.float32)
-        if vector.shape != (self._width,):
-            raise InvalidInput(
-                f"expected a vector ({self._width},), got {vector.shape}: this table holds encoder "
-                f"{self._encoder_id}, encode with the same one"
-            )
-        if not np.isfinite(vector).all() or abs(float(np.linalg.norm(vector)) - 1) > _UNIT_TOLERANCE:
-            raise InvalidInput(f"clip {clip.clip_id}: expected a finite vector of unit length")
-        row = {
-            **asdict(clip),
-            "patient_key": self._keys[clip.patient_id],
-            "source_sha256": video.source_sha256,
-            "crop": embedded.crop,
-        }
-        return {**row, "row_sha256": _row_sha256(row, vector), "vector": vector}
-
-    def _upsert(self, table: Any, key: str, rows: pa.Table) -> None:  # noqa: ANN401
-        result = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
-        done = result.num_inserted_rows + result.num_updated_rows
-        if done != rows.num_rows:
-            raise DamagedData(f"expected LanceDB to write {rows.num_rows} rows, it wrote {done}")
-
-
-def id_predicate(column: str, ids: Sequence[str]) -> str:
-    """SQL for "this column is one of these"; the one place where values become SQL.
-
-    Raises:
-        InvalidInput: an id holds anything but letters, digits, dots, underscores and hyphens.
-    """
-    for value in ids:
-        if not value or not value.replace(".", "").replace("_", "").replace("-", "").isalnum():
-            raise InvalidInput(f"expected an id of letters, digits, dots, underscores or hyphens, got {value[:64]!r}")
-    quoted = ", ".join(f"'{value}'" for value in ids)
-    return f"{column} IN ({quoted})" if ids else "false"
-
-
-def _select(table: Any, columns: list[str] | None, where: str | None = None) -> pa.Table:  # noqa: ANN401
+def select(table: Any, columns: list[str] | None, where: str | None = None) -> pa.Table:  # noqa: ANN401
+    """Columns, by default all, of the rows for which `where`, made by `index.schema`, holds."""
     query = table.search()
     if columns is not None:
         query = query.select(columns)
@@ -375,26 +241,26 @@ def _select(table: Any, columns: list[str] | None, where: str | None = None) -> 
     return query.to_arrow()
 
 
-def _vectors(rows: pa.Table) -> NDArray[np.float32]:
-    column = rows.column("vector").combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat.reshape(rows.num_rows, column.type.list_size), np.float32)
+def _read(table: Any, encoder_id: str, where: str | None) -> StoredClips:  # noqa: ANN401
+    """Clips of one table version in order, without a second copy of their vectors.
 
-
-def _row_sha256(row: Mapping[str, Any], vector: NDArray[np.float32]) -> str:
-    names = ("clip_id", "video_id", "patient_id", "patient_key", "clip_index", "start_s", "valid_seconds")
-    text = json.dumps([row[name] for name in (*names, "source_sha256", "crop")], ensure_ascii=True)
-    return hashlib.sha256(text.encode() + vector.tobytes()).hexdigest()
-
-
-def _check_rows(rows: Sequence[Mapping[str, Any]], vectors: NDArray[np.float32]) -> None:
-    damaged = [
-        row["clip_id"]
-        for row, vector in zip(rows, vectors, strict=True)
-        if _row_sha256(row, vector) != row["row_sha256"]
-    ]
-    if damaged:
-        raise DamagedData(
-            f"{len(damaged)} stored clips are not what was written ({', '.join(damaged[:3])}, …): "
-            "restore the store from a backup, or encode their videos again"
-        )
+    Raises:
+        DamagedData: a row is not what was written.
+    """
+    keys = select(table, list(CLIP_FIELDS), where)
+    order = pc.sort_indices(keys, sort_keys=_ORDER)
+    place = np.empty(keys.num_rows, np.int64)
+    place[order.to_numpy()] = np.arange(keys.num_rows)
+    vectors = np.empty((keys.num_rows, table.schema.field("vector").type.list_size), np.float32)
+    query = table.search().select([*CLIP_COLUMNS, "vector"])
+    at = 0
+    for batch in (query if where is None else query.where(where)).to_batches():
+        check_rows(batch)
+        stop = at + batch.num_rows
+        if not batch.column("clip_id").equals(keys.column("clip_id").slice(at, batch.num_rows).combine_chunks()):
+            raise DamagedData("LanceDB gave one table version's rows in two orders")
+        vectors[place[at:stop]] = vectors_of(batch)
+        at = stop
+    if at != keys.num_rows:
+        raise DamagedData(f"expected {keys.num_rows} stored clips, LanceDB gave {at}")
+    return StoredClips(encoder_id, int(table.version), ClipTable.of_columns(keys.take(order)), vectors)

@@ -57,7 +57,13 @@ class Workspace:
 
 
 def set_current(folder: Path, name: str) -> None:
-    """Make the entry `name` of a folder of versions the one in use, atomically and durably."""
+    """Make the entry `name` of a folder of versions the one in use, atomically; the old one is remembered."""
+    try:
+        old = current(folder)
+    except StateError:  # it is gone: nothing to go back to
+        old = None
+    if old is not None and old != name:
+        write_text_atomically(folder / "PREVIOUS", old + "\n")
     write_text_atomically(folder / "CURRENT", name + "\n")
 
 
@@ -67,11 +73,25 @@ def current(folder: Path) -> str | None:
     Raises:
         StateError: `CURRENT` names something that is not there.
     """
-    try:
-        name = (folder / "CURRENT").read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
-    # The name becomes a path: one that is not a plain entry of this folder is never followed.
-    if not name or "/" in name or name.startswith(".") or not (folder / name).is_dir():
+    name = _named(folder, "CURRENT")
+    if name is not None and not _is_entry(folder, name):
         raise StateError(f"CURRENT in {folder.name}/ names {name!r}, which is not there: publish one again")
     return name
+
+
+def previous(folder: Path) -> str | None:
+    """The name of the entry that was in use before, or None when none was or it is gone."""
+    name = _named(folder, "PREVIOUS")
+    return name if name is not None and _is_entry(folder, name) else None
+
+
+def _named(folder: Path, file: str) -> str | None:
+    try:
+        return (folder / file).read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _is_entry(folder: Path, name: str) -> bool:
+    """Whether it names a plain entry: the name becomes a path, and any other is never followed."""
+    return bool(name) and "/" not in name and "\0" not in name and not name.startswith(".") and (folder / name).is_dir()

@@ -25,25 +25,25 @@ _sym_db = _symbol_database.Default()
 from protos import common_pb2 as protos_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/retrieval.proto\x12\nsemiome.v1\x1a\x13protos/common.proto\"@\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x12\n\nencoder_id\x18\x02 \x01(\t\x12\x12\n\npatient_id\x18\x03 \x01(\t\"\x93\x01\n\x0cSearchFilter\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x11\n\tsemiology\x18\x02 \x03(\t\x12\x13\n\x0bpatient_ids\x18\x03 \x03(\t\x12\x1c\n\x14\x65xcluded_patient_ids\x18\x04 \x03(\t\x12\x15\n\rrecorded_from\x18\x05 \x01(\t\x12\x16\n\x0erecorded_until\x18\x06 \x01(\t\"\xe9\x01\n\rSearchRequest\x12\x11\n\x07\x63lip_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08video_id\x18\x02 \x01(\tH\x00\x12$\n\x06vector\x18\x03 \x01(\x0b\x32\x12.semiome.v1.VectorH\x00\x12\x0e\n\x01k\x18\x04 \x01(\rH\x01\x88\x01\x01\x12%\n\x08group_by\x18\x05 \x01(\x0e\x32\x13.semiome.v1.GroupBy\x12(\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x18.semiome.v1.SearchFilter\x12\x1b\n\x13include_own_patient\x18\x07 \x01(\x08\x42\x07\n\x05queryB\x04\n\x02_k\"_\n\x03Hit\x12\x1e\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Clip\x12\r\n\x05label\x18\x02 \x01(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x02\x12\x15\n\rquery_clip_id\x18\x04 \x01(\t\"[\n\x0eSearchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit*`\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x11\n\rGROUP_BY_CLIP\x10\x01\x12\x12\n\x0eGROUP_BY_VIDEO\x10\x02\x12\x14\n\x10GROUP_BY_PATIENT\x10\x03\x32S\n\x10RetrievalService\x12?\n\x06Search\x12\x19.semiome.v1.SearchRequest\x1a\x1a.semiome.v1.SearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/retrieval.proto\x12\nsemiome.v1\x1a\x13protos/common.proto\"@\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x12\n\nencoder_id\x18\x02 \x01(\t\x12\x12\n\npatient_id\x18\x03 \x01(\t\"\xd3\x01\n\x0cSearchFilter\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x11\n\tsemiology\x18\x02 \x03(\t\x12\x13\n\x0bpatient_ids\x18\x03 \x03(\t\x12\x1c\n\x14\x65xcluded_patient_ids\x18\x04 \x03(\t\x12\x15\n\rrecorded_from\x18\x05 \x01(\t\x12\x16\n\x0erecorded_until\x18\x06 \x01(\t\x12\x11\n\tvideo_ids\x18\x07 \x03(\t\x12\x1a\n\x12\x65xcluded_video_ids\x18\x08 \x03(\t\x12\x0f\n\x07\x63\x61meras\x18\t \x03(\t\"\xe9\x01\n\rSearchRequest\x12\x11\n\x07\x63lip_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08video_id\x18\x02 \x01(\tH\x00\x12$\n\x06vector\x18\x03 \x01(\x0b\x32\x12.semiome.v1.VectorH\x00\x12\x0e\n\x01k\x18\x04 \x01(\rH\x01\x88\x01\x01\x12%\n\x08group_by\x18\x05 \x01(\x0e\x32\x13.semiome.v1.GroupBy\x12(\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x18.semiome.v1.SearchFilter\x12\x1b\n\x13include_own_patient\x18\x07 \x01(\x08\x42\x07\n\x05queryB\x04\n\x02_k\"_\n\x03Hit\x12\x1e\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Clip\x12\r\n\x05label\x18\x02 \x01(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x02\x12\x15\n\rquery_clip_id\x18\x04 \x01(\t\"[\n\x0eSearchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit*`\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x11\n\rGROUP_BY_CLIP\x10\x01\x12\x12\n\x0eGROUP_BY_VIDEO\x10\x02\x12\x14\n\x10GROUP_BY_PATIENT\x10\x03\x32S\n\x10RetrievalService\x12?\n\x06Search\x12\x19.semiome.v1.SearchRequest\x1a\x1a.semiome.v1.SearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.retrieval_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GROUPBY']._serialized_start=701
-  _globals['_GROUPBY']._serialized_end=797
+  _globals['_GROUPBY']._serialized_start=765
+  _globals['_GROUPBY']._serialized_end=861
   _globals['_VECTOR']._serialized_start=59
   _globals['_VECTOR']._serialized_end=123
   _globals['_SEARCHFILTER']._serialized_start=126
-  _globals['_SEARCHFILTER']._serialized_end=273
-  _globals['_SEARCHREQUEST']._serialized_start=276
-  _globals['_SEARCHREQUEST']._serialized_end=509
-  _globals['_HIT']._serialized_start=511
-  _globals['_HIT']._serialized_end=606
-  _globals['_SEARCHRESPONSE']._serialized_start=608
-  _globals['_SEARCHRESPONSE']._serialized_end=699
-  _globals['_RETRIEVALSERVICE']._serialized_start=799
-  _globals['_RETRIEVALSERVICE']._serialized_end=882
+  _globals['_SEARCHFILTER']._serialized_end=337
+  _globals['_SEARCHREQUEST']._serialized_start=340
+  _globals['_SEARCHREQUEST']._serialized_end=573
+  _globals['_HIT']._serialized_start=575
+  _globals['_HIT']._serialized_end=670
+  _globals['_SEARCHRESPONSE']._serialized_start=672
+  _globals['_SEARCHRESPONSE']._serialized_end=763
+  _globals['_RETRIEVALSERVICE']._serialized_start=863
+  _globals['_RETRIEVALSERVICE']._serialized_end=946
 # @@protoc_insertion_point(module_scope)

@@ -30,20 +30,26 @@ class Vector(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ..., encoder_id: _Optional[str] = ..., patient_id: _Optional[str] = ...) -> None: ...
 
 class SearchFilter(_message.Message):
-    __slots__ = ("labels", "semiology", "patient_ids", "excluded_patient_ids", "recorded_from", "recorded_until")
+    __slots__ = ("labels", "semiology", "patient_ids", "excluded_patient_ids", "recorded_from", "recorded_until", "video_ids", "excluded_video_ids", "cameras")
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SEMIOLOGY_FIELD_NUMBER: _ClassVar[int]
     PATIENT_IDS_FIELD_NUMBER: _ClassVar[int]
     EXCLUDED_PATIENT_IDS_FIELD_NUMBER: _ClassVar[int]
     RECORDED_FROM_FIELD_NUMBER: _ClassVar[int]
     RECORDED_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    VIDEO_IDS_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDED_VIDEO_IDS_FIELD_NUMBER: _ClassVar[int]
+    CAMERAS_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.RepeatedScalarFieldContainer[str]
     semiology: _containers.RepeatedScalarFieldContainer[str]
     patient_ids: _containers.RepeatedScalarFieldContainer[str]
     excluded_patient_ids: _containers.RepeatedScalarFieldContainer[str]
     recorded_from: str
     recorded_until: str
-    def __init__(self, labels: _Optional[_Iterable[str]] = ..., semiology: _Optional[_Iterable[str]] = ..., patient_ids: _Optional[_Iterable[str]] = ..., excluded_patient_ids: _Optional[_Iterable[str]] = ..., recorded_from: _Optional[str] = ..., recorded_until: _Optional[str] = ...) -> None: ...
+    video_ids: _containers.RepeatedScalarFieldContainer[str]
+    excluded_video_ids: _containers.RepeatedScalarFieldContainer[str]
+    cameras: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, labels: _Optional[_Iterable[str]] = ..., semiology: _Optional[_Iterable[str]] = ..., patient_ids: _Optional[_Iterable[str]] = ..., excluded_patient_ids: _Optional[_Iterable[str]] = ..., recorded_from: _Optional[str] = ..., recorded_until: _Optional[str] = ..., video_ids: _Optional[_Iterable[str]] = ..., excluded_video_ids: _Optional[_Iterable[str]] = ..., cameras: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
     __slots__ = ("clip_id", "video_id", "vector", "k", "group_by", "filter", "include_own_patient")

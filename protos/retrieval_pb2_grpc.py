@@ -47,8 +47,8 @@ class RetrievalServiceServicer:
     def Search(self, request, context):
         """Finds the clips, videos or patients nearest to a stored clip, a stored video or an embedding.
 
-        Errors: INVALID_ARGUMENT (k, a vector, a label, a time), NOT_FOUND (an id that the served generation does not
-        have), FAILED_PRECONDITION (nothing to serve), DEADLINE_EXCEEDED.
+        Errors: INVALID_ARGUMENT (k, a vector, a label, a time), NOT_FOUND (an id that is not
+        stored), FAILED_PRECONDITION (nothing to serve), DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,6 +54,9 @@ def filter_from_proto(message: retrieval.SearchFilter) -> SearchFilter:
         excluded_patient_ids=frozenset(message.excluded_patient_ids),
         recorded_from=message.recorded_from,
         recorded_until=message.recorded_until,
+        video_ids=frozenset(message.video_ids),
+        excluded_video_ids=frozenset(message.excluded_video_ids),
+        cameras=frozenset(message.cameras),
     )
 
 
@@ -87,6 +90,9 @@ def search_request(
             excluded_patient_ids=sorted(where.excluded_patient_ids),
             recorded_from=where.recorded_from,
             recorded_until=where.recorded_until,
+            video_ids=sorted(where.video_ids),
+            excluded_video_ids=sorted(where.excluded_video_ids),
+            cameras=sorted(where.cameras),
         ),
         include_own_patient=include_own_patient,
     )
@@ -99,6 +105,8 @@ def search_request(
             request.vector.values.extend(np.asarray(query.vector, np.float32))
             request.vector.encoder_id = query.encoder_id
             request.vector.patient_id = query.patient_id
+        case _:
+            raise InvalidInput("this version asks a server for a clip, a video or a vector, not for examples")
     return request
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from encoder.head import Head, load_head
 from index.errors import InvalidInput, SemiomeError, StateError
 from index.query import ClipQuery, GroupBy, Query, SearchFilter, VideoQuery
-from index.search import Snapshot
+from index.search import Options, search
 from index.serving import Serving
+from index.snapshot import Snapshot
 from index.workspace import Workspace, current
 from service.answers import BatchAnswer, BatchItem, ClassifyAnswer, Judged, Provenance, SearchAnswer
 from service.errors import status_of, type_and_place
@@ -40,8 +41,9 @@ class Knowledge:
     def search(
         self, query: Query, k: int, where: SearchFilter, group_by: GroupBy, *, include_own_patient: bool
     ) -> SearchAnswer:
-        """See `Snapshot.search`."""
-        result = self.snapshot.search(query, k, where=where, group_by=group_by, include_own_patient=include_own_patient)
+        """See `index.search.search`."""
+        options = Options(where, group_by, include_own_patient=include_own_patient)
+        result = search(self.snapshot, query, k, options)
         return SearchAnswer(self.provenance, result.neighbours)
 
     def classify(self, item: ClipQuery | VideoQuery) -> ClassifyAnswer:

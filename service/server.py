@@ -38,7 +38,7 @@ class ServerConfig(BaseModel):
     """Larger requests are refused."""
     max_calls: int = Field(default=256, ge=1)
     """Calls at once; one more is refused at once with RESOURCE_EXHAUSTED."""
-    refresh_s: float = Field(default=1.0, gt=0)
+    refresh_s: float = Field(default=0.5, gt=0)
     """How often to look for a new generation, new labels or a new head."""
     drain_s: float = Field(default=10.0, ge=0)
     """How long calls in flight may go on after SIGTERM."""

@@ -66,7 +66,7 @@ def unit(random, width=WIDTH):
 
 def make_video(patient, number, clips, random, width=WIDTH, **fields):
     """A video with random unit vectors; its patient, label and date follow from its numbers."""
-    source = f"{patient:02d}{number:02d}".ljust(64, "0")
+    source = fields.pop("source_sha256", f"{patient:02d}{number:02d}".ljust(64, "0"))
     described = {
         "label": ("TLE", "exTLE", "")[patient % 3],
         "recorded_at": f"2024-0{1 + patient % 9}-0{1 + number % 9}T00:00:00",

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 OWNERS = {
     "lancedb": {"index/store.py"},
-    "pyarrow": {"index/store.py", "index/generation.py", "encoder/cluster.py"},
+    "pyarrow": {"index/clip_table.py", "index/committer.py", "index/schema.py", "index/store.py", "encoder/cluster.py"},
     "ray": {"encoder/cluster.py"},
     "faiss": {"index/faiss_index.py"},
     "decord": {"encoder/decord_reader.py"},

@@ -1,22 +1,33 @@
-"""`semiome index`: build generations offline, publish, list."""
+"""`semiome index`: build generations offline, look at them, and say which one serves."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from semiome.console import Screen
 
-app = typer.Typer(help="The index: build it offline, publish it, list what there is.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from index.generation import GenerationManifest
+
+app = typer.Typer(help="The index: build it offline, publish it, go back, clear away.", no_args_is_help=True)
+
+_RECALL = 0.95
 
 
 @app.command()
 def build(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     publish: Annotated[bool, typer.Option(help="Let servers take it up at once.")] = True,
+    recall: Annotated[float, typer.Option(help="Share of the true nearest 10 that it has to find.")] = _RECALL,
+    kind: Annotated[
+        str | None, typer.Option(help="flat or ivf-rabitq; by default chosen by the number of clips.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Publish it even if it finds fewer.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a generation from everything stored for the encoder in use."""
@@ -32,15 +43,17 @@ def build(
         raise StateError("this workspace has no encoder yet: run `semiome encode` first")
     screen = Screen(as_json=as_json)
     with screen.progress("Building and measuring recall") as progress:
-        manifest = build_generation(Store(place).clips(encoder_id), place.generations, progress)
+        stored = Store(place).clips(encoder_id)
+        manifest = build_generation(stored, place.generations, progress, kind=kind, recall_target=recall)
     if publish:
-        make_current(place.generations, manifest.generation)
+        make_current(place.generations, manifest.generation, force=force)
+    low, high = manifest.recall_interval
     screen.result(
         {**asdict(manifest), "published": publish},
         lambda: screen.say(
             f"generation {manifest.generation}{' published' if publish else ' built, not published'}: {manifest.clips} "
             f"clips of {manifest.videos} videos of {manifest.patients} patients, {manifest.index} index, recall@10 "
-            f"without the own patient {manifest.recall:.3f}"
+            f"without the own patient {manifest.recall:.3f} ({low:.3f} to {high:.3f})"
         ),
     )
 
@@ -49,17 +62,112 @@ def build(
 def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Generations of this workspace; the one that serves is marked."""
     from index.generation import list_generations, read_manifest
-    from index.workspace import Workspace, current
 
-    folder = Workspace(workspace).generations
-    serving = current(folder)
+    folder, serving, before = _places(workspace)
     manifests = [read_manifest(folder, name) for name in list_generations(folder)]
     screen = Screen(as_json=as_json)
+    marks = {before: "served before", serving: "serves"}
     rows = [
-        (m.generation, m.encoder_id, m.clips, m.built_at, "serves" if m.generation == serving else "")
+        (m.generation, m.encoder_id, m.clips, m.index, f"{m.recall:.3f}", m.built_at, marks.get(m.generation, ""))
         for m in manifests
     ]
     screen.result(
-        {"generations": [asdict(m) for m in manifests], "serving": serving},
-        lambda: screen.table("Generations", ("generation", "encoder", "clips", "built", ""), rows),
+        {"generations": [asdict(m) for m in manifests], "serving": serving, "served_before": before},
+        lambda: screen.table(
+            "Generations", ("generation", "encoder", "clips", "index", "recall@10", "built", ""), rows
+        ),
+    )
+
+
+@app.command()
+def verify(
+    generation: Annotated[str | None, typer.Argument(help="By default the one that serves.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every digest of a generation, and its rows against the store."""
+    from index.generation import load_generation
+    from index.store import Store
+    from index.workspace import Workspace
+
+    place = Workspace(workspace)
+    loaded = load_generation(place.generations, generation)
+    manifest = loaded.manifest
+    changes = Store(place).changes(manifest.encoder_id, loaded.clips, manifest.table_version)
+    screen = Screen(as_json=as_json)
+    new, gone = len(changes.added.clips), len(changes.gone)
+    screen.result(
+        {"generation": manifest.generation, "clips": manifest.clips, "newer_clips": new, "gone_clips": gone},
+        lambda: screen.say(
+            f"generation {manifest.generation} is whole: {manifest.clips} clips. Since then {new} were stored or "
+            f"changed, which a search compares one by one, and {gone} are gone or changed, which none finds."
+        ),
+    )
+
+
+@app.command()
+def activate(
+    generation: Annotated[str, typer.Argument(help="See `semiome index list`.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    force: Annotated[bool, typer.Option("--force", help="Even if its recall is below its target.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a generation serve; its files are checked first."""
+    from index.generation import load_generation, publish, read_manifest
+
+    folder, _, _ = _places(workspace)
+    read_manifest(folder, generation)
+    load_generation(folder, generation)
+    publish(folder, generation, force=force)
+    _say_who_serves(folder, Screen(as_json=as_json))
+
+
+@app.command()
+def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Let the generation that served before serve again; a second time undoes it."""
+    from index.generation import load_generation, roll_back
+
+    folder, _, before = _places(workspace)
+    if before is not None:
+        load_generation(folder, before)
+    roll_back(folder)
+    _say_who_serves(folder, Screen(as_json=as_json))
+
+
+@app.command()
+def gc(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    keep: Annotated[int, typer.Option(min=0, help="So many of the newest stay, besides those in use.")] = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove old generations: not the one that serves, nor the one before it."""
+    from index.generation import collect
+
+    folder, _, _ = _places(workspace)
+    removed = collect(folder, keep)
+    screen = Screen(as_json=as_json)
+    screen.result(
+        {"removed": removed}, lambda: screen.say(f"removed {', '.join(removed)}" if removed else "nothing to remove")
+    )
+
+
+def _places(workspace: Path) -> tuple[Path, str | None, str | None]:
+    """Where generations are, the one that serves, and the one before."""
+    from index.workspace import Workspace, current, previous
+
+    folder = Workspace(workspace).generations
+    return folder, current(folder), previous(folder)
+
+
+def _say_who_serves(folder: Path, screen: Screen) -> None:
+    from index.generation import read_manifest
+    from index.workspace import current
+
+    serving: GenerationManifest = read_manifest(folder, current(folder) or "")
+    screen.result(
+        asdict(serving),
+        lambda: screen.say(
+            f"generation {serving.generation} serves: {serving.clips} clips of encoder {serving.encoder_id}; "
+            "running servers take it up within a second"
+        ),
     )

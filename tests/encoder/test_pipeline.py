@@ -15,9 +15,10 @@ from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, Refusal, encode, encode_with, local_engine
 from encoder.weights import new_encoder
+from index.committer import Committer
 from index.errors import InvalidInput
 from index.records import Clip, Video, clip_id
-from index.store import Committer, Store
+from index.store import Store
 from index.workspace import Workspace
 from tests.conftest import DATA, EXPECTED, tiny_architecture
 

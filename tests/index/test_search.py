@@ -1,93 +1,26 @@
 """Search equals a plain NumPy reference, whatever is asked."""
 
 import threading
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from index.errors import EncoderMismatch, InvalidInput, NotFound
-from index.faiss_index import FlatIndex
-from index.generation import Generation, GenerationManifest
+from index.errors import EncoderMismatch, InvalidInput, NotFound, StateError
+from index.exact import Allowed, Vectors
+from index.faiss_index import FlatIndex, IvfIndex
 from index.query import ClipQuery, GroupBy, SearchFilter, VectorQuery, VideoQuery
-from index.search import Snapshot
+from index.search import Options, search, search_page
 from index.serving import Serving
-from tests.conftest import WIDTH, make_cohort, make_video, publish_all, unit
-
-
-def snapshot_of(cohort):
-    clips = tuple(e.clip for _, embedded in cohort for e in embedded)
-    vectors = np.stack([e.vector for _, embedded in cohort for e in embedded])
-    manifest = GenerationManifest("000001-test", "enc1", 1, len(clips), 0, 0, WIDTH, "flat", 1.0, 0, "", {})
-    return Snapshot(Generation(manifest, FlatIndex.build(vectors), clips), {v.video_id: v for v, _ in cohort})
-
-
-def reference(cohort, query_vectors, allowed, k, group_by):
-    """(group, similarity) of the k best groups, by brute force."""
-    best = {}
-    for video, embedded in cohort:
-        for e in embedded:
-            if not allowed(video, e.clip):
-                continue
-            group = {GroupBy.CLIP: e.clip.clip_id, GroupBy.VIDEO: video.video_id, GroupBy.PATIENT: video.patient_id}
-            similarity = float(np.max(query_vectors @ e.vector))
-            best[group[group_by]] = max(best.get(group[group_by], -2.0), similarity)
-    return sorted(best.items(), key=lambda item: -item[1])[:k]
-
-
-def grouped(result, group_by):
-    def key(clip):
-        return {GroupBy.CLIP: clip.clip_id, GroupBy.VIDEO: clip.video_id, GroupBy.PATIENT: clip.patient_id}[group_by]
-
-    return [(key(n.clip), n.similarity) for n in result.neighbours]
-
-
-def assert_same(found, wanted):
-    assert [group for group, _ in found] == [group for group, _ in wanted]
-    np.testing.assert_allclose([s for _, s in found], [s for _, s in wanted], atol=1e-6)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    k=st.integers(1, 70),
-    group_by=st.sampled_from(GroupBy),
-    whole_video=st.booleans(),
-    own=st.booleans(),
-    labels=st.frozensets(st.sampled_from(["TLE", "exTLE"])),
-    excluded=st.frozensets(st.sampled_from(["p1", "p2", "p3"])),
-)
-def test_search_equals_brute_force(seed, k, group_by, whole_video, own, labels, excluded):
-    random = np.random.default_rng(seed)
-    cohort = [make_video(p, v, int(random.integers(1, 6)), random) for p in range(5) for v in range(3)]
-    video, embedded = cohort[int(random.integers(len(cohort)))]
-    asked = embedded if whole_video else embedded[:1]
-    where = SearchFilter(labels=labels, excluded_patient_ids=excluded)
-
-    result = snapshot_of(cohort).search(
-        VideoQuery(video.video_id) if whole_video else ClipQuery(embedded[0].clip.clip_id),
-        k,
-        where=where,
-        group_by=group_by,
-        include_own_patient=own,
-    )
-
-    ids = {e.clip.clip_id for e in asked}
-    wanted = reference(
-        cohort,
-        np.stack([e.vector for e in asked]),
-        lambda v, clip: where.admits(v) and clip.clip_id not in ids and (own or v.patient_id != video.patient_id),
-        k,
-        group_by,
-    )
-    assert_same(grouped(result, group_by), wanted)
+from tests.conftest import commit, make_cohort, make_video, publish_all, unit
+from tests.index.reference import assert_same, grouped, reference, snapshot_of
 
 
 def test_the_query_patient_is_never_among_the_neighbours_by_default():
     cohort = make_cohort()
 
-    result = snapshot_of(cohort).search(ClipQuery(cohort[0][1][0].clip.clip_id), 60)
+    result = search(snapshot_of(cohort), ClipQuery(cohort[0][1][0].clip.clip_id), 60)
 
     assert len(result.neighbours) == 48
     assert "p0" not in {n.clip.patient_id for n in result.neighbours}
@@ -97,7 +30,7 @@ def test_a_vector_of_a_known_patient_excludes_them_too():
     cohort = make_cohort()
     vector = unit(np.random.default_rng(1))
 
-    result = snapshot_of(cohort).search(VectorQuery(vector * 50, "enc1", "p2"), 60)
+    result = search(snapshot_of(cohort), VectorQuery(vector * 50, "enc1", "p2"), 60)
 
     assert "p2" not in {n.clip.patient_id for n in result.neighbours}
     assert max(n.similarity for n in result.neighbours) <= 1
@@ -109,7 +42,7 @@ def test_a_hit_names_the_clip_of_the_query_it_resembles():
     cohort = make_cohort()
     video, embedded = cohort[0]
 
-    for n in snapshot_of(cohort).search(VideoQuery(video.video_id), 5).neighbours:
+    for n in search(snapshot_of(cohort), VideoQuery(video.video_id), 5).neighbours:
         vector = next(e.vector for _, clips in cohort for e in clips if e.clip == n.clip)
         nearest = max(embedded, key=lambda e: float(e.vector @ vector))
         assert n.query_clip_id == nearest.clip.clip_id
@@ -119,7 +52,7 @@ def test_hits_carry_the_label_of_their_video():
     cohort = make_cohort()
     labels = {video.video_id: video.label for video, _ in cohort}
 
-    result = snapshot_of(cohort).search(ClipQuery(cohort[0][1][0].clip.clip_id), 60)
+    result = search(snapshot_of(cohort), ClipQuery(cohort[0][1][0].clip.clip_id), 60)
 
     assert all(n.label == labels[n.clip.video_id] for n in result.neighbours)
 
@@ -137,7 +70,7 @@ def test_filters_admit_what_they_say(where, admits):
     cohort = make_cohort()
     wanted = {v.video_id for v, _ in cohort if admits(v) and v.patient_id != "p0"}
 
-    result = snapshot_of(cohort).search(ClipQuery(cohort[0][1][0].clip.clip_id), 60, where=where)
+    result = search(snapshot_of(cohort), ClipQuery(cohort[0][1][0].clip.clip_id), 60, Options(where))
 
     assert {n.clip.video_id for n in result.neighbours} == wanted
 
@@ -152,7 +85,7 @@ def test_a_video_without_a_date_is_in_no_range():
 def test_when_nothing_is_allowed_the_answer_is_empty():
     cohort = make_cohort(patients=1)
 
-    assert snapshot_of(cohort).search(ClipQuery(cohort[0][1][0].clip.clip_id)).neighbours == ()
+    assert search(snapshot_of(cohort), ClipQuery(cohort[0][1][0].clip.clip_id)).neighbours == ()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +109,7 @@ def test_times_are_compared_as_times(recorded_at, bounds, admitted):
 def test_k_out_of_bounds_is_refused(k):
     cohort = make_cohort()
     with pytest.raises(InvalidInput, match="k of 1 to 1000"):
-        snapshot_of(cohort).search(ClipQuery(cohort[0][1][0].clip.clip_id), k)
+        search(snapshot_of(cohort), ClipQuery(cohort[0][1][0].clip.clip_id), k)
 
 
 @pytest.mark.parametrize(
@@ -192,20 +125,20 @@ def test_k_out_of_bounds_is_refused(k):
 )
 def test_a_bad_vector_is_refused(vector, says):
     with pytest.raises(InvalidInput, match=says):
-        snapshot_of(make_cohort()).search(VectorQuery(vector, "enc1"))
+        search(snapshot_of(make_cohort()), VectorQuery(vector, "enc1"))
 
 
 def test_a_vector_of_another_encoder_is_refused_by_name():
     with pytest.raises(EncoderMismatch, match="encoder other, but encoder enc1 is in use"):
-        snapshot_of(make_cohort()).search(VectorQuery(np.ones(8), "other"))
+        search(snapshot_of(make_cohort()), VectorQuery(np.ones(8), "other"))
     with pytest.raises(InvalidInput, match="expected the id of the encoder"):
-        snapshot_of(make_cohort()).search(VectorQuery(np.ones(8), ""))
+        search(snapshot_of(make_cohort()), VectorQuery(np.ones(8), ""))
 
 
 @pytest.mark.parametrize("query", [ClipQuery("absent"), VideoQuery("absent")])
 def test_an_unknown_id_is_not_found(query):
-    with pytest.raises(NotFound, match="'absent' is not in generation 000001-test"):
-        snapshot_of(make_cohort()).search(query)
+    with pytest.raises(NotFound, match="'absent' is not stored for encoder enc1"):
+        search(snapshot_of(make_cohort()), query)
 
 
 @pytest.mark.parametrize("fields", [{"labels": frozenset({"tle"})}, {"recorded_from": "yesterday"}])
@@ -215,20 +148,20 @@ def test_a_bad_filter_is_refused(fields):
 
 
 def test_an_index_refuses_what_faiss_would_misread():
-    index = FlatIndex.build(np.eye(4, dtype=np.float32))
-
-    with pytest.raises(InvalidInput, match=r"expected vectors \(Q, 4\), got \(1, 3\)"):
-        index.search(np.ones((1, 3), np.float32), 1)
-    with pytest.raises(InvalidInput, match="finite"):
-        index.search(np.full((1, 4), np.nan, np.float32), 1)
+    vectors = Vectors(np.eye(4, dtype=np.float32))
+    for index in (FlatIndex(vectors), IvfIndex.build(vectors)):
+        with pytest.raises(InvalidInput, match=r"expected vectors \(Q, 4\), got \(1, 3\)"):
+            index.search(np.ones((1, 3), np.float32), 1, Allowed(4))
+        with pytest.raises(InvalidInput, match="finite"):
+            index.search(np.full((1, 4), np.nan, np.float32), 1, Allowed(4))
 
 
 def test_searches_from_many_threads_agree():
     snapshot, query = snapshot_of(cohort := make_cohort()), None
     query = ClipQuery(cohort[3][1][2].clip.clip_id)
-    wanted, found = snapshot.search(query, 20), []
+    wanted, found = search(snapshot, query, 20), []
 
-    threads = [threading.Thread(target=lambda: found.append(snapshot.search(query, 20))) for _ in range(16)]
+    threads = [threading.Thread(target=lambda: found.append(search(snapshot, query, 20))) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -236,24 +169,128 @@ def test_searches_from_many_threads_agree():
     assert found == [wanted] * 16
 
 
-def test_serving_takes_up_a_new_generation_and_new_labels(stored, cohort):
-    from dataclasses import replace
-
-    from tests.conftest import commit
-
+def test_serving_finds_at_once_what_is_stored_changed_and_removed(stored, cohort):
     serving = Serving(stored)
     old = serving.snapshot
     assert serving.refresh() is False
+
     extra = make_video(7, 0, 4, np.random.default_rng(7))
     commit(stored, [extra])
-    assert serving.refresh() is True  # its label is known, its clips are not indexed yet
-    with pytest.raises(NotFound):
-        serving.snapshot.search(VideoQuery("v7-0"))
-    publish_all(stored)
     assert serving.refresh() is True
-    assert len(serving.snapshot.search(VideoQuery("v7-0"), 100).neighbours) == 60
+    query = VideoQuery("v7-0")
+    assert len(search(serving.snapshot, query, 100).neighbours) == 60
+    neighbours = search(serving.snapshot, ClipQuery(cohort[0][1][0].clip.clip_id), 100).neighbours
+    assert sum(n.clip.video_id == "v7-0" for n in neighbours) == 4
+
     commit(stored, [(replace(cohort[0][0], label="exTLE"), cohort[0][1])])
     assert serving.refresh() is True
     assert serving.snapshot.videos["v0-0"].label == "exTLE"
     assert old.videos["v0-0"].label == "TLE"  # a snapshot in use never changes
+
+    shorter, clips = make_video(7, 0, 2, np.random.default_rng(8), source_sha256="f" * 64)
+    commit(stored, [(shorter, clips)])  # another content: two other clips instead of four
+    assert serving.refresh() is True
+    rows = serving.snapshot.rows_of(query)
+    assert {serving.snapshot.clip(int(row)).clip_id for row in rows} == {e.clip.clip_id for e in clips}
+
+    publish_all(stored)
+    assert serving.refresh() is True
+    assert len(serving.snapshot.generation.clips) == 62
+    assert len(search(serving.snapshot, query, 100).neighbours) == 60
     assert len(old.generation.clips) == 60
+
+
+def test_a_replaced_clip_is_found_as_it_is_now(stored, cohort):
+    serving = Serving(stored)
+    video, clips = cohort[4]
+    turned = [replace(e, vector=-e.vector) for e in clips]
+    commit(stored, [(video, turned)])
+    serving.refresh()
+
+    result = search(serving.snapshot, VectorQuery(turned[0].vector, "enc1"), 100)
+
+    assert result.neighbours[0].clip == clips[0].clip
+    assert result.neighbours[0].similarity == pytest.approx(1)
+    assert len(result.neighbours) == 60
+    assert len({n.clip.clip_id for n in result.neighbours}) == 60
+
+
+def test_a_generation_that_nobody_searches_is_let_go(stored):
+    serving = Serving(stored)
+    held = weakref.ref(serving.snapshot.generation.index)
+    search(serving.snapshot, VectorQuery(np.ones(8), "enc1"), 3, Options(SearchFilter(labels=frozenset({"TLE"}))))
+    publish_all(stored)
+
+    serving.refresh()
+
+    assert held() is None
+
+
+@pytest.mark.parametrize("cursor", ["x", "e30=", "é", "A" * 600, "eyJnZW5lcmF0aW9uIjogMX0="])
+def test_what_is_no_cursor_is_refused(cursor):
+    with pytest.raises(InvalidInput, match="cursor of a page before"):
+        search_page(snapshot_of(make_cohort()), VectorQuery(np.ones(8), "enc1"), 5, cursor)
+
+
+def test_a_cursor_fits_one_query_and_one_state():
+    cohort = make_cohort()
+    query = VectorQuery(np.ones(8), "enc1")
+    cursor = search_page(snapshot_of(cohort), query, 5).next_cursor
+
+    with pytest.raises(InvalidInput, match="of another query"):
+        search_page(snapshot_of(cohort), VectorQuery(-np.ones(8), "enc1"), 5, cursor)
+    with pytest.raises(InvalidInput, match="of another query"):
+        search_page(snapshot_of(cohort), query, 5, cursor, Options(group_by=GroupBy.VIDEO))
+    later = snapshot_of(cohort)
+    later.table_version += 1
+    with pytest.raises(StateError, match="has changed since the first page"):
+        search_page(later, query, 5, cursor)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mean_of": 0},
+        {"mean_of": 2},
+        {"aligned": True},
+        {"aligned": True, "group_by": GroupBy.VIDEO, "mean_of": 2},
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(fields):
+    with pytest.raises(InvalidInput):
+        Options(**fields)
+
+
+def test_an_alignment_needs_a_video():
+    options = Options(group_by=GroupBy.VIDEO, aligned=True)
+    with pytest.raises(InvalidInput, match="stored video"):
+        search(snapshot_of(make_cohort()), VectorQuery(np.ones(8), "enc1"), 5, options)
+
+
+def test_the_same_course_of_signs_beats_one_similar_moment():
+    """Two videos have the query's signs, one of them in its order; a third has one of them exactly."""
+    signs = np.eye(8, dtype=np.float32)
+    random = np.random.default_rng(0)
+
+    def video(patient, order, noise):
+        made, clips = make_video(patient, 0, len(order), random)
+        vectors = [signs[n] + noise * unit(random) for n in order]
+        vectors = [(v / np.linalg.norm(v)).astype(np.float32) for v in vectors]
+        return made, [replace(e, vector=v) for e, v in zip(clips, vectors, strict=True)]
+
+    cohort = [
+        video(0, [0, 1, 2, 3], 0.0),
+        video(1, [0, 0, 1, 2, 2, 3], 0.5),
+        video(2, [3, 2, 1, 0], 0.5),
+        video(3, [5, 6, 1, 7], 0.0),
+    ]
+    snapshot, query = snapshot_of(cohort), VideoQuery("v0-0")
+
+    moments = search(snapshot, query, 3, Options(group_by=GroupBy.VIDEO)).neighbours
+    courses = search(snapshot, query, 3, Options(group_by=GroupBy.VIDEO, aligned=True)).neighbours
+
+    assert moments[0].clip.video_id == "v3-0"
+    assert courses[0].clip.video_id == "v1-0"
+    pairs = [(m.query_clip_id, m.clip.clip_index) for m in courses[0].matches]
+    ours = [e.clip.clip_id for e in cohort[0][1]]
+    assert [(ours.index(a), b) for a, b in pairs] == [(0, 0), (0, 1), (1, 2), (2, 3), (2, 4), (3, 5)]

@@ -9,7 +9,8 @@ import pytest
 
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.records import EmbeddedClip
-from index.store import EncodedVideo, Store, id_predicate
+from index.schema import id_predicate
+from index.store import EncodedVideo, Store
 from tests.conftest import WIDTH, commit, make_cohort, make_video
 
 

@@ -20,8 +20,9 @@ from pydantic import ValidationError
 from encoder.head import Head, HeadCard, HeadModel, save_head
 from index.errors import ServiceError
 from index.query import ClipQuery, GroupBy, SearchFilter, VectorQuery, VideoQuery
-from index.search import Snapshot
+from index.search import Options, search
 from index.serving import Serving
+from index.snapshot import Snapshot
 from index.workspace import Workspace, set_current
 from protos import retrieval_pb2, retrieval_pb2_grpc
 from service.answers import Provenance
@@ -98,7 +99,7 @@ def test_search_answers_what_the_snapshot_finds(served, client, group_by):
 
     answer = client.search(query, 5, where=where, group_by=group_by)
 
-    wanted = snapshot(served).search(query, 5, where=where, group_by=group_by)
+    wanted = search(snapshot(served), query, 5, Options(where, group_by))
     assert answer.neighbours == tuple(
         replace(n, similarity=pytest.approx(n.similarity, abs=1e-6)) for n in wanted.neighbours
     )
@@ -131,14 +132,14 @@ def test_a_batch_has_a_status_for_each_item(client):
 
     assert [result.code for result in answer.results] == ["OK", "NOT_FOUND", "OK", "NOT_FOUND"]
     assert answer.results[0].judged == client.classify(VideoQuery("v2-0")).judged
-    assert "video 'absent' is not in generation" in answer.results[1].message
+    assert "video 'absent' is not stored" in answer.results[1].message
 
 
 @pytest.mark.parametrize(
     ("call", "code", "says"),
     [
-        (lambda c: c.search(ClipQuery("x")), "NOT_FOUND", "clip 'x' is not in generation"),
-        (lambda c: c.search(VideoQuery("x")), "NOT_FOUND", "video 'x' is not in generation"),
+        (lambda c: c.search(ClipQuery("x")), "NOT_FOUND", "clip 'x' is not stored"),
+        (lambda c: c.search(VideoQuery("x")), "NOT_FOUND", "video 'x' is not stored"),
         (lambda c: c.search(VideoQuery("v0-0"), 0), "INVALID_ARGUMENT", "expected k of 1 to 1000, got 0"),
         (lambda c: c.search(VideoQuery("v0-0"), 1001), "INVALID_ARGUMENT", "expected k of 1 to 1000, got 1001"),
         (lambda c: c.search(VectorQuery(np.ones(3), "enc1")), "INVALID_ARGUMENT", "vector of 8 values, got 3"),
@@ -230,7 +231,7 @@ def test_a_damaged_generation_is_not_taken_up_and_the_old_one_serves(workspace):
     first = publish_all(workspace).generation
     with running(workspace) as said, Client(said["address"]) as client:
         second = publish_all(workspace).generation
-        os.truncate(workspace.generations / second / "vectors.faiss", 100)
+        os.truncate(workspace.generations / second / "vectors.npy", 100)
         time.sleep(2.5)
         # It may have loaded the second one in the moment before it was damaged; either serves whole answers.
         assert client.search(VideoQuery("v0-0")).provenance.generation in {first, second}

@@ -1,0 +1,153 @@
+"""Which clip each row of an index is: columns instead of objects, so that a million rows map from disk at once."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from index.errors import DamagedData
+from index.records import Clip
+
+_COLUMNS = ("clip_id", "video_id", "patient_id", "clip_index", "start_s", "valid_seconds", "by_id")
+
+
+class ClipTable:
+    """Clips in rows, those of a patient in one run, within it those of a video, in the video's order.
+
+    Never changed after it is made, so threads may share it.
+
+    Attributes:
+        video_of_row: (N,) number of each row's video, not decreasing.
+        patient_of_row: (N,) number of each row's patient, not decreasing.
+        video_ids: by number.
+        patient_ids: by number.
+    """
+
+    def __init__(self, columns: pa.Table) -> None:
+        """Take columns as `read` finds them or `of_columns` makes them.
+
+        Raises:
+            DamagedData: they are not those of clips in order.
+        """
+        if tuple(columns.column_names) != _COLUMNS:
+            raise DamagedData("the clips of an index have other columns than expected: build the index again")
+        self._columns = columns
+        self._clip_id = _chunk(columns, "clip_id")
+        video, patient = _chunk(columns, "video_id"), _chunk(columns, "patient_id")
+        self.video_ids: list[str] = video.dictionary.to_pylist()
+        self.patient_ids: list[str] = patient.dictionary.to_pylist()
+        self.video_of_row: NDArray[np.int32] = video.indices.to_numpy()
+        self.patient_of_row: NDArray[np.int32] = patient.indices.to_numpy()
+        self._by_id: NDArray[np.int32] = _chunk(columns, "by_id").to_numpy()
+        self._numbers = tuple(_chunk(columns, name).to_numpy() for name in ("clip_index", "start_s", "valid_seconds"))
+        self._video_starts = _starts(self.video_of_row, len(self.video_ids))
+        self._patient_starts = _starts(self.patient_of_row, len(self.patient_ids))
+        self._video_number = {name: number for number, name in enumerate(self.video_ids)}
+        self._patient_number = {name: number for number, name in enumerate(self.patient_ids)}
+
+    @classmethod
+    def of_columns(cls, rows: pa.Table) -> ClipTable:
+        """From the clip table's columns, sorted by patient, video and clip number."""
+        order = pc.sort_indices(rows.column("clip_id")).cast(pa.int32())
+        arrays = {name: rows.column(name).combine_chunks() for name in _COLUMNS[:-1]}
+        for name in ("video_id", "patient_id"):
+            arrays[name] = arrays[name].dictionary_encode()
+        return cls(pa.table({**arrays, "by_id": order}))
+
+    @classmethod
+    def of(cls, clips: Sequence[Clip]) -> ClipTable:
+        """From clips sorted by patient, video and clip number."""
+        kinds = (pa.string(), pa.string(), pa.string(), pa.int32(), pa.float64(), pa.float64())
+        names = _COLUMNS[:-1]
+        return cls.of_columns(
+            pa.table(
+                {
+                    name: pa.array([getattr(clip, name) for clip in clips], kind)
+                    for name, kind in zip(names, kinds, strict=True)
+                }
+            )
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> ClipTable:
+        """Map a file that `write` made and whose digest has been checked."""
+        with pa.memory_map(str(path)) as source:
+            return cls(pa.ipc.open_file(source).read_all())
+
+    def write(self, path: Path) -> None:
+        """Write it as an Arrow file."""
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self._columns.schema) as writer:
+            writer.write_table(self._columns, max_chunksize=max(len(self), 1))
+
+    def __len__(self) -> int:
+        return len(self._clip_id)
+
+    def __getitem__(self, row: int) -> Clip:
+        index, start, valid = (column[row] for column in self._numbers)
+        return Clip(
+            clip_id=self._clip_id[row].as_py(),
+            video_id=self.video_ids[self.video_of_row[row]],
+            patient_id=self.patient_ids[self.patient_of_row[row]],
+            clip_index=int(index),
+            start_s=float(start),
+            valid_seconds=float(valid),
+        )
+
+    def __iter__(self) -> Iterator[Clip]:
+        return (self[row] for row in range(len(self)))
+
+    @property
+    def clip_ids(self) -> pa.Array:
+        """(N,) of all rows."""
+        return self._clip_id
+
+    def row_of(self, clip_id: str) -> int | None:
+        """The row of a clip."""
+        at = bisect_left(self._by_id, clip_id, key=lambda row: self._clip_id[int(row)].as_py())
+        if at < len(self):
+            row = int(self._by_id[at])
+            if self._clip_id[row].as_py() == clip_id:
+                return row
+        return None
+
+    def rows_of_ids(self, clip_ids: pa.Array) -> NDArray[np.int64]:
+        """The rows of those of these clips that are here."""
+        found = pc.index_in(clip_ids, self._clip_id).drop_null()
+        rows: NDArray[np.int64] = found.to_numpy().astype(np.int64)
+        return rows
+
+    def missing_from(self, clip_ids: pa.Array) -> NDArray[np.int64]:
+        """The rows of all clips that are not among these."""
+        there = pc.is_in(self._clip_id, clip_ids).to_numpy(zero_copy_only=False)
+        return np.flatnonzero(~there)
+
+    def rows_of_video(self, video_id: str) -> range:
+        """All rows of a video, in its order; empty where there are none."""
+        return _run(self._video_starts, self._video_number.get(video_id))
+
+    def rows_of_patient(self, patient_id: str) -> range:
+        """All rows of a patient; empty where there are none."""
+        return _run(self._patient_starts, self._patient_number.get(patient_id))
+
+
+def _chunk(columns: pa.Table, name: str) -> pa.Array:
+    column = columns.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _starts(numbers: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """Where the run of each number begins, and the end of the last."""
+    steps = np.diff(numbers)
+    if len(numbers) and (numbers[0] != 0 or numbers[-1] != count - 1 or ((steps != 0) & (steps != 1)).any()):
+        raise DamagedData("the clips of an index are not in order: build the index again")
+    return np.searchsorted(numbers, np.arange(count + 1)).astype(np.int64)
+
+
+def _run(starts: NDArray[np.int64], number: int | None) -> range:
+    return range(0) if number is None else range(int(starts[number]), int(starts[number + 1]))

@@ -1,0 +1,156 @@
+"""The one writer of a store: whole videos, in idempotent upserts, acknowledged once they are on disk."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from index.errors import DamagedData, InvalidInput, StateError
+from index.files import COARSE_S, sync_tree
+from index.records import Clip, EmbeddedClip, Video
+from index.schema import PATIENTS, VIDEOS, id_predicate, row_sha256, vectors_of
+from index.store import Store, select
+from index.upkeep import compact
+from index.workspace import Workspace
+
+_UNIT_TOLERANCE = 1e-3
+
+
+class Committer:
+    """Writes whole videos: all clips of one, or none. Made by `Store.committing` only."""
+
+    def __init__(self, store: Store, workspace: Workspace, encoder_id: str, width: int) -> None:
+        self._store = store
+        self._workspace = workspace
+        self._encoder_id = encoder_id
+        self._width = width
+        self._clips = store.clip_table(encoder_id)
+        found = self._clips.schema.field("vector").type.list_size
+        if found != width:
+            raise StateError(f"the clip table of encoder {encoder_id} holds vectors of {found}, got {width}")
+        rows = select(self._clips, ["clip_id", "video_id", "row_sha256"])
+        columns = (rows.column(name).to_pylist() for name in ("clip_id", "video_id", "row_sha256"))
+        self._known: dict[str, dict[str, str]] = {}
+        for clip_id, video_id, digest in zip(*columns, strict=True):
+            self._known.setdefault(video_id, {})[clip_id] = digest
+        patients = store.open_table("patients").to_arrow().to_pylist()
+        self._keys: dict[str, str] = {row["patient_id"]: row["patient_key"] for row in patients}
+        self._videos = store.videos()  # nobody else writes while this one may
+
+    def commit(self, videos: Sequence[tuple[Video, Sequence[EmbeddedClip]]]) -> int:
+        """Store videos with their clips; returns when they are on disk.
+
+        A clip that is stored already, unchanged, is not written again. Clips of an earlier content of the same
+        video are removed.
+
+        Returns:
+            How many clips were written.
+
+        Raises:
+            InvalidInput: a vector has the wrong width, a value that is not finite, or not unit length.
+        """
+        started = time.time() - COARSE_S
+        self._add_patients({video.patient_id for video, _ in videos})
+        wanted = {
+            video.video_id: {embedded.clip.clip_id: self._row(video, embedded) for embedded in clips}
+            for video, clips in videos
+        }
+        rows: dict[str, dict[str, Any]] = {}
+        stale: list[str] = []
+        for video_id, now in wanted.items():
+            known = self._known.get(video_id, {})
+            rows |= {key: row for key, row in now.items() if known.get(key) != row["row_sha256"]}
+            stale += [key for key in known if key not in now]
+        if stale:
+            self._clips.delete(id_predicate("clip_id", stale))
+        if rows:
+            # A version never comes twice, whatever is deleted: a row is newer than an index just if its number is.
+            number = int(self._clips.version) + 1
+            numbered = [{**row, "commit_number": number} for row in rows.values()]
+            self._upsert(self._clips, "clip_id", pa.Table.from_pylist(numbered, self._clips.schema))
+        self.update_videos([video for video, _ in videos])
+        for video_id, now in wanted.items():
+            self._known[video_id] = {key: row["row_sha256"] for key, row in now.items()}
+        sync_tree(self._workspace.store, newer_than_s=started)
+        return len(rows)
+
+    def update_videos(self, videos: Sequence[Video]) -> int:
+        """Store what is known of videos, vectors untouched.
+
+        Returns:
+            How many rows were new or different.
+        """
+        started = time.time() - COARSE_S
+        self._add_patients({video.patient_id for video in videos})
+        changed = [video for video in videos if self._videos.get(video.video_id) != video]
+        if changed:
+            rows = [
+                {**asdict(video), "semiology": list(video.semiology), "patient_key": self._keys[video.patient_id]}
+                for video in changed
+            ]
+            self._upsert(self._store.open_table("videos"), "video_id", pa.Table.from_pylist(rows, VIDEOS))
+            self._videos |= {video.video_id: video for video in changed}
+            sync_tree(self._workspace.store, newer_than_s=started)
+        return len(changed)
+
+    def reassign(self, video: Video) -> int:
+        """Correct whose video this is: its clips keep their vectors and get the patient of `video`.
+
+        Returns:
+            How many clips were rewritten.
+        """
+        table = select(self._clips, None, where=id_predicate("clip_id", list(self._known[video.video_id])))
+        vectors = vectors_of(table)
+        clips = []
+        for row, vector in zip(table.drop_columns(["vector"]).to_pylist(), vectors, strict=True):
+            clip = Clip(
+                clip_id=row["clip_id"],
+                video_id=row["video_id"],
+                patient_id=video.patient_id,
+                clip_index=row["clip_index"],
+                start_s=row["start_s"],
+                valid_seconds=row["valid_seconds"],
+            )
+            clips.append(EmbeddedClip(clip, vector, row["crop"]))
+        return self.commit([(video, clips)])
+
+    def compact(self) -> None:
+        """Merge the small files that many commits leave."""
+        compact(self._store, self._workspace)
+        self._clips.checkout_latest()
+
+    def _add_patients(self, patient_ids: set[str]) -> None:
+        new = sorted(patient_ids - self._keys.keys())
+        if new:
+            rows = [{"patient_id": patient, "patient_key": secrets.token_hex(16)} for patient in new]
+            self._upsert(self._store.open_table("patients"), "patient_id", pa.Table.from_pylist(rows, PATIENTS))
+            self._keys |= {row["patient_id"]: row["patient_key"] for row in rows}
+
+    def _row(self, video: Video, embedded: EmbeddedClip) -> dict[str, Any]:
+        clip, vector = embedded.clip, np.asarray(embedded.vector, np.float32)
+        if vector.shape != (self._width,):
+            raise InvalidInput(
+                f"expected a vector ({self._width},), got {vector.shape}: this table holds encoder "
+                f"{self._encoder_id}, encode with the same one"
+            )
+        if not np.isfinite(vector).all() or abs(float(np.linalg.norm(vector)) - 1) > _UNIT_TOLERANCE:
+            raise InvalidInput(f"clip {clip.clip_id}: expected a finite vector of unit length")
+        row = {
+            **asdict(clip),
+            "patient_key": self._keys[clip.patient_id],
+            "source_sha256": video.source_sha256,
+            "crop": embedded.crop,
+        }
+        return {**row, "row_sha256": row_sha256(row, vector), "vector": vector}
+
+    def _upsert(self, table: Any, key: str, rows: pa.Table) -> None:  # noqa: ANN401
+        result = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        done = result.num_inserted_rows + result.num_updated_rows
+        if done != rows.num_rows:
+            raise DamagedData(f"expected LanceDB to write {rows.num_rows} rows, it wrote {done}")

@@ -1,0 +1,203 @@
+"""Exact nearest neighbours of many queries at once, by matrix products; and vectors that stay on disk.
+
+What the approximate index is measured against, what its candidates are ranked with, and the way to search rows that it
+can't answer for: few allowed rows, or rows newer than it.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from index.errors import DamagedData
+
+_BLOCK_ROWS = 8192
+_RESIDENT_READS = 4096
+"""Reads of single rows after which their pages are given back; the kernel maps 64 KiB around each."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which rows may be found.
+
+    Attributes:
+        count: how many rows there are.
+        mask: (N,) which of them may; all where it is None.
+        in_mask: how many those are.
+        without: a run of rows that may not: those of the query's own patient.
+    """
+
+    count: int
+    mask: NDArray[np.bool_] | None = None
+    in_mask: int = 0
+    without: range = range(0)
+
+    @cached_property
+    def total(self) -> int:
+        """How many rows may be found."""
+        if self.mask is None:
+            return self.count - len(self.without)
+        return self.in_mask - int(self.mask[self._run].sum())
+
+    @cached_property
+    def as_mask(self) -> NDArray[np.bool_]:
+        """(N,) all of it in one mask; not to be written to."""
+        mask = np.ones(self.count, np.bool_) if self.mask is None else self.mask.copy()
+        mask[self._run] = False
+        return mask
+
+    @property
+    def _run(self) -> slice:
+        return slice(self.without.start, self.without.stop)
+
+
+class Vectors:
+    """(N, D) float32 vectors in memory or mapped from a file; never changed.
+
+    Single rows of a mapped file are read without the file filling this process's memory: clean pages are given back
+    to the system, which may well keep them for the next read.
+    """
+
+    def __init__(self, array_ND: NDArray[np.float32], mapping: mmap.mmap | None = None) -> None:
+        self._array = array_ND
+        self._mapping = mapping
+        self._read = 0
+
+    @classmethod
+    def map(cls, path: Path) -> Vectors:
+        """Map an .npy file whose digest has been checked.
+
+        Raises:
+            DamagedData: it holds no float32 matrix.
+        """
+        with path.open("rb") as stream:
+            try:
+                if npy.read_magic(stream) != (1, 0):
+                    raise ValueError
+                shape, fortran, dtype = npy.read_array_header_1_0(stream)
+            except ValueError:
+                raise DamagedData("the vectors of an index are no NumPy file") from None
+            offset = stream.tell()
+            if fortran or dtype != np.float32 or len(shape) != 2:
+                raise DamagedData(f"expected a matrix of float32 vectors, got {dtype} {shape}")
+            mapping = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+        size = shape[0] * shape[1]
+        if len(mapping) < offset + 4 * size:
+            raise DamagedData("the vectors of an index are cut short")
+        return cls(np.frombuffer(mapping, np.float32, size, offset).reshape(shape), mapping)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self._array.shape[1])
+
+    @property
+    def all(self) -> NDArray[np.float32]:
+        """(N, D), a view that can't be written to."""
+        view = self._array.view()
+        view.flags.writeable = False
+        return view
+
+    def rows(self, rows: NDArray[np.int64] | Sequence[int] | range) -> NDArray[np.float32]:
+        """(n, D) of these rows, a copy."""
+        if isinstance(rows, range):
+            return self._array[rows.start : rows.stop].copy()
+        taken: NDArray[np.float32] = self._array[np.asarray(rows, np.int64)]
+        if self._mapping is not None:
+            self._read += len(taken)
+            if self._read > _RESIDENT_READS:
+                self._read = 0
+                self._mapping.madvise(mmap.MADV_DONTNEED)
+        return taken
+
+
+def nearest(
+    queries_QD: NDArray[np.float32], vectors: Vectors, k: int, allowed: Sequence[Allowed]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k most similar allowed rows to each query, by comparing it with all of them.
+
+    Args:
+        queries_QD: unit length.
+        vectors: N of them, unit length.
+        k: how many.
+        allowed: for each query, or one for all.
+
+    Returns:
+        Similarities (Q, k), decreasing, of equal ones the lower row first, and rows (Q, k); -inf and -1 where there
+        are fewer allowed rows.
+    """
+    count = len(queries_QD)
+    similarities = np.full((count, k), -np.inf, np.float32)
+    rows = np.full((count, k), -1, np.int64)
+    each = list(allowed) if len(allowed) == count else list(allowed) * count
+    shared = each[0].as_mask if count and all(one is each[0] for one in each) and each[0].total < len(vectors) else None
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        block = vectors.all[start : start + _BLOCK_ROWS]
+        stop = start + len(block)
+        scores = queries_QD @ block.T
+        if shared is not None:
+            scores[:, ~shared[start:stop]] = -np.inf
+        else:
+            for query, one in enumerate(each):
+                if one.mask is not None:
+                    scores[query, ~one.mask[start:stop]] = -np.inf
+                scores[query, max(one.without.start - start, 0) : max(one.without.stop - start, 0)] = -np.inf
+        # Few rows of a block beat the k-th best so far: only they are looked at one by one.
+        better = scores > similarities[:, -1:]
+        for query in map(int, np.flatnonzero(better.any(axis=1))):
+            new = np.flatnonzero(better[query])
+            value = np.concatenate([similarities[query], scores[query, new]])
+            row = np.concatenate([rows[query], new + start])
+            if len(value) > 4 * k + 64:
+                kth = np.partition(value, -k)[-k]
+                keep = value >= kth
+                value, row = value[keep], row[keep]
+            order = np.lexsort((row, -value))[:k]
+            similarities[query], rows[query] = value[order], row[order]
+    return similarities, rows
+
+
+def scores_of_all(queries_QD: NDArray[np.float32], vectors: Vectors) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """How similar each row is to the query that it resembles most.
+
+    Returns:
+        Similarities (N,), and which query (N,).
+    """
+    best = np.empty(len(vectors), np.float32)
+    which = np.zeros(len(vectors), np.int64)
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        scores = vectors.all[start : start + _BLOCK_ROWS] @ queries_QD.T
+        stop = start + len(scores)
+        if len(queries_QD) > 1:
+            which[start:stop] = scores.argmax(axis=1)
+        best[start:stop] = scores.max(axis=1)
+    return best, which
+
+
+def ranked(
+    scores_QR: NDArray[np.float32], rows_QR: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k best of each query's rows, decreasing, of equal ones the lower row first; padded with -inf and -1.
+
+    Args:
+        scores_QR: -inf where there is no row.
+        rows_QR: which rows.
+        k: how many.
+    """
+    order = np.lexsort((rows_QR, -scores_QR))[:, :k]
+    similarities = np.full((len(scores_QR), k), -np.inf, np.float32)
+    rows = np.full((len(scores_QR), k), -1, np.int64)
+    similarities[:, : order.shape[1]] = np.take_along_axis(scores_QR, order, axis=1)
+    rows[:, : order.shape[1]] = np.take_along_axis(rows_QR, order, axis=1)
+    rows[np.isneginf(similarities)] = -1
+    return similarities, rows

@@ -1,0 +1,117 @@
+"""The rows of the store: their columns, their digests, and the one way values become SQL."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from index.errors import DamagedData, InvalidInput
+
+_PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+VIDEOS = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("patient_key", pa.string(), nullable=False),
+        pa.field("source_sha256", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("recorded_at", pa.string(), nullable=False),
+        pa.field("semiology", pa.list_(pa.string()), nullable=False),
+        pa.field("camera", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("duration_s", pa.float64(), nullable=False),
+        pa.field("clip_count", pa.int32(), nullable=False),
+        pa.field("salvaged", pa.bool_(), nullable=False),
+        pa.field("crop", pa.string(), nullable=False),
+    ]
+)
+PATIENTS = pa.schema(
+    [
+        pa.field("patient_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
+        pa.field("patient_key", pa.string(), nullable=False),
+    ]
+)
+CLIP_FIELDS = ("clip_id", "video_id", "patient_id", "clip_index", "start_s", "valid_seconds")
+"""Those of `index.records.Clip`."""
+_HASHED = ("clip_id", "video_id", "patient_id", "patient_key", "clip_index", "start_s", "valid_seconds")
+CLIP_COLUMNS = (*_HASHED, "source_sha256", "crop", "commit_number", "row_sha256")
+"""All but the vector."""
+
+
+def clips_schema(width: int) -> pa.Schema:
+    """Of the clip table of an encoder of this width."""
+    return pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
+            pa.field("video_id", pa.string(), nullable=False),
+            pa.field("patient_id", pa.string(), nullable=False),
+            pa.field("patient_key", pa.string(), nullable=False),
+            pa.field("clip_index", pa.int32(), nullable=False),
+            pa.field("start_s", pa.float64(), nullable=False),
+            pa.field("valid_seconds", pa.float64(), nullable=False),
+            pa.field("source_sha256", pa.string(), nullable=False),
+            pa.field("crop", pa.string(), nullable=False),
+            pa.field("commit_number", pa.int64(), nullable=False),
+            pa.field("row_sha256", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.float32(), width), nullable=False),
+        ]
+    )
+
+
+def id_predicate(column: str, ids: Sequence[str]) -> str:
+    """SQL for "this column is one of these"; the one place where values become SQL.
+
+    Raises:
+        InvalidInput: an id holds anything but letters, digits, dots, underscores and hyphens.
+    """
+    for value in ids:
+        if not value or not value.replace(".", "").replace("_", "").replace("-", "").isalnum():
+            raise InvalidInput(f"expected an id of letters, digits, dots, underscores or hyphens, got {value[:64]!r}")
+    quoted = ", ".join(f"'{value}'" for value in ids)
+    return f"{column} IN ({quoted})" if ids else "false"
+
+
+def vectors_of(rows: pa.Table | pa.RecordBatch) -> NDArray[np.float32]:
+    """(N, D) of the column `vector`."""
+    column = rows.column("vector")
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(flat.reshape(rows.num_rows, column.type.list_size), np.float32)
+
+
+def row_sha256(row: Mapping[str, Any], vector: NDArray[np.float32]) -> str:
+    """Digest of a clip row: LanceDB checks nothing it reads. Which commit wrote it does not count."""
+    text = json.dumps([row[name] for name in (*_HASHED, "source_sha256", "crop")], ensure_ascii=True)
+    return hashlib.sha256(text.encode() + vector.tobytes()).hexdigest()
+
+
+def damaged_rows(rows: pa.Table | pa.RecordBatch) -> list[str]:
+    """Ids of the clips whose rows are not what was written; `rows` has all columns."""
+    columns = [rows.column(name).to_pylist() for name in (*_HASHED, "source_sha256", "crop")]
+    stored = rows.column("row_sha256").to_pylist()
+    damaged = []
+    for *values, digest, vector in zip(*columns, stored, vectors_of(rows), strict=True):
+        text = json.dumps(values, ensure_ascii=True)
+        if hashlib.sha256(text.encode() + vector.tobytes()).hexdigest() != digest:
+            damaged.append(str(values[0]))
+    return damaged
+
+
+def check_rows(rows: pa.Table | pa.RecordBatch) -> None:
+    """Refuse clip rows that are not what was written.
+
+    Raises:
+        DamagedData: naming how many, and the first of them.
+    """
+    if damaged := damaged_rows(rows):
+        raise DamagedData(
+            f"{len(damaged)} stored clips are not what was written ({', '.join(damaged[:3])}, …): "
+            "`semiome doctor` says more"
+        )
