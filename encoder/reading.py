@@ -66,6 +66,7 @@ class Reader:
         videos: what the videos table holds, by video id.
         policy: of the encoder, None where it takes whole pictures.
         beds: finds them; None where no picture is decoded, or the encoder has no policy.
+        erased: patients of the manifest that are not taken in again.
     """
 
     manifest: Manifest
@@ -73,6 +74,7 @@ class Reader:
     videos: Mapping[str, Video]
     policy: CropPolicy | None = None
     beds: BedFinder | None = None
+    erased: frozenset[str] = frozenset()
 
     def looking_for_beds(self, detector: Detector | None, limits: DecodeLimits, watch: Watch | None = None) -> Reader:
         """The same reader, able to choose crops by the encoder's policy; as it is where there is no detector.
@@ -95,6 +97,8 @@ class Reader:
             job.reason, job.damaged = str(refused), refused.damaged
 
     def _read(self, job: Job, decoder: Decoder) -> Iterator[ClipFrames]:
+        if job.row.patient_id in self.erased:
+            raise VideoRefused("its patient was erased from this workspace and is not taken in again")
         path = self.manifest.path_of(job.row)
         try:
             before = path.stat()
@@ -139,7 +143,8 @@ def job_reader(manifest: Manifest, encoder: Encoder, store: Store) -> Reader:
         encoded, videos = store.encoded(encoder.encoder_id), store.videos()
     except StateError:
         encoded, videos = {}, {}
-    return Reader(manifest, encoded, videos, encoder.crop)
+    erased = store.erased({row.patient_id for row in manifest.rows})
+    return Reader(manifest, encoded, videos, encoder.crop, erased=frozenset(erased))
 
 
 @contextmanager

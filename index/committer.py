@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, StateError
 from index.files import COARSE_S, sync_tree
 from index.records import Clip, EmbeddedClip, Video
@@ -126,6 +127,8 @@ class Committer:
         self._clips.checkout_latest()
 
     def _add_patients(self, patient_ids: set[str]) -> None:
+        if erased_among(self._workspace, patient_ids):
+            raise StateError("a patient of these videos was erased from this workspace and is not taken in again")
         new = sorted(patient_ids - self._keys.keys())
         if new:
             rows = [{"patient_id": patient, "patient_key": secrets.token_hex(16)} for patient in new]

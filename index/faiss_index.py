@@ -106,7 +106,7 @@ class IvfIndex:
     @classmethod
     def build(cls, vectors: Vectors) -> IvfIndex:
         """Cluster and encode; look through everything until `effort` is tuned."""
-        cells = 2 ** round(np.log2(_CELLS_A_ROOT * np.sqrt(len(vectors))))
+        cells = min(2 ** round(np.log2(_CELLS_A_ROOT * np.sqrt(len(vectors)))), len(vectors))
         index: Any = faiss.index_factory(vectors.width, f"IVF{cells},RaBitQ", faiss.METRIC_INNER_PRODUCT)
         index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = _ITERATIONS, _TRAINING_ROWS_A_CELL, _SEED
         index.cp.min_points_per_centroid = 1  # it would print a warning, not do otherwise

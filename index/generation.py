@@ -266,6 +266,21 @@ def read_manifest(folder: Path, generation: str) -> GenerationManifest:
         ) from None
 
 
+def read_clips(folder: Path, generation: str) -> ClipTable:
+    """Which clips a generation holds.
+
+    Raises:
+        DamagedData: they can't be read, or are not what was built.
+    """
+    path = folder / generation / _CLIPS
+    manifest = read_manifest(folder, generation)
+    if not path.is_file() or digest_of_file(path) != manifest.digests.get(_CLIPS):
+        raise DamagedData(
+            f"{_CLIPS} of generation {generation} is missing or not what was built: build the index again"
+        )
+    return ClipTable.read(path)
+
+
 def load_generation(folder: Path, generation: str | None = None) -> Generation:
     """Load a generation, by default the one that serves, after checking every file's digest.
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from index.clip_table import ClipTable
+from index.erased import erased_among
 from index.errors import DamagedData, NotFound, StateError
 from index.files import exclusive_lock, naming_a_full_disk
 from index.records import Video
@@ -94,6 +95,10 @@ class Store:
     def videos_version(self) -> int:
         """Version of the videos table: changes whenever a label or tag does. 0 when there is none."""
         return int(self.open_table("videos").version) if "videos" in self.table_names() else 0
+
+    def erased(self, patient_ids: set[str]) -> set[str]:
+        """Those of these patients that were erased and are not taken in again."""
+        return erased_among(self._workspace, patient_ids)
 
     def encoded(self, encoder_id: str) -> dict[str, EncodedVideo]:
         """What the clips of this encoder were made of, by video id."""

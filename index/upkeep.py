@@ -35,24 +35,19 @@ class TableFacts:
     size_bytes: int
 
 
-def table_facts(store: Store, workspace: Workspace) -> list[TableFacts]:
-    """Of every table of a store."""
-    facts = []
-    for name in store.table_names():
-        table = store.open_table(name)
-        fragments = table.stats().fragment_stats
-        size = sum(file.stat().st_size for file in (workspace.store / f"{name}.lance").rglob("*") if file.is_file())
-        facts.append(
-            TableFacts(
-                name=name,
-                rows=table.count_rows(),
-                fragments=fragments.num_fragments,
-                small_fragments=fragments.num_small_fragments,
-                versions=len(table.list_versions()),
-                size_bytes=size,
-            )
-        )
-    return facts
+def table_facts(store: Store, workspace: Workspace, name: str) -> TableFacts:
+    """Of a table of a store."""
+    table = store.open_table(name)
+    fragments = table.stats()["fragment_stats"]
+    size = sum(file.stat().st_size for file in (workspace.store / f"{name}.lance").rglob("*") if file.is_file())
+    return TableFacts(
+        name=name,
+        rows=table.count_rows(),
+        fragments=fragments["num_fragments"],
+        small_fragments=fragments["num_small_fragments"],
+        versions=len(table.list_versions()),
+        size_bytes=size,
+    )
 
 
 def compact(
@@ -72,6 +67,9 @@ def compact(
         # LanceDB's own `optimize` knows neither the threshold nor which of the two comes first.
         dataset = store.open_table(name).to_lance()
         dataset.optimize.compact_files(**({"materialize_deletions_threshold": 0.0} if deletions else {}))
+        if deletions:
+            # Where nothing was left to merge, the newest version is still the deletion, with its predicate.
+            store.open_table(name).to_lance().update_config({"semiome.compacted_at_version": str(dataset.version)})
         # What nobody else can be writing, since the caller holds the lock, needs no days of grace.
         store.open_table(name).to_lance().cleanup_old_versions(keep_versions, delete_unverified=True)
     sync_tree(workspace.store, newer_than_s=started)

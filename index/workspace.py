@@ -51,6 +51,26 @@ class Workspace:
         return self.runs / f"{kind}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
     @property
+    def previews(self) -> Path:
+        """Small videos and thumbnails made for looking at."""
+        return self.root / "previews"
+
+    @property
+    def key(self) -> Path:
+        """The workspace's secret: signs receipts, and hides who was erased."""
+        return self.root / "key"
+
+    @property
+    def erased(self) -> Path:
+        """Keyed hashes of erased patients, a line each."""
+        return self.root / "erased"
+
+    @property
+    def erasures(self) -> Path:
+        """Receipts of erasures, and what an interrupted one still has to do."""
+        return self.root / "erasures"
+
+    @property
     def commit_lock(self) -> Path:
         """Held by the one process that may write to the store."""
         return self.root / "commit.lock"

@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands import ablate, ask, beds, demo, encode, encoder, evaluate, head, index, manifest, pretrain, serve
+from semiome.commands import (
+    ablate,
+    ask,
+    beds,
+    demo,
+    doctor,
+    encode,
+    encoder,
+    erase,
+    evaluate,
+    head,
+    index,
+    manifest,
+    pretrain,
+    serve,
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -39,6 +54,8 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ablate")(ablate.ablate)
 app.command("serve")(serve.serve)
+app.command("doctor")(doctor.doctor)
+app.command("erase")(erase.erase)
 app.command("search")(ask.search)
 app.command("classify")(ask.classify)
 for name, group in (

@@ -1,0 +1,209 @@
+"""A look at everything a workspace holds: what is damaged, what is missing, what can be put right.
+
+Nothing is changed unless repair is asked for. A repair never removes anything: what is torn is moved to `quarantine/`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from index.erasure import unfinished
+from index.errors import DamagedData, NotFound, SemiomeError
+from index.files import sync_folder
+from index.generation import FLAT_CLIPS, list_generations, load_generation
+from index.schema import CLIP_COLUMNS, damaged_rows
+from index.store import Store, select
+from index.upkeep import compact, table_facts
+from index.workspace import Workspace, current
+
+_LEAST_FREE_SHARE = 0.05
+_MANY_FRAGMENTS = 64
+OK, WARNING, DAMAGED = "ok", "warning", "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: was looked at.
+        state: `ok`, `warning` or `damaged`.
+        says: what was found, what it means, what to do.
+        repaired: it has been put right.
+    """
+
+    what: str
+    state: str
+    says: str
+    repaired: bool = False
+
+
+def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
+    """Look at everything.
+
+    Args:
+        workspace: which.
+        repair: put right what can be.
+
+    Raises:
+        Locked: a repair needs the right to write, and somebody has it.
+    """
+    store = Store(workspace)
+    findings = [_disk(workspace)]
+    if not workspace.store.is_dir():
+        return [*findings, Finding("store", WARNING, "there is none yet: run `semiome encode`")]
+    if repair:
+        with store.writing():
+            findings += _torn_versions(workspace, repair=True)
+            findings += _tables(store, workspace, repair=True)
+    else:
+        findings += _torn_versions(workspace, repair=False)
+        findings += _tables(store, workspace, repair=False)
+    findings += _generations(store, workspace)
+    findings += [
+        Finding("erasure", WARNING, f"one that began at {when} was interrupted: run `semiome erase` for them again")
+        for when in unfinished(workspace)
+    ]
+    return findings
+
+
+def _disk(workspace: Workspace) -> Finding:
+    place = next(folder for folder in (workspace.root, *workspace.root.absolute().parents) if folder.exists())
+    usage = shutil.disk_usage(place)
+    share = usage.free / usage.total
+    text = f"{usage.free / 1e9:.1f} GB free, {share:.0%}"
+    if share < _LEAST_FREE_SHARE:
+        return Finding("disk space", WARNING, f"{text}: a rebuild or a compaction may not fit, make room")
+    return Finding("disk space", OK, text)
+
+
+def _torn_versions(workspace: Workspace, *, repair: bool) -> list[Finding]:
+    """Manifests of table versions that a power cut left empty: the newest of them keeps a table from being opened."""
+    findings = []
+    for folder in sorted(workspace.store.glob("*.lance/_versions")):
+        torn = [path for path in folder.glob("*.manifest") if path.stat().st_size == 0]
+        for path in torn:
+            what = f"table {folder.parent.name.removesuffix('.lance')}"
+            says = (
+                f"version file {path.name} is empty, as a power cut leaves it: what that one commit wrote was never "
+                "acknowledged, everything before it is there"
+            )
+            if repair:
+                _quarantine(workspace, path)
+            findings.append(Finding(what, DAMAGED, says, repaired=repair))
+    return findings
+
+
+def _tables(store: Store, workspace: Workspace, *, repair: bool) -> list[Finding]:
+    findings = []
+    try:
+        names = store.table_names()
+        videos = store.videos()
+    except (SemiomeError, RuntimeError, OSError, ValueError) as error:
+        says = str(error) if isinstance(error, SemiomeError) else f"can't be opened ({type(error).__name__})"
+        return [Finding("store", DAMAGED, f"{says}: `semiome doctor --repair`, or bring it back from a backup")]
+    with_clips: set[str] = set()
+    for encoder_id in (name.removeprefix("clips_") for name in names if name.startswith("clips_")):
+        found, ids = _guarded(f"clips of encoder {encoder_id}", partial(_clips, store, encoder_id))
+        with_clips |= ids
+        findings += found
+        if orphans := ids - videos.keys():
+            says = (
+                f"{len(orphans)} videos have clips and no row of their own: a crash between the two; encode the "
+                "manifest again, nothing is decoded twice"
+            )
+            findings.append(Finding(f"clips of encoder {encoder_id}", WARNING, says))
+    if empty := {name for name, video in videos.items() if video.clip_count} - with_clips:
+        says = f"{len(empty)} videos have no clip of any encoder: encode the manifest again"
+        findings.append(Finding("videos", WARNING, says))
+    for name in names:
+        findings += _guarded(f"table {name}", partial(_size, store, workspace, name))[0]
+    if repair and any(finding.state == WARNING and finding.what.startswith("table ") for finding in findings):
+        compact(store, workspace)
+        findings = [replace(f, repaired=f.state == WARNING and f.what.startswith("table ")) for f in findings]
+    return findings
+
+
+def _size(store: Store, workspace: Workspace, name: str) -> tuple[list[Finding], set[str]]:
+    table = table_facts(store, workspace, name)
+    says = f"{table.rows} rows in {table.fragments} files, {table.versions} versions, {table.size_bytes / 1e6:.1f} MB"
+    if table.small_fragments > _MANY_FRAGMENTS:
+        return [Finding(f"table {name}", WARNING, f"{says}: `semiome doctor --repair` merges small files")], set()
+    return [Finding(f"table {name}", OK, says)], set()
+
+
+def _guarded(what: str, look: Callable[[], tuple[list[Finding], set[str]]]) -> tuple[list[Finding], set[str]]:
+    """LanceDB raises whatever it likes on damaged files: name it, and go on looking."""
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001
+        says = str(error) if isinstance(error, SemiomeError) else f"can't be read ({type(error).__name__})"
+        return [Finding(what, DAMAGED, f"{says}: see the findings above; else bring back a backup")], set()
+
+
+def _clips(store: Store, encoder_id: str) -> tuple[list[Finding], set[str]]:
+    """Each row's digest, and one row a clip."""
+    what = f"clips of encoder {encoder_id}"
+    table = store.clip_table(encoder_id)
+    keys = select(table, ["clip_id", "video_id"])
+    ids = Counter(keys.column("clip_id").to_pylist())
+    damaged: list[str] = []
+    for batch in table.search().select([*CLIP_COLUMNS, "vector"]).to_batches():
+        damaged += damaged_rows(batch)
+    findings = []
+    if doubled := [clip for clip, count in ids.items() if count > 1]:
+        findings.append(Finding(what, DAMAGED, f"{len(doubled)} clips have more than one row ({doubled[0]}, …)"))
+    if damaged:
+        says = (
+            f"{len(damaged)} rows are not what was written ({', '.join(damaged[:3])}, …): bring the store back from a "
+            "backup, or remove their videos and encode them again"
+        )
+        findings.append(Finding(what, DAMAGED, says))
+    if not findings:
+        findings.append(Finding(what, OK, f"{len(ids)} clips, every row as it was written, no clip twice"))
+    return findings, set(keys.column("video_id").to_pylist())
+
+
+def _generations(store: Store, workspace: Workspace) -> list[Finding]:
+    folder = workspace.generations
+    findings = []
+    try:
+        serving = current(folder)
+    except SemiomeError as error:
+        serving = None
+        findings.append(Finding("index", DAMAGED, str(error)))
+    for name in list_generations(folder):
+        what = f"generation {name}{' (serves)' if name == serving else ''}"
+        findings += _guarded(what, partial(_generation, store, folder, name, what, serves=name == serving))[0]
+    return findings
+
+
+def _generation(store: Store, folder: Path, name: str, what: str, *, serves: bool) -> tuple[list[Finding], set[str]]:
+    try:
+        loaded = load_generation(folder, name)
+    except DamagedData as error:
+        return [Finding(what, DAMAGED, f"{error}; or `semiome index rollback`")], set()
+    try:
+        changes = store.changes(loaded.manifest.encoder_id, loaded.clips, loaded.manifest.table_version)
+    except NotFound:
+        return [Finding(what, WARNING, "its encoder has no clips any more: `semiome index gc`")], set()
+    newer, gone = len(changes.added.clips), len(changes.gone)
+    says = f"{len(loaded.clips)} clips, every file as it was built; {newer} newer ones, {gone} gone since"
+    if serves and newer + gone > max(len(loaded.clips) // 10, FLAT_CLIPS // 10):
+        return [Finding(what, WARNING, f"{says}: `semiome index build` makes searches faster")], set()
+    return [Finding(what, OK, says)], set()
+
+
+def _quarantine(workspace: Workspace, path: Path) -> None:
+    """Move a file aside, out of LanceDB's sight."""
+    kept = workspace.root / "quarantine" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    kept.mkdir(parents=True, exist_ok=True)
+    path.rename(kept / f"{path.parent.parent.name}-{path.name}")
+    for folder in (path.parent, kept, kept.parent):
+        sync_folder(folder)

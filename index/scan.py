@@ -1,0 +1,59 @@
+"""Looking for bytes in every file of a folder."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LEAST_NEEDLE_BYTES = 8
+"""Shorter ones turn up in any large file by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was looked through, and where something was found.
+
+    Attributes:
+        needles: how many different ones.
+        files: how many.
+        size_bytes: of all of them.
+        files_with_finds: their places below the folders.
+    """
+
+    needles: int
+    files: int
+    size_bytes: int
+    files_with_finds: tuple[str, ...]
+
+
+def scan(folders: Iterable[Path], needles: Sequence[bytes], skip: frozenset[Path] | set[Path] = frozenset()) -> Scan:
+    """Look for any of these bytes, in names and in contents.
+
+    Args:
+        folders: with all that is below them; links are not followed.
+        needles: at least `LEAST_NEEDLE_BYTES` long.
+        skip: files that are not looked into.
+    """
+    files = size = 0
+    finds = []
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = Path(place, name)
+                if path in skip or path.is_symlink() or not path.is_file():
+                    continue
+                files += 1
+                size += path.stat().st_size
+                if any(needle in os.fsencode(name) for needle in needles) or _holds(path, needles):
+                    finds.append(str(path.relative_to(folder)))
+    return Scan(len(set(needles)), files, size, tuple(sorted(finds)))
+
+
+def _holds(path: Path, needles: Sequence[bytes]) -> bool:
+    if path.stat().st_size == 0:
+        return False
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as content:
+        return any(content.find(needle) >= 0 for needle in needles)
