@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from index.errors import DamagedData
 
 _BLOCK_ROWS = 8192
+_SAMPLE_ROWS = 4096
 _RESIDENT_READS = 4096
 """Reads of single rows after which their pages are given back; the kernel maps 64 KiB around each."""
 
@@ -136,35 +137,44 @@ def nearest(
         Similarities (Q, k), decreasing, of equal ones the lower row first, and rows (Q, k); -inf and -1 where there
         are fewer allowed rows.
     """
-    count = len(queries_QD)
-    similarities = np.full((count, k), -np.inf, np.float32)
-    rows = np.full((count, k), -1, np.int64)
-    each = list(allowed) if len(allowed) == count else list(allowed) * count
-    shared = each[0].as_mask if count and all(one is each[0] for one in each) and each[0].total < len(vectors) else None
+    each = list(allowed) if len(allowed) == len(queries_QD) else list(allowed) * len(queries_QD)
+    # The k-th best of a sample bounds the k-th best of all from below: only few rows beat it, and all of the answer.
+    step = max(len(vectors) // _SAMPLE_ROWS, 1)
+    sample = np.ascontiguousarray(vectors.all[::step])
+    scores = queries_QD @ sample.T
+    for query, one in enumerate(each):
+        _forbid(scores[query], one, slice(0, len(vectors), step))
+    bound = np.full((len(each), 1), -np.inf, np.float32)
+    if scores.shape[1] >= k:
+        bound = np.partition(scores, -k, axis=1)[:, -k, None]
+    bound = np.nextafter(bound, np.float32(-np.inf)) - np.float32(1e-6)  # the same product may round otherwise
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     for start in range(0, len(vectors), _BLOCK_ROWS):
         block = vectors.all[start : start + _BLOCK_ROWS]
-        stop = start + len(block)
         scores = queries_QD @ block.T
-        if shared is not None:
-            scores[:, ~shared[start:stop]] = -np.inf
-        else:
-            for query, one in enumerate(each):
-                if one.mask is not None:
-                    scores[query, ~one.mask[start:stop]] = -np.inf
-                scores[query, max(one.without.start - start, 0) : max(one.without.stop - start, 0)] = -np.inf
-        # Few rows of a block beat the k-th best so far: only they are looked at one by one.
-        better = scores > similarities[:, -1:]
-        for query in map(int, np.flatnonzero(better.any(axis=1))):
-            new = np.flatnonzero(better[query])
-            value = np.concatenate([similarities[query], scores[query, new]])
-            row = np.concatenate([rows[query], new + start])
-            if len(value) > 4 * k + 64:
-                kth = np.partition(value, -k)[-k]
-                keep = value >= kth
-                value, row = value[keep], row[keep]
-            order = np.lexsort((row, -value))[:k]
-            similarities[query], rows[query] = value[order], row[order]
+        for query, one in enumerate(each):
+            _forbid(scores[query], one, slice(start, start + len(block)))
+        which, column = np.nonzero(scores > bound)
+        found.append((which, column + start, scores[which, column]))
+    which, row, score = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.lexsort((row, -score, which))
+    which, row, score = which[order], row[order], score[order]
+    place = np.arange(len(which)) - np.searchsorted(which, which)
+    kept = (place < k) & (score > -np.inf)
+    similarities = np.full((len(each), k), -np.inf, np.float32)
+    rows = np.full((len(each), k), -1, np.int64)
+    similarities[which[kept], place[kept]], rows[which[kept], place[kept]] = score[kept], row[kept]
     return similarities, rows
+
+
+def _forbid(scores_R: NDArray[np.float32], allowed: Allowed, rows: slice) -> None:
+    """Take the rows that may not be found out of one query's scores for `rows`, a slice with a step."""
+    step = rows.step or 1
+    if allowed.mask is not None:
+        scores_R[~allowed.mask[rows]] = -np.inf
+    first = max(-(-(allowed.without.start - rows.start) // step), 0)
+    last = max(-(-(allowed.without.stop - rows.start) // step), 0)
+    scores_R[first:last] = -np.inf
 
 
 def scores_of_all(queries_QD: NDArray[np.float32], vectors: Vectors) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

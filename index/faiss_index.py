@@ -8,7 +8,8 @@ million clips, took more memory and twice the time for the same recall.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import DamagedData, InvalidInput
-from index.exact import Allowed, Vectors, ranked
+from index.exact import Allowed, Vectors, nearest, ranked
 
 FLAT, IVF = "flat", "ivf-rabitq"
 
@@ -26,6 +27,7 @@ _CELLS_A_ROOT = 2
 _TRAINING_ROWS_A_CELL = 64
 _ITERATIONS = 10
 _SEED = 1234
+_MOST_MORE_CANDIDATES = 2000
 
 
 class Index(Protocol):
@@ -54,6 +56,12 @@ class Index(Protocol):
         """
         ...
 
+    def search_apart(
+        self, queries_QD: NDArray[np.float32], k: int, allowed: Sequence[Allowed]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+        """The same for many queries at once that differ in `Allowed.without` only; None where one by one is better."""
+        ...
+
 
 class FlatIndex:
     """Unit vectors, compared with all others: cosine similarity, recall 1.
@@ -65,6 +73,7 @@ class FlatIndex:
 
     def __init__(self, vectors: Vectors) -> None:
         """Index them, copied."""
+        self._vectors = vectors
         self._index = faiss.IndexFlatIP(vectors.width)
         self._index.add(np.ascontiguousarray(vectors.all))
 
@@ -78,6 +87,13 @@ class FlatIndex:
             similarities, rows = self._index.search(np.ascontiguousarray(queries_QD), k, params=parameters)
         similarities[rows < 0] = -np.inf
         return similarities, rows
+
+    def search_apart(
+        self, queries_QD: NDArray[np.float32], k: int, allowed: Sequence[Allowed]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+        """See `Index.search_apart`; exact."""
+        check_queries(queries_QD, self._index.d)
+        return nearest(queries_QD, self._vectors, k, allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +169,35 @@ class IvfIndex:
         with _Selector(allowed) as selector:
             parameters = faiss.IVFRaBitQSearchParameters(sel=selector, nprobe=cells)  # type: ignore[call-arg]
             _, rows = self._index.search(np.ascontiguousarray(queries_QD), candidates, params=parameters)
-        if len(queries_QD) == 1:
-            found = rows[0][rows[0] >= 0]
-            scores = (self._vectors.rows(found) @ queries_QD[0])[None]
-            return ranked(scores, found[None], k)
-        scores = np.stack([self._vectors.rows(np.maximum(r, 0)) @ q for r, q in zip(rows, queries_QD, strict=True)])
-        scores[rows < 0] = -np.inf
-        return ranked(scores, rows, k)
+        return self._ranked(queries_QD, rows, k)
+
+    def search_apart(
+        self, queries_QD: NDArray[np.float32], k: int, allowed: Sequence[Allowed]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+        """See `Index.search_apart`: as many more candidates as rows may not be found, in one call on every core."""
+        check_queries(queries_QD, self._vectors.width)
+        runs = np.array([(one.without.start, one.without.stop) for one in allowed])
+        widest = int((runs[:, 1] - runs[:, 0]).max(initial=0))
+        candidates = k * self.effort.candidates
+        if widest > _MOST_MORE_CANDIDATES or candidates + widest > len(self._vectors):
+            return None
+        with _Selector(replace(allowed[0], without=range(0))) as selector:
+            parameters = faiss.IVFRaBitQSearchParameters(sel=selector, nprobe=self.effort.cells)  # type: ignore[call-arg]
+            _, rows = self._index.search(np.ascontiguousarray(queries_QD), candidates + widest, params=parameters)
+        rows[(rows >= runs[:, :1]) & (rows < runs[:, 1:])] = -1
+        first = np.argsort(rows < 0, axis=1, kind="stable")[:, :candidates]
+        similarities, found = self._ranked(queries_QD, np.take_along_axis(rows, first, axis=1), k)
+        return None if (found < 0).any() else (similarities, found)
+
+    def _ranked(
+        self, queries_QD: NDArray[np.float32], rows_QR: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The k best of each query's candidates, by their vectors; a row of -1 is none."""
+        scores = np.empty(rows_QR.shape, np.float32)
+        for query, rows in enumerate(rows_QR):
+            scores[query] = self._vectors.rows(np.maximum(rows, 0)) @ queries_QD[query]
+        scores[rows_QR < 0] = -np.inf
+        return ranked(scores, rows_QR, k)
 
 
 class _Selector:

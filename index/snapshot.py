@@ -6,7 +6,7 @@ first, those after it follow; rows that are gone from the table are never found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -101,6 +101,13 @@ class Snapshot:
         """What a row is."""
         main = self.generation.clips
         return main[row] if row < len(main) else self._tail[row - len(main)]
+
+    def clips(self, rows: NDArray[np.int64]) -> list[Clip]:
+        """What these rows are."""
+        start = len(self.generation.clips)
+        if not len(rows) or rows.max() < start:
+            return self.generation.clips.clips(rows)
+        return [self.clip(int(row)) for row in rows]
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, D) of these rows."""
@@ -206,6 +213,31 @@ class Snapshot:
             rows = np.arange(len(self._tail)) + len(self.generation.clips)
             found.append((scores, np.broadcast_to(rows, scores.shape)))
         return ranked(np.concatenate([s for s, _ in found], axis=1), np.concatenate([r for _, r in found], axis=1), k)
+
+    def nearest_apart(
+        self, queries_QD: NDArray[np.float32], k: int, without_patients: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+        """As `nearest`, for many queries at once of which each has a patient of its own to leave out.
+
+        Returns:
+            None where one by one is the better way.
+        """
+        main = self.generation.clips
+        if len(main) < k:
+            return None
+        runs = [main.rows_of_patient(patient) for patient in without_patients]
+        mask, in_mask, _ = self._admitted(ANYTHING)
+        each = [Allowed(len(main), mask, in_mask, run) for run in runs]
+        found = self.generation.index.search_apart(queries_QD, k, each)
+        if found is None or not len(self._tail):
+            return found
+        similarities, rows = found
+        scores = queries_QD @ self._tail_vectors.all.T
+        for query, patient in enumerate(without_patients):
+            run = self._tail.rows_of_patient(patient)
+            scores[query, run.start : run.stop] = -np.inf
+        tail = np.broadcast_to(np.arange(len(self._tail)) + len(main), scores.shape)
+        return ranked(np.concatenate([similarities, scores], axis=1), np.concatenate([rows, tail], axis=1), k)
 
     def scores(self, queries_QD: NDArray[np.float32], allowed: RowSet) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """How similar every row is to the query it resembles most, and which that is; -inf where it is not allowed."""

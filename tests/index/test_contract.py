@@ -173,8 +173,15 @@ def test_pages_put_together_are_the_whole_ranking(kind, seed, size, group_by):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_is_its_searches(kind):
-    snapshot, cohort, _ = build(kind, 7)
+@pytest.mark.parametrize("options", [Options(), Options(group_by=GroupBy.VIDEO), Options(exact=True)])
+def test_a_batch_is_its_searches(kind, options):
+    snapshot, cohort, random = build(kind, 7)
     queries = [ClipQuery(e.clip.clip_id) for _, clips in cohort for e in clips]
+    queries += [VectorQuery(random.normal(size=8), "enc1", patient) for patient in ("", "p2", "absent")]
 
-    assert search_batch(snapshot, queries, 7) == [search(snapshot, query, 7) for query in queries]
+    for found, query in zip(search_batch(snapshot, queries, 7, options), queries, strict=True):
+        wanted = search(snapshot, query, 7, options)
+        assert_same(grouped(found, options.group_by), grouped(wanted, options.group_by))
+        assert [(n.label, n.query_clip_id) for n in found.neighbours] == [
+            (n.label, n.query_clip_id) for n in wanted.neighbours
+        ]
