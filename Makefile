@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format protos lock clean
+.PHONY: demo test check faults format protos lock clean
 
 .venv: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,10 @@ check: .venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m protos.generate --check
+
+# Longer than a test run may take: ten thousand random steps against a dict.
+faults: .venv
+	SEMIOME_STEPS=10000 $(BIN)/pytest tests/index/test_stateful.py
 
 format: .venv
 	$(BIN)/ruff format .

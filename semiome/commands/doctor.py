@@ -18,7 +18,7 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every row, version and index of a workspace; ends with 1 when something is damaged."""
+    """Check every row, version and index of a workspace; ends with 4 when something is damaged."""
     from index.doctor import DAMAGED, examine
     from index.workspace import Workspace
 
@@ -31,4 +31,4 @@ def doctor(
         lambda: screen.table("healthy" if not damaged else "DAMAGED", ("what", "state", "found"), rows),
     )
     if damaged:
-        raise typer.Exit(1)
+        raise typer.Exit(4)

@@ -46,12 +46,12 @@ def erase(
                 "the receipt is genuine" if genuine else "the receipt is NOT of this workspace, or was changed"
             ),
         )
-        raise typer.Exit(0 if genuine else 1)
+        raise typer.Exit(0 if genuine else 4)
     if missing := [folder for folder in also or () if not folder.is_dir()]:
         raise InvalidInput(f"--also names no folder: {missing[0].name}")
     if not yes and not as_json:
         typer.confirm("Erase this patient for ever?", abort=True)
-    receipt = erase_patient(place, patient or "", also or (), screen.say)
+    receipt = erase_patient(place, patient or "", also or (), _silent if as_json else screen.say)
     found = receipt["scan"]
     screen.result(
         receipt,
@@ -61,3 +61,7 @@ def erase(
             f"Not covered: {receipt['not_covered']}."
         ),
     )
+
+
+def _silent(_: str) -> None:
+    """Steps are for people; `--json` prints one object."""

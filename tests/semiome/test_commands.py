@@ -25,7 +25,7 @@ from index.errors import (
     VideoRefused,
 )
 from index.store import Store
-from index.workspace import Workspace, current
+from index.workspace import Workspace, current, set_current
 from semiome.__main__ import exit_code
 from semiome.commands.head import labelled_clips
 from semiome.console import Screen
@@ -353,3 +353,50 @@ def test_checking_a_manifest_lists_what_it_holds_and_what_is_missing(folder):
 def test_every_error_has_its_exit_code(error, code):
     assert exit_code(error) == code
     assert isinstance(error, SemiomeError)
+
+
+def test_the_index_is_looked_after_by_command(tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    cohort = [make_video(p, v, 2, np.random.default_rng(10 * p + v)) for p in range(4) for v in range(2)]
+    commit(workspace, cohort)
+    (workspace.encoders / "enc1").mkdir(parents=True)
+    set_current(workspace.encoders, "enc1")
+    first, second = (result_of(semiome("index", "build", "--json", cwd=tmp_path))["generation"] for _ in range(2))
+    third = result_of(semiome("index", "build", "--no-publish", "--kind", "ivf-rabitq", "--json", cwd=tmp_path))
+    assert third["effort"]["cells"] >= 1
+    commit(workspace, [make_video(8, 0, 2, np.random.default_rng(8))])
+
+    verified = result_of(semiome("index", "verify", "--json", cwd=tmp_path))
+    assert verified == {"generation": second, "clips": 16, "newer_clips": 2, "gone_clips": 0}
+    assert result_of(semiome("index", "rollback", "--json", cwd=tmp_path))["generation"] == first
+    listed = result_of(semiome("index", "list", "--json", cwd=tmp_path))
+    assert (listed["serving"], listed["served_before"]) == (first, second)
+    assert "served before" in semiome("index", "list", cwd=tmp_path).stdout
+    active = semiome("index", "activate", third["generation"], "--force", "--json", cwd=tmp_path)
+    assert result_of(active)["generation"] == third["generation"]
+    assert result_of(semiome("index", "gc", "--keep", "0", "--json", cwd=tmp_path)) == {"removed": [second]}
+    missing = result_of(semiome("index", "activate", "000099-x", "--json", cwd=tmp_path), code=4)
+    assert "can't be read" in missing["error"]["message"]
+
+
+def test_a_patient_is_erased_by_command_and_the_doctor_finds_all_well(tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    commit(workspace, [make_video(p, 0, 2, np.random.default_rng(p)) for p in range(4)])
+
+    asked = semiome("erase", "--patient", "p1", cwd=tmp_path)
+    assert asked.returncode == 1  # nobody answers: nothing is erased
+    assert len(Store(workspace).clips("enc1").clips) == 8
+    receipt = result_of(semiome("erase", "--patient", "p1", "--yes", "--json", cwd=tmp_path))
+    assert receipt["scan"]["files_with_finds"] == []
+    (path,) = workspace.erasures.glob("*.json")
+    assert result_of(semiome("erase", "--check", path, "--json", cwd=tmp_path)) == {"genuine": True}
+    path.write_text(path.read_text().replace("store", "stare"))
+    assert result_of(semiome("erase", "--check", path, "--json", cwd=tmp_path), code=4) == {"genuine": False}
+    assert result_of(semiome("erase", "--patient", "p1", "--yes", "--json", cwd=tmp_path), code=2)
+    assert result_of(semiome("erase", "--json", cwd=tmp_path), code=2)
+
+    assert result_of(semiome("doctor", "--json", cwd=tmp_path))["healthy"] is True
+    assert "every row as it was written" in " ".join(semiome("doctor", cwd=tmp_path).stdout.split())
+    (workspace.store / "clips_enc1.lance" / "_versions" / "1.manifest").write_bytes(b"")
+    assert result_of(semiome("doctor", "--json", cwd=tmp_path), code=4)["healthy"] is False
+    assert result_of(semiome("doctor", "--repair", "--json", cwd=tmp_path))["healthy"] is True
