@@ -20,8 +20,10 @@ from index.errors import DamagedData
 
 _BLOCK_ROWS = 8192
 _SAMPLE_ROWS = 4096
-_RESIDENT_READS = 4096
-"""Reads of single rows after which their pages are given back; the kernel maps 64 KiB around each."""
+_RESIDENT_BYTES = 1 << 29
+"""A larger file's pages are given back when so many may have been mapped."""
+_MAPPED_BYTES = 1 << 16
+"""What the kernel maps around each row that is read."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ class Vectors:
         if isinstance(rows, range):
             return self._array[rows.start : rows.stop].copy()
         taken: NDArray[np.float32] = self._array[np.asarray(rows, np.int64)]
-        if self._mapping is not None:
+        if self._mapping is not None and len(self._mapping) > _RESIDENT_BYTES:
             self._read += len(taken)
-            if self._read > _RESIDENT_READS:
+            if self._read * _MAPPED_BYTES > _RESIDENT_BYTES:
                 self._read = 0
                 self._mapping.madvise(mmap.MADV_DONTNEED)
         return taken

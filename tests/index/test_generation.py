@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,3 +239,24 @@ def test_a_golden_generation_still_loads_and_answers(kind):
     assert rows[0].tolist() == stored_answer["rows"]
     np.testing.assert_allclose(similarities[0], stored_answer["similarities"], atol=1e-6)
     assert generation.clips[59].clip_id == stored_answer["last_clip"]
+
+
+def test_a_large_file_of_vectors_does_not_fill_the_memory(tmp_path, monkeypatch):
+    """Its pages are given back as it is read, and come again as they are asked for."""
+    monkeypatch.setattr("index.exact._RESIDENT_BYTES", 1 << 20)
+    whole = np.random.default_rng(0).normal(size=(20_000, 768)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", whole)
+    vectors = Vectors.map(tmp_path / "vectors.npy")
+    random = np.random.default_rng(1)
+    for _ in range(500):
+        rows = random.integers(0, len(whole), 40)
+        np.testing.assert_array_equal(vectors.rows(rows), whole[rows])
+
+    resident = sum(
+        int(line.split()[1])
+        for part in Path("/proc/self/smaps").read_text().split("VmFlags")
+        if "vectors.npy" in part
+        for line in part.splitlines()
+        if line.startswith("Rss:")
+    )
+    assert resident < 8 * 1024  # kB, of 60 MB that were read
