@@ -59,7 +59,7 @@ def fill(workspace: Workspace, clips: int) -> None:
         for patient in range(patients):
             committer.commit([video_of(patient, number, random) for number in range(VIDEOS_OF_A_PATIENT)])
         committer.compact()
-    manifest = build_generation(store.clips("bench"), workspace.generations)
+    manifest = build_generation(store.clips("bench"), workspace.generations, kind="flat")
     publish(workspace.generations, manifest.generation)
     say(f"stored and indexed {manifest.clips} clips in {time.monotonic() - started:.0f} s")
 
@@ -83,15 +83,15 @@ def video_of(patient: int, number: int, random: np.random.Generator) -> tuple[Vi
 def measure(generation, client: Client, queries: int) -> None:  # noqa: ANN001
     """Time every query in each way, one after the other."""
     index = faiss.IndexFlatIP(WIDTH)
-    index.add(np.array(generation.index.vectors))
+    index.add(np.array(generation.vectors.all))
     patients = np.array([clip.patient_id for clip in generation.clips])
     chosen = np.random.default_rng(1).integers(0, len(generation.clips), queries)
     seconds: dict[str, list[float]] = {"bare": [], "excluding": [], "service": []}
     for row in chosen:
-        vector = generation.index.vectors[row : row + 1].copy()
+        vector = generation.vectors.rows([row])
         bitmap = np.packbits(patients != patients[row], bitorder="little")
         parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(len(patients), faiss.swig_ptr(bitmap)))
-        query = ClipQuery(generation.clips[row].clip_id)
+        query = ClipQuery(generation.clips[int(row)].clip_id)
         seconds["bare"].append(timed(lambda v=vector: index.search(v, K)))
         seconds["excluding"].append(timed(lambda v=vector, p=parameters: index.search(v, K, params=p)))
         seconds["service"].append(timed(lambda q=query: client.search(q, K)))
