@@ -88,8 +88,7 @@ def vectors_of(rows: pa.Table | pa.RecordBatch) -> NDArray[np.float32]:
 
 def row_sha256(row: Mapping[str, Any], vector: NDArray[np.float32]) -> str:
     """Digest of a clip row: LanceDB checks nothing it reads. Which commit wrote it does not count."""
-    text = json.dumps([row[name] for name in (*_HASHED, "source_sha256", "crop")], ensure_ascii=True)
-    return hashlib.sha256(text.encode() + vector.tobytes()).hexdigest()
+    return _digest([row[name] for name in (*_HASHED, "source_sha256", "crop")], vector)
 
 
 def damaged_rows(rows: pa.Table | pa.RecordBatch) -> list[str]:
@@ -98,10 +97,13 @@ def damaged_rows(rows: pa.Table | pa.RecordBatch) -> list[str]:
     stored = rows.column("row_sha256").to_pylist()
     damaged = []
     for *values, digest, vector in zip(*columns, stored, vectors_of(rows), strict=True):
-        text = json.dumps(values, ensure_ascii=True)
-        if hashlib.sha256(text.encode() + vector.tobytes()).hexdigest() != digest:
+        if _digest(values, vector) != digest:
             damaged.append(str(values[0]))
     return damaged
+
+
+def _digest(values: Sequence[Any], vector: NDArray[np.float32]) -> str:
+    return hashlib.sha256(json.dumps(values, ensure_ascii=True).encode() + vector.tobytes()).hexdigest()
 
 
 def check_rows(rows: pa.Table | pa.RecordBatch) -> None:
