@@ -139,10 +139,10 @@ def _size(store: Store, workspace: Workspace, name: str) -> tuple[list[Finding],
 
 
 def _guarded(what: str, look: Callable[[], tuple[list[Finding], set[str]]]) -> tuple[list[Finding], set[str]]:
-    """LanceDB raises whatever it likes on damaged files: name it, and go on looking."""
+    """LanceDB raises these on damaged files: name it, and go on looking. Anything else is a bug, and is not hidden."""
     try:
         return look()
-    except Exception as error:  # noqa: BLE001
+    except (SemiomeError, RuntimeError, OSError, ValueError) as error:
         says = str(error) if isinstance(error, SemiomeError) else f"can't be read ({type(error).__name__})"
         return [Finding(what, DAMAGED, f"{says}: see the findings above; else bring back a backup")], set()
 
