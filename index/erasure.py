@@ -33,6 +33,7 @@ from index.generation import (
     read_clips,
     read_manifest,
     remove_generation,
+    remove_unfinished,
 )
 from index.scan import LEAST_NEEDLE_BYTES, scan
 from index.schema import id_predicate, vectors_of
@@ -44,7 +45,7 @@ _SCANNED_ROWS = 16
 """So many of the patient's clips and vectors are looked for afterwards; those of one file go or stay together."""
 _SCANNED_VALUES = 16
 _PICTURES = frozenset({".png", ".jpg", ".mp4", ".u8", ".npy", ".npz"})
-_TEXTS = frozenset({".json", ".jsonl", ".html", ".txt", ".toml", ".tsv"})
+_TEXTS = frozenset({".json", ".jsonl", ".html", ".txt", ".toml", ".tsv", ".tmp"})
 
 
 @dataclass(slots=True)
@@ -91,6 +92,8 @@ def erase_patient(
     hashed = patient_hash(key, patient_id)
     note = workspace.erasures / f".pending-{hashed[:16]}.json"
     with store.writing():
+        for torn in workspace.erasures.glob("..pending-*.tmp"):  # as a kill within its writing leaves it
+            torn.unlink()
         pending = _read_note(note) or _begin(store, patient_id, hashed, note)
         needles = _needles(store, patient_id, pending.patient_key)
         video_ids = {video.video_id for video in store.videos().values() if video.patient_id == patient_id}
@@ -201,6 +204,10 @@ def _remove_rows(store: Store, pending: _Pending) -> None:
 def _rebuild(store: Store, workspace: Workspace, patient_id: str, pending: _Pending, note: Path) -> None:
     """Replace the generation that serves if it holds the patient, and remove all that do."""
     folder = workspace.generations
+    if not folder.is_dir():
+        return
+    with building_lock(folder):
+        remove_unfinished(folder)
     holding = [name for name in list_generations(folder) if _holds(folder, name, patient_id)]
     if not holding:
         return

@@ -151,12 +151,17 @@ def nearest(
         bound = np.partition(scores, -k, axis=1)[:, -k, None]
     bound = np.nextafter(bound, np.float32(-np.inf)) - np.float32(1e-6)  # the same product may round otherwise
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+    scores = np.empty((len(each), min(_BLOCK_ROWS, len(vectors))), np.float32)  # one for all blocks: new memory is slow
+    beats = np.empty(scores.shape, np.bool_)
     for start in range(0, len(vectors), _BLOCK_ROWS):
         block = vectors.all[start : start + _BLOCK_ROWS]
-        scores = queries_QD @ block.T
+        if len(block) < scores.shape[1]:
+            scores, beats = np.empty((len(each), len(block)), np.float32), np.empty((len(each), len(block)), np.bool_)
+        np.matmul(queries_QD, block.T, out=scores)
         for query, one in enumerate(each):
             _forbid(scores[query], one, slice(start, start + len(block)))
-        flat = np.flatnonzero(scores > bound)  # one long row is looked through several times as fast as a table
+        np.greater(scores, bound, out=beats)
+        flat = np.flatnonzero(beats)  # one long row is looked through several times as fast as a table
         which, column = np.divmod(flat, len(block))
         found.append((which, column + start, scores.ravel()[flat]))
     which, row, score = (np.concatenate(part) for part in zip(*found, strict=True))

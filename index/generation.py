@@ -112,7 +112,7 @@ def build_generation(
     folder.mkdir(parents=True, exist_ok=True)
     with naming_a_full_disk(), building_lock(folder):
         building = folder / f".building-{os.getpid()}"
-        _remove_unfinished(folder)
+        remove_unfinished(folder)
         building.mkdir()
         try:
             return _build(stored, building, progress, kind, recall_target)
@@ -224,7 +224,7 @@ def collect(folder: Path, keep: int) -> list[str]:
     if not folder.is_dir():
         return []
     with building_lock(folder):
-        _remove_unfinished(folder)
+        remove_unfinished(folder)
         names = list_generations(folder)
         kept = {current(folder), previous(folder), *names[len(names) - keep :]}
         removed = [name for name in names if name not in kept]
@@ -315,8 +315,8 @@ def load_generation(folder: Path, generation: str | None = None) -> Generation:
     return Generation(manifest, index, vectors, clips)
 
 
-def _remove_unfinished(folder: Path) -> None:
-    """What builds that were killed have left; the caller holds the lock, so nobody is building."""
+def remove_unfinished(folder: Path) -> None:
+    """What builds and removals that were killed have left; the caller holds the lock, so nobody is building."""
     for left in (*folder.glob(".building-*"), *(f for f in folder.glob("[0-9]*") if not (f / _MANIFEST).exists())):
         shutil.rmtree(left, ignore_errors=True)
 

@@ -102,15 +102,29 @@ def tuned_recall(
 
 def _tune(index: IvfIndex, queries: HeldOut, target: float) -> None:
     cells = 1
-    while True:
-        for candidates in _CANDIDATES:
-            index.effort = Effort(cells, candidates)
-            if (found := queries.recall(index).value) >= target:
-                return
-            if candidates == _CANDIDATES[0]:
-                plain = found
-            elif found - plain < _MARGIN / 2:
-                break  # the true ones lie in other cells
+    while not _reaches(index, queries, target, cells):
         if cells == index.cells:
             return
         cells = min(cells * 2, index.cells)
+    enough, too_few = index.effort, cells // 2
+    while cells - too_few > cells // 8:  # time grows with the cells
+        middle = (too_few + cells) // 2
+        if _reaches(index, queries, target, middle):
+            cells, enough = middle, index.effort
+        else:
+            too_few = middle
+    index.effort = enough
+
+
+def _reaches(index: IvfIndex, queries: HeldOut, target: float, cells: int) -> bool:
+    """Whether so many cells are enough; `effort` is left at the fewest candidates that are, or at the most."""
+    plain = 0.0
+    for candidates in _CANDIDATES:
+        index.effort = Effort(cells, candidates)
+        if (found := queries.recall(index).value) >= target:
+            return True
+        if candidates == _CANDIDATES[0]:
+            plain = found
+        elif found - plain < _MARGIN / 2:
+            return False  # the true ones lie in other cells
+    return False

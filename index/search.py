@@ -142,18 +142,18 @@ def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[S
     """Queries of one vector each, with nothing but their own patients to leave out, in one pass over the index."""
     if not 1 <= k <= MAX_K:
         raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}")
-    vectors, clip_ids, patients = [], [], []
-    for query in queries:
+    clip_ids = [query.clip_id if isinstance(query, ClipQuery) else "" for query in queries]
+    vectors = np.empty((len(queries), snapshot.width), np.float32)
+    patients = [""] * len(queries)
+    stored = [number for number, query in enumerate(queries) if isinstance(query, ClipQuery)]
+    rows = snapshot.rows_of_clips([clip_ids[number] for number in stored])
+    vectors[stored] = snapshot.vectors(rows)
+    for number, patient in zip(stored, snapshot.patient_of_row[rows].tolist(), strict=True):
+        patients[number] = snapshot.patient_ids[patient]
+    for number, query in enumerate(queries):
         if isinstance(query, VectorQuery):
-            vectors.append(_unit(snapshot, query)[0])
-            clip_ids.append("")
-            patients.append(query.patient_id)
-        elif isinstance(query, ClipQuery):
-            rows = snapshot.rows_of(query)
-            vectors.append(snapshot.vectors(rows)[0])
-            clip_ids.append(query.clip_id)
-            patients.append(snapshot.patient_ids[snapshot.patient_of_row[rows[0]]])
-    found = snapshot.nearest_apart(np.stack(vectors), k, patients)
+            vectors[number], patients[number] = _unit(snapshot, query)[0], query.patient_id
+    found = snapshot.nearest_apart(vectors, k, patients)
     if found is None or (found[1] < 0).any():
         return [search(snapshot, query, k) for query in queries]
     similarities, rows = found

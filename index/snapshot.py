@@ -138,6 +138,19 @@ class Snapshot:
             found = np.array(sorted(found, key=lambda row: self.clip(int(row)).clip_index), np.int64)
         return found
 
+    def rows_of_clips(self, clip_ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each of these clips.
+
+        Raises:
+            NotFound: one is not there, or no more.
+        """
+        rows = self.generation.clips.rows_of(clip_ids)
+        if self._alive is not None:
+            rows[(rows >= 0) & ~self._alive[rows]] = -1
+        for number in np.flatnonzero(rows < 0).tolist():
+            rows[number] = self.rows_of(ClipQuery(clip_ids[number]))[0]
+        return rows
+
     def rows_of_group(self, row: int, *, patient: bool) -> NDArray[np.int64]:
         """All rows of the video, or of the patient, of a row."""
         if patient:

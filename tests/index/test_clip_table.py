@@ -1,0 +1,42 @@
+"""Clips by row and rows by clip."""
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from index.clip_table import ClipTable
+from index.records import Clip
+
+HEX = st.text("0123456789abcdef", min_size=4, max_size=4)
+ANY = st.text(min_size=0, max_size=6)
+
+
+def table_of(ids):
+    return ClipTable.of([Clip(name, "v", "p", number, 0.0, 10.0) for number, name in enumerate(ids)])
+
+
+@given(st.lists(HEX, unique=True, max_size=40) | st.lists(ANY, unique=True, max_size=20), st.lists(HEX | ANY))
+def test_rows_are_found_by_id(ids, others):
+    table = table_of(ids)
+    asked = [*ids, *others, "", *(f"{name}\0" for name in ids)]
+    expected = [ids.index(name) if name in ids else -1 for name in asked]
+
+    assert table.rows_of(asked).tolist() == expected
+    assert [-1 if row is None else row for row in map(table.row_of, asked)] == expected
+
+
+def test_rows_are_found_in_a_slice_of_longer_columns():
+    """Arrow's buffers begin before a slice does."""
+    whole = pa.array([f"{n:032x}" for n in range(20)])
+    columns = {
+        "clip_id": whole[7:],
+        "video_id": pa.array(["v"] * 13),
+        "patient_id": pa.array(["p"] * 13),
+        "clip_index": pa.array(range(13), pa.int32()),
+        "start_s": pa.array(np.zeros(13)),
+        "valid_seconds": pa.array(np.zeros(13)),
+    }
+    table = ClipTable.of_columns(pa.table(columns))
+
+    assert table.rows_of([f"{n:032x}" for n in (7, 19, 6, 8)]).tolist() == [0, 12, -1, 1]
