@@ -7,6 +7,7 @@ can't answer for: few allowed rows, or rows newer than it.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +21,9 @@ from index.errors import DamagedData
 
 _BLOCK_ROWS = 8192
 _SAMPLE_ROWS = 4096
-_RESIDENT_BYTES = 1 << 29
-"""A larger file's pages are given back when so many may have been mapped."""
-_MAPPED_BYTES = 1 << 16
-"""What the kernel maps around each row that is read."""
+_SMALL_BYTES = 1 << 29
+_MANY_ROWS = 10_000
+"""So many are mapped nevertheless: they are for building."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,15 @@ class Allowed:
 
 
 class Vectors:
-    """(N, D) float32 vectors in memory or mapped from a file; never changed.
+    """(N, D) float32 vectors in memory or in a file; never changed.
 
-    Single rows of a mapped file are read without the file filling this process's memory: clean pages are given back
-    to the system, which may well keep them for the next read.
+    Single rows of a large file are read, not mapped: mapping one brings its neighbours along, takes longer, and fills
+    this process's memory. Those of a small one are mapped, which is faster once they all are.
     """
 
-    def __init__(self, array_ND: NDArray[np.float32], mapping: mmap.mmap | None = None) -> None:
+    def __init__(self, array_ND: NDArray[np.float32], file: _File | None = None) -> None:
         self._array = array_ND
-        self._mapping = mapping
-        self._read = 0
+        self._file = file
 
     @classmethod
     def map(cls, path: Path) -> Vectors:
@@ -91,10 +90,12 @@ class Vectors:
             if fortran or dtype != np.float32 or len(shape) != 2:
                 raise DamagedData(f"expected a matrix of float32 vectors, got {dtype} {shape}")
             mapping = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+            large = len(mapping) > _SMALL_BYTES
+            file = _File(os.dup(stream.fileno()), offset) if large else None
         size = shape[0] * shape[1]
         if len(mapping) < offset + 4 * size:
             raise DamagedData("the vectors of an index are cut short")
-        return cls(np.frombuffer(mapping, np.float32, size, offset).reshape(shape), mapping)
+        return cls(np.frombuffer(mapping, np.float32, size, offset).reshape(shape), file)
 
     def __len__(self) -> int:
         return len(self._array)
@@ -115,13 +116,36 @@ class Vectors:
         """(n, D) of these rows, a copy."""
         if isinstance(rows, range):
             return self._array[rows.start : rows.stop].copy()
+        if self._file is not None and len(rows) < _MANY_ROWS:
+            return self._file.rows(np.asarray(rows, np.int64), self._array.shape)
         taken: NDArray[np.float32] = self._array[np.asarray(rows, np.int64)]
-        if self._mapping is not None and len(self._mapping) > _RESIDENT_BYTES:
-            self._read += len(taken)
-            if self._read * _MAPPED_BYTES > _RESIDENT_BYTES:
-                self._read = 0
-                self._mapping.madvise(mmap.MADV_DONTNEED)
         return taken
+
+
+class _File:
+    """An open file of rows, closed with the last that holds it."""
+
+    def __init__(self, descriptor: int, offset: int) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    def rows(self, rows_n: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """(n, D) of these rows of a matrix of this shape.
+
+        Raises:
+            DamagedData: the file has been cut.
+        """
+        if len(rows_n) and not 0 <= rows_n.min() <= rows_n.max() < shape[0]:
+            raise IndexError(f"expected rows of 0 to {shape[0] - 1}")
+        size = 4 * shape[1]
+        parts = [os.pread(self._descriptor, size, self._offset + size * row) for row in rows_n.tolist()]
+        whole = b"".join(parts)
+        if len(whole) != size * len(rows_n):
+            raise DamagedData("the vectors of an index were cut short while they were in use")
+        return np.frombuffer(whole, np.float32).reshape(len(rows_n), shape[1])
 
 
 def nearest(

@@ -158,6 +158,11 @@ class IvfIndex:
         """How many there are."""
         return int(self._index.nlist)
 
+    @property
+    def rows_a_cell(self) -> float:
+        """In the mean."""
+        return len(self._vectors) / self.cells
+
     def search(
         self, queries_QD: NDArray[np.float32], k: int, allowed: Allowed
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -194,7 +199,7 @@ class IvfIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The k best of each query's candidates, by their vectors; a row of -1 is none."""
         scores = np.empty(rows_QR.shape, np.float32)
-        for query, rows in enumerate(rows_QR):
+        for query, rows in enumerate(rows_QR):  # reading them side by side is no faster: 40 short reads a query
             scores[query] = self._vectors.rows(np.maximum(rows, 0)) @ queries_QD[query]
         scores[rows_QR < 0] = -np.inf
         return ranked(scores, rows_QR, k)

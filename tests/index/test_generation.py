@@ -242,8 +242,8 @@ def test_a_golden_generation_still_loads_and_answers(kind):
 
 
 def test_a_large_file_of_vectors_does_not_fill_the_memory(tmp_path, monkeypatch):
-    """Its pages are given back as it is read, and come again as they are asked for."""
-    monkeypatch.setattr("index.exact._RESIDENT_BYTES", 1 << 20)
+    """Its rows are read, not mapped."""
+    monkeypatch.setattr("index.exact._SMALL_BYTES", 1 << 20)
     whole = np.random.default_rng(0).normal(size=(20_000, 768)).astype(np.float32)
     np.save(tmp_path / "vectors.npy", whole)
     vectors = Vectors.map(tmp_path / "vectors.npy")
@@ -260,3 +260,9 @@ def test_a_large_file_of_vectors_does_not_fill_the_memory(tmp_path, monkeypatch)
         if line.startswith("Rss:")
     )
     assert resident < 8 * 1024  # kB, of 60 MB that were read
+    for outside in ([-1], [len(whole)]):
+        with pytest.raises(IndexError):
+            vectors.rows(outside)
+    os.truncate(tmp_path / "vectors.npy", 10_000)
+    with pytest.raises(DamagedData, match="cut short"):
+        vectors.rows([19_999])
