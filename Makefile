@@ -27,8 +27,10 @@ check: .venv
 	$(BIN)/mypy
 	$(BIN)/python -m protos.generate --check
 
-# Longer than a test run may take: ten thousand random steps against a dict.
+# Longer than a test run may take: kills, full disks, flipped bits and moved clocks (needs unshare and Debian's faketime),
+# then ten thousand random steps against a dict.
 faults: .venv
+	$(BIN)/python -m tests.index.faults
 	SEMIOME_STEPS=10000 $(BIN)/pytest tests/index/test_stateful.py
 
 format: .venv

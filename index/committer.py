@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +12,6 @@ import pyarrow as pa
 
 from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, StateError
-from index.files import COARSE_S, sync_tree
 from index.records import Clip, EmbeddedClip, Video
 from index.schema import PATIENTS, VIDEOS, id_predicate, row_sha256, vectors_of
 from index.store import Store, select
@@ -26,11 +24,14 @@ _UNIT_TOLERANCE = 1e-3
 class Committer:
     """Writes whole videos: all clips of one, or none. Made by `Store.committing` only."""
 
-    def __init__(self, store: Store, workspace: Workspace, encoder_id: str, width: int) -> None:
+    def __init__(
+        self, store: Store, workspace: Workspace, encoder_id: str, width: int, still_mine: Callable[[], None]
+    ) -> None:
         self._store = store
         self._workspace = workspace
         self._encoder_id = encoder_id
         self._width = width
+        self._still_mine = still_mine
         self._clips = store.clip_table(encoder_id)
         found = self._clips.schema.field("vector").type.list_size
         if found != width:
@@ -56,7 +57,6 @@ class Committer:
         Raises:
             InvalidInput: a vector has the wrong width, a value that is not finite, or not unit length.
         """
-        started = time.time() - COARSE_S
         self._add_patients({video.patient_id for video, _ in videos})
         wanted = {
             video.video_id: {embedded.clip.clip_id: self._row(video, embedded) for embedded in clips}
@@ -69,16 +69,19 @@ class Committer:
             rows |= {key: row for key, row in now.items() if known.get(key) != row["row_sha256"]}
             stale += [key for key in known if key not in now]
         if stale:
+            self._still_mine()
             self._clips.delete(id_predicate("clip_id", stale))
         if rows:
             # A version never comes twice, whatever is deleted: a row is newer than an index just if its number is.
             number = int(self._clips.version) + 1
             numbered = [{**row, "commit_number": number} for row in rows.values()]
             self._upsert(self._clips, "clip_id", pa.Table.from_pylist(numbered, self._clips.schema))
+            if int(self._clips.version) != number:
+                raise DamagedData("another process wrote to the store at the same time: build the index again")
         self.update_videos([video for video, _ in videos])
         for video_id, now in wanted.items():
             self._known[video_id] = {key: row["row_sha256"] for key, row in now.items()}
-        sync_tree(self._workspace.store, newer_than_s=started)
+        self._store.settle()
         return len(rows)
 
     def update_videos(self, videos: Sequence[Video]) -> int:
@@ -87,7 +90,6 @@ class Committer:
         Returns:
             How many rows were new or different.
         """
-        started = time.time() - COARSE_S
         self._add_patients({video.patient_id for video in videos})
         changed = [video for video in videos if self._videos.get(video.video_id) != video]
         if changed:
@@ -97,7 +99,7 @@ class Committer:
             ]
             self._upsert(self._store.open_table("videos"), "video_id", pa.Table.from_pylist(rows, VIDEOS))
             self._videos |= {video.video_id: video for video in changed}
-            sync_tree(self._workspace.store, newer_than_s=started)
+            self._store.settle()
         return len(changed)
 
     def reassign(self, video: Video) -> int:
@@ -123,7 +125,7 @@ class Committer:
 
     def compact(self) -> None:
         """Merge the small files that many commits leave."""
-        compact(self._store, self._workspace)
+        compact(self._store)
         self._clips.checkout_latest()
 
     def _add_patients(self, patient_ids: set[str]) -> None:
@@ -153,6 +155,7 @@ class Committer:
         return {**row, "row_sha256": row_sha256(row, vector), "vector": vector}
 
     def _upsert(self, table: Any, key: str, rows: pa.Table) -> None:  # noqa: ANN401
+        self._still_mine()
         result = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
         done = result.num_inserted_rows + result.num_updated_rows
         if done != rows.num_rows:

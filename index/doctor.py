@@ -17,6 +17,8 @@ from index.erasure import unfinished
 from index.errors import DamagedData, NotFound, SemiomeError
 from index.files import sync_folder
 from index.generation import FLAT_CLIPS, list_generations, load_generation
+from index.mirror import fetch
+from index.objects import bucket
 from index.schema import CLIP_COLUMNS, damaged_rows
 from index.store import Store, select
 from index.upkeep import compact, table_facts
@@ -56,15 +58,18 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
     """
     store = Store(workspace)
     findings = [_disk(workspace)]
-    if not workspace.store.is_dir():
+    if workspace.bucket:
+        fetch(workspace, everything=True)
+        findings.append(_conditions(workspace))
+    if not store.exists():
         return [*findings, Finding("store", WARNING, "there is none yet: run `semiome encode`")]
     if repair:
         with store.writing():
             findings += _torn_versions(workspace, repair=True)
-            findings += _tables(store, workspace, repair=True)
+            findings += _tables(store, repair=True)
     else:
         findings += _torn_versions(workspace, repair=False)
-        findings += _tables(store, workspace, repair=False)
+        findings += _tables(store, repair=False)
     findings += _generations(store, workspace)
     findings += [
         Finding("erasure", WARNING, f"one that began at {when} was interrupted: run `semiome erase` for them again")
@@ -81,6 +86,18 @@ def _disk(workspace: Workspace) -> Finding:
     if share < _LEAST_FREE_SHARE:
         return Finding("disk space", WARNING, f"{text}: a rebuild or a compaction may not fit, make room")
     return Finding("disk space", OK, text)
+
+
+def _conditions(workspace: Workspace) -> Finding:
+    what = "object storage"
+    if bucket(workspace.bucket).keeps_conditions():
+        return Finding(what, OK, "of two who write the same object at once one is refused")
+    return Finding(
+        what,
+        DAMAGED,
+        "conditional writes are not kept: two hosts that write at once would lose what one of them wrote; let one host "
+        "alone write, or use a storage that keeps If-None-Match and If-Match",
+    )
 
 
 def _torn_versions(workspace: Workspace, *, repair: bool) -> list[Finding]:
@@ -100,7 +117,7 @@ def _torn_versions(workspace: Workspace, *, repair: bool) -> list[Finding]:
     return findings
 
 
-def _tables(store: Store, workspace: Workspace, *, repair: bool) -> list[Finding]:
+def _tables(store: Store, *, repair: bool) -> list[Finding]:
     findings = []
     try:
         names = store.table_names()
@@ -123,15 +140,15 @@ def _tables(store: Store, workspace: Workspace, *, repair: bool) -> list[Finding
         says = f"{len(empty)} videos have no clip of any encoder: encode the manifest again"
         findings.append(Finding("videos", WARNING, says))
     for name in names:
-        findings += _guarded(f"table {name}", partial(_size, store, workspace, name))[0]
+        findings += _guarded(f"table {name}", partial(_size, store, name))[0]
     if repair and any(finding.state == WARNING and finding.what.startswith("table ") for finding in findings):
-        compact(store, workspace)
+        compact(store)
         findings = [replace(f, repaired=f.state == WARNING and f.what.startswith("table ")) for f in findings]
     return findings
 
 
-def _size(store: Store, workspace: Workspace, name: str) -> tuple[list[Finding], set[str]]:
-    table = table_facts(store, workspace, name)
+def _size(store: Store, name: str) -> tuple[list[Finding], set[str]]:
+    table = table_facts(store, name)
     says = f"{table.rows} rows in {table.fragments} files, {table.versions} versions, {table.size_bytes / 1e6:.1f} MB"
     if table.small_fragments > _MANY_FRAGMENTS:
         return [Finding(f"table {name}", WARNING, f"{says}: `semiome doctor --repair` merges small files")], set()

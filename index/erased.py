@@ -10,6 +10,7 @@ from pathlib import Path
 
 from index.errors import DamagedData
 from index.files import write_text_atomically
+from index.objects import bucket
 from index.workspace import Workspace
 
 _KEY_BYTES = 32
@@ -21,28 +22,40 @@ def workspace_key(workspace: Workspace) -> bytes:
     Raises:
         DamagedData: it is not as it was made.
     """
-    path = workspace.key
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_hex(_KEY_BYTES).encode())
-            stream.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(temporary, path)  # whoever comes second takes the first one's
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink()
+    made = secrets.token_hex(_KEY_BYTES).encode()
+    if workspace.bucket:
+        place = bucket(workspace.bucket)
+        text = place.read(workspace.key.name)
+        if text is None:
+            place.create(workspace.key.name, made)
+            text = place.read(workspace.key.name) or b""
+    else:
+        if not workspace.key.exists():
+            _create(workspace.key, made)
+        text = workspace.key.read_bytes()
     try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(text.decode("ascii").strip())
     except ValueError:
         key = b""
     if len(key) != _KEY_BYTES:
         raise DamagedData("the workspace's key is damaged: bring the file `key` back from a backup")
     return key
+
+
+def _create(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(descriptor)
+    try:
+        os.link(temporary, path)  # whoever comes second takes the first one's
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
 
 
 def patient_hash(key: bytes, patient_id: str) -> str:
@@ -52,7 +65,7 @@ def patient_hash(key: bytes, patient_id: str) -> str:
 
 def erased_among(workspace: Workspace, patient_ids: set[str]) -> set[str]:
     """Those of these patients that were erased."""
-    hashes = _hashes(workspace.erased)
+    hashes = _hashes(workspace)
     if not hashes:
         return set()
     key = workspace_key(workspace)
@@ -64,13 +77,19 @@ def block(workspace: Workspace, patient: str) -> None:
 
     The caller holds `Store.writing`.
     """
-    hashes = _hashes(workspace.erased)
+    hashes = _hashes(workspace)
     if patient not in hashes:
-        write_text_atomically(workspace.erased, "".join(f"{one}\n" for one in sorted({*hashes, patient})))
+        text = "".join(f"{one}\n" for one in sorted({*hashes, patient}))
+        if workspace.bucket:
+            bucket(workspace.bucket).write(workspace.erased.name, text.encode())
+        else:
+            write_text_atomically(workspace.erased, text)
 
 
-def _hashes(path: Path) -> set[str]:
+def _hashes(workspace: Workspace) -> set[str]:
+    if workspace.bucket:
+        return set((bucket(workspace.bucket).read(workspace.erased.name) or b"").decode("ascii").split())
     try:
-        return set(path.read_text(encoding="ascii").split())
+        return set(workspace.erased.read_text(encoding="ascii").split())
     except FileNotFoundError:
         return set()

@@ -35,6 +35,8 @@ from index.generation import (
     remove_generation,
     remove_unfinished,
 )
+from index.mirror import fetch, share
+from index.objects import bucket
 from index.scan import LEAST_NEEDLE_BYTES, scan
 from index.schema import id_predicate, vectors_of
 from index.store import Store, select
@@ -101,7 +103,7 @@ def erase_patient(
         say("removing rows")
         _remove_rows(store, pending)
         say("rewriting the store's files")
-        compact(store, workspace, keep_versions=timedelta(0), deletions=True)
+        compact(store, keep_versions=timedelta(0), deletions=True)
         _done(pending, note, "store", "rows deleted, files rewritten, older versions removed")
         say("rebuilding the index")
         _rebuild(store, workspace, patient_id, pending, note)
@@ -113,7 +115,8 @@ def erase_patient(
                     place = place.replace(name, "(theirs)")
                 _done(pending, note, place, action)
     say("looking for what is left")
-    found = scan([workspace.root, *also], needles, skip={note})
+    shared = bucket(workspace.bucket) if workspace.bucket else None
+    found = scan([workspace.root, *also], needles, skip={note}, objects=shared)
     receipt = _signed(
         key,
         {
@@ -203,6 +206,7 @@ def _remove_rows(store: Store, pending: _Pending) -> None:
 
 def _rebuild(store: Store, workspace: Workspace, patient_id: str, pending: _Pending, note: Path) -> None:
     """Replace the generation that serves if it holds the patient, and remove all that do."""
+    fetch(workspace, everything=True)
     folder = workspace.generations
     if not folder.is_dir():
         return
@@ -230,6 +234,7 @@ def _rebuild(store: Store, workspace: Workspace, patient_id: str, pending: _Pend
         if not (folder / _text(folder / "PREVIOUS")).is_dir() or not _text(folder / "PREVIOUS"):
             (folder / "PREVIOUS").unlink(missing_ok=True)
         sync_folder(folder)
+    share(workspace, removed=holding)
 
 
 def _serving(folder: Path) -> str:

@@ -6,15 +6,14 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from index.errors import DiskFull, Locked
+from index.errors import DiskFull, InvalidInput, Locked
 
-COARSE_S = 2.0
-"""File systems keep times this coarsely."""
 _PART_BYTES = 1 << 26
 
 
@@ -36,15 +35,20 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(root: Path, newer_than_s: float = 0.0) -> None:
-    """Fsync every file and folder below `root` that was modified since `newer_than_s` (seconds of the epoch)."""
+def sync_tree(root: Path, synced: dict[Path, int]) -> None:
+    """Fsync every file and folder below `root` that is new or changed, whatever the clock says.
+
+    Args:
+        root: of the tree.
+        synced: times of modification of what has been synced, in ns, by path; brought up to date.
+    """
     for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder, name)
-            if path.stat().st_mtime >= newer_than_s:
+        for path in (Path(folder, name) for name in names):
+            modified = path.stat().st_mtime_ns
+            if synced.get(path) != modified:
                 sync_file(path)
-        if Path(folder).stat().st_mtime >= newer_than_s:
-            sync_folder(Path(folder))
+                synced[path] = modified
+        sync_folder(Path(folder))  # there are few, and the same tick of the clock may bring another name
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -66,6 +70,29 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder that is there as a whole or not at all: filled under another name, synced, renamed.
+
+    Raises:
+        InvalidInput: it is there already, and not empty.
+        DiskFull: within the block.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InvalidInput(f"{folder.name} is there already: name a new folder")
+    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        with naming_a_full_disk():
+            building.mkdir(parents=True)
+            yield building
+            sync_tree(building, {})
+            building.rename(folder)
+            sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -23,7 +23,7 @@ from index.recall import tuned_recall
 from index.store import StoredClips
 from index.workspace import current, previous, set_current
 
-_VECTORS, _CLIPS, _INDEX, _MANIFEST = "vectors.npy", "clips.arrow", "index.faiss", "manifest.json"
+_VECTORS, _CLIPS, _INDEX, MANIFEST = "vectors.npy", "clips.arrow", "index.faiss", "manifest.json"
 FLAT_CLIPS = 20_000
 """Up to so many clips every one is compared: exact, and fast enough."""
 RECALL_TARGET = 0.95
@@ -156,8 +156,8 @@ def _build(
         "digests": {name: digest_of_file(building / name) for name in files},
     }
     text = json.dumps(values, indent=2) + "\n"
-    (building / _MANIFEST).write_text(text, encoding="utf-8")
-    sync_file(building / _MANIFEST)
+    (building / MANIFEST).write_text(text, encoding="utf-8")
+    sync_file(building / MANIFEST)
     sync_folder(building)
     name = f"{_next_number(folder):06d}-{_name_digest(text.encode())}"
     building.rename(folder / name)
@@ -235,14 +235,14 @@ def collect(folder: Path, keep: int) -> list[str]:
 
 def remove_generation(folder: Path, name: str) -> None:
     """Remove one, so that a crash leaves it either whole or unseen."""
-    (folder / name / _MANIFEST).unlink(missing_ok=True)
+    (folder / name / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder / name)
     sync_folder(folder)
 
 
 def list_generations(folder: Path) -> list[str]:
     """Names of all whole generations, oldest first."""
-    return sorted(entry.parent.name for entry in folder.glob(f"[0-9]*/{_MANIFEST}"))
+    return sorted(entry.parent.name for entry in folder.glob(f"[0-9]*/{MANIFEST}"))
 
 
 def read_manifest(folder: Path, generation: str) -> GenerationManifest:
@@ -252,7 +252,7 @@ def read_manifest(folder: Path, generation: str) -> GenerationManifest:
         DamagedData: it can't be read, or is not what was built.
     """
     try:
-        data = (folder / generation / _MANIFEST).read_bytes()
+        data = (folder / generation / MANIFEST).read_bytes()
         if generation.partition("-")[2] != _name_digest(data):
             raise ValueError("changed")
         values = json.loads(data)
@@ -317,7 +317,7 @@ def load_generation(folder: Path, generation: str | None = None) -> Generation:
 
 def remove_unfinished(folder: Path) -> None:
     """What builds and removals that were killed have left; the caller holds the lock, so nobody is building."""
-    for left in (*folder.glob(".building-*"), *(f for f in folder.glob("[0-9]*") if not (f / _MANIFEST).exists())):
+    for left in (*folder.glob(".building-*"), *(f for f in folder.glob("[0-9]*") if not (f / MANIFEST).exists())):
         shutil.rmtree(left, ignore_errors=True)
 
 

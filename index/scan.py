@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from index.objects import Bucket
 
 LEAST_NEEDLE_BYTES = 8
 """Shorter ones turn up in any large file by chance."""
@@ -29,13 +32,19 @@ class Scan:
     files_with_finds: tuple[str, ...]
 
 
-def scan(folders: Iterable[Path], needles: Sequence[bytes], skip: frozenset[Path] | set[Path] = frozenset()) -> Scan:
+def scan(
+    folders: Iterable[Path],
+    needles: Sequence[bytes],
+    skip: frozenset[Path] | set[Path] = frozenset(),
+    objects: Bucket | None = None,
+) -> Scan:
     """Look for any of these bytes, in names and in contents.
 
     Args:
         folders: with all that is below them; links are not followed.
         needles: at least `LEAST_NEEDLE_BYTES` long.
         skip: files that are not looked into.
+        objects: looked through too, brought here one by one.
     """
     files = size = 0
     finds = []
@@ -49,6 +58,13 @@ def scan(folders: Iterable[Path], needles: Sequence[bytes], skip: frozenset[Path
                 size += path.stat().st_size
                 if any(needle in os.fsencode(name) for needle in needles) or _holds(path, needles):
                     finds.append(str(path.relative_to(folder)))
+    if objects is not None:
+        for name, length in objects.sizes("").items():
+            files, size = files + 1, size + length
+            with tempfile.TemporaryDirectory() as scratch:
+                objects.download(name, Path(scratch, "object"))
+                if any(needle in name.encode() for needle in needles) or _holds(Path(scratch, "object"), needles):
+                    finds.append(name)
     return Scan(len(set(needles)), files, size, tuple(sorted(finds)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from index.errors import StateError
 from index.generation import load_generation
+from index.mirror import fetch
 from index.snapshot import Snapshot
 from index.store import Store
 from index.workspace import Workspace, current
@@ -19,6 +20,7 @@ class Serving:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._store = Store(workspace)
+        fetch(workspace)
         self._store.table_names()  # of all that may be missing, the store comes first
         generation = load_generation(workspace.generations)
         self._state = self._now(generation.manifest.generation, generation.manifest.encoder_id)
@@ -34,6 +36,7 @@ class Serving:
             StateError: nothing is published any more; the old snapshot keeps serving.
             DamagedData: the new generation is not whole; the old snapshot keeps serving.
         """
+        fetch(self._workspace)
         name = current(self._workspace.generations)
         if name is None:
             raise StateError("no index is published")

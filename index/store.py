@@ -8,9 +8,10 @@ ids, are the only values that ever stand in a predicate, because LanceDB keeps p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lancedb
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from index.clip_table import ClipTable
 from index.erased import erased_among
 from index.errors import DamagedData, NotFound, StateError
-from index.files import exclusive_lock, naming_a_full_disk
+from index.files import exclusive_lock, naming_a_full_disk, sync_tree
+from index.objects import bucket
 from index.records import Video
 from index.schema import CLIP_COLUMNS, CLIP_FIELDS, PATIENTS, VIDEOS, check_rows, clips_schema, vectors_of
 from index.workspace import Workspace
@@ -80,6 +82,13 @@ class Store:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._synced: dict[Path, int] = {}
+
+    def exists(self) -> bool:
+        """Whether anything was ever written."""
+        if self._workspace.bucket:
+            return bool(self._database().list_tables().tables)
+        return self._workspace.store.is_dir()
 
     def encoder_ids(self) -> tuple[str, ...]:
         """Encoders that have a clip table."""
@@ -161,9 +170,10 @@ class Store:
         """
         from index.committer import Committer
 
-        with self.writing():
-            self._workspace.store.mkdir(parents=True, exist_ok=True)
-            names = self.table_names()
+        with self.writing() as still_mine:
+            if not self._workspace.bucket:
+                self._workspace.store.mkdir(parents=True, exist_ok=True)
+            names = self.table_names() if self.exists() else []
             database = self._database()
             for name, schema in (
                 ("videos", VIDEOS),
@@ -172,21 +182,39 @@ class Store:
             ):
                 if name not in names:
                     database.create_table(name, schema=schema)
-            yield Committer(self, self._workspace, encoder_id, width)
+            yield Committer(self, self._workspace, encoder_id, width, still_mine)
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[Callable[[], None]]:
         """The right to change tables, for one process at a time.
+
+        Yields:
+            A function that raises `Locked` once the right was lost, as it may be on object storage.
 
         Raises:
             Locked: another process has it.
             DiskFull: within the block.
         """
-        with (
-            naming_a_full_disk(),
-            exclusive_lock(self._workspace.commit_lock, "the right to write to this workspace's store"),
-        ):
-            yield
+        what, lock = "the right to write to this workspace's store", self._workspace.commit_lock
+        if self._workspace.bucket:
+            with bucket(self._workspace.bucket).lease(lock.name, what) as still_mine:
+                yield still_mine
+        else:
+            with naming_a_full_disk(), exclusive_lock(lock, what):
+                yield lambda: None
+
+    def settle(self) -> None:
+        """Make all that was written survive a power cut; object storage has done it."""
+        if not self._workspace.bucket:
+            sync_tree(self._workspace.store, self._synced)
+
+    def sizes(self, table: str, part: str = "") -> dict[str, int]:
+        """Bytes of a table's files, or of those in one of its folders, by name."""
+        below = f"{table}.lance/{part}" if part else f"{table}.lance"
+        if self._workspace.bucket:
+            return bucket(self._workspace.bucket).sizes(f"{self._workspace.store.name}/{below}")
+        files = (path for path in (self._workspace.store / below).rglob("*") if path.is_file())
+        return {str(path.relative_to(self._workspace.store)): path.stat().st_size for path in files}
 
     def table_names(self) -> list[str]:
         """All tables whose creation was finished.
@@ -195,7 +223,7 @@ class Store:
             StateError: there is no store.
             DamagedData: a table has lost its versions.
         """
-        if not self._workspace.store.is_dir():
+        if not self.exists():
             raise StateError("this workspace has no store yet: run `semiome encode` first")
         names: list[str] = []
         token = None
@@ -212,10 +240,9 @@ class Store:
         Raises:
             DamagedData: it holds data and no version.
         """
-        folder = self._workspace.store / f"{name}.lance"
-        if any((folder / "_versions").glob("*.manifest")):
+        if any(path.endswith(".manifest") for path in self.sizes(name, "_versions")):
             return True
-        if any((folder / "data").glob("*")):
+        if self.sizes(name, "data"):
             raise DamagedData(f"table {name} of the store has lost its versions: bring the store back from a backup")
         return False
 
@@ -233,7 +260,8 @@ class Store:
         return self.clip_table(encoder_id)
 
     def _database(self) -> Any:  # noqa: ANN401  lancedb has no types
-        return lancedb.connect(str(self._workspace.store))
+        place = self._workspace.store
+        return lancedb.connect(f"{self._workspace.bucket}/{place.name}" if self._workspace.bucket else str(place))
 
 
 def select(table: Any, columns: list[str] | None, where: str | None = None) -> pa.Table:  # noqa: ANN401

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 
-from index.files import COARSE_S, sync_tree
 from index.store import Store
-from index.workspace import Workspace
 
 KEEP_VERSIONS = timedelta(hours=1)
 """Old versions stay for so long: who reads one of them has the time to finish."""
@@ -35,34 +32,29 @@ class TableFacts:
     size_bytes: int
 
 
-def table_facts(store: Store, workspace: Workspace, name: str) -> TableFacts:
+def table_facts(store: Store, name: str) -> TableFacts:
     """Of a table of a store."""
     table = store.open_table(name)
     fragments = table.stats()["fragment_stats"]
-    size = sum(file.stat().st_size for file in (workspace.store / f"{name}.lance").rglob("*") if file.is_file())
     return TableFacts(
         name=name,
         rows=table.count_rows(),
         fragments=fragments["num_fragments"],
         small_fragments=fragments["num_small_fragments"],
         versions=len(table.list_versions()),
-        size_bytes=size,
+        size_bytes=sum(store.sizes(name).values()),
     )
 
 
-def compact(
-    store: Store, workspace: Workspace, *, keep_versions: timedelta = KEEP_VERSIONS, deletions: bool = False
-) -> None:
+def compact(store: Store, *, keep_versions: timedelta = KEEP_VERSIONS, deletions: bool = False) -> None:
     """Merge small files and remove old versions; the caller holds `Store.writing`.
 
     Args:
         store: whose tables.
-        workspace: where they lie.
         keep_versions: younger ones stay.
         deletions: rewrite every file that a row was deleted from, so that its bytes go. LanceDB by itself leaves a
             file as it is until a tenth of its rows is deleted.
     """
-    started = time.time() - COARSE_S
     for name in store.table_names():
         # LanceDB's own `optimize` knows neither the threshold nor which of the two comes first.
         dataset = store.open_table(name).to_lance()
@@ -72,4 +64,4 @@ def compact(
             store.open_table(name).to_lance().update_config({"semiome.compacted_at_version": str(dataset.version)})
         # What nobody else can be writing, since the caller holds the lock, needs no days of grace.
         store.open_table(name).to_lance().cleanup_old_versions(keep_versions, delete_unverified=True)
-    sync_tree(workspace.store, newer_than_s=started)
+    store.settle()

@@ -1,13 +1,16 @@
-"""One folder with everything: where in it each thing lies."""
+"""One folder with everything: where in it each thing lies. Of a shared one, a part lies on object storage."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from index.errors import StateError
+from index.errors import InvalidInput, StateError
 from index.files import write_text_atomically
 
 
@@ -17,9 +20,31 @@ class Workspace:
 
     Attributes:
         root: the folder; made when something is first written.
+        bucket: `s3://bucket/prefix` of a shared workspace: there are the tables, the generations, the key and the list
+            of the erased; in `root` are this host's copies of generations, and all the rest.
     """
 
     root: Path
+    bucket: str = ""
+
+    @classmethod
+    def at(cls, place: str) -> Workspace:
+        """The workspace that a user names: a folder, or `s3://bucket/prefix`.
+
+        What a shared one keeps on this host lies in `$SEMIOME_LOCAL`, by default `~/.local/share/semiome`, in a folder
+        named after it.
+
+        Raises:
+            InvalidInput: any other address.
+        """
+        if "://" not in place:
+            return cls(Path(place))
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/(?!\.+(/|$))[\w.-]+)*/?", place):
+            raise InvalidInput("expected a folder or s3://bucket/prefix as the workspace")
+        url = place.rstrip("/")
+        local = Path(os.environ.get("SEMIOME_LOCAL") or Path.home() / ".local" / "share" / "semiome")
+        named = url.removeprefix("s3://").replace("/", "-")
+        return cls(local / f"{named}-{hashlib.sha256(url.encode()).hexdigest()[:8]}", url)
 
     @property
     def store(self) -> Path:

@@ -22,6 +22,7 @@ from semiome.commands import (
     manifest,
     pretrain,
     serve,
+    store,
 )
 
 
@@ -63,5 +64,6 @@ for name, group in (
     ("encoder", encoder.app),
     ("head", head.app),
     ("index", index.app),
+    ("store", store.app),
 ):
     app.add_typer(group, name=name)

@@ -229,7 +229,7 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
         embedder = Embedder(encoder, threads=threads_beside(shape, options.decoders))
         report = encode(manifest, embedder, Store(place), options, progress)
     with clock.step("train head and build index"):
-        train_and_install(folder, HeadConfig(seed=config.seed), _HELD_OUT)
+        train_and_install(place, HeadConfig(seed=config.seed), _HELD_OUT)
         generation = build_generation(Store(place).clips(encoder.encoder_id), place.generations)
         publish(place.generations, generation.generation)
     with clock.step("serve and ask"):

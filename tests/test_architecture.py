@@ -18,7 +18,11 @@ MAY_IMPORT = {
 }
 OWNERS = {
     "lancedb": {"index/store.py"},
-    "pyarrow": {"index/clip_table.py", "index/committer.py", "index/schema.py", "index/store.py", "encoder/cluster.py"},
+    "pyarrow": {
+        *("index/clip_table.py", "index/committer.py", "index/schema.py", "index/store.py", "index/transfer.py"),
+        "encoder/cluster.py",
+    },
+    "obstore": {"index/objects.py"},
     "ray": {"encoder/cluster.py"},
     "faiss": {"index/faiss_index.py"},
     "decord": {"encoder/decord_reader.py"},

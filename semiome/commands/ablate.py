@@ -43,7 +43,7 @@ def ablate(
     shape = start.model.config
     clips = _clips(settings, config.parent, shape.num_frames, shape.image_size, decoders or os.cpu_count() or 1, screen)
     references = {} if settings.frame_cache is None else read_references(config.parent / settings.frame_cache)
-    folder = Workspace(workspace).runs / settings.name
+    folder = Workspace.at(workspace).runs / settings.name
     with joined(settings.device) as ranks, screen.progress("Ablation") as progress:
 
         def step(what: str, done: int, total: int) -> None:

@@ -33,7 +33,7 @@ def beds(
     from index.workspace import Workspace
 
     screen = Screen(as_json=as_json)
-    place = Workspace(workspace)
+    place = Workspace.at(workspace)
     rows = read_manifest(manifest, media_root)
     chosen = current_encoder(place.encoders, encoder)
     with screen.progress("Looking for beds") as progress:

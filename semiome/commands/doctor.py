@@ -22,7 +22,7 @@ def doctor(
     from index.doctor import DAMAGED, examine
     from index.workspace import Workspace
 
-    findings = examine(Workspace(workspace), repair=repair)
+    findings = examine(Workspace.at(workspace), repair=repair)
     damaged = [finding for finding in findings if finding.state == DAMAGED and not finding.repaired]
     screen = Screen(as_json=as_json)
     rows = [(f.what, "repaired" if f.repaired else f.state, f.says) for f in findings]

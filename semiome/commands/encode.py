@@ -64,7 +64,7 @@ def encode(
 
     screen = Screen(as_json=as_json)
     rows = read_manifest(manifest, media_root)
-    place = Workspace(workspace)
+    place = Workspace.at(workspace)
     chosen = encoder_for(place, encoder, screen, writes=not only_ask)
     options = EncodeOptions(batch, decoders or max((os.cpu_count() or 2) // 2, 1), salvage)
     if engine == "ray" and not only_ask:

@@ -12,6 +12,7 @@ from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOpt
 from semiome.console import Screen
 
 if TYPE_CHECKING:
+    from encoder.switch import Switched
     from encoder.weights import Encoder
 
 app = typer.Typer(help="The encoder: import weights, make untrained ones, list.", no_args_is_help=True)
@@ -82,7 +83,7 @@ def crop(
     from index.workspace import Workspace
     from semiome.shipped import shipped_bed_detector
 
-    chosen = current_encoder(Workspace(workspace).encoders, encoder)
+    chosen = current_encoder(Workspace.at(workspace).encoders, encoder)
     screen = Screen(as_json=as_json)
     source = str(shipped_bed_detector()) if crop_detector == "simulated" else crop_detector
     if crop_detector == "simulated":
@@ -93,12 +94,53 @@ def crop(
         _install(with_crop(chosen, policy, folder), workspace, screen)
 
 
+@app.command()
+def use(
+    encoder: Annotated[str, typer.Argument(help="See `semiome encoder list`.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if it has not embedded all clips.")] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Use another encoder whose clips are stored and indexed: its index and its head with it."""
+    from encoder.switch import switch
+    from index.workspace import Workspace
+
+    _say_switched(switch(Workspace.at(workspace), encoder, force=force), workspace, Screen(as_json=as_json))
+
+
+@app.command()
+def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Use the encoder that was in use before, with its index and its head; a second time undoes it."""
+    from encoder.switch import switch_back
+    from index.workspace import Workspace
+
+    _say_switched(switch_back(Workspace.at(workspace)), workspace, Screen(as_json=as_json))
+
+
+def _say_switched(done: Switched, workspace: str, screen: Screen) -> None:
+    from index.mirror import share
+    from index.workspace import Workspace
+
+    share(Workspace.at(workspace))
+    if not done.head_id:
+        screen.warn("no head of this encoder is trained: run `semiome head train`, until then nothing is classified")
+    if done.missing_clips:
+        screen.warn(f"{done.missing_clips} clips of encoder {done.left_behind} are not embedded by this one")
+    screen.result(
+        asdict(done),
+        lambda: screen.say(
+            f"encoder {done.encoder_id} is in use, with generation {done.generation} and head "
+            f"{done.head_id or 'none'}; `semiome encoder rollback` goes back to {done.left_behind or 'none'}"
+        ),
+    )
+
+
 @app.command("list")
 def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Encoders of this workspace; the one in use is marked."""
     from index.workspace import Workspace, current
 
-    folder = Workspace(workspace).encoders
+    folder = Workspace.at(workspace).encoders
     in_use = current(folder)
     names = sorted(path.name for path in folder.glob("*") if path.is_dir())
     screen = Screen(as_json=as_json)
@@ -106,11 +148,11 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
     screen.result({"encoders": names, "encoder_id": in_use}, lambda: screen.table("Encoders", ("encoder", ""), rows))
 
 
-def _install(encoder: Encoder, workspace: Path, screen: Screen) -> None:
+def _install(encoder: Encoder, workspace: str, screen: Screen) -> None:
     from encoder.weights import install_encoder
     from index.workspace import Workspace
 
-    install_encoder(encoder, Workspace(workspace).encoders)
+    install_encoder(encoder, Workspace.at(workspace).encoders)
     config = encoder.model.config
     values = {
         "encoder_id": encoder.encoder_id,

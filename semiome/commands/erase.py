@@ -31,7 +31,7 @@ def erase(
     from index.workspace import Workspace
 
     screen = Screen(as_json=as_json)
-    place = Workspace(workspace)
+    place = Workspace.at(workspace)
     if (patient is None) == (check is None):
         raise InvalidInput("name either --patient or --check")
     if check is not None:

@@ -42,7 +42,7 @@ def evaluate(
     from trainer.metrics import difference, scores
 
     screen = Screen(as_json=as_json)
-    place = Workspace(workspace)
+    place = Workspace.at(workspace)
     clips, vectors = stored_clips(Store(place), current(place.encoders))
     judges: dict[str, Callable[[int], Judge]] = {
         "head": lambda seed: head_judge(HeadConfig(epochs=epochs, seed=seed)),

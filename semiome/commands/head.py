@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +13,7 @@ from semiome.console import Screen
 if TYPE_CHECKING:
     from encoder.head import Head
     from index.store import Store
+    from index.workspace import Workspace
     from trainer.head import HeadConfig, LabelledClips
 
 app = typer.Typer(help="The head: train it on stored, labelled clips.", no_args_is_help=True)
@@ -38,11 +38,13 @@ def train(
     """Train a head on the labelled clips of the encoder in use, and use it from now on."""
     from dataclasses import asdict
 
+    from index.workspace import Workspace
     from trainer.head import HeadConfig
 
     screen = Screen(as_json=as_json)
     with screen.progress("Training the head") as progress:
-        head = train_and_install(workspace, HeadConfig(epochs=epochs, seed=seed), hold_out_split, progress, alpha)
+        config = HeadConfig(epochs=epochs, seed=seed)
+        head = train_and_install(Workspace.at(workspace), config, hold_out_split, progress, alpha)
     card = head.card
     values = {
         "head_id": head.head_id,
@@ -70,7 +72,7 @@ def train(
 
 
 def train_and_install(
-    workspace: Path,
+    place: Workspace,
     config: HeadConfig,
     hold_out_split: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -79,11 +81,10 @@ def train_and_install(
     """Train on what a workspace holds, calibrate, save, and make the head the one in use."""
     from encoder.head import save_head
     from index.store import Store
-    from index.workspace import Workspace, current, set_current
+    from index.workspace import current, set_current
     from trainer.calibrate import calibrated
     from trainer.head import train_head
 
-    place = Workspace(workspace)
     data, held_out = labelled_clips(Store(place), current(place.encoders), hold_out_split)
     head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
     save_head(head, place.heads)

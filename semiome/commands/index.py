@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from semiome.commands.store import EncoderOption, in_use
 from semiome.console import Screen
 
 if TYPE_CHECKING:
     from index.generation import GenerationManifest
+    from index.workspace import Workspace
 
 app = typer.Typer(help="The index: build it offline, publish it, go back, clear away.", no_args_is_help=True)
 
@@ -28,25 +30,32 @@ def build(
         str | None, typer.Option(help="flat or ivf-rabitq; by default chosen by the number of clips.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Publish it even if it finds fewer.")] = False,
+    encoder: EncoderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a generation from everything stored for the encoder in use."""
-    from index.errors import StateError
+    """Build a generation from everything stored for the encoder in use, or for another one.
+
+    It gives way to whatever else the machine does, such as a server that answers searches.
+    """
+    import os
+
     from index.generation import build_generation
     from index.generation import publish as make_current
+    from index.mirror import fetch, share
     from index.store import Store
-    from index.workspace import Workspace, current
+    from index.workspace import Workspace
 
-    place = Workspace(workspace)
-    encoder_id = current(place.encoders)
-    if encoder_id is None:
-        raise StateError("this workspace has no encoder yet: run `semiome encode` first")
+    os.nice(19)
+    place = Workspace.at(workspace)
+    encoder_id = in_use(place.encoders, encoder)
     screen = Screen(as_json=as_json)
+    fetch(place)
     with screen.progress("Building and measuring recall") as progress:
         stored = Store(place).clips(encoder_id)
         manifest = build_generation(stored, place.generations, progress, kind=kind, recall_target=recall)
     if publish:
         make_current(place.generations, manifest.generation, force=force)
+    share(place)
     low, high = manifest.recall_interval
     screen.result(
         {**asdict(manifest), "published": publish},
@@ -63,7 +72,8 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
     """Generations of this workspace; the one that serves is marked."""
     from index.generation import list_generations, read_manifest
 
-    folder, serving, before = _places(workspace)
+    place, serving, before = _places(workspace)
+    folder = place.generations
     manifests = [read_manifest(folder, name) for name in list_generations(folder)]
     screen = Screen(as_json=as_json)
     marks = {before: "served before", serving: "serves"}
@@ -87,10 +97,12 @@ def verify(
 ) -> None:
     """Check every digest of a generation, and its rows against the store."""
     from index.generation import load_generation
+    from index.mirror import fetch
     from index.store import Store
     from index.workspace import Workspace
 
-    place = Workspace(workspace)
+    place = Workspace.at(workspace)
+    fetch(place, everything=True)
     loaded = load_generation(place.generations, generation)
     manifest = loaded.manifest
     changes = Store(place).changes(manifest.encoder_id, loaded.clips, manifest.table_version)
@@ -114,11 +126,14 @@ def activate(
 ) -> None:
     """Let a generation serve; its files are checked first."""
     from index.generation import load_generation, publish, read_manifest
+    from index.mirror import share
 
-    folder, _, _ = _places(workspace)
+    place, _, _ = _places(workspace)
+    folder = place.generations
     read_manifest(folder, generation)
     load_generation(folder, generation)
     publish(folder, generation, force=force)
+    share(place)
     _say_who_serves(folder, Screen(as_json=as_json))
 
 
@@ -126,11 +141,14 @@ def activate(
 def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Let the generation that served before serve again; a second time undoes it."""
     from index.generation import load_generation, roll_back
+    from index.mirror import share
 
-    folder, _, before = _places(workspace)
+    place, _, before = _places(workspace)
+    folder = place.generations
     if before is not None:
         load_generation(folder, before)
     roll_back(folder)
+    share(place)
     _say_who_serves(folder, Screen(as_json=as_json))
 
 
@@ -142,21 +160,54 @@ def gc(
 ) -> None:
     """Remove old generations: not the one that serves, nor the one before it."""
     from index.generation import collect
+    from index.mirror import share
 
-    folder, _, _ = _places(workspace)
+    place, _, _ = _places(workspace)
+    folder = place.generations
     removed = collect(folder, keep)
+    share(place, removed)
     screen = Screen(as_json=as_json)
     screen.result(
         {"removed": removed}, lambda: screen.say(f"removed {', '.join(removed)}" if removed else "nothing to remove")
     )
 
 
-def _places(workspace: Path) -> tuple[Path, str | None, str | None]:
-    """Where generations are, the one that serves, and the one before."""
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="Encoder id.")],
+    second: Annotated[str, typer.Argument(help="Encoder id.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of each clip.")] = 10,
+    queries: Annotated[int, typer.Option(min=1, help="At most so many clips are asked about.")] = 1000,
+    as_json: JsonOption = False,
+) -> None:
+    """Do two encoders find the same neighbours? Asked of the clips that both have, without their own patients."""
+    from index.compare import compare as overlap_of
+    from index.store import Store
+    from index.workspace import Workspace
+
+    store = Store(Workspace.at(workspace))
+    found = overlap_of(store.clips(first), store.clips(second), k, queries)
+    screen = Screen(as_json=as_json)
+    screen.result(
+        asdict(found),
+        lambda: screen.say(
+            f"of the {k} nearest clips of other patients both encoders find {found.overlap:.1%} alike "
+            f"({found.interval[0]:.1%} to {found.interval[1]:.1%}; {found.by_chance:.1%} by chance), asked of "
+            f"{found.queries} clips of {found.patients} patients; both have {found.clips} clips, "
+            f"{first} alone {found.only_first}, {second} alone {found.only_second}"
+        ),
+    )
+
+
+def _places(workspace: str) -> tuple[Workspace, str | None, str | None]:
+    """The workspace with all its generations here, the one that serves, and the one before."""
+    from index.mirror import fetch
     from index.workspace import Workspace, current, previous
 
-    folder = Workspace(workspace).generations
-    return folder, current(folder), previous(folder)
+    place = Workspace.at(workspace)
+    fetch(place, everything=True)
+    return place, current(place.generations), previous(place.generations)
 
 
 def _say_who_serves(folder: Path, screen: Screen) -> None:

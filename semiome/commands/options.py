@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", "-w", help="Folder that holds everything.", show_default=True)
+    str, typer.Option("--workspace", "-w", help="Folder that holds everything, or s3://bucket/prefix.")
 ]
 MediaRootOption = Annotated[
     Path | None, typer.Option(help="Folder that file_name is relative to; by default the manifest's own.")
@@ -18,5 +18,5 @@ ServerOption = Annotated[str, typer.Option("--server", help="Address of a runnin
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: what a short measurement finds.")]
 
-DEFAULT_WORKSPACE = Path("workspace")
+DEFAULT_WORKSPACE = "workspace"
 DEFAULT_SERVER = "127.0.0.1:50051"

@@ -37,7 +37,7 @@ def pretrain(
     settings = read_config(config, RunConfig)
     rank, world_size, local_rank = launched_ranks()
     screen = Screen(as_json=as_json, silent=rank > 0)
-    place = Workspace(workspace)
+    place = Workspace.at(workspace)
     start = initial_encoder(settings.encoder, config.parent, settings.pretrain.seed)
     if start.crop is not None:
         screen.warn(

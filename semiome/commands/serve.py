@@ -57,4 +57,4 @@ def serve(
             ),
         )
 
-    asyncio.run(run(Workspace(workspace), config, ready))
+    asyncio.run(run(Workspace.at(workspace), config, ready))

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,14 +23,12 @@ from index.store import Store
 from index.workspace import Workspace
 from tests.encoder.encode_worker import job
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLS = 50
 NAMES = ("h264_25fps.mp4", "short_7s.mp4", "h264_vfr.mp4", "h264_rotate90.mp4", "mjpeg.avi", "vp9.webm")
 
 
 @pytest.fixture(scope="module")
 def processes():
-    sys.path.insert(0, str(ROOT))  # children find the worker there, however pytest was started
     context = multiprocessing.get_context("forkserver")
     # Not LanceDB: its threads start with its import.
     context.set_forkserver_preload(["encoder.embed", "encoder.manifest", "encoder.decoder"])

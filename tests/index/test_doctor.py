@@ -109,7 +109,7 @@ def test_many_small_files_are_merged(workspace):
 
     examine(workspace, repair=True)
 
-    facts = table_facts(store, workspace, "clips_enc1")
+    facts = table_facts(store, "clips_enc1")
     assert (facts.rows, facts.fragments) == (70, 1)
 
 

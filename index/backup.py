@@ -1,0 +1,150 @@
+"""A copy of what can't be made again, that can be verified and brought back: tables, models, key, the erased, receipts.
+
+Generations are not in it: they are built again from the tables. A backup is older than some erasures; whoever brings
+it back must not bring those patients back, so the list of the erased is kept apart and given when it is restored.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from index.doctor import DAMAGED, examine
+from index.erased import erased_among, workspace_key
+from index.erasure import erase_patient
+from index.errors import DamagedData, InvalidInput, StateError
+from index.files import digest_of_file, new_folder, write_text_atomically
+from index.store import Store
+from index.workspace import Workspace
+
+_MANIFEST, _CONTENT = "backup.json", "workspace"
+_FORMAT = "semiome-backup-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What a backup says of itself.
+
+    Attributes:
+        format: of the backup.
+        made_at: UTC, ISO 8601.
+        clips: stored clips of each encoder.
+        videos: how many.
+        digests: of each file, see `index.files.digest_of_file`.
+    """
+
+    format: str
+    made_at: str
+    clips: dict[str, int]
+    videos: int
+    digests: dict[str, str]
+
+
+def back_up(workspace: Workspace, folder: Path) -> Backup:
+    """Copy a workspace into a new folder; nobody writes meanwhile, and searches go on.
+
+    Raises:
+        InvalidInput: the folder is there already.
+        StateError: nothing is stored, or the workspace is on object storage, which has its own copies.
+        DamagedData: something stored is not what was written: no backup is made of that.
+        Locked: somebody is writing: try again when they are done.
+    """
+    _plain(workspace)
+    store = Store(workspace)
+    with store.writing(), new_folder(folder) as building:
+        if not store.exists():
+            raise StateError("nothing is stored in this workspace yet: there is nothing to back up")
+        workspace_key(workspace)  # made now if it never was: what is erased later is hashed with it
+        clips = {encoder_id: len(store.clips(encoder_id).clips) for encoder_id in store.encoder_ids()}
+        for path in (workspace.store, workspace.encoders, workspace.heads, workspace.erasures):
+            if path.is_dir():
+                shutil.copytree(path, building / _CONTENT / path.relative_to(workspace.root))
+        for path in (workspace.key, workspace.erased):
+            if path.exists():
+                shutil.copy2(path, building / _CONTENT / path.name)
+        files = sorted(path for path in (building / _CONTENT).rglob("*") if path.is_file())
+        digests = {str(path.relative_to(building)): digest_of_file(path) for path in files}
+        made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        backup = Backup(_FORMAT, made_at, clips, len(store.videos()), digests)
+        (building / _MANIFEST).write_text(json.dumps(asdict(backup), indent=2) + "\n", encoding="utf-8")
+    return backup
+
+
+def verify(folder: Path) -> Backup:
+    """Check every file of a backup, and every row in it.
+
+    Raises:
+        InvalidInput: it is no backup.
+        DamagedData: a file is missing, more, or not what was copied, or a row is not what was written.
+    """
+    try:
+        backup = Backup(**json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(f"expected a backup with a {_MANIFEST} ({type(error).__name__})") from None
+    if backup.format != _FORMAT:
+        raise InvalidInput("this backup was made by another version of Semiome")
+    there = {str(path.relative_to(folder)) for path in (folder / _CONTENT).rglob("*") if path.is_file()}
+    for name in sorted(backup.digests.keys() | there):
+        if name not in there or digest_of_file(folder / name) != backup.digests.get(name):
+            raise DamagedData(f"{Path(name).name} of the backup is missing, new or not what was copied")
+    store = Store(Workspace(folder / _CONTENT))
+    clips = {encoder_id: len(store.clips(encoder_id).clips) for encoder_id in store.encoder_ids()}
+    if (clips, len(store.videos())) != (backup.clips, backup.videos):
+        raise DamagedData("the tables of the backup do not hold what was copied")
+    return backup
+
+
+def restore(
+    folder: Path, workspace: Workspace, erased: Path | None = None, say: Callable[[str], None] = lambda step: None
+) -> tuple[Backup, int]:
+    """Bring a backup back as a new workspace, without the patients that were erased since; the index is built after it.
+
+    Args:
+        folder: the backup.
+        workspace: not there yet, or empty.
+        erased: the file `erased` of the workspace that was lost, if it is younger than the backup.
+        say: told each step.
+
+    Returns:
+        The backup, and how many patients were erased again.
+
+    Raises:
+        InvalidInput: the workspace is there already, or no backup is.
+        DamagedData: the backup is not whole.
+    """
+    _plain(workspace)
+    say("checking the backup")
+    backup = verify(folder)
+    say("copying it back")
+    with new_folder(workspace.root) as building:
+        shutil.copytree(folder / _CONTENT, building, dirs_exist_ok=True)
+        place = Workspace(building)
+        if place.key.exists():
+            place.key.chmod(0o600)
+        if erased is not None:
+            _bring_up_to_date(place, erased.read_text(encoding="ascii").split())
+        patients = {video.patient_id for video in Store(place).videos().values()}
+        again = erased_among(place, patients)
+        for patient_id in sorted(again):
+            say("erasing a patient who was erased since")
+            erase_patient(place, patient_id)
+        if damaged := [finding for finding in examine(place) if finding.state == DAMAGED]:
+            raise DamagedData(f"what was brought back is not whole: {damaged[0].says}")
+    return backup, len(again)
+
+
+def _bring_up_to_date(workspace: Workspace, hashes: Iterable[str]) -> None:
+    known = set(workspace.erased.read_text(encoding="ascii").split()) if workspace.erased.exists() else set()
+    write_text_atomically(workspace.erased, "".join(f"{one}\n" for one in sorted(known | set(hashes))))
+
+
+def _plain(workspace: Workspace) -> None:
+    if workspace.bucket:
+        raise StateError(
+            "a workspace on object storage is backed up by the storage itself, with a replicated or versioned bucket; "
+            "copy it into a folder first to make a backup of it"
+        )

@@ -1,0 +1,226 @@
+"""The shared part of a workspace on S3-compatible object storage. The only file that knows obstore.
+
+Where it lies and who may read it is said by the usual `AWS_…` variables, as LanceDB reads them. An object is written
+whole or not at all; what several hosts may not do at once is decided by conditional writes, and by no clock.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from index.errors import Locked, StateError
+
+LEASE_S = 20.0
+"""A writer that has shown no sign of life for so long has died."""
+_SIGNS_A_LEASE = 4
+
+
+@lru_cache
+def bucket(url: str) -> Bucket:
+    """What lies below `s3://bucket/prefix`.
+
+    Raises:
+        StateError: the extra that reads it is not installed, or the storage can't be reached.
+    """
+    return Bucket(url)
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Turn what the library raises into an error that names no place and no key.
+
+    Raises:
+        StateError: the storage does not answer, or not to us.
+    """
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+    try:
+        yield
+    except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+        raise
+    except BaseError as error:
+        raise StateError(
+            f"the object storage of this workspace refuses or does not answer ({type(error).__name__}): check the "
+            "bucket, the AWS_… variables and the network"
+        ) from None
+
+
+class Bucket:
+    """Objects below one prefix, named as files are."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            from obstore.store import from_url
+        except ImportError:
+            raise StateError("a workspace on S3 needs the extra `s3`: pip install 'semiome[s3]'") from None
+        with _named_errors():
+            self._store: Any = from_url(url)
+
+    def read(self, name: str) -> bytes | None:
+        """An object's bytes; None where there is none."""
+        return self._read(name)[0]
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put an object, in place of any that is there."""
+        self._put(name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put an object unless there is one; of several that try at once one succeeds."""
+        return self._put(name, data, "create") is not None
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Names below a prefix, with their bytes."""
+        import obstore
+
+        with _named_errors():
+            return {one["path"]: one["size"] for part in obstore.list(self._store, prefix=prefix) for one in part}
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects; those that are not there are no error."""
+        import obstore
+
+        if wanted := list(names):
+            with _named_errors():
+                obstore.delete(self._store, wanted)
+
+    def upload(self, path: Path, name: str) -> None:
+        """A file's bytes as an object."""
+        self._put(name, path)
+
+    def download(self, name: str, path: Path) -> None:
+        """An object's bytes into a new file.
+
+        Raises:
+            StateError: it has gone.
+        """
+        import obstore
+
+        try:
+            with _named_errors(), path.open("xb") as stream:
+                for part in obstore.get(self._store, name).stream(min_chunk_size=1 << 23):
+                    stream.write(part)
+        except FileNotFoundError:
+            raise StateError("something has gone from the object storage while it was read: try again") from None
+
+    def keeps_conditions(self) -> bool:
+        """Whether of two who create the same object at once just one succeeds; without that, commits would be lost."""
+        name = f".conditions-{secrets.token_hex(8)}"
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                created = list(pool.map(lambda who: self.create(name, who), (b"one", b"two")))
+            e_tag = self._read(name)[1]
+            first = self._put(name, b"three", {"e_tag": e_tag})
+            second = self._put(name, b"four", {"e_tag": e_tag})
+            return sum(created) == 1 and first is not None and second is None
+        finally:
+            self.remove([name])
+
+    @contextmanager
+    def lease(self, name: str, what: str) -> Iterator[Callable[[], None]]:
+        """A lock that outlives no holder: one that dies is overtaken after `LEASE_S`.
+
+        The holder writes its lock object anew every few seconds. Who wants it watches whether it changes, by the own
+        clock: whatever the hosts' clocks say does not matter.
+
+        Yields:
+            A function to call before each write.
+
+        Raises:
+            Locked: another holds it; also by that function, once the lease was lost.
+        """
+        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        held = _Lease(self, name, holder, self._take(name, holder, what))
+        held.start()
+        try:
+            yield lambda: held.check(what)
+        finally:
+            held.end()
+
+    def _take(self, name: str, holder: str, what: str) -> str:
+        seen, until = "", 0.0
+        while True:
+            e_tag = self._put(name, f"{holder} 0".encode(), "create")
+            if e_tag is not None:
+                return e_tag
+            there, now = self._read(name)[1], time.monotonic()
+            if not there:
+                continue
+            if not seen:
+                seen, until = there, now + LEASE_S
+            elif there != seen:
+                raise Locked(f"{what} is held by another process: wait until it has finished, then run this again")
+            elif now >= until:
+                e_tag = self._put(name, f"{holder} 0".encode(), {"e_tag": seen})
+                if e_tag is not None:
+                    return e_tag
+                seen = ""
+            time.sleep(LEASE_S / _SIGNS_A_LEASE / 4)
+
+    def _read(self, name: str) -> tuple[bytes | None, str]:
+        import obstore
+
+        try:
+            with _named_errors():
+                found = obstore.get(self._store, name)
+                return bytes(found.bytes()), str(found.meta["e_tag"])
+        except FileNotFoundError:
+            return None, ""
+
+    def _put(self, name: str, data: bytes | Path, mode: Any = "overwrite") -> str | None:  # noqa: ANN401
+        """The new object's tag; None where the condition did not hold."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        try:
+            with _named_errors():
+                return str(obstore.put(self._store, name, data, mode=mode)["e_tag"])
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+            return None
+
+
+class _Lease(Thread):
+    """Keeps a lock object changing while its holder lives."""
+
+    def __init__(self, place: Bucket, name: str, holder: str, e_tag: str) -> None:
+        super().__init__(daemon=True)
+        self._place, self._name, self._holder, self._e_tag = place, name, holder, e_tag
+        self._ended = Event()
+        self._shown = time.monotonic()
+
+    def run(self) -> None:
+        number = 0
+        while not self._ended.wait(LEASE_S / _SIGNS_A_LEASE):
+            number += 1
+            began = time.monotonic()
+            try:
+                e_tag = self._place._put(self._name, f"{self._holder} {number}".encode(), {"e_tag": self._e_tag})
+            except StateError:
+                continue  # the network may come back in time
+            if e_tag is None:
+                return  # overtaken: `check` finds that no sign was given
+            self._e_tag, self._shown = e_tag, began
+
+    def check(self, what: str) -> None:
+        """Say whether this is still the holder.
+
+        Raises:
+            Locked: others may take it for dead.
+        """
+        if time.monotonic() - self._shown > LEASE_S / 2:
+            raise Locked(f"{what} was lost: the object storage could not be reached for too long; run this again")
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+        if self._place._read(self._name)[1] == self._e_tag:
+            self._place.remove([self._name])

@@ -1,0 +1,180 @@
+"""Clips and videos out of a store and into another: Parquet, and a folder for TensorBoard's projector.
+
+Parquet holds everything that is stored, pseudonyms too, and can be taken in by another workspace. Vectors of another
+encoder than the own stay apart, as they do in the store.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from index.errors import InvalidInput
+from index.files import new_folder
+from index.records import LABELS, Clip, EmbeddedClip, Video
+from index.schema import VIDEOS, clips_schema, vectors_of
+from index.store import Store, select
+
+_CLIPS, _VIDEOS = "clips.parquet", "videos.parquet"
+_NOT_TAKEN_ALONG = ("patient_key", "commit_number", "row_sha256")
+"""What belongs to one workspace."""
+_FORMAT = "semiome-1"
+_TSV_COLUMNS = ("clip_id", "video_id", "patient_id", "label", "start_s", "semiology", "camera")
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What went out or came in.
+
+    Attributes:
+        encoder_id: whose vectors.
+        clips: how many; of an import only those that were new or different.
+        videos: how many.
+        patients: how many.
+    """
+
+    encoder_id: str
+    clips: int
+    videos: int
+    patients: int
+
+
+def export_parquet(store: Store, encoder_id: str, folder: Path) -> Moved:
+    """Write the clips of one encoder, and their videos, into a new folder.
+
+    Raises:
+        InvalidInput: the folder is there already.
+        NotFound: the encoder has no clips.
+        DamagedData: a row is not what was written; nothing is left.
+    """
+    with new_folder(folder) as building:
+        store.clips(encoder_id)  # checks every row
+        table = store.clip_table(encoder_id)
+        about = {b"semiome": json.dumps({"format": _FORMAT, "encoder_id": encoder_id}).encode()}
+        names = [name for name in table.schema.names if name not in _NOT_TAKEN_ALONG]
+        rows = select(table, names).replace_schema_metadata(about)
+        pq.write_table(rows.select(names), building / _CLIPS, compression="zstd")
+        known = set(rows.column("video_id").to_pylist())
+        videos = [video for name, video in store.videos().items() if name in known]
+        plain = pa.schema([field.remove_metadata() for field in VIDEOS if field.name not in _NOT_TAKEN_ALONG])
+        described = pa.Table.from_pylist([{**asdict(v), "semiology": list(v.semiology)} for v in videos], plain)
+        pq.write_table(described, building / _VIDEOS, compression="zstd")
+        patients = {video.patient_id for video in videos}
+        return Moved(encoder_id, rows.num_rows, len(videos), len(patients))
+
+
+def import_parquet(store: Store, folder: Path) -> Moved:
+    """Take in what `export_parquet` wrote; what is stored already, unchanged, is not written again.
+
+    Raises:
+        InvalidInput: no such export, or one that holds what no store may: a wrong width, values that are not finite,
+            vectors that are not of unit length, a clip without its video, an id twice.
+        StateError: a patient was erased from this workspace.
+        Locked: another process is committing.
+    """
+    encoder_id, clips, videos = _read(folder)
+    by_video: dict[str, list[EmbeddedClip]] = {}
+    for embedded in _embedded(clips):
+        by_video.setdefault(embedded.clip.video_id, []).append(embedded)
+    if strangers := by_video.keys() - videos.keys():
+        raise InvalidInput(f"{_CLIPS} has clips of {len(strangers)} videos that {_VIDEOS} does not describe")
+    sources = dict(zip(clips.column("video_id").to_pylist(), clips.column("source_sha256").to_pylist(), strict=True))
+    for name, embeddeds in by_video.items():
+        videos[name] = replace(videos[name], source_sha256=sources[name])  # what these clips were made of
+        if {embedded.clip.patient_id for embedded in embeddeds} != {videos[name].patient_id}:
+            raise InvalidInput(f"video {name[:64]!r} is of another patient in {_CLIPS} than in {_VIDEOS}")
+    written = 0
+    with store.committing(encoder_id, clips.schema.field("vector").type.list_size) as committer:
+        names = sorted(by_video)
+        for start in range(0, len(names), 64):
+            written += committer.commit([(videos[name], by_video[name]) for name in names[start : start + 64]])
+        committer.compact()
+    patients = {videos[name].patient_id for name in by_video}
+    return Moved(encoder_id, written, len(by_video), len(patients))
+
+
+def export_projector(store: Store, encoder_id: str, folder: Path, clips: int, seed: int = 0) -> Moved:
+    """Write clips for TensorBoard's projector (`tensorboard --logdir FOLDER`) into a new folder.
+
+    Args:
+        store: from where.
+        encoder_id: whose clips.
+        folder: to make.
+        clips: at most so many, whole videos drawn at random: the projector shows no million.
+        seed: of the draw.
+
+    Raises:
+        InvalidInput: the folder is there already.
+        NotFound: the encoder has no clips.
+    """
+    stored, videos = store.clips(encoder_id), store.videos()
+    order = np.random.default_rng(seed).permutation(len(stored.clips.video_ids))
+    sizes = np.bincount(stored.clips.video_of_row)
+    chosen = order[np.cumsum(sizes[order]) <= clips]
+    rows = np.flatnonzero(np.isin(stored.clips.video_of_row, chosen))
+    if not len(rows):
+        raise InvalidInput(f"no whole video has at most {clips} clips: ask for more")
+    with new_folder(folder) as building:
+        np.savetxt(building / "vectors.tsv", stored.vectors[rows], fmt="%.7g", delimiter="\t")
+        found = stored.clips.clips(rows)
+        with (building / "clips.tsv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+            writer.writerow(_TSV_COLUMNS)
+            writer.writerows(_described(clip, videos.get(clip.video_id)) for clip in found)
+        (building / "projector_config.pbtxt").write_text(
+            f'embeddings {{\n  tensor_name: "clips of encoder {encoder_id}"\n  tensor_path: "vectors.tsv"\n'
+            '  metadata_path: "clips.tsv"\n}\n',
+            encoding="utf-8",
+        )
+    return Moved(encoder_id, len(rows), len(chosen), len({clip.patient_id for clip in found}))
+
+
+def _described(clip: Clip, video: Video | None) -> tuple[object, ...]:
+    label, tags, camera = (video.label, " ".join(video.semiology), video.camera) if video else ("", "", "")
+    return clip.clip_id, clip.video_id, clip.patient_id, label or "unlabelled", clip.start_s, tags, camera
+
+
+def _read(folder: Path) -> tuple[str, pa.Table, dict[str, Video]]:
+    """Encoder, clips and videos of an export, types and bounds checked."""
+    try:
+        clips, videos = pq.read_table(folder / _CLIPS), pq.read_table(folder / _VIDEOS)
+        about = json.loads((clips.schema.metadata or {}).get(b"semiome", b"{}"))
+        width = clips.schema.field("vector").type.list_size
+        wanted = pa.schema([field for field in clips_schema(width) if field.name not in _NOT_TAKEN_ALONG])
+        clips = clips.select(wanted.names).cast(wanted)
+        described = pa.schema([field for field in VIDEOS if field.name not in _NOT_TAKEN_ALONG])
+        rows = videos.select(described.names).cast(described).to_pylist()
+    except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
+        raise InvalidInput(
+            f"expected a folder with {_CLIPS} and {_VIDEOS} as `semiome store export` writes them "
+            f"({type(error).__name__})"
+        ) from None
+    about = about if isinstance(about, dict) else {}
+    encoder_id = str(about.get("encoder_id", ""))
+    if about.get("format") != _FORMAT or not encoder_id.isalnum():
+        raise InvalidInput(f"{_CLIPS} does not say which encoder it is of, or is of another version of Semiome")
+    found = {row["video_id"]: Video(**{**row, "semiology": tuple(row["semiology"])}) for row in rows}
+    if len(found) < len(rows):
+        raise InvalidInput(f"{_VIDEOS} has a video twice")
+    if wrong := [video.label for video in found.values() if video.label not in ("", *LABELS)]:
+        raise InvalidInput(f"expected labels {' or '.join(LABELS)} or none, got {wrong[0][:64]!r}")
+    if len(set(clips.column("clip_id").to_pylist())) < clips.num_rows:
+        raise InvalidInput(f"{_CLIPS} has a clip twice")
+    return encoder_id, clips, found
+
+
+def _embedded(rows: pa.Table) -> Iterator[EmbeddedClip]:
+    vectors = vectors_of(rows)
+    names = ("clip_id", "video_id", "patient_id", "clip_index", "start_s", "valid_seconds")
+    columns = (rows.column(name).to_pylist() for name in (*names, "crop"))
+    for vector, *values, crop in zip(vectors, *columns, strict=True):
+        fields: dict[str, Any] = dict(zip(names, values, strict=True))
+        yield EmbeddedClip(Clip(**fields), vector, crop)

@@ -1,0 +1,181 @@
+"""`semiome store`: keep it small, take from it, bring to it, back it up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from semiome.console import Screen
+
+if TYPE_CHECKING:
+    from index.transfer import Moved
+    from index.upkeep import TableFacts
+
+app = typer.Typer(help="The store: compact, export, import, back up, restore.", no_args_is_help=True)
+
+EncoderOption = Annotated[str | None, typer.Option(help="Whose clips; by default the encoder in use.")]
+
+
+@app.command()
+def compact(
+    keep_hours: Annotated[
+        float, typer.Option(min=0, help="Younger versions of tables stay: somebody may be reading them.")
+    ] = 1.0,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Merge small files and remove old versions, as every `encode` does at its end; fit for cron."""
+    from index.store import Store
+    from index.upkeep import compact as merge
+    from index.upkeep import table_facts
+    from index.workspace import Workspace
+
+    store = Store(Workspace.at(workspace))
+    before = [table_facts(store, name) for name in store.table_names()]
+    with store.writing():
+        merge(store, keep_versions=timedelta(hours=keep_hours))
+    after = [table_facts(store, name) for name in store.table_names()]
+    screen = Screen(as_json=as_json)
+    rows = [
+        (new.name, new.rows, f"{old.fragments} -> {new.fragments}", f"{old.versions} -> {new.versions}", _mb(old, new))
+        for old, new in zip(before, after, strict=True)
+    ]
+    screen.result(
+        {"before": [asdict(facts) for facts in before], "after": [asdict(facts) for facts in after]},
+        lambda: screen.table("Tables", ("table", "rows", "files", "versions", "MB"), rows),
+    )
+
+
+def _mb(old: TableFacts, new: TableFacts) -> str:
+    return f"{old.size_bytes / 1e6:.1f} -> {new.size_bytes / 1e6:.1f}"
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="New folder to write.")],
+    kind: Annotated[
+        Literal["parquet", "projector"], typer.Option("--as", help="Everything, or a sample to look at in TensorBoard.")
+    ] = "parquet",
+    clips: Annotated[int, typer.Option(min=1, help="With projector: at most so many.")] = 10_000,
+    encoder: EncoderOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write an encoder's clips, vectors and videos into a folder. It holds pseudonyms: treat it as patients' data."""
+    from index.store import Store
+    from index.transfer import export_parquet, export_projector
+    from index.workspace import Workspace
+
+    place = Workspace.at(workspace)
+    encoder_id = in_use(place.encoders, encoder)
+    if kind == "parquet":
+        moved = export_parquet(Store(place), encoder_id, folder)
+    else:
+        moved = export_projector(Store(place), encoder_id, folder, clips)
+    _say(moved, "written", Screen(as_json=as_json))
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="What `semiome store export` wrote.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in clips and videos that another workspace exported; what is here already is not written again."""
+    from index.store import Store
+    from index.transfer import import_parquet
+    from index.workspace import Workspace
+
+    _say(import_parquet(Store(Workspace.at(workspace)), folder), "new or changed", Screen(as_json=as_json))
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="New folder to write.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy tables, models, key and the list of the erased; generations are built again. Guard it as the workspace."""
+    from index.backup import back_up
+    from index.workspace import Workspace
+
+    made = back_up(Workspace.at(workspace), folder)
+    screen = Screen(as_json=as_json)
+    screen.result(
+        asdict(made),
+        lambda: screen.say(
+            f"{sum(made.clips.values())} clips of {made.videos} videos in {len(made.digests)} files backed up; "
+            f"`semiome store verify {folder}` checks it"
+        ),
+    )
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="What `semiome store backup` wrote.")], as_json: JsonOption = False
+) -> None:
+    """Check every file and every row of a backup."""
+    from index.backup import verify as check
+
+    made = check(folder)
+    screen = Screen(as_json=as_json)
+    screen.result(
+        asdict(made),
+        lambda: screen.say(
+            f"the backup of {made.made_at} is whole: {sum(made.clips.values())} clips of {made.videos} videos"
+        ),
+    )
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `semiome store backup` wrote.")],
+    erased: Annotated[
+        Path | None,
+        typer.Option(help="The file `erased` of the workspace that was lost: whom it names does not come back."),
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a backup back as a new workspace; then `semiome index build` makes its index."""
+    from index.backup import restore as bring_back
+    from index.errors import InvalidInput
+    from index.workspace import Workspace
+
+    if erased is not None and not erased.is_file():
+        raise InvalidInput("--erased names no file")
+    screen = Screen(as_json=as_json)
+    made, again = bring_back(folder, Workspace.at(workspace), erased, screen.note)
+    screen.result(
+        {**asdict(made), "erased_again": again},
+        lambda: screen.say(
+            f"the backup of {made.made_at} is back, {again} patients erased since left out; now run "
+            f"`semiome index build`. Patients erased after the backup and not on its list would be back too."
+        ),
+    )
+
+
+def in_use(encoders: Path, encoder_id: str | None) -> str:
+    """The encoder that is named, or else the one in use."""
+    from index.errors import StateError
+    from index.workspace import current
+
+    chosen = encoder_id or current(encoders)
+    if chosen is None:
+        raise StateError("this workspace has no encoder yet: run `semiome encode` first")
+    return chosen
+
+
+def _say(moved: Moved, what: str, screen: Screen) -> None:
+    screen.result(
+        asdict(moved),
+        lambda: screen.say(
+            f"{moved.clips} clips {what}, of {moved.videos} videos of {moved.patients} patients "
+            f"(encoder {moved.encoder_id})"
+        ),
+    )
