@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 from index.errors import DamagedData
-from index.files import write_text_atomically
+from index.files import naming_a_full_disk, write_text_atomically
 from index.objects import bucket
 from index.workspace import Workspace
 
@@ -42,20 +42,22 @@ def workspace_key(workspace: Workspace) -> bytes:
     return key
 
 
+@naming_a_full_disk()
 def _create(path: Path, data: bytes) -> None:
+    """A file for its owner alone, unless there is one already."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(descriptor)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(descriptor)
         os.link(temporary, path)  # whoever comes second takes the first one's
     except FileExistsError:
         pass
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def patient_hash(key: bytes, patient_id: str) -> str:

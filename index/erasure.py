@@ -24,7 +24,7 @@ from typing import Any
 from index.clip_table import ClipTable
 from index.erased import block, patient_hash, workspace_key
 from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError
-from index.files import sync_folder, write_atomically, write_text_atomically
+from index.files import naming_a_full_disk, sync_folder, write_atomically, write_text_atomically
 from index.generation import (
     build_generation,
     building_lock,
@@ -67,6 +67,7 @@ class _Pending:
     places: list[dict[str, Any]] = field(default_factory=list)
 
 
+@naming_a_full_disk()
 def erase_patient(
     workspace: Workspace,
     patient_id: str,
@@ -87,6 +88,7 @@ def erase_patient(
     Raises:
         NotFound: nothing of this patient is stored, and no erasure of them is under way.
         Locked: somebody is committing or building: try again when they are done.
+        DiskFull: it goes on when it is called again.
     """
     if not patient_id:
         raise InvalidInput("expected a patient id, got none")

@@ -52,15 +52,20 @@ def sync_tree(root: Path, synced: dict[Path, int]) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place: readers see the old or the new whole."""
+    """Let `write` fill a temporary file beside `path`, then put it in place: readers see the old or the new whole.
+
+    Raises:
+        DiskFull: the old one stays.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        sync_file(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with naming_a_full_disk():
+        try:
+            write(temporary)
+            sync_file(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

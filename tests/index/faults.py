@@ -267,10 +267,10 @@ def flip_rows(template, times, seed=0):
     }
 
 
-def shift_clock(template):
-    """Each operation a day early, a day late, and then as it is."""
+def shift_clock(template, orders=(("-1d", "+1d", "+0d"), ("+1d", "-1d", "+0d"))):
+    """Each operation a day early or late, in each of these orders."""
     done = 0
-    for shifts in (("-1d", "+1d", "+0d"), ("+1d", "-1d", "+0d")):
+    for shifts in orders:
         with tempfile.TemporaryDirectory() as scratch:
             workspace = Workspace(Path(scratch) / "workspace")
             shutil.copytree(template, workspace.root)
@@ -343,9 +343,11 @@ def main():
         if chosen.fill:
             disk = Path(folder)
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=True)
-            for operation in chosen.fill:
-                show(fill(operation, chosen.template, disk, chosen.step))
-            subprocess.run(["umount", folder], check=True)
+            try:
+                for operation in chosen.fill:
+                    show(fill(operation, chosen.template, disk, chosen.step))
+            finally:
+                subprocess.run(["umount", "--lazy", folder], check=True)
             return
         template = Path(folder) / "template"
         workspace = start(template)
