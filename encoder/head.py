@@ -60,7 +60,7 @@ class HeadCard:
         clips: how many those were.
         videos: of how many videos.
         patients: of how many patients.
-        held_out_patients: left out of training, for evaluation.
+        held_out_patients: left out of training, for evaluation; in a workspace's heads as keyed hashes.
         seed: of initial weights and batches.
         epochs: passes over the clips.
         conformal: how sure a verdict must be to stand alone; None where too few patients allow no such statement.

@@ -6,11 +6,14 @@ Both encoders' clips stay side by side in the store, so that going back needs no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from encoder.head import load_head
 from encoder.weights import current_encoder
 from index.errors import DamagedData, StateError
-from index.generation import list_generations, load_generation, publish, read_manifest
+from index.files import write_text_atomically
+from index.generation import list_generations, load_generation, read_manifest
+from index.mirror import fetch, let_serve
 from index.store import Store
 from index.workspace import Workspace, current, previous, set_current
 
@@ -23,7 +26,7 @@ class Switched:
         encoder_id: that embeds.
         generation: that serves.
         head_id: that classifies; empty where this encoder has none yet.
-        left_behind: the encoder that was in use before.
+        left_behind: the encoder that served before; empty where none did.
         missing_clips: clips of that one that the new encoder has not embedded.
     """
 
@@ -40,32 +43,34 @@ def switch(workspace: Workspace, encoder_id: str, *, force: bool = False) -> Swi
     Args:
         workspace: where.
         encoder_id: of an installed encoder whose clips are stored and indexed.
-        force: also when it has not embedded all clips of the one in use.
+        force: also when it has not embedded all clips of the one that serves.
 
     Raises:
         NotFound: no such encoder, or it has no clips.
-        StateError: it has no index, or fewer clips than the one in use and nobody insists.
+        StateError: it has no index, or not all clips of the one that serves and nobody insists.
         DamagedData: a file of it is not what was saved.
     """
     current_encoder(workspace.encoders, encoder_id)
-    old, store = current(workspace.encoders) or "", Store(workspace)
+    fetch(workspace, everything=True)
+    old, store = _serving(workspace), Store(workspace)
     has = set(store.clips(encoder_id).clips.clip_ids.to_pylist())
     missing = 0
     if old and old in store.encoder_ids():
         missing = len(set(store.clips(old).clips.clip_ids.to_pylist()) - has)
     if missing and not force:
         raise StateError(
-            f"encoder {encoder_id} has not embedded {missing} clips of the one in use: run `semiome encode --encoder "
-            f"{encoder_id}`, or insist with --force"
+            f"encoder {encoder_id} has not embedded {missing} clips of the one that serves: run `semiome encode` with "
+            f"--encoder {encoder_id}, or insist with --force"
         )
     generation = _generation_of(workspace, encoder_id)
     load_generation(workspace.generations, generation)
     head_id = _head_of(workspace, encoder_id)
-    publish(workspace.generations, generation, force=force)
+    let_serve(workspace, generation, force=force)
     if head_id and current(workspace.heads) != head_id:
         set_current(workspace.heads, head_id)
-    if old != encoder_id:
-        set_current(workspace.encoders, encoder_id)
+    if old and old != encoder_id:
+        write_text_atomically(workspace.encoders / "PREVIOUS", old + "\n")  # not one that was only imported since
+    write_text_atomically(workspace.encoders / "CURRENT", encoder_id + "\n")
     return Switched(encoder_id, generation, head_id, old, missing)
 
 
@@ -81,11 +86,25 @@ def switch_back(workspace: Workspace) -> Switched:
     return switch(workspace, before, force=True)
 
 
+def _serving(workspace: Workspace) -> str:
+    """The encoder whose index serves: one that was just imported is in use for encoding already."""
+    name = current(workspace.generations)
+    return _encoder_of(workspace.generations, name) if name else ""
+
+
+def _encoder_of(folder: Path, generation: str) -> str:
+    """Whose clips a generation holds; empty where it can't be read, which must not keep others from serving."""
+    try:
+        return read_manifest(folder, generation).encoder_id
+    except DamagedData:
+        return ""
+
+
 def _generation_of(workspace: Workspace, encoder_id: str) -> str:
     """The one that served last of this encoder, or else its newest."""
     folder = workspace.generations
     names = list_generations(folder)
-    of_it = [name for name in names if read_manifest(folder, name).encoder_id == encoder_id]
+    of_it = [name for name in names if _encoder_of(folder, name) == encoder_id]
     for name in (current(folder), previous(folder), *reversed(of_it)):
         if name in of_it:
             return str(name)

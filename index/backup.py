@@ -7,15 +7,16 @@ it back must not bring those patients back, so the list of the erased is kept ap
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from index.doctor import DAMAGED, examine
 from index.erased import erased_among, workspace_key
-from index.erasure import erase_patient
+from index.erasure import erase_patient, unfinished
 from index.errors import DamagedData, InvalidInput, StateError
 from index.files import digest_of_file, new_folder, write_text_atomically
 from index.store import Store
@@ -58,6 +59,8 @@ def back_up(workspace: Workspace, folder: Path) -> Backup:
     with store.writing(), new_folder(folder) as building:
         if not store.exists():
             raise StateError("nothing is stored in this workspace yet: there is nothing to back up")
+        if unfinished(workspace):
+            raise StateError("an erasure was interrupted: finish it with `semiome erase`, then make the backup")
         workspace_key(workspace)  # made now if it never was: what is erased later is hashed with it
         clips = {encoder_id: len(store.clips(encoder_id).clips) for encoder_id in store.encoder_ids()}
         for path in (workspace.store, workspace.encoders, workspace.heads, workspace.erasures):
@@ -113,7 +116,7 @@ def restore(
         The backup, and how many patients were erased again.
 
     Raises:
-        InvalidInput: the workspace is there already, or no backup is.
+        InvalidInput: the workspace is there already, no backup is, or the list is none of this workspace.
         DamagedData: the backup is not whole.
     """
     _plain(workspace)
@@ -126,9 +129,8 @@ def restore(
         if place.key.exists():
             place.key.chmod(0o600)
         if erased is not None:
-            _bring_up_to_date(place, erased.read_text(encoding="ascii").split())
-        patients = {video.patient_id for video in Store(place).videos().values()}
-        again = erased_among(place, patients)
+            _bring_up_to_date(place, erased)
+        again = erased_among(place, Store(place).patients())
         for patient_id in sorted(again):
             say("erasing a patient who was erased since")
             erase_patient(place, patient_id)
@@ -137,9 +139,14 @@ def restore(
     return backup, len(again)
 
 
-def _bring_up_to_date(workspace: Workspace, hashes: Iterable[str]) -> None:
+def _bring_up_to_date(workspace: Workspace, erased: Path) -> None:
     known = set(workspace.erased.read_text(encoding="ascii").split()) if workspace.erased.exists() else set()
-    write_text_atomically(workspace.erased, "".join(f"{one}\n" for one in sorted(known | set(hashes))))
+    more = set(erased.read_bytes().decode("ascii", "replace").split())
+    if wrong := [line for line in more if not re.fullmatch("[0-9a-f]{64}", line)]:
+        raise InvalidInput(f"expected a workspace's list of the erased, 64 hex digits a line, got {wrong[0][:16]!r}")
+    if known - more:
+        raise InvalidInput("this list of the erased lacks some of the backup's: it is older, or of another workspace")
+    write_text_atomically(workspace.erased, "".join(f"{one}\n" for one in sorted(known | more)))
 
 
 def _plain(workspace: Workspace) -> None:

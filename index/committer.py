@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, StateError
-from index.records import Clip, EmbeddedClip, Video
+from index.records import EmbeddedClip, Video
 from index.schema import PATIENTS, VIDEOS, id_predicate, row_sha256, vectors_of
 from index.store import Store, select
 from index.upkeep import compact
 from index.workspace import Workspace
 
-_UNIT_TOLERANCE = 1e-3
+UNIT_TOLERANCE = 1e-3
 
 
 class Committer:
@@ -72,12 +72,7 @@ class Committer:
             self._still_mine()
             self._clips.delete(id_predicate("clip_id", stale))
         if rows:
-            # A version never comes twice, whatever is deleted: a row is newer than an index just if its number is.
-            number = int(self._clips.version) + 1
-            numbered = [{**row, "commit_number": number} for row in rows.values()]
-            self._upsert(self._clips, "clip_id", pa.Table.from_pylist(numbered, self._clips.schema))
-            if int(self._clips.version) != number:
-                raise DamagedData("another process wrote to the store at the same time: build the index again")
+            self._write(self._clips, list(rows.values()))
         self.update_videos([video for video, _ in videos])
         for video_id, now in wanted.items():
             self._known[video_id] = {key: row["row_sha256"] for key, row in now.items()}
@@ -87,12 +82,18 @@ class Committer:
     def update_videos(self, videos: Sequence[Video]) -> int:
         """Store what is known of videos, vectors untouched.
 
+        A video whose patient is corrected moves with all encoders' clips, so that none is left under the wrong one.
+
         Returns:
             How many rows were new or different.
         """
         self._add_patients({video.patient_id for video in videos})
         changed = [video for video in videos if self._videos.get(video.video_id) != video]
         if changed:
+            known = {name: video.patient_id for name, video in self._videos.items()}
+            moved = [v for v in changed if known.get(v.video_id, v.patient_id) != v.patient_id]
+            if moved:
+                self._move({video.video_id: video for video in moved})
             rows = [
                 {**asdict(video), "semiology": list(video.semiology), "patient_key": self._keys[video.patient_id]}
                 for video in changed
@@ -108,24 +109,54 @@ class Committer:
         Returns:
             How many clips were rewritten.
         """
-        table = select(self._clips, None, where=id_predicate("clip_id", list(self._known[video.video_id])))
-        vectors = vectors_of(table)
-        clips = []
-        for row, vector in zip(table.drop_columns(["vector"]).to_pylist(), vectors, strict=True):
-            clip = Clip(
-                clip_id=row["clip_id"],
-                video_id=row["video_id"],
-                patient_id=video.patient_id,
-                clip_index=row["clip_index"],
-                start_s=row["start_s"],
-                valid_seconds=row["valid_seconds"],
-            )
-            clips.append(EmbeddedClip(clip, vector, row["crop"]))
-        return self.commit([(video, clips)])
+        self._add_patients({video.patient_id})
+        moved = self._move({video.video_id: video})
+        self.update_videos([video])
+        return moved
+
+    def _move(self, videos: dict[str, Video]) -> int:
+        """Give every clip of these videos, of whatever encoder, the patient of its video."""
+        moved = 0
+        for encoder_id in self._store.encoder_ids():
+            own = encoder_id == self._encoder_id
+            table = self._clips if own else self._store.clip_table(encoder_id)
+            names = ("clip_id", "video_id", "patient_id")
+            columns = (select(table, list(names)).column(name).to_pylist() for name in names)
+            wrong = [
+                clip
+                for clip, video, patient in zip(*columns, strict=True)
+                if video in videos and videos[video].patient_id != patient
+            ]
+            if not wrong:
+                continue
+            found = select(table, None, where=id_predicate("clip_id", wrong))
+            rows = []
+            for row, vector in zip(found.drop_columns(["vector"]).to_pylist(), vectors_of(found), strict=True):
+                patient = videos[row["video_id"]].patient_id
+                new = {**row, "patient_id": patient, "patient_key": self._keys[patient]}
+                rows.append({**new, "row_sha256": row_sha256(new, vector), "vector": vector})
+            self._write(table, rows)
+            if own:
+                for row in rows:
+                    self._known[row["video_id"]][row["clip_id"]] = row["row_sha256"]
+            moved += len(rows)
+        self._store.settle()
+        return moved
+
+    def _write(self, table: Any, rows: list[dict[str, Any]]) -> None:  # noqa: ANN401
+        """Upsert clip rows, numbered by the version that they make.
+
+        A version never comes twice, whatever is deleted: a row is newer than an index just if its number is.
+        """
+        number = int(table.version) + 1
+        numbered = [{**row, "commit_number": number} for row in rows]
+        self._upsert(table, "clip_id", pa.Table.from_pylist(numbered, table.schema))
+        if int(table.version) != number:
+            raise DamagedData("another process wrote to the store at the same time: build the index again")
 
     def compact(self) -> None:
         """Merge the small files that many commits leave."""
-        compact(self._store)
+        compact(self._store, self._still_mine)
         self._clips.checkout_latest()
 
     def _add_patients(self, patient_ids: set[str]) -> None:
@@ -144,7 +175,7 @@ class Committer:
                 f"expected a vector ({self._width},), got {vector.shape}: this table holds encoder "
                 f"{self._encoder_id}, encode with the same one"
             )
-        if not np.isfinite(vector).all() or abs(float(np.linalg.norm(vector)) - 1) > _UNIT_TOLERANCE:
+        if not np.isfinite(vector).all() or abs(float(np.linalg.norm(vector)) - 1) > UNIT_TOLERANCE:
             raise InvalidInput(f"clip {clip.clip_id}: expected a finite vector of unit length")
         row = {
             **asdict(clip),

@@ -13,6 +13,7 @@ from index.store import StoredClips
 
 _RESAMPLES = 1000
 _BATCH = 64
+_LEAST_PATIENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Overlap:
         patients: of how many patients.
         k: neighbours of each.
         overlap: share of a clip's k nearest that both find, mean over the queries.
-        interval: of the overlap, 95 %, patients resampled.
+        interval: of the overlap, 95 %, patients resampled; None for fewer than five, which can't tell.
         by_chance: the overlap of two encoders that know nothing of each other.
     """
 
@@ -42,7 +43,7 @@ class Overlap:
     patients: int
     k: int
     overlap: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     by_chance: float
 
 
@@ -102,9 +103,11 @@ def _neighbours(
     return np.concatenate(found)
 
 
-def _interval(shares: NDArray[np.float64], patients: NDArray[np.int32], seed: int) -> tuple[float, float]:
+def _interval(shares: NDArray[np.float64], patients: NDArray[np.int32], seed: int) -> tuple[float, float] | None:
     """Clips of a patient are no independent witnesses: whole patients are drawn."""
     _, number = np.unique(patients, return_inverse=True)
+    if number.max() + 1 < _LEAST_PATIENTS:
+        return None
     sums, counts = np.bincount(number, shares), np.bincount(number)
     drawn = np.random.default_rng(seed).integers(0, len(sums), (_RESAMPLES, len(sums)))
     low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])

@@ -64,12 +64,12 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
     if not store.exists():
         return [*findings, Finding("store", WARNING, "there is none yet: run `semiome encode`")]
     if repair:
-        with store.writing():
+        with store.writing() as still_mine:
             findings += _torn_versions(workspace, repair=True)
-            findings += _tables(store, repair=True)
+            findings += _tables(store, still_mine)
     else:
         findings += _torn_versions(workspace, repair=False)
-        findings += _tables(store, repair=False)
+        findings += _tables(store, None)
     findings += _generations(store, workspace)
     findings += [
         Finding("erasure", WARNING, f"one that began at {when} was interrupted: run `semiome erase` for them again")
@@ -117,7 +117,7 @@ def _torn_versions(workspace: Workspace, *, repair: bool) -> list[Finding]:
     return findings
 
 
-def _tables(store: Store, *, repair: bool) -> list[Finding]:
+def _tables(store: Store, repairing: Callable[[], None] | None) -> list[Finding]:
     findings = []
     try:
         names = store.table_names()
@@ -141,8 +141,8 @@ def _tables(store: Store, *, repair: bool) -> list[Finding]:
         findings.append(Finding("videos", WARNING, says))
     for name in names:
         findings += _guarded(f"table {name}", partial(_size, store, name))[0]
-    if repair and any(finding.state == WARNING and finding.what.startswith("table ") for finding in findings):
-        compact(store)
+    if repairing and any(finding.state == WARNING and finding.what.startswith("table ") for finding in findings):
+        compact(store, repairing)
         findings = [replace(f, repaired=f.state == WARNING and f.what.startswith("table ")) for f in findings]
     return findings
 

@@ -1,7 +1,7 @@
 """A patient's right to be forgotten: out of every answer at once, out of every file before it ends, with a receipt.
 
-The order makes it safe to be killed anywhere: what is still to be done stands in a note that names the patient by their
-random key and a keyed hash alone; each step may be done twice; the note goes when all is done. Rows go first (from that
+The order makes it safe to be killed anywhere: what is still to be done, and what must not be found then, stands in a
+note without the patient's id; each step may be done twice; the note goes when all is done. Rows go first (from that
 moment no search finds them), then the bytes: LanceDB keeps deleted rows in its files until these are rewritten and
 every older version is removed.
 """
@@ -29,15 +29,13 @@ from index.generation import (
     build_generation,
     building_lock,
     list_generations,
-    publish,
     read_clips,
     read_manifest,
-    remove_generation,
     remove_unfinished,
 )
-from index.mirror import fetch, share
+from index.mirror import fetch, release, remove
 from index.objects import bucket
-from index.scan import LEAST_NEEDLE_BYTES, scan
+from index.scan import LEAST_NEEDLE_BYTES, SCRATCH, scan
 from index.schema import id_predicate, vectors_of
 from index.store import Store, select
 from index.upkeep import compact
@@ -58,12 +56,16 @@ class _Pending:
         patient_hash: keyed.
         patient_key: random.
         started_at: UTC, ISO 8601.
+        video_ids: theirs; once the rows are gone nothing else tells.
+        needles: bytes that must be nowhere afterwards, in hex.
         places: what has been done.
     """
 
     patient_hash: str
     patient_key: str
     started_at: str
+    video_ids: list[str] = field(default_factory=list)
+    needles: list[str] = field(default_factory=list)
     places: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -94,31 +96,37 @@ def erase_patient(
         raise InvalidInput("expected a patient id, got none")
     store, key = Store(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
-    note = workspace.erasures / f".pending-{hashed[:16]}.json"
-    with store.writing():
-        for torn in workspace.erasures.glob("..pending-*.tmp"):  # as a kill within its writing leaves it
-            torn.unlink()
-        pending = _read_note(note) or _begin(store, patient_id, hashed, note)
-        needles = _needles(store, patient_id, pending.patient_key)
-        video_ids = {video.video_id for video in store.videos().values() if video.patient_id == patient_id}
+    note = _Note(workspace, f".pending-{hashed[:16]}.json")
+    with store.writing() as still_mine:
+        for left in workspace.root.glob(f"{SCRATCH}*"):
+            shutil.rmtree(left)
+        pending = note.read() or _begin(store, patient_id, hashed)
+        videos = {video.video_id for video in store.videos().values() if video.patient_id == patient_id}
+        pending.video_ids = sorted({*pending.video_ids, *videos})
+        found = {needle.hex() for needle in _needles(store, patient_id, pending.patient_key)}
+        pending.needles = sorted({*pending.needles, *found})
+        note.write(pending)
+        still_mine()
         block(workspace, hashed)
         say("removing rows")
-        _remove_rows(store, pending)
+        _remove_rows(store, pending, still_mine)
         say("rewriting the store's files")
-        compact(store, keep_versions=timedelta(0), deletions=True)
+        compact(store, still_mine, keep_versions=timedelta(0), deletions=True)
         _done(pending, note, "store", "rows deleted, files rewritten, older versions removed")
         say("rebuilding the index")
         _rebuild(store, workspace, patient_id, pending, note)
         say("searching what jobs have left")
+        names = {*pending.video_ids, patient_id}
         for folder in (workspace.runs, workspace.previews, *also):
-            for path, action in _cleaned(folder, patient_id, video_ids):
+            for path, action in _cleaned(folder, names):
                 place = str(path.relative_to(workspace.root)) if path.is_relative_to(workspace.root) else path.name
-                for name in (*video_ids, patient_id):
+                for name in names:
                     place = place.replace(name, "(theirs)")
                 _done(pending, note, place, action)
     say("looking for what is left")
     shared = bucket(workspace.bucket) if workspace.bucket else None
-    found = scan([workspace.root, *also], needles, skip={note}, objects=shared)
+    needles = [bytes.fromhex(needle) for needle in pending.needles]
+    looked = scan([workspace.root, *also], needles, skip=note.places, objects=shared)
     receipt = _signed(
         key,
         {
@@ -126,20 +134,24 @@ def erase_patient(
             "started_at": pending.started_at,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "places": pending.places,
-            "scan": asdict(found),
+            "scan": asdict(looked),
             "id_scanned_for": len(patient_id.encode()) >= LEAST_NEEDLE_BYTES,
-            "not_covered": "weights trained on this patient, backups, and copies outside the workspace",
+            "not_covered": "weights trained on this patient, backups, copies outside the workspace, and, of a shared "
+            "one, the folders of other hosts until these fetch what is new",
         },
     )
-    if found.files_with_finds:
+    if looked.files_with_finds:
         raise DamagedData(
-            f"{len(found.files_with_finds)} files of the workspace still hold something of the patient: "
-            f"{', '.join(found.files_with_finds[:3])}; run the same command again"
+            f"{len(looked.files_with_finds)} files of the workspace still hold something of the patient: "
+            f"{', '.join(looked.files_with_finds[:3])}; run the same command again"
         )
     name = f"{receipt['finished_at'].replace(':', '')}-{secrets.token_hex(4)}.json"
-    write_text_atomically(workspace.erasures / name, json.dumps(receipt, indent=2) + "\n")
-    note.unlink(missing_ok=True)
-    sync_folder(workspace.erasures)
+    text = json.dumps(receipt, indent=2) + "\n"
+    workspace.erasures.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(workspace.erasures / name, text)
+    if shared is not None:
+        shared.write(f"{workspace.erasures.name}/{name}", text.encode())
+    note.remove()
     return receipt
 
 
@@ -151,36 +163,64 @@ def check_receipt(workspace: Workspace, receipt: dict[str, Any]) -> bool:
 
 def unfinished(workspace: Workspace) -> list[str]:
     """When each erasure that was interrupted began."""
-    notes = (_read_note(path) for path in sorted(workspace.erasures.glob(".pending-*.json")))
+    names = {path.name for path in workspace.erasures.glob(".pending-*.json")}
+    if workspace.bucket:
+        names |= {path.rsplit("/", 1)[1] for path in bucket(workspace.bucket).sizes(workspace.erasures.name)}
+    notes = (_Note(workspace, name).read() for name in sorted(names) if name.startswith(".pending-"))
     return [note.started_at for note in notes if note is not None]
 
 
-def _begin(store: Store, patient_id: str, hashed: str, note: Path) -> _Pending:
+class _Note:
+    """Where an erasure under way stands, for whoever goes on with it."""
+
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        self._path = workspace.erasures / name
+        self._object = f"{workspace.erasures.name}/{name}"
+        self._bucket = bucket(workspace.bucket) if workspace.bucket else None
+        self.places = {self._path, Path(self._object)}
+
+    def read(self) -> _Pending | None:
+        try:
+            data = self._path.read_bytes() if self._bucket is None else self._bucket.read(self._object)
+        except FileNotFoundError:
+            data = None
+        try:
+            return None if data is None else _Pending(**json.loads(data))
+        except (ValueError, TypeError):
+            raise DamagedData(f"{self._path.name} can't be read: remove it, and erase the patient again") from None
+
+    def write(self, pending: _Pending) -> None:
+        text = json.dumps(asdict(pending))
+        if self._bucket is not None:
+            self._bucket.write(self._object, text.encode())
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        for torn in self._path.parent.glob(f".{self._path.name}.*.tmp"):  # as a kill leaves it
+            torn.unlink()
+        write_text_atomically(self._path, text)
+
+    def remove(self) -> None:
+        if self._bucket is not None:
+            self._bucket.remove([self._object])
+        else:
+            self._path.unlink(missing_ok=True)
+            sync_folder(self._path.parent)
+
+
+def _begin(store: Store, patient_id: str, hashed: str) -> _Pending:
     keys = {}
     if "patients" in store.table_names():
         keys = {row["patient_id"]: row["patient_key"] for row in store.open_table("patients").to_arrow().to_pylist()}
     if patient_id not in keys:
         raise NotFound("nothing of this patient is stored here: check the id")
-    pending = _Pending(hashed, keys[patient_id], datetime.now(UTC).isoformat(timespec="seconds"))
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(note, json.dumps(asdict(pending)))
-    return pending
+    return _Pending(hashed, keys[patient_id], datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def _read_note(path: Path) -> _Pending | None:
-    try:
-        return _Pending(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError):
-        raise DamagedData(f"{path.name} can't be read: remove it, and erase the patient again") from None
-
-
-def _done(pending: _Pending, note: Path, place: str, action: str) -> None:
+def _done(pending: _Pending, note: _Note, place: str, action: str) -> None:
     entry = {"place": place, "action": action}
     if entry not in pending.places:
         pending.places.append(entry)
-        write_text_atomically(note, json.dumps(asdict(pending)))
+        note.write(pending)
 
 
 def _needles(store: Store, patient_id: str, patient_key: str) -> list[bytes]:
@@ -198,15 +238,23 @@ def _needles(store: Store, patient_id: str, patient_key: str) -> list[bytes]:
     return needles
 
 
-def _remove_rows(store: Store, pending: _Pending) -> None:
+def _remove_rows(store: Store, pending: _Pending, still_mine: Callable[[], None]) -> None:
     predicate = id_predicate("patient_key", [pending.patient_key])
+    videos = set(pending.video_ids)
     for name in store.table_names():
         table = store.open_table(name)
         if table.count_rows(predicate):
+            still_mine()
             table.delete(predicate)
+        if name.startswith("clips_"):
+            rows = select(table, ["clip_id", "video_id"])
+            pairs = zip(rows.column("clip_id").to_pylist(), rows.column("video_id").to_pylist(), strict=True)
+            if left := [clip for clip, video in pairs if video in videos]:
+                still_mine()
+                table.delete(id_predicate("clip_id", left))
 
 
-def _rebuild(store: Store, workspace: Workspace, patient_id: str, pending: _Pending, note: Path) -> None:
+def _rebuild(store: Store, workspace: Workspace, patient_id: str, pending: _Pending, note: _Note) -> None:
     """Replace the generation that serves if it holds the patient, and remove all that do."""
     fetch(workspace, everything=True)
     folder = workspace.generations
@@ -214,29 +262,20 @@ def _rebuild(store: Store, workspace: Workspace, patient_id: str, pending: _Pend
         return
     with building_lock(folder):
         remove_unfinished(folder)
-    holding = [name for name in list_generations(folder) if _holds(folder, name, patient_id)]
-    if not holding:
-        return
+    videos = set(pending.video_ids)
+    holding = [name for name in list_generations(folder) if _holds(folder, name, patient_id, videos)]
     serving = _serving(folder)
     if serving in holding:
         manifest = read_manifest(folder, serving)
         stored = store.clips(manifest.encoder_id)
         if len(stored.clips):
-            built = build_generation(
-                stored, folder, kind=manifest.index, recall_target=manifest.recall_target
-            ).generation
-            publish(folder, built, force=True)
+            kind, target = manifest.index, manifest.recall_target
+            built = build_generation(stored, folder, kind=kind, recall_target=target).generation
+            release(workspace, built, publish_it=True, force=True)
             _done(pending, note, f"generations/{built}", "built without the patient, published")
-        else:
-            (folder / "CURRENT").unlink()
-    with building_lock(folder):
-        for name in holding:
-            remove_generation(folder, name)
-            _done(pending, note, f"generations/{name}", "removed")
-        if not (folder / _text(folder / "PREVIOUS")).is_dir() or not _text(folder / "PREVIOUS"):
-            (folder / "PREVIOUS").unlink(missing_ok=True)
-        sync_folder(folder)
-    share(workspace, removed=holding)
+    remove(workspace, holding)
+    for name in holding:
+        _done(pending, note, f"generations/{name}", "removed")
 
 
 def _serving(folder: Path) -> str:
@@ -246,27 +285,19 @@ def _serving(folder: Path) -> str:
         return ""
 
 
-def _holds(folder: Path, name: str, patient_id: str) -> bool:
+def _holds(folder: Path, name: str, patient_id: str, video_ids: set[str]) -> bool:
     """Whether a generation holds the patient; one that can't be read might."""
     try:
         clips: ClipTable = read_clips(folder, name)
     except (SemiomeError, OSError, ValueError):
         return True
-    return len(clips.rows_of_patient(patient_id)) > 0
+    return patient_id in clips.patient_ids or not video_ids.isdisjoint(clips.video_ids)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
-        return ""
-
-
-def _cleaned(folder: Path, patient_id: str, video_ids: set[str]) -> Iterator[tuple[Path, str]]:
+def _cleaned(folder: Path, names: set[str]) -> Iterator[tuple[Path, str]]:
     """Take the patient out of what jobs have left: rows out of tables, everything else as a whole."""
     if not folder.is_dir():
         return
-    names = {patient_id, *video_ids}
     for inner in (folder, *sorted(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())):
         if not inner.is_dir():
             continue  # it went with its parent

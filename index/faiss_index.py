@@ -21,6 +21,8 @@ from index.errors import DamagedData, InvalidInput
 from index.exact import Allowed, Vectors, nearest, ranked
 
 FLAT, IVF = "flat", "ivf-rabitq"
+TUNED_FOR = 10
+"""So many hits `Effort` is tuned to find."""
 
 _CELLS_A_ROOT = 2
 """Cells: this many times the square root of the rows, the nearest power of two; more are slower to build and search."""
@@ -168,9 +170,9 @@ class IvfIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See `Index.search`; similarities are exact, rows may be missed."""
         check_queries(queries_QD, self._vectors.width)
-        candidates = min(k * self.effort.candidates, len(self._vectors))
-        # Where few rows may be found, the nearest of them lie in more cells than the nearest of all.
-        cells = min(self.effort.cells * allowed.count // max(allowed.total, 1), self.cells)
+        candidates = min(max(k, TUNED_FOR) * self.effort.candidates, len(self._vectors))
+        # Where few rows may be found, or many are asked for, they lie in more cells.
+        cells = min(int(self._cells_for(k) * allowed.count / max(allowed.total, 1)), self.cells)
         with _Selector(allowed) as selector:
             parameters = faiss.IVFRaBitQSearchParameters(sel=selector, nprobe=cells)  # type: ignore[call-arg]
             _, rows = self._index.search(np.ascontiguousarray(queries_QD), candidates, params=parameters)
@@ -183,16 +185,20 @@ class IvfIndex:
         check_queries(queries_QD, self._vectors.width)
         runs = np.array([(one.without.start, one.without.stop) for one in allowed])
         widest = int((runs[:, 1] - runs[:, 0]).max(initial=0))
-        candidates = k * self.effort.candidates
+        candidates = max(k, TUNED_FOR) * self.effort.candidates
         if widest > _MOST_MORE_CANDIDATES or candidates + widest > len(self._vectors):
             return None
         with _Selector(replace(allowed[0], without=range(0))) as selector:
-            parameters = faiss.IVFRaBitQSearchParameters(sel=selector, nprobe=self.effort.cells)  # type: ignore[call-arg]
+            parameters = faiss.IVFRaBitQSearchParameters(sel=selector, nprobe=min(int(self._cells_for(k)), self.cells))  # type: ignore[call-arg]
             _, rows = self._index.search(np.ascontiguousarray(queries_QD), candidates + widest, params=parameters)
         rows[(rows >= runs[:, :1]) & (rows < runs[:, 1:])] = -1
         first = np.argsort(rows < 0, axis=1, kind="stable")[:, :candidates]
         similarities, found = self._ranked(queries_QD, np.take_along_axis(rows, first, axis=1), k)
         return None if (found < 0).any() else (similarities, found)
+
+    def _cells_for(self, k: int) -> float:
+        """How many to look through for k hits."""
+        return float(self.effort.cells * np.sqrt(max(k / TUNED_FOR, 1)))
 
     def _ranked(
         self, queries_QD: NDArray[np.float32], rows_QR: NDArray[np.int64], k: int

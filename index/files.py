@@ -83,21 +83,24 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Raises:
         InvalidInput: it is there already, and not empty.
+        Locked: another process is making it.
         DiskFull: within the block.
     """
+    folder = folder.absolute()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InvalidInput(f"{folder.name} is there already: name a new folder")
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    try:
-        with naming_a_full_disk():
+    building = folder.with_name(f".{folder.name}.tmp")
+    with naming_a_full_disk(), exclusive_lock(folder.with_name(f".{folder.name}.lock"), f"the making of {folder.name}"):
+        try:
+            shutil.rmtree(building, ignore_errors=True)  # as a kill leaves it
             building.mkdir(parents=True)
             yield building
             sync_tree(building, {})
             building.rename(folder)
             sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+            folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -182,6 +182,18 @@ def publish(folder: Path, generation: str, *, force: bool = False) -> None:
         NotFound: there is none of that name.
         StateError: its recall is below its target, and nobody insists.
     """
+    check_publishable(folder, generation, force=force)
+    if current(folder) != generation:
+        set_current(folder, generation)
+
+
+def check_publishable(folder: Path, generation: str, *, force: bool = False) -> None:
+    """Say whether `publish` would do it.
+
+    Raises:
+        NotFound: there is none of that name.
+        StateError: its recall is below its target, and nobody insists.
+    """
     if generation not in list_generations(folder):
         raise NotFound(f"no generation {generation[:64]!r} in this workspace")
     manifest = read_manifest(folder, generation)
@@ -190,8 +202,6 @@ def publish(folder: Path, generation: str, *, force: bool = False) -> None:
             f"generation {generation} finds {manifest.recall:.3f} of the true neighbours, below its target of "
             f"{manifest.recall_target}: it is not published unless forced"
         )
-    if current(folder) != generation:
-        set_current(folder, generation)
 
 
 def roll_back(folder: Path) -> str:

@@ -6,6 +6,7 @@ whole or not at all; what several hosts may not do at once is decided by conditi
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
@@ -70,8 +71,8 @@ class Bucket:
         """An object's bytes; None where there is none."""
         return self._read(name)[0]
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put an object, in place of any that is there."""
+    def write(self, name: str, data: bytes | Path) -> None:
+        """Put an object, of these bytes or this file's, in place of any that is there."""
         self._put(name, data)
 
     def create(self, name: str, data: bytes) -> bool:
@@ -92,10 +93,6 @@ class Bucket:
         if wanted := list(names):
             with _named_errors():
                 obstore.delete(self._store, wanted)
-
-    def upload(self, path: Path, name: str) -> None:
-        """A file's bytes as an object."""
-        self._put(name, path)
 
     def download(self, name: str, path: Path) -> None:
         """An object's bytes into a new file.
@@ -139,30 +136,30 @@ class Bucket:
             Locked: another holds it; also by that function, once the lease was lost.
         """
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        held = _Lease(self, name, holder, self._take(name, holder, what))
+        held = _Lease(self, name, holder, *self._take(name, holder, what))
         held.start()
         try:
             yield lambda: held.check(what)
         finally:
             held.end()
 
-    def _take(self, name: str, holder: str, what: str) -> str:
+    def _take(self, name: str, holder: str, what: str) -> tuple[str, float]:
+        """The lock object's tag, and when it was written at the earliest."""
         seen, until = "", 0.0
         while True:
+            began = _now_s()
             e_tag = self._put(name, f"{holder} 0".encode(), "create")
             if e_tag is not None:
-                return e_tag
-            there, now = self._read(name)[1], time.monotonic()
-            if not there:
-                continue
-            if not seen:
+                return e_tag, began
+            there, now = self._read(name)[1], _now_s()
+            if not seen or not there:
                 seen, until = there, now + LEASE_S
             elif there != seen:
                 raise Locked(f"{what} is held by another process: wait until it has finished, then run this again")
             elif now >= until:
                 e_tag = self._put(name, f"{holder} 0".encode(), {"e_tag": seen})
                 if e_tag is not None:
-                    return e_tag
+                    return e_tag, began
                 seen = ""
             time.sleep(LEASE_S / _SIGNS_A_LEASE / 4)
 
@@ -184,30 +181,43 @@ class Bucket:
         try:
             with _named_errors():
                 return str(obstore.put(self._store, name, data, mode=mode)["e_tag"])
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+        except (AlreadyExistsError, PreconditionError):
             return None
+        except FileNotFoundError:
+            if isinstance(mode, dict):
+                return None  # what was to be replaced has gone
+            raise StateError(
+                "the object storage of this workspace knows no such bucket, or a file to store there has gone: check "
+                "the address"
+            ) from None
+
+
+def _now_s() -> float:
+    """Of a clock that nobody sets and that runs on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class _Lease(Thread):
     """Keeps a lock object changing while its holder lives."""
 
-    def __init__(self, place: Bucket, name: str, holder: str, e_tag: str) -> None:
+    def __init__(self, place: Bucket, name: str, holder: str, e_tag: str, shown: float) -> None:
         super().__init__(daemon=True)
         self._place, self._name, self._holder, self._e_tag = place, name, holder, e_tag
         self._ended = Event()
-        self._shown = time.monotonic()
+        self._shown = shown
 
     def run(self) -> None:
         number = 0
         while not self._ended.wait(LEASE_S / _SIGNS_A_LEASE):
             number += 1
-            began = time.monotonic()
+            began = _now_s()
             try:
                 e_tag = self._place._put(self._name, f"{self._holder} {number}".encode(), {"e_tag": self._e_tag})
             except StateError:
                 continue  # the network may come back in time
             if e_tag is None:
-                return  # overtaken: `check` finds that no sign was given
+                self._shown = -math.inf  # overtaken
+                return
             self._e_tag, self._shown = e_tag, began
 
     def check(self, what: str) -> None:
@@ -216,7 +226,7 @@ class _Lease(Thread):
         Raises:
             Locked: others may take it for dead.
         """
-        if time.monotonic() - self._shown > LEASE_S / 2:
+        if _now_s() - self._shown > LEASE_S / 2:
             raise Locked(f"{what} was lost: the object storage could not be reached for too long; run this again")
 
     def end(self) -> None:

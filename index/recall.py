@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from index.clip_table import ClipTable
 from index.exact import Allowed, Vectors, nearest
+from index.faiss_index import TUNED_FOR as K
 from index.faiss_index import Effort, Index, IvfIndex
 
-K = 10
 _QUERIES_TO_TUNE, _QUERIES_TO_MEASURE = 600, 500
-_CANDIDATES = (4, 8, 16)
+_CANDIDATES = (4, 3, 2, 6, 8, 16)
+"""Likely ones first: what costs more than the best so far is not tried."""
 _CODES_A_CANDIDATE = 200
 """Reading a vector from its file and comparing it (3 µs) takes as long as comparing so many codes."""
 _RESAMPLES = 1000
@@ -63,6 +64,11 @@ class HeldOut:
             self._least += [float(found[k - 1]) for found, (_, _, k) in zip(similarities, part, strict=True)]
         progress(len(self._asked), len(self._asked))
 
+    @property
+    def count(self) -> int:
+        """Queries that have a neighbour."""
+        return len(self._asked)
+
     def recall(self, index: Index) -> Recall:
         """What the index finds of it."""
         shares = []
@@ -104,20 +110,22 @@ def tuned_recall(
 
 def _tune(index: IvfIndex, queries: HeldOut, target: float) -> None:
     """The cheapest effort that reaches the target; the greatest where none does."""
-    best = index.effort = Effort(index.cells, _CANDIDATES[-1])
+    best = index.effort = Effort(index.cells, max(_CANDIDATES))
+    if not queries.count:
+        return  # of one patient alone nothing can be measured
     for candidates in _CANDIDATES:
-        too_few, cells = 0, 1
-        while not _reaches(index, queries, target, Effort(cells, candidates)):
-            too_few, cells = cells, min(cells * 2, index.cells)
-            if cells == too_few or _cost(index, Effort(too_few, candidates)) >= _cost(index, best):
-                break
-        else:
-            while cells - too_few > max(cells // 8, 1):
-                middle = (too_few + cells) // 2
-                if _reaches(index, queries, target, Effort(middle, candidates)):
-                    cells = middle
-                else:
-                    too_few = middle
+        affordable = (_cost(index, best) - _cost(index, Effort(0, candidates))) / index.rows_a_cell
+        most = min(int(affordable), index.cells)
+        too_few, cells = 0, min(1, most)
+        while cells > too_few and not _reaches(index, queries, target, Effort(cells, candidates)):
+            too_few, cells = cells, min(cells * 2, most)
+        while cells - too_few > max(cells // 8, 1):
+            middle = (too_few + cells) // 2
+            if _reaches(index, queries, target, Effort(middle, candidates)):
+                cells = middle
+            else:
+                too_few = middle
+        if cells > too_few:
             best = min(best, Effort(cells, candidates), key=lambda effort: _cost(index, effort))
     index.effort = best
 

@@ -14,6 +14,9 @@ from index.objects import Bucket
 LEAST_NEEDLE_BYTES = 8
 """Shorter ones turn up in any large file by chance."""
 
+SCRATCH = ".scan-"
+"""Folders of this name are left by a scan that was killed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
@@ -43,9 +46,10 @@ def scan(
     Args:
         folders: with all that is below them; links are not followed.
         needles: at least `LEAST_NEEDLE_BYTES` long.
-        skip: files that are not looked into.
-        objects: looked through too, brought here one by one.
+        skip: files, or names of objects, that are not looked into.
+        objects: looked through too, brought into the first folder one by one.
     """
+    folders = list(folders)
     files = size = 0
     finds = []
     for folder in folders:
@@ -60,8 +64,10 @@ def scan(
                     finds.append(str(path.relative_to(folder)))
     if objects is not None:
         for name, length in objects.sizes("").items():
+            if Path(name) in skip:
+                continue
             files, size = files + 1, size + length
-            with tempfile.TemporaryDirectory() as scratch:
+            with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folders[0]) as scratch:
                 objects.download(name, Path(scratch, "object"))
                 if any(needle in name.encode() for needle in needles) or _holds(Path(scratch, "object"), needles):
                     finds.append(name)

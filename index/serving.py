@@ -36,17 +36,24 @@ class Serving:
             StateError: nothing is published any more; the old snapshot keeps serving.
             DamagedData: the new generation is not whole; the old snapshot keeps serving.
         """
+        exchanged = self._refresh_rows()  # whatever becomes of a newer index: who was erased is found no more
         fetch(self._workspace)
         name = current(self._workspace.generations)
         if name is None:
             raise StateError("no index is published")
+        if name == self.snapshot.name:
+            return exchanged
+        generation = load_generation(self._workspace.generations, name)
+        state = self._now(name, generation.manifest.encoder_id)
+        self.snapshot = self._take_up(Snapshot(generation, {}))
+        self._state = state
+        return True
+
+    def _refresh_rows(self) -> bool:
         old = self.snapshot
-        state = self._now(name, old.encoder_id)
+        state = self._now(old.name, old.encoder_id)
         if state == self._state:
             return False
-        if name != old.name:
-            old = Snapshot(load_generation(self._workspace.generations, name), {})
-            state = self._now(name, old.encoder_id)
         self.snapshot = self._take_up(old)
         self._state = state
         return True

@@ -84,10 +84,16 @@ class Store:
         self._workspace = workspace
         self._synced: dict[Path, int] = {}
 
+    @property
+    def shared(self) -> bool:
+        """Whether it lies on object storage."""
+        return bool(self._workspace.bucket)
+
     def exists(self) -> bool:
         """Whether anything was ever written."""
         if self._workspace.bucket:
-            return bool(self._database().list_tables().tables)
+            with self._reached():
+                return bool(self._database().list_tables().tables)
         return self._workspace.store.is_dir()
 
     def encoder_ids(self) -> tuple[str, ...]:
@@ -100,6 +106,11 @@ class Store:
             return {}
         rows = self.open_table("videos").to_arrow().drop_columns(["patient_key"]).to_pylist()
         return {row["video_id"]: Video(**{**row, "semiology": tuple(row["semiology"])}) for row in rows}
+
+    def patients(self) -> set[str]:
+        """Everybody of whom there is a row, in whatever table."""
+        tables = [self.open_table(name) for name in self.table_names()]
+        return {patient for table in tables for patient in select(table, ["patient_id"]).column(0).to_pylist()}
 
     def videos_version(self) -> int:
         """Version of the videos table: changes whenever a label or tag does. 0 when there is none."""
@@ -228,7 +239,8 @@ class Store:
         names: list[str] = []
         token = None
         while True:
-            page = self._database().list_tables(page_token=token)
+            with self._reached():
+                page = self._database().list_tables(page_token=token)
             names += page.tables
             token = page.page_token
             if not token:
@@ -248,7 +260,8 @@ class Store:
 
     def open_table(self, name: str) -> Any:  # noqa: ANN401
         """A table at its newest version."""
-        return self._database().open_table(name)
+        with self._reached():
+            return self._database().open_table(name)
 
     def clip_table(self, encoder_id: str) -> Any:  # noqa: ANN401
         """The clip table of an encoder at its newest version."""
@@ -258,6 +271,23 @@ class Store:
         if f"clips_{encoder_id}" not in self.table_names():
             raise NotFound(f"no clips of encoder {encoder_id} are stored: run `semiome encode` first")
         return self.clip_table(encoder_id)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn what LanceDB raises of an object storage, with its address, into an error without.
+
+        Raises:
+            StateError: it does not answer, or not to us.
+        """
+        try:
+            yield
+        except (ValueError, OSError, RuntimeError) as error:
+            if self.shared:
+                raise StateError(
+                    f"the tables of this workspace can't be read from its object storage ({type(error).__name__}): "
+                    "check the bucket, the AWS_… variables and the network"
+                ) from None
+            raise
 
     def _database(self) -> Any:  # noqa: ANN401  lancedb has no types
         place = self._workspace.store

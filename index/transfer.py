@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from index.errors import InvalidInput
+from index.committer import UNIT_TOLERANCE
+from index.errors import InvalidInput, StateError
 from index.files import new_folder
 from index.records import LABELS, Clip, EmbeddedClip, Video
 from index.schema import VIDEOS, clips_schema, vectors_of
@@ -27,6 +29,8 @@ _CLIPS, _VIDEOS = "clips.parquet", "videos.parquet"
 _NOT_TAKEN_ALONG = ("patient_key", "commit_number", "row_sha256")
 """What belongs to one workspace."""
 _FORMAT = "semiome-1"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""As a manifest's."""
 _TSV_COLUMNS = ("clip_id", "video_id", "patient_id", "label", "start_s", "semiology", "camera")
 
 
@@ -53,6 +57,7 @@ def export_parquet(store: Store, encoder_id: str, folder: Path) -> Moved:
     Raises:
         InvalidInput: the folder is there already.
         NotFound: the encoder has no clips.
+        StateError: clips without their videos.
         DamagedData: a row is not what was written; nothing is left.
     """
     with new_folder(folder) as building:
@@ -62,11 +67,13 @@ def export_parquet(store: Store, encoder_id: str, folder: Path) -> Moved:
         names = [name for name in table.schema.names if name not in _NOT_TAKEN_ALONG]
         rows = select(table, names).replace_schema_metadata(about)
         pq.write_table(rows.select(names), building / _CLIPS, compression="zstd")
-        known = set(rows.column("video_id").to_pylist())
-        videos = [video for name, video in store.videos().items() if name in known]
+        known, described = set(rows.column("video_id").to_pylist()), store.videos()
+        if known - described.keys():
+            raise StateError("some clips have no video, as a crash leaves them: encode the manifest again first")
+        videos = [described[name] for name in sorted(known)]
         plain = pa.schema([field.remove_metadata() for field in VIDEOS if field.name not in _NOT_TAKEN_ALONG])
-        described = pa.Table.from_pylist([{**asdict(v), "semiology": list(v.semiology)} for v in videos], plain)
-        pq.write_table(described, building / _VIDEOS, compression="zstd")
+        rows_of = [{**asdict(video), "semiology": list(video.semiology)} for video in videos]
+        pq.write_table(pa.Table.from_pylist(rows_of, plain), building / _VIDEOS, compression="zstd")
         patients = {video.patient_id for video in videos}
         return Moved(encoder_id, rows.num_rows, len(videos), len(patients))
 
@@ -76,7 +83,8 @@ def import_parquet(store: Store, folder: Path) -> Moved:
 
     Raises:
         InvalidInput: no such export, or one that holds what no store may: a wrong width, values that are not finite,
-            vectors that are not of unit length, a clip without its video, an id twice.
+            vectors that are not of unit length, a clip without its video, an id twice, an id of other characters; or a
+            video of the same id that is stored here from another file or for another patient.
         StateError: a patient was erased from this workspace.
         Locked: another process is committing.
     """
@@ -91,13 +99,20 @@ def import_parquet(store: Store, folder: Path) -> Moved:
         videos[name] = replace(videos[name], source_sha256=sources[name])  # what these clips were made of
         if {embedded.clip.patient_id for embedded in embeddeds} != {videos[name].patient_id}:
             raise InvalidInput(f"video {name[:64]!r} is of another patient in {_CLIPS} than in {_VIDEOS}")
+    patients = {videos[name].patient_id for name in by_video}
     written = 0
     with store.committing(encoder_id, clips.schema.field("vector").type.list_size) as committer:
+        if store.erased(patients):
+            raise StateError("a patient of this export was erased from this workspace and is not taken in again")
+        stored = store.videos()
+        for name in by_video.keys() & stored.keys():
+            here, there = stored[name], videos[name]
+            if (here.patient_id, here.source_sha256) != (there.patient_id, there.source_sha256):
+                raise InvalidInput(f"video {name[:64]!r} is stored here from another file, or for another patient")
         names = sorted(by_video)
         for start in range(0, len(names), 64):
             written += committer.commit([(videos[name], by_video[name]) for name in names[start : start + 64]])
         committer.compact()
-    patients = {videos[name].patient_id for name in by_video}
     return Moved(encoder_id, written, len(by_video), len(patients))
 
 
@@ -116,8 +131,8 @@ def export_projector(store: Store, encoder_id: str, folder: Path, clips: int, se
         NotFound: the encoder has no clips.
     """
     stored, videos = store.clips(encoder_id), store.videos()
-    order = np.random.default_rng(seed).permutation(len(stored.clips.video_ids))
     sizes = np.bincount(stored.clips.video_of_row)
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(sizes <= clips))
     chosen = order[np.cumsum(sizes[order]) <= clips]
     rows = np.flatnonzero(np.isin(stored.clips.video_of_row, chosen))
     if not len(rows):
@@ -166,8 +181,18 @@ def _read(folder: Path) -> tuple[str, pa.Table, dict[str, Video]]:
         raise InvalidInput(f"{_VIDEOS} has a video twice")
     if wrong := [video.label for video in found.values() if video.label not in ("", *LABELS)]:
         raise InvalidInput(f"expected labels {' or '.join(LABELS)} or none, got {wrong[0][:64]!r}")
-    if len(set(clips.column("clip_id").to_pylist())) < clips.num_rows:
+    ids = clips.column("clip_id").to_pylist()
+    if len(set(ids)) < clips.num_rows:
         raise InvalidInput(f"{_CLIPS} has a clip twice")
+    named = [*ids, *found, *(video.patient_id for video in found.values())]
+    if wrong := [name for name in named if not _ID.fullmatch(name)]:
+        raise InvalidInput(f"expected ids of letters, digits, dots, underscores and hyphens, got {wrong[0][:64]!r}")
+    vectors = vectors_of(clips)
+    if not (np.isfinite(vectors).all() and (np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()):
+        raise InvalidInput("expected finite vectors of unit length")
+    times = (clips.column(name).to_numpy() for name in ("start_s", "valid_seconds", "clip_index"))
+    if not all(np.isfinite(values).all() and (values >= 0).all() for values in times):
+        raise InvalidInput(f"expected finite times from 0 on in {_CLIPS}")
     return encoder_id, clips, found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -46,22 +47,33 @@ def table_facts(store: Store, name: str) -> TableFacts:
     )
 
 
-def compact(store: Store, *, keep_versions: timedelta = KEEP_VERSIONS, deletions: bool = False) -> None:
+def compact(
+    store: Store,
+    still_mine: Callable[[], None],
+    *,
+    keep_versions: timedelta = KEEP_VERSIONS,
+    deletions: bool = False,
+) -> None:
     """Merge small files and remove old versions; the caller holds `Store.writing`.
 
     Args:
         store: whose tables.
+        still_mine: what `Store.writing` gave.
         keep_versions: younger ones stay.
         deletions: rewrite every file that a row was deleted from, so that its bytes go. LanceDB by itself leaves a
             file as it is until a tenth of its rows is deleted.
     """
     for name in store.table_names():
         # LanceDB's own `optimize` knows neither the threshold nor which of the two comes first.
+        still_mine()
         dataset = store.open_table(name).to_lance()
         dataset.optimize.compact_files(**({"materialize_deletions_threshold": 0.0} if deletions else {}))
         if deletions:
             # Where nothing was left to merge, the newest version is still the deletion, with its predicate.
             store.open_table(name).to_lance().update_config({"semiome.compacted_at_version": str(dataset.version)})
-        # What nobody else can be writing, since the caller holds the lock, needs no days of grace.
-        store.open_table(name).to_lance().cleanup_old_versions(keep_versions, delete_unverified=True)
+        # What nobody else can be writing, since the caller holds the lock, needs no days of grace. On object storage
+        # the lock may be lost unseen: there only an erasure takes files that no version names.
+        alone = deletions or not store.shared
+        still_mine()
+        store.open_table(name).to_lance().cleanup_old_versions(keep_versions, delete_unverified=alone)
     store.settle()

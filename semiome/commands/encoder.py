@@ -105,7 +105,7 @@ def use(
     from encoder.switch import switch
     from index.workspace import Workspace
 
-    _say_switched(switch(Workspace.at(workspace), encoder, force=force), workspace, Screen(as_json=as_json))
+    _say_switched(switch(Workspace.at(workspace), encoder, force=force), Screen(as_json=as_json))
 
 
 @app.command()
@@ -114,14 +114,10 @@ def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption
     from encoder.switch import switch_back
     from index.workspace import Workspace
 
-    _say_switched(switch_back(Workspace.at(workspace)), workspace, Screen(as_json=as_json))
+    _say_switched(switch_back(Workspace.at(workspace)), Screen(as_json=as_json))
 
 
-def _say_switched(done: Switched, workspace: str, screen: Screen) -> None:
-    from index.mirror import share
-    from index.workspace import Workspace
-
-    share(Workspace.at(workspace))
+def _say_switched(done: Switched, screen: Screen) -> None:
     if not done.head_id:
         screen.warn("no head of this encoder is trained: run `semiome head train`, until then nothing is classified")
     if done.missing_clips:

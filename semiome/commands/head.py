@@ -79,7 +79,10 @@ def train_and_install(
     alpha: float | None = None,
 ) -> Head:
     """Train on what a workspace holds, calibrate, save, and make the head the one in use."""
-    from encoder.head import save_head
+    from dataclasses import replace
+
+    from encoder.head import Head, save_head
+    from index.erased import patient_hash, workspace_key
     from index.store import Store
     from index.workspace import current, set_current
     from trainer.calibrate import calibrated
@@ -87,6 +90,9 @@ def train_and_install(
 
     data, held_out = labelled_clips(Store(place), current(place.encoders), hold_out_split)
     head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
+    key = workspace_key(place)  # a head outlives its patients' erasure, and goes to other machines
+    hidden = sorted(patient_hash(key, patient) for patient in head.card.held_out_patients)
+    head = Head(head.model, replace(head.card, held_out_patients=tuple(hidden)))
     save_head(head, place.heads)
     set_current(place.heads, head.head_id)
     return head

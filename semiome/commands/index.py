@@ -40,8 +40,7 @@ def build(
     import os
 
     from index.generation import build_generation
-    from index.generation import publish as make_current
-    from index.mirror import fetch, share
+    from index.mirror import fetch, release
     from index.store import Store
     from index.workspace import Workspace
 
@@ -53,9 +52,7 @@ def build(
     with screen.progress("Building and measuring recall") as progress:
         stored = Store(place).clips(encoder_id)
         manifest = build_generation(stored, place.generations, progress, kind=kind, recall_target=recall)
-    if publish:
-        make_current(place.generations, manifest.generation, force=force)
-    share(place)
+    release(place, manifest.generation, publish_it=publish, force=force)
     low, high = manifest.recall_interval
     screen.result(
         {**asdict(manifest), "published": publish},
@@ -125,30 +122,28 @@ def activate(
     as_json: JsonOption = False,
 ) -> None:
     """Let a generation serve; its files are checked first."""
-    from index.generation import load_generation, publish, read_manifest
-    from index.mirror import share
+    from index.generation import load_generation, read_manifest
+    from index.mirror import let_serve
 
     place, _, _ = _places(workspace)
     folder = place.generations
     read_manifest(folder, generation)
     load_generation(folder, generation)
-    publish(folder, generation, force=force)
-    share(place)
+    let_serve(place, generation, force=force)
     _say_who_serves(folder, Screen(as_json=as_json))
 
 
 @app.command()
 def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Let the generation that served before serve again; a second time undoes it."""
-    from index.generation import load_generation, roll_back
-    from index.mirror import share
+    from index.generation import load_generation
+    from index.mirror import go_back
 
     place, _, before = _places(workspace)
     folder = place.generations
     if before is not None:
         load_generation(folder, before)
-    roll_back(folder)
-    share(place)
+    go_back(place)
     _say_who_serves(folder, Screen(as_json=as_json))
 
 
@@ -160,12 +155,13 @@ def gc(
 ) -> None:
     """Remove old generations: not the one that serves, nor the one before it."""
     from index.generation import collect
-    from index.mirror import share
+    from index.mirror import remove
 
     place, _, _ = _places(workspace)
     folder = place.generations
     removed = collect(folder, keep)
-    share(place, removed)
+    if place.bucket:
+        remove(place, removed)
     screen = Screen(as_json=as_json)
     screen.result(
         {"removed": removed}, lambda: screen.say(f"removed {', '.join(removed)}" if removed else "nothing to remove")
@@ -189,11 +185,12 @@ def compare(
     store = Store(Workspace.at(workspace))
     found = overlap_of(store.clips(first), store.clips(second), k, queries)
     screen = Screen(as_json=as_json)
+    interval = f"{found.interval[0]:.1%} to {found.interval[1]:.1%}" if found.interval else "too few patients to tell"
     screen.result(
         asdict(found),
         lambda: screen.say(
             f"of the {k} nearest clips of other patients both encoders find {found.overlap:.1%} alike "
-            f"({found.interval[0]:.1%} to {found.interval[1]:.1%}; {found.by_chance:.1%} by chance), asked of "
+            f"({interval}; {found.by_chance:.1%} by chance), asked of "
             f"{found.queries} clips of {found.patients} patients; both have {found.clips} clips, "
             f"{first} alone {found.only_first}, {second} alone {found.only_second}"
         ),

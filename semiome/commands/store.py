@@ -37,8 +37,8 @@ def compact(
 
     store = Store(Workspace.at(workspace))
     before = [table_facts(store, name) for name in store.table_names()]
-    with store.writing():
-        merge(store, keep_versions=timedelta(hours=keep_hours))
+    with store.writing() as still_mine:
+        merge(store, still_mine, keep_versions=timedelta(hours=keep_hours))
     after = [table_facts(store, name) for name in store.table_names()]
     screen = Screen(as_json=as_json)
     rows = [

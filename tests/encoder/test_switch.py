@@ -74,7 +74,6 @@ def test_an_encoder_that_is_not_ready_is_refused(two):
         switch(workspace, "abc")
     third = new_encoder(tiny_architecture(), seed=7)
     install_encoder(third, workspace.encoders)
-    set_current(workspace.encoders, ids[0])
     with pytest.raises(NotFound, match="no clips"):
         switch(workspace, third.encoder_id)
     commit(workspace, make_cohort(patients=2), third.encoder_id)
@@ -82,10 +81,10 @@ def test_an_encoder_that_is_not_ready_is_refused(two):
         switch(workspace, third.encoder_id)
     with pytest.raises(StateError, match="has no index"):
         switch(workspace, third.encoder_id, force=True)
-    assert in_use(workspace)[:2] == (ids[0], generations[0])
+    assert in_use(workspace)[1] == generations[0]
     built = build_generation(Store(workspace).clips(third.encoder_id), workspace.generations).generation
     done = switch(workspace, third.encoder_id, force=True)
-    assert (done.generation, done.head_id, done.missing_clips) == (built, "", 36)
+    assert (done.generation, done.head_id, done.left_behind, done.missing_clips) == (built, "", ids[0], 36)
 
 
 def test_the_generation_that_served_last_serves_again(two):
@@ -101,3 +100,15 @@ def test_nothing_to_go_back_to_is_said(workspace):
     install_encoder(new_encoder(tiny_architecture(), seed=1), workspace.encoders)
     with pytest.raises(StateError, match="no encoder was in use before"):
         switch_back(workspace)
+
+
+def test_back_is_to_the_encoder_that_served_not_to_one_that_was_only_imported(two):
+    """Importing weights and then cropping them installs two, of which one is used."""
+    workspace, ids, generations, _ = two
+    for seed in (7, 1):
+        install_encoder(new_encoder(tiny_architecture(), seed=seed), workspace.encoders)
+
+    done = switch(workspace, ids[1])
+
+    assert (done.left_behind, switch_back(workspace).encoder_id) == (ids[0], ids[0])
+    assert current(workspace.generations) == generations[0]

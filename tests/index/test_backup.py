@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import lancedb
 import pytest
 
 from index.backup import back_up, restore, verify
@@ -92,3 +93,39 @@ def test_a_backup_waits_for_nobody_and_overwrites_nothing(stored, tmp_path):
     assert not (tmp_path / "another").exists()
     with pytest.raises(StateError, match="object storage"):
         back_up(Workspace(tmp_path / "x", "s3://clips/x"), tmp_path / "another")
+
+
+def test_clips_without_their_video_do_not_hide_an_erased_patient(stored, tmp_path):
+    lancedb.connect(str(stored.store)).open_table("videos").delete("patient_id = 'p2'")
+    back_up(stored, tmp_path / "backup")
+    erase_patient(stored, "p2")
+
+    _, again = restore(tmp_path / "backup", Workspace(tmp_path / "other"), stored.erased)
+
+    assert again == 1
+    assert len(rows_of(Workspace(tmp_path / "other"))) == 48
+
+
+def test_no_backup_is_made_within_an_erasure(stored, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("index.erasure.compact", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            erase_patient(stored, "p2")
+    with pytest.raises(StateError, match="erasure was interrupted"):
+        back_up(stored, tmp_path / "backup")
+    erase_patient(stored, "p2")
+    back_up(stored, tmp_path / "backup")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("ü", "64 hex digits"), ("abc\n", "64 hex digits"), ("f" * 64, "lacks some")]
+)
+def test_a_list_of_the_erased_that_is_none_is_refused(stored, tmp_path, text, says):
+    erase_patient(stored, "p2")
+    back_up(stored, tmp_path / "backup")
+    (tmp_path / "list").write_text(text)
+
+    with pytest.raises(InvalidInput, match=says):
+        restore(tmp_path / "backup", Workspace(tmp_path / "other"), tmp_path / "list")
+
+    assert not (tmp_path / "other").exists()

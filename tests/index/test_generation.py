@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.clip_table import ClipTable
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
-from index.exact import Allowed, Vectors
-from index.faiss_index import IVF, FlatIndex
+from index.exact import Allowed, Vectors, nearest
+from index.faiss_index import IVF, FlatIndex, IvfIndex
 from index.generation import (
     build_generation,
     building_lock,
@@ -22,6 +23,7 @@ from index.generation import (
     roll_back,
 )
 from index.recall import Recall, tuned_recall
+from index.records import Clip
 from index.store import Store
 from index.workspace import current
 from tests.conftest import DATA, commit, make_cohort, publish_all
@@ -239,6 +241,35 @@ def test_a_golden_generation_still_loads_and_answers(kind):
     assert rows[0].tolist() == stored_answer["rows"]
     np.testing.assert_allclose(similarities[0], stored_answer["similarities"], atol=1e-6)
     assert generation.clips[59].clip_id == stored_answer["last_clip"]
+
+
+def test_an_index_finds_enough_for_every_k():
+    """Effort is tuned for ten hits; for one it must not look at fewer candidates, and for fifty at more."""
+    random = np.random.default_rng(0)
+    latent = np.repeat(random.normal(size=(300, 16)), 20, axis=0) + 0.6 * random.normal(size=(6000, 16))
+    made = (latent @ random.normal(size=(16, 128))).astype(np.float32)
+    vectors = Vectors(made / np.linalg.norm(made, axis=1, keepdims=True))
+    clips = ClipTable.of([Clip(f"{n:032x}", f"v{n // 5:05}", f"p{n // 20:05}", n % 5, 0.0, 10.0) for n in range(6000)])
+    index = IvfIndex.build(vectors)
+    assert tuned_recall(index, vectors, clips, 0.95).value > 0.93
+    allowed = Allowed(6000)
+    queries = vectors.all[::37]
+    for k in (1, 3, 10, 50, 200):
+        truth = nearest(queries, vectors, k, [allowed])[0]
+        found = index.search(queries, k, allowed)[0]
+        recall = float((found >= truth[:, -1:] - 1e-5).mean())
+        assert recall > 0.9, (k, recall, index.effort)
+
+
+def test_an_index_of_one_patient_looks_everywhere():
+    random = np.random.default_rng(0)
+    made = random.normal(size=(500, 16)).astype(np.float32)
+    vectors = Vectors(made / np.linalg.norm(made, axis=1, keepdims=True))
+    clips = ClipTable.of([Clip(f"{n:032x}", "v", "p", n, 0.0, 10.0) for n in range(500)])
+    index = IvfIndex.build(vectors)
+
+    assert tuned_recall(index, vectors, clips, 0.95) == Recall(1.0, 1.0, 1.0, 0)
+    assert index.effort.cells == index.cells
 
 
 def test_a_large_file_of_vectors_does_not_fill_the_memory(tmp_path, monkeypatch):

@@ -20,8 +20,8 @@ from index.doctor import examine
 from index.erased import workspace_key
 from index.erasure import check_receipt, erase_patient
 from index.errors import DamagedData, InvalidInput, Locked, StateError
-from index.generation import build_generation, list_generations, load_generation, publish
-from index.mirror import fetch, share
+from index.generation import build_generation, list_generations, load_generation
+from index.mirror import fetch, go_back, release
 from index.objects import bucket
 from index.query import ClipQuery
 from index.search import search
@@ -85,8 +85,7 @@ def commit(workspace, cohort):
 def build(workspace):
     fetch(workspace)
     manifest = build_generation(Store(workspace).clips("enc1"), workspace.generations)
-    publish(workspace.generations, manifest.generation)
-    share(workspace)
+    release(workspace, manifest.generation, publish_it=True)
     return manifest.generation
 
 
@@ -147,6 +146,108 @@ def test_an_erased_patient_is_gone_from_the_bucket_and_from_both_hosts(hosts):
     assert len(list_generations(one.generations)) == 1
 
 
+def theirs_among(others):
+    """A cohort with one patient more: the cohort, and that patient's clips."""
+    video, clips = make_video(7, 0, 4, np.random.default_rng(3), semiology=())
+    clips = [replace(e, clip=replace(e.clip, patient_id="patient-of-mine")) for e in clips]
+    return [*others, (replace(video, patient_id="patient-of-mine"), clips)], clips
+
+
+def left_in(place, clips):
+    needles = [b"patient-of-mine", *(e.vector.tobytes() for e in clips)]
+    return [name for name in place.sizes("") if any(needle in place.read(name) for needle in needles)]
+
+
+def test_no_host_brings_back_a_generation_that_was_removed(hosts):
+    one, two = hosts
+    cohort, clips = theirs_among(make_cohort(patients=3))
+    commit(one, cohort)
+    old = build(one)
+    serving = Serving(two)
+    assert list_generations(two.generations) == [old]
+    erase_patient(one, "patient-of-mine")
+
+    build(two)
+
+    assert left_in(bucket(one.bucket), clips) == []
+    assert old not in list_generations(two.generations)
+    assert serving.refresh()
+    assert not any(b"patient-of-mine" in path.read_bytes() for path in two.root.rglob("*") if path.is_file())
+
+
+def test_an_index_built_during_an_erasure_is_not_released(hosts):
+    one, two = hosts
+    cohort, clips = theirs_among(make_cohort(patients=3))
+    commit(one, cohort)
+    serving = build(one)
+    stored = Store(two).clips("enc1")
+    erase_patient(one, "patient-of-mine")
+    late = build_generation(stored, two.generations).generation
+
+    with pytest.raises(StateError, match="erased while the index was built"):
+        release(two, late, publish_it=True)
+
+    assert left_in(bucket(one.bucket), clips) == []
+    assert late not in list_generations(two.generations)
+    assert Serving(two).snapshot.name != serving
+
+
+def test_what_a_killed_upload_has_left_goes_with_the_patient(hosts):
+    one, two = hosts
+    cohort, clips = theirs_among(make_cohort(patients=3))
+    commit(one, cohort)
+    name = build(one)
+    place = bucket(one.bucket)
+    for path in (one.generations / name).iterdir():
+        if path.name != "manifest.json":
+            place.write(f"generations/000009-{'a' * 16}/{path.name}", path)
+
+    assert erase_patient(two, "patient-of-mine")["scan"]["needles"] > 5
+    assert left_in(place, clips) == []
+
+
+def test_an_erasure_interrupted_on_one_host_is_finished_on_another(hosts, monkeypatch):
+    one, two = hosts
+    cohort, clips = theirs_among(make_cohort(patients=3))
+    commit(one, cohort)
+    build(one)
+
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("index.erasure._rebuild", cut)
+        with pytest.raises(KeyboardInterrupt):
+            erase_patient(one, "patient-of-mine")
+    assert any(finding.what == "erasure" for finding in examine(two))
+
+    receipt = erase_patient(two, "patient-of-mine")
+
+    assert receipt["scan"]["needles"] > 5
+    assert left_in(bucket(one.bucket), clips) == []
+    assert not any(finding.what == "erasure" for finding in examine(one))
+
+
+def test_what_serves_is_said_by_one_place(hosts):
+    one, two = hosts
+    commit(one, make_cohort())
+    first = build(one)
+    fetch(two)
+    second = build(one)
+    commit(two, [make_video(9, 0, 3, np.random.default_rng(5))])
+    unpublished = build_generation(Store(two).clips("enc1"), two.generations).generation
+    release(two, unpublished, publish_it=False)
+    fetch(one)
+    fetch(two)
+
+    assert current(one.generations) == current(two.generations) == second
+    fetch(two, everything=True)
+    assert list_generations(two.generations) == sorted([first, second, unpublished])
+    go_back(two)
+    fetch(one)
+    assert current(one.generations) == current(two.generations) == first
+
+
 def hold(root, url, started):
     """Take the right to write and never give it back."""
     objects.LEASE_S = 2.0
@@ -178,9 +279,11 @@ def test_a_writer_that_was_taken_for_dead_writes_no_more(hosts):
     with Store(one).committing("enc1", 8) as committer:
         lost = bucket(one.bucket)._read("commit.lock")[1]
         assert bucket(one.bucket)._put("commit.lock", b"another", {"e_tag": lost})
-        time.sleep(1.5)
+        time.sleep(0.8)  # its next sign of life is refused
         with pytest.raises(Locked, match="was lost"):
             committer.commit(make_cohort(patients=2))
+        with pytest.raises(Locked, match="was lost"):
+            committer.compact()
 
     assert len(ids(two)) == 12
 
@@ -236,6 +339,17 @@ def test_a_storage_that_does_not_answer_is_named(tmp_path, monkeypatch):
     use(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(StateError, match="does not answer"):
         bucket("s3://clips/nowhere").read("key")
+    bucket.cache_clear()
+
+
+def test_a_bucket_that_is_not_there_is_named(address, tmp_path, monkeypatch):
+    use(monkeypatch, address)
+    workspace = Workspace(tmp_path, "s3://no-such-bucket/x")
+    for attempt in (lambda: commit(workspace, make_cohort(patients=1)), lambda: Store(workspace).table_names()):
+        with pytest.raises(StateError) as caught:
+            attempt()
+        assert "no-such" not in str(caught.value)
+        assert "127.0.0.1" not in str(caught.value)
     bucket.cache_clear()
 
 

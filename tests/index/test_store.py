@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from index.doctor import examine
+from index.erasure import erase_patient
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.records import EmbeddedClip
 from index.schema import id_predicate
@@ -83,6 +85,29 @@ def test_a_corrected_patient_keeps_the_vectors(workspace, cohort):
     moved = [EmbeddedClip(replace(e.clip, patient_id="p4"), e.vector) for e in cohort[0][1]]
     assert as_dict(store.clips("enc1")) == expected([(video, moved), *cohort[1:]])
     assert store.videos()[video.video_id].patient_id == "p4"
+
+
+@pytest.mark.parametrize("through", ["reassign", "commit", "update"])
+def test_a_corrected_patient_moves_with_the_clips_of_every_encoder(workspace, cohort, through):
+    store = commit(workspace, cohort)
+    commit(workspace, cohort, "enc2")
+    video = replace(cohort[0][0], patient_id="newone")
+    moved = [EmbeddedClip(replace(e.clip, patient_id="newone"), e.vector) for e in cohort[0][1]]
+
+    with store.committing("enc2", WIDTH) as committer:
+        if through == "reassign":
+            assert committer.reassign(video) == 8
+        elif through == "commit":
+            assert committer.commit([(video, moved)]) == 4
+        else:
+            assert committer.update_videos([video]) == 1
+        assert committer.commit([(video, moved)]) == 0
+
+    for encoder_id in ("enc1", "enc2"):
+        assert as_dict(store.clips(encoder_id)) == expected([(video, moved), *cohort[1:]])
+    assert {f.state for f in examine(workspace)} == {"ok"}
+    erase_patient(workspace, "newone")
+    assert len(store.clips("enc1").clips) == len(store.clips("enc2").clips) == 56
 
 
 def test_each_patient_has_one_random_key(workspace, cohort):

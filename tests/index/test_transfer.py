@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 
+import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -60,6 +61,25 @@ def test_an_erased_patient_does_not_come_in_again(stored, tmp_path):
     assert len(rows_of(stored)) == 48
 
 
+def test_a_video_that_is_stored_from_another_file_stays(stored, cohort, tmp_path):
+    """Two hospitals may use the same names."""
+    other = Workspace(tmp_path / "other")
+    commit(other, [(replace(cohort[0][0], source_sha256="f" * 64), cohort[0][1][:2])])
+    export_parquet(Store(other), "enc1", tmp_path / "out")
+    before = rows_of(stored)
+
+    with pytest.raises(InvalidInput, match="from another file"):
+        import_parquet(Store(stored), tmp_path / "out")
+
+    assert rows_of(stored) == before
+
+
+def test_clips_without_their_video_are_not_exported(stored, tmp_path):
+    lancedb.connect(str(stored.store)).open_table("videos").delete("video_id = 'v0-0'")
+    with pytest.raises(StateError, match="have no video"):
+        export_parquet(Store(stored), "enc1", tmp_path / "out")
+
+
 def spoiled(table, column, value, row=3):
     field = table.schema.field(column)
     values = table.column(column).to_pylist()
@@ -70,12 +90,16 @@ def spoiled(table, column, value, row=3):
 @pytest.mark.parametrize(
     ("file", "spoil", "says"),
     [
-        ("clips", lambda t: spoiled(t, "vector", [float("nan")] * 8), "finite vector"),
+        ("clips", lambda t: spoiled(t, "vector", [float("nan")] * 8), "finite vectors"),
         ("clips", lambda t: spoiled(t, "vector", [float("inf")] + [0.0] * 7), "finite vector"),
         ("clips", lambda t: spoiled(t, "vector", [2.0] * 8), "unit length"),
         ("clips", lambda t: spoiled(t, "clip_id", t.column("clip_id")[0].as_py()), "a clip twice"),
         ("clips", lambda t: spoiled(t, "patient_id", "somebody"), "another patient"),
         ("clips", lambda t: spoiled(t, "video_id", "unknown"), "does not describe"),
+        ("clips", lambda t: spoiled(t, "clip_id", "odd 'id"), "expected ids"),
+        ("clips", lambda t: spoiled(t, "start_s", float("nan")), "finite times"),
+        ("clips", lambda t: spoiled(t, "clip_index", -1), "finite times"),
+        ("videos", lambda t: spoiled(t, "patient_id", ""), "expected ids"),
         ("clips", lambda t: t.drop_columns(["crop"]), "expected a folder with"),
         ("clips", lambda t: t.replace_schema_metadata({}), "does not say which encoder"),
         ("clips", lambda t: t.replace_schema_metadata({b"semiome": b"[]"}), "does not say which encoder"),
