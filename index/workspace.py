@@ -28,7 +28,7 @@ class Workspace:
     bucket: str = ""
 
     @classmethod
-    def at(cls, place: str) -> Workspace:
+    def at(cls, place: str | Path) -> Workspace:
         """The workspace that a user names: a folder, or `s3://bucket/prefix`.
 
         What a shared one keeps on this host lies in `$SEMIOME_LOCAL`, by default `~/.local/share/semiome`, in a folder
@@ -37,6 +37,7 @@ class Workspace:
         Raises:
             InvalidInput: any other address.
         """
+        place = str(place)
         if "://" not in place:
             return cls(Path(place))
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/(?!\.+(/|$))[\w.-]+)*/?", place):

@@ -98,6 +98,9 @@ class Source:
         try:
             self._serving.refresh()
             head = self._load_head(self.knowledge.head)
+            old, encoder_id = self.knowledge.head, self._serving.snapshot.encoder_id
+            if head is not old and _fits(old, encoder_id) and not _fits(head, encoder_id):
+                head = old  # trained before the index changes to its encoder: nobody goes without verdicts meanwhile
         except SemiomeError as error:
             self._complain(str(error))
             return
@@ -119,3 +122,7 @@ class Source:
         if name is None:
             return None
         return loaded if loaded is not None and loaded.head_id == name else load_head(self._workspace.heads, name)
+
+
+def _fits(head: Head | None, encoder_id: str) -> bool:
+    return head is not None and head.card.encoder_id == encoder_id

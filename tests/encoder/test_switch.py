@@ -49,6 +49,10 @@ def test_there_and_back_under_a_server(two):
     source = Source(workspace)
     assert source.knowledge.provenance.encoder_id == ids[0]
 
+    set_current(workspace.heads, heads[1])  # as training a head for the next encoder does
+    source.refresh()
+    assert source.knowledge.provenance.head_id == heads[0]
+
     done = switch(workspace, ids[1])
 
     assert (done.encoder_id, done.generation, done.head_id, done.left_behind) == (
