@@ -111,6 +111,8 @@ def report(clips: int, calls, began: float, ended: float, built_s: float) -> Non
         f"{np.median(seconds[before]) * 1e3:.2f} ms, meanwhile {np.median(seconds[during]) * 1e3:.2f} ms, after "
         f"{np.median(seconds[after]) * 1e3:.2f} ms; generations {sorted(set(generation.astype(int)))}"
     )
+    slow = np.sort(due[during][seconds[during] > 3 * np.quantile(seconds[before], 0.99)] - began)
+    say(f"{len(slow)} slow ones, at seconds {sorted(set(slow.astype(int).tolist()))} of the build")
     quiet, busy = (float(np.quantile(seconds[part], 0.99)) * 1e3 for part in (before, during))
     name = f"p99 of {CLIENTS} clients while {clips} clips are indexed anew"
     figure(name, busy, "ms", "p99 before", quiet, busy / quiet, 2.0, at_most=True)

@@ -32,6 +32,7 @@ from index.workspace import Workspace
 if TYPE_CHECKING:
     from index.committer import Committer
 
+_ROWS_AT_ONCE = 256
 _ORDER = [("patient_id", "ascending"), ("video_id", "ascending"), ("clip_index", "ascending"), ("clip_id", "ascending")]
 
 
@@ -104,8 +105,12 @@ class Store:
         """All videos by id."""
         if "videos" not in self.table_names():
             return {}
-        rows = self.open_table("videos").to_arrow().drop_columns(["patient_key"]).to_pylist()
-        return {row["video_id"]: Video(**{**row, "semiology": tuple(row["semiology"])}) for row in rows}
+        found = {}
+        # In small parts: making objects of one holds up all other threads, such as those that answer searches.
+        for part in self.open_table("videos").to_arrow().drop_columns(["patient_key"]).to_batches(_ROWS_AT_ONCE):
+            for row in part.to_pylist():
+                found[row["video_id"]] = Video(**{**row, "semiology": tuple(row["semiology"])})
+        return found
 
     def patients(self) -> set[str]:
         """Everybody of whom there is a row, in whatever table."""
