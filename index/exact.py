@@ -239,7 +239,7 @@ def ranked(
     order = np.lexsort((rows_QR, -scores_QR))[:, :k]
     similarities = np.full((len(scores_QR), k), -np.inf, np.float32)
     rows = np.full((len(scores_QR), k), -1, np.int64)
-    similarities[:, : order.shape[1]] = np.take_along_axis(scores_QR, order, axis=1)
-    rows[:, : order.shape[1]] = np.take_along_axis(rows_QR, order, axis=1)
+    query = np.arange(len(scores_QR))[:, None]
+    similarities[:, : order.shape[1]], rows[:, : order.shape[1]] = scores_QR[query, order], rows_QR[query, order]
     rows[np.isneginf(similarities)] = -1
     return similarities, rows

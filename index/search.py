@@ -95,6 +95,10 @@ def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLA
     if not 1 <= k <= MAX_K:
         raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}")
     asked = _ask(snapshot, query, options)
+    if len(asked.vectors_QD) == 1 and options.group_by is GroupBy.CLIP and not options.exact:  # what most searches are
+        found = snapshot.nearest(asked.vectors_QD, min(k, asked.allowed.total), asked.allowed)
+        if found is not None:
+            return _plain_results(snapshot, *found, asked.clip_ids or ("",))[0]
     find = _aligned if options.aligned else _nearest
     return _result(snapshot, asked, find(snapshot, asked, k, options), options)
 
@@ -156,7 +160,14 @@ def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[S
     found = snapshot.nearest_apart(vectors, k, patients)
     if found is None or (found[1] < 0).any():
         return [search(snapshot, query, k) for query in queries]
-    similarities, rows = found
+    return _plain_results(snapshot, *found, clip_ids)
+
+
+def _plain_results(
+    snapshot: Snapshot, similarities: NDArray[np.float32], rows: NDArray[np.int64], clip_ids: Sequence[str]
+) -> list[SearchResult]:
+    """Results of queries of one vector each; their k hits (Q, k) are clips, best first."""
+    k = rows.shape[1]
     clips = snapshot.clips(rows.ravel())
     values = np.clip(similarities, -1.0, 1.0).ravel().tolist()
     hits = [
@@ -164,8 +175,8 @@ def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[S
         for number, (clip, value) in enumerate(zip(clips, values, strict=True))
     ]
     return [
-        SearchResult(tuple(hits[start : start + k]), snapshot.encoder_id, snapshot.name, snapshot.table_version)
-        for start in range(0, len(hits), k)
+        SearchResult(tuple(hits[n * k : (n + 1) * k]), snapshot.encoder_id, snapshot.name, snapshot.table_version)
+        for n in range(len(rows))
     ]
 
 
