@@ -97,6 +97,14 @@ class Vectors:
             raise DamagedData("the vectors of an index are cut short")
         return cls(np.frombuffer(mapping, np.float32, size, offset).reshape(shape), file)
 
+    @staticmethod
+    def write(path: Path, array_ND: NDArray[np.float32]) -> None:
+        """Write an .npy file; unlike `numpy.save`, which does not say so, with the system's word for a full disk."""
+        array = np.ascontiguousarray(array_ND, np.float32)
+        with path.open("wb") as stream:
+            npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(array))
+            stream.write(array.data)
+
     def __len__(self) -> int:
         return len(self._array)
 

@@ -150,10 +150,11 @@ class IvfIndex:
         return cls(index, vectors, effort)
 
     def write(self, path: Path) -> None:
-        """Write the index and read it back: FAISS reports success on a full disk."""
-        faiss.write_index(self._index, str(path))
+        """Write the index and read it back. FAISS's own writer reports success on a full disk."""
+        with path.open("wb") as stream:
+            stream.write(faiss.serialize_index(self._index).data)
         if faiss.read_index(str(path)).ntotal != self._index.ntotal:
-            raise DamagedData("the index file could not be read back: is the disk full?")
+            raise DamagedData("the index file is not what was written")
 
     @property
     def cells(self) -> int:

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from index.clip_table import ClipTable
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.exact import Vectors
@@ -126,7 +124,7 @@ def _build(
 ) -> GenerationManifest:
     folder = building.parent
     files = [_VECTORS, _CLIPS]
-    np.save(building / _VECTORS, stored.vectors)
+    Vectors.write(building / _VECTORS, stored.vectors)
     stored.clips.write(building / _CLIPS)
     vectors = Vectors.map(building / _VECTORS)
     index: Index

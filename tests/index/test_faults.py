@@ -20,7 +20,7 @@ def test_kill(template, operation):
 
 
 def test_a_disk_that_is_full_at_any_page(template):
-    found = faults.on_a_small_disk(template, ("upsert", "compact", "build", "publish", "erase"), step=64)
+    found = faults.on_a_small_disk(template, ("upsert", "compact", "build", "publish", "erase"), step=24)
 
     assert [one["fault"].split()[-1] for one in found] == ["upsert", "compact", "build", "publish", "erase"]
     assert all(one["full_at"] for one in found)
