@@ -20,7 +20,7 @@ from index.generation import FLAT_CLIPS, list_generations, load_generation
 from index.mirror import fetch
 from index.objects import bucket
 from index.schema import CLIP_COLUMNS, damaged_rows
-from index.store import Store, select
+from index.store import Store, batches, select
 from index.upkeep import compact, table_facts
 from index.workspace import Workspace, current
 
@@ -171,7 +171,7 @@ def _clips(store: Store, encoder_id: str) -> tuple[list[Finding], set[str]]:
     keys = select(table, ["clip_id", "video_id"])
     ids = Counter(keys.column("clip_id").to_pylist())
     damaged: list[str] = []
-    for batch in table.search().select([*CLIP_COLUMNS, "vector"]).to_batches():
+    for batch in batches(table, [*CLIP_COLUMNS, "vector"]):
         damaged += damaged_rows(batch)
     findings = []
     if doubled := [clip for clip, count in ids.items() if count > 1]:

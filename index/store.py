@@ -300,13 +300,41 @@ class Store:
 
 
 def select(table: Any, columns: list[str] | None, where: str | None = None) -> pa.Table:  # noqa: ANN401
-    """Columns, by default all, of the rows for which `where`, made by `index.schema`, holds."""
+    """Columns, by default all, of the rows for which `where`, made by `index.schema`, holds.
+
+    Raises:
+        DamagedData: LanceDB can't make sense of its own files.
+    """
+    with _naming_panics():
+        return _query(table, columns, where).to_arrow()
+
+
+def batches(table: Any, columns: list[str], where: str | None = None) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
+    """As `select`, a part at a time.
+
+    Raises:
+        DamagedData: LanceDB can't make sense of its own files.
+    """
+    with _naming_panics():
+        yield from _query(table, columns, where).to_batches()
+
+
+def _query(table: Any, columns: list[str] | None, where: str | None) -> Any:  # noqa: ANN401
     query = table.search()
     if columns is not None:
         query = query.select(columns)
-    if where is not None:
-        query = query.where(where)
-    return query.to_arrow()
+    return query if where is None else query.where(where)
+
+
+@contextmanager
+def _naming_panics() -> Iterator[None]:
+    """A flipped bit may make LanceDB panic; what comes of it here is of classes that can't be imported."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ in ("RustPanic", "PanicException"):
+            raise DamagedData("LanceDB can't make sense of what is stored: `semiome doctor` says more") from None
+        raise
 
 
 def _read(table: Any, encoder_id: str, where: str | None) -> StoredClips:  # noqa: ANN401
@@ -320,9 +348,8 @@ def _read(table: Any, encoder_id: str, where: str | None) -> StoredClips:  # noq
     place = np.empty(keys.num_rows, np.int64)
     place[order.to_numpy()] = np.arange(keys.num_rows)
     vectors = np.empty((keys.num_rows, table.schema.field("vector").type.list_size), np.float32)
-    query = table.search().select([*CLIP_COLUMNS, "vector"])
     at = 0
-    for batch in (query if where is None else query.where(where)).to_batches():
+    for batch in batches(table, [*CLIP_COLUMNS, "vector"], where):
         check_rows(batch)
         stop = at + batch.num_rows
         if not batch.column("clip_id").equals(keys.column("clip_id").slice(at, batch.num_rows).combine_chunks()):

@@ -20,7 +20,7 @@ def test_kill(template, operation):
 
 
 def test_a_disk_that_is_full_at_any_page(template):
-    found = faults.on_a_small_disk(template, ("upsert", "compact", "build", "publish", "erase"), step=24)
+    found = faults.on_a_small_disk(template, ("upsert", "compact", "build", "publish", "erase"), step=48)
 
     assert [one["fault"].split()[-1] for one in found] == ["upsert", "compact", "build", "publish", "erase"]
     assert all(one["full_at"] for one in found)
@@ -34,9 +34,9 @@ def test_flipped_bits_of_an_index_are_refused_while_the_old_one_serves(template,
 
 
 def test_flipped_bits_of_rows_are_never_read_as_rows(template):
-    found = faults.flip_rows(template, 20)
+    found = faults.flip_rows(template, 500)  # some of them make LanceDB panic
 
-    assert found["refused"] + found["read_right"] == 20
+    assert found["refused"] + found["read_right"] == 500
 
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="needs Debian's faketime, which .ci/run installs")
