@@ -203,7 +203,7 @@ def build(folder: Path) -> None:
     from index.clip_table import ClipTable
     from index.generation import build_generation
     from index.records import Clip
-    from index.store import StoredClips
+    from index.rows import StoredClips
 
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     clips = [

@@ -127,14 +127,14 @@ def import_mask_rcnn(weights: Path | None, target: Path) -> None:
             state = safetensors.torch.load_file(weights)
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise _no_mask_rcnn(error) from error
+    if not isinstance(state, dict):
+        raise _no_mask_rcnn(TypeError())
+    try:
         _mask_rcnn(state, confidence=0.5)
-    except InvalidInput:
-        raise
-    except Exception as error:  # noqa: BLE001  unpickling and loading foreign bytes fail in any way
-        raise InvalidInput(
-            f"expected the weights of torchvision's {_MASK_RCNN_TYPE} with {_MASK_RCNN_CLASSES} classes, tensors only, "
-            f"got a file that is not ({type(error).__name__})"
-        ) from None
+    except RuntimeError as error:  # torch's for names or shapes that do not fit
+        raise _no_mask_rcnn(error) from error
     target.mkdir(parents=True, exist_ok=True)
     write_text_atomically(target / _CONFIG, json.dumps({"model_type": _MASK_RCNN_TYPE}) + "\n")
     own = {name: tensor.contiguous() for name, tensor in state.items()}
@@ -271,6 +271,13 @@ def _torchvision() -> Any:  # noqa: ANN401
             "(both for the CPU, or both for the same CUDA), or name a transformers detector's folder instead"
         ) from None
     return torchvision.models.detection
+
+
+def _no_mask_rcnn(error: Exception) -> InvalidInput:
+    return InvalidInput(
+        f"expected the weights of torchvision's {_MASK_RCNN_TYPE} with {_MASK_RCNN_CLASSES} classes, tensors only, "
+        f"got a file that is not ({type(error).__name__})"
+    )
 
 
 def _mask_rcnn(state: dict[str, torch.Tensor], confidence: float) -> Any:  # noqa: ANN401

@@ -14,12 +14,11 @@ from typing import TypeVar
 from encoder.picture import Crop
 from index.errors import InvalidInput, ManifestErrors, VideoRefused
 from index.files import write_text_atomically
-from index.records import LABELS
+from index.records import ID, LABELS
 
 REQUIRED = ("file_name", "patient_id", "video_id")
 OPTIONAL = ("label", "recorded_at", "crop", "semiology", "split", "camera", "reason")
 """`reason` is what `write_manifest` says of refused videos; it is not read."""
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 Value = TypeVar("Value")
 _MAX_BYTES = 64 * 2**20
@@ -193,7 +192,7 @@ def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRo
 
 
 def _identifier(value: str) -> str:
-    if not _ID.fullmatch(value):
+    if not ID.fullmatch(value):
         raise ValueError
     return value
 

@@ -13,7 +13,7 @@ from encoder.weights import current_encoder
 from index.errors import DamagedData, StateError
 from index.files import write_text_atomically
 from index.generation import list_generations, load_generation, read_manifest
-from index.mirror import fetch, let_serve
+from index.sharing import fetch, publish
 from index.store import Store
 from index.workspace import Workspace, current, previous, set_current
 
@@ -53,10 +53,8 @@ def switch(workspace: Workspace, encoder_id: str, *, force: bool = False) -> Swi
     current_encoder(workspace.encoders, encoder_id)
     fetch(workspace, everything=True)
     old, store = _serving(workspace), Store(workspace)
-    has = set(store.clips(encoder_id).clips.clip_ids.to_pylist())
-    missing = 0
-    if old and old in store.encoder_ids():
-        missing = len(set(store.clips(old).clips.clip_ids.to_pylist()) - has)
+    has = store.clip_ids(encoder_id)
+    missing = len(store.clip_ids(old) - has) if old in store.encoder_ids() else 0
     if missing and not force:
         raise StateError(
             f"encoder {encoder_id} has not embedded {missing} clips of the one that serves: run `semiome encode` with "
@@ -65,7 +63,7 @@ def switch(workspace: Workspace, encoder_id: str, *, force: bool = False) -> Swi
     generation = _generation_of(workspace, encoder_id)
     load_generation(workspace.generations, generation)
     head_id = _head_of(workspace, encoder_id)
-    let_serve(workspace, generation, force=force)
+    publish(workspace, generation, force=force)
     if head_id and current(workspace.heads) != head_id:
         set_current(workspace.heads, head_id)
     if old and old != encoder_id:

@@ -62,7 +62,7 @@ def back_up(workspace: Workspace, folder: Path) -> Backup:
         if unfinished(workspace):
             raise StateError("an erasure was interrupted: finish it with `semiome erase`, then make the backup")
         workspace_key(workspace)  # made now if it never was: what is erased later is hashed with it
-        clips = {encoder_id: len(store.clips(encoder_id).clips) for encoder_id in store.encoder_ids()}
+        clips = {encoder_id: store.check(encoder_id) for encoder_id in store.encoder_ids()}
         for path in (workspace.store, workspace.encoders, workspace.heads, workspace.erasures):
             if path.is_dir():
                 shutil.copytree(path, building / _CONTENT / path.relative_to(workspace.root))
@@ -95,7 +95,7 @@ def verify(folder: Path) -> Backup:
         if name not in there or digest_of_file(folder / name) != backup.digests.get(name):
             raise DamagedData(f"{Path(name).name} of the backup is missing, new or not what was copied")
     store = Store(Workspace(folder / _CONTENT))
-    clips = {encoder_id: len(store.clips(encoder_id).clips) for encoder_id in store.encoder_ids()}
+    clips = {encoder_id: store.check(encoder_id) for encoder_id in store.encoder_ids()}
     if (clips, len(store.videos())) != (backup.clips, backup.videos):
         raise DamagedData("the tables of the backup do not hold what was copied")
     return backup

@@ -144,12 +144,6 @@ class ClipTable:
         found[(self._fixed[found] != wanted) | (lengths != self._fixed.itemsize)] = -1
         return found
 
-    def rows_of_ids(self, clip_ids: pa.Array) -> NDArray[np.int64]:
-        """The rows of those of these clips that are here."""
-        found = pc.index_in(clip_ids, self._clip_id).drop_null()
-        rows: NDArray[np.int64] = found.to_numpy().astype(np.int64)
-        return rows
-
     def missing_from(self, clip_ids: pa.Array) -> NDArray[np.int64]:
         """The rows of all clips that are not among these."""
         there = pc.is_in(self._clip_id, clip_ids).to_numpy(zero_copy_only=False)

@@ -13,8 +13,9 @@ import pyarrow as pa
 from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, StateError
 from index.records import EmbeddedClip, Video
+from index.rows import select
 from index.schema import PATIENTS, VIDEOS, id_predicate, row_sha256, vectors_of
-from index.store import Store, select
+from index.store import Store
 from index.upkeep import compact
 from index.workspace import Workspace
 

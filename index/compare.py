@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from index.errors import InvalidInput, StateError
 from index.exact import Allowed, Vectors, nearest
-from index.store import StoredClips
+from index.intervals import over_groups
+from index.rows import StoredClips
 
 _RESAMPLES = 1000
 _BATCH = 64
@@ -109,6 +110,5 @@ def _interval(shares: NDArray[np.float64], patients: NDArray[np.int32], seed: in
     if number.max() + 1 < _LEAST_PATIENTS:
         return None
     sums, counts = np.bincount(number, shares), np.bincount(number)
-    drawn = np.random.default_rng(seed).integers(0, len(sums), (_RESAMPLES, len(sums)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
+    low, high = over_groups(sums, counts, np.random.default_rng(seed), _RESAMPLES)
     return float(low), float(high)

@@ -62,9 +62,9 @@ def read(cursor: str, mark: Mark) -> int:
         if not 0 < offset < MAX_K:
             raise ValueError
     except (ValueError, TypeError, KeyError, binascii.Error, RecursionError):
-        raise InvalidInput("expected the cursor of a page before, got something else") from None
+        raise InvalidInput("expected the cursor of a page before, got something else", field="page_token") from None
     if found.asked != mark.asked:
-        raise InvalidInput("the cursor is of another query: ask the same query for every page")
+        raise InvalidInput("the cursor is of another query: ask the same query for every page", field="page_token")
     if (found.generation, found.table_version) != (mark.generation, mark.table_version):
         raise StateError("the index or the store has changed since the first page: begin again without a cursor")
     return offset

@@ -17,10 +17,11 @@ from index.erasure import unfinished
 from index.errors import DamagedData, NotFound, SemiomeError
 from index.files import sync_folder
 from index.generation import FLAT_CLIPS, list_generations, load_generation
-from index.mirror import fetch
 from index.objects import bucket
+from index.rows import batches, select
 from index.schema import CLIP_COLUMNS, damaged_rows
-from index.store import Store, batches, select
+from index.sharing import fetch
+from index.store import Store
 from index.upkeep import compact, table_facts
 from index.workspace import Workspace, current
 

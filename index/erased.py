@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
-from pathlib import Path
 
+from index import shared_files
 from index.errors import DamagedData
-from index.files import naming_a_full_disk, write_text_atomically
-from index.objects import bucket
 from index.workspace import Workspace
 
 _KEY_BYTES = 32
@@ -22,17 +19,10 @@ def workspace_key(workspace: Workspace) -> bytes:
     Raises:
         DamagedData: it is not as it was made.
     """
-    made = secrets.token_hex(_KEY_BYTES).encode()
-    if workspace.bucket:
-        place = bucket(workspace.bucket)
-        text = place.read(workspace.key.name)
-        if text is None:
-            place.create(workspace.key.name, made)
-            text = place.read(workspace.key.name) or b""
-    else:
-        if not workspace.key.exists():
-            _create(workspace.key, made)
-        text = workspace.key.read_bytes()
+    text = shared_files.read(workspace, workspace.key)
+    if text is None:
+        shared_files.create(workspace, workspace.key, secrets.token_hex(_KEY_BYTES).encode())
+        text = shared_files.read(workspace, workspace.key) or b""
     try:
         key = bytes.fromhex(text.decode("ascii").strip())
     except ValueError:
@@ -40,24 +30,6 @@ def workspace_key(workspace: Workspace) -> bytes:
     if len(key) != _KEY_BYTES:
         raise DamagedData("the workspace's key is damaged: bring the file `key` back from a backup")
     return key
-
-
-@naming_a_full_disk()
-def _create(path: Path, data: bytes) -> None:
-    """A file for its owner alone, unless there is one already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(descriptor)
-        os.link(temporary, path)  # whoever comes second takes the first one's
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def patient_hash(key: bytes, patient_id: str) -> str:
@@ -81,17 +53,8 @@ def block(workspace: Workspace, patient: str) -> None:
     """
     hashes = _hashes(workspace)
     if patient not in hashes:
-        text = "".join(f"{one}\n" for one in sorted({*hashes, patient}))
-        if workspace.bucket:
-            bucket(workspace.bucket).write(workspace.erased.name, text.encode())
-        else:
-            write_text_atomically(workspace.erased, text)
+        shared_files.write(workspace, workspace.erased, "".join(f"{one}\n" for one in sorted({*hashes, patient})))
 
 
 def _hashes(workspace: Workspace) -> set[str]:
-    if workspace.bucket:
-        return set((bucket(workspace.bucket).read(workspace.erased.name) or b"").decode("ascii").split())
-    try:
-        return set(workspace.erased.read_text(encoding="ascii").split())
-    except FileNotFoundError:
-        return set()
+    return set((shared_files.read(workspace, workspace.erased) or b"").decode("ascii").split())

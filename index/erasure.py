@@ -21,10 +21,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from index import shared_files
 from index.clip_table import ClipTable
 from index.erased import block, patient_hash, workspace_key
 from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError
-from index.files import naming_a_full_disk, sync_folder, write_atomically, write_text_atomically
+from index.files import naming_a_full_disk, sync_folder, write_atomically
 from index.generation import (
     build_generation,
     building_lock,
@@ -33,11 +34,12 @@ from index.generation import (
     read_manifest,
     remove_unfinished,
 )
-from index.mirror import fetch, release, remove
 from index.objects import bucket
+from index.rows import select
 from index.scan import LEAST_NEEDLE_BYTES, SCRATCH, scan
 from index.schema import id_predicate, vectors_of
-from index.store import Store, select
+from index.sharing import fetch, release, remove
+from index.store import Store
 from index.upkeep import compact
 from index.workspace import Workspace, current
 
@@ -146,11 +148,7 @@ def erase_patient(
             f"{', '.join(looked.files_with_finds[:3])}; run the same command again"
         )
     name = f"{receipt['finished_at'].replace(':', '')}-{secrets.token_hex(4)}.json"
-    text = json.dumps(receipt, indent=2) + "\n"
-    workspace.erasures.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(workspace.erasures / name, text)
-    if shared is not None:
-        shared.write(f"{workspace.erasures.name}/{name}", text.encode())
+    shared_files.write(workspace, workspace.erasures / name, json.dumps(receipt, indent=2) + "\n")
     note.remove()
     return receipt
 
@@ -163,10 +161,8 @@ def check_receipt(workspace: Workspace, receipt: dict[str, Any]) -> bool:
 
 def unfinished(workspace: Workspace) -> list[str]:
     """When each erasure that was interrupted began."""
-    names = {path.name for path in workspace.erasures.glob(".pending-*.json")}
-    if workspace.bucket:
-        names |= {path.rsplit("/", 1)[1] for path in bucket(workspace.bucket).sizes(workspace.erasures.name)}
-    notes = (_Note(workspace, name).read() for name in sorted(names) if name.startswith(".pending-"))
+    names = [name for name in shared_files.names(workspace, workspace.erasures) if name.startswith(".pending-")]
+    notes = (_Note(workspace, name).read() for name in names if name.endswith(".json"))
     return [note.started_at for note in notes if note is not None]
 
 
@@ -174,37 +170,22 @@ class _Note:
     """Where an erasure under way stands, for whoever goes on with it."""
 
     def __init__(self, workspace: Workspace, name: str) -> None:
+        self._workspace = workspace
         self._path = workspace.erasures / name
-        self._object = f"{workspace.erasures.name}/{name}"
-        self._bucket = bucket(workspace.bucket) if workspace.bucket else None
-        self.places = {self._path, Path(self._object)}
+        self.places = {self._path, self._path.relative_to(workspace.root)}
 
     def read(self) -> _Pending | None:
-        try:
-            data = self._path.read_bytes() if self._bucket is None else self._bucket.read(self._object)
-        except FileNotFoundError:
-            data = None
+        data = shared_files.read(self._workspace, self._path)
         try:
             return None if data is None else _Pending(**json.loads(data))
         except (ValueError, TypeError):
             raise DamagedData(f"{self._path.name} can't be read: remove it, and erase the patient again") from None
 
     def write(self, pending: _Pending) -> None:
-        text = json.dumps(asdict(pending))
-        if self._bucket is not None:
-            self._bucket.write(self._object, text.encode())
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        for torn in self._path.parent.glob(f".{self._path.name}.*.tmp"):  # as a kill leaves it
-            torn.unlink()
-        write_text_atomically(self._path, text)
+        shared_files.write(self._workspace, self._path, json.dumps(asdict(pending)))
 
     def remove(self) -> None:
-        if self._bucket is not None:
-            self._bucket.remove([self._object])
-        else:
-            self._path.unlink(missing_ok=True)
-            sync_folder(self._path.parent)
+        shared_files.remove(self._workspace, self._path)
 
 
 def _begin(store: Store, patient_id: str, hashed: str) -> _Pending:

@@ -19,13 +19,28 @@ and versions, never a patient and never a path.
 
 from __future__ import annotations
 
+import re
+
+
+def named(given: str) -> str:
+    """An id of ours, as a message may show it; anything else that a caller gave may be a name and is not repeated."""
+    return given if re.fullmatch("[0-9a-f]{16,64}", given) else "(not shown)"
+
 
 class SemiomeError(Exception):
     """Base of all errors raised on purpose."""
 
 
 class InvalidInput(SemiomeError):
-    """The input is wrong whatever the state: fix the input."""
+    """The input is wrong whatever the state: fix the input.
+
+    Attributes:
+        field: which part of a request is wrong, where that is known: `options.k`.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        self.field = field
+        super().__init__(message)
 
 
 class ManifestErrors(InvalidInput):

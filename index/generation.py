@@ -18,7 +18,7 @@ from index.exact import Vectors
 from index.faiss_index import FLAT, IVF, Effort, FlatIndex, Index, IvfIndex
 from index.files import digest_of_file, exclusive_lock, naming_a_full_disk, sync_file, sync_folder
 from index.recall import tuned_recall
-from index.store import StoredClips
+from index.rows import StoredClips
 from index.workspace import current, previous, set_current
 
 _VECTORS, _CLIPS, _INDEX, MANIFEST = "vectors.npy", "clips.arrow", "index.faiss", "manifest.json"

@@ -72,9 +72,9 @@ class ExamplesQuery:
 
     def __post_init__(self) -> None:
         if not self.positive:
-            raise InvalidInput("expected at least one positive example, got none")
+            raise InvalidInput("expected at least one positive example, got none", field="positive")
         if len(self.positive) + len(self.negative) > MAX_EXAMPLES:
-            raise InvalidInput(f"expected at most {MAX_EXAMPLES} examples")
+            raise InvalidInput(f"expected at most {MAX_EXAMPLES} examples", field="positive")
 
 
 Query = ClipQuery | VideoQuery | VectorQuery | ExamplesQuery
@@ -108,7 +108,7 @@ class SearchFilter:
 
     def __post_init__(self) -> None:
         if unknown := self.labels - set(LABELS):
-            raise InvalidInput(f"expected labels of {', '.join(LABELS)}, got {', '.join(sorted(unknown))[:64]!r}")
+            raise InvalidInput(f"expected labels of {', '.join(LABELS)}, got {len(unknown)} other", field="labels")
         for time in filter(None, (self.recorded_from, self.recorded_until)):
             moment(time)
 
@@ -145,7 +145,7 @@ def moment(time: str) -> datetime:
     try:
         parsed = datetime.fromisoformat(time)
     except ValueError:
-        raise InvalidInput(f"expected an ISO 8601 date or time such as 2024-03-01, got {time[:64]!r}") from None
+        raise InvalidInput("expected an ISO 8601 date or time such as 2024-03-01", field="recorded_at") from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
@@ -184,6 +184,38 @@ class Not:
 
 Filter = SearchFilter | AllOf | AnyOf | Not
 ANYTHING = SearchFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to search.
+
+    Attributes:
+        where: what hits must be.
+        group_by: what a hit stands for.
+        mean_of: a group is as similar as its so many most similar clips in the mean; a smaller group as all its clips.
+        include_own_patient: also find clips of the query's patient (never the query's own clips).
+        exact: compare with every clip, whatever the index.
+        aligned: group to videos, by the alignment of all their clips with those of the query, a stored video.
+    """
+
+    where: Filter = ANYTHING
+    group_by: GroupBy = GroupBy.CLIP
+    mean_of: int = 1
+    include_own_patient: bool = False
+    exact: bool = False
+    aligned: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.mean_of <= MAX_K:
+            raise InvalidInput(f"expected the mean of 1 to {MAX_K} clips, got {self.mean_of}", field="mean_of")
+        if self.mean_of > 1 and self.group_by is GroupBy.CLIP:
+            raise InvalidInput("a mean of several clips needs hits grouped by video or patient", field="mean_of")
+        if self.aligned and (self.group_by is not GroupBy.VIDEO or self.mean_of > 1):
+            raise InvalidInput("an alignment needs hits grouped by video, and no mean of several clips", field="aligned")
+
+
+PLAIN = Options()
 
 
 @dataclass(frozen=True, slots=True)

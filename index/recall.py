@@ -16,6 +16,7 @@ from index.clip_table import ClipTable
 from index.exact import Allowed, Vectors, nearest
 from index.faiss_index import TUNED_FOR as K
 from index.faiss_index import Effort, Index, IvfIndex
+from index.intervals import over_groups
 
 _QUERIES_TO_TUNE, _QUERIES_TO_MEASURE = 600, 500
 _CANDIDATES = (4, 3, 2, 6, 8, 16)
@@ -80,8 +81,8 @@ class HeldOut:
             shares.append(float((similarities >= least - 1e-5).sum()) / k)
         if not shares:
             return Recall(1.0, 1.0, 1.0, 0)
-        drawn = np.random.default_rng(0).choice(np.array(shares), (_RESAMPLES, len(shares))).mean(axis=1)
-        low, high = np.quantile(drawn, [0.025, 0.975])
+        each = np.ones(len(shares), np.int64)
+        low, high = over_groups(np.array(shares), each, np.random.default_rng(0), _RESAMPLES)
         return Recall(float(np.mean(shares)), float(low), float(high), len(shares))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ LABELS = ("TLE", "exTLE")
 
 CLIP_SECONDS = 10
 """Length of a clip."""
+
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Ids of videos and patients, names of cameras and splits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,14 +12,14 @@ from numpy.typing import NDArray
 
 from index import cursor as cursors
 from index.alignment import align
-from index.errors import EncoderMismatch, InvalidInput
+from index.errors import EncoderMismatch, InvalidInput, SemiomeError, named
 from index.query import (
-    ANYTHING,
     MAX_K,
+    PLAIN,
     ClipQuery,
     ExamplesQuery,
-    Filter,
     GroupBy,
+    Options,
     Query,
     SearchResult,
     VectorQuery,
@@ -33,38 +32,6 @@ _LESS_OF_NEGATIVE = 0.5
 _ALIGNED_A_HIT = 8
 """Videos that are aligned for each one asked for, unless all are."""
 _LEAST_ALIGNED = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to search.
-
-    Attributes:
-        where: what hits must be.
-        group_by: what a hit stands for.
-        mean_of: a group is as similar as its so many most similar clips in the mean; a smaller group as all its clips.
-        include_own_patient: also find clips of the query's patient (never the query's own clips).
-        exact: compare with every clip, whatever the index.
-        aligned: group to videos, by the alignment of all their clips with those of the query, a stored video.
-    """
-
-    where: Filter = ANYTHING
-    group_by: GroupBy = GroupBy.CLIP
-    mean_of: int = 1
-    include_own_patient: bool = False
-    exact: bool = False
-    aligned: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.mean_of <= MAX_K:
-            raise InvalidInput(f"expected the mean of 1 to {MAX_K} clips, got {self.mean_of}")
-        if self.mean_of > 1 and self.group_by is GroupBy.CLIP:
-            raise InvalidInput("a mean of several clips needs hits grouped by video or patient")
-        if self.aligned and (self.group_by is not GroupBy.VIDEO or self.mean_of > 1):
-            raise InvalidInput("an alignment needs hits grouped by video, and no mean of several clips")
-
-
-PLAIN = Options()
 
 
 class _Asked(NamedTuple):
@@ -93,7 +60,7 @@ def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLA
         NotFound: a clip or video of the query is not stored.
     """
     if not 1 <= k <= MAX_K:
-        raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}")
+        raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
     asked = _ask(snapshot, query, options)
     if len(asked.vectors_QD) == 1 and options.group_by is GroupBy.CLIP and not options.exact:  # what most searches are
         found = snapshot.nearest(asked.vectors_QD, min(k, asked.allowed.total), asked.allowed)
@@ -120,7 +87,7 @@ def search_page(
         StateError: a cursor of another snapshot.
     """
     if not 1 <= size <= MAX_K:
-        raise InvalidInput(f"expected pages of 1 to {MAX_K} hits, got {size}")
+        raise InvalidInput(f"expected pages of 1 to {MAX_K} hits, got {size}", field="page_size")
     mark = cursors.Mark(snapshot.name, snapshot.table_version, cursors.digest(query, options))
     start = cursors.read(cursor, mark) if cursor else 0
     asked = _ask(snapshot, query, options)
@@ -142,10 +109,27 @@ def search_batch(
         return list(pool.map(lambda query: search(snapshot, query, k, options), queries))
 
 
+def search_each(
+    snapshot: Snapshot, queries: Sequence[Query], k: int = 10, options: Options = PLAIN
+) -> list[SearchResult | SemiomeError]:
+    """As `search_batch`, but a query that fails gives its error and spoils no other."""
+
+    def one(query: Query) -> SearchResult | SemiomeError:
+        try:
+            return search(snapshot, query, k, options)
+        except SemiomeError as error:
+            return error
+
+    try:
+        return list(search_batch(snapshot, queries, k, options))
+    except SemiomeError:
+        return [one(query) for query in queries]
+
+
 def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[SearchResult]:
     """Queries of one vector each, with nothing but their own patients to leave out, in one pass over the index."""
     if not 1 <= k <= MAX_K:
-        raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}")
+        raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
     clip_ids = [query.clip_id if isinstance(query, ClipQuery) else "" for query in queries]
     vectors = np.empty((len(queries), snapshot.width), np.float32)
     patients = [""] * len(queries)
@@ -182,7 +166,7 @@ def _plain_results(
 
 def _ask(snapshot: Snapshot, query: Query, options: Options) -> _Asked:
     if options.aligned and not isinstance(query, VideoQuery):
-        raise InvalidInput("an alignment needs a stored video to align with")
+        raise InvalidInput("an alignment needs a stored video to align with", field="aligned")
     clip_ids: tuple[str, ...] = ()
     rows: NDArray[np.int64] | None
     if isinstance(query, VectorQuery):
@@ -210,21 +194,21 @@ def _ask(snapshot: Snapshot, query: Query, options: Options) -> _Asked:
 
 def _unit(snapshot: Snapshot, query: VectorQuery) -> NDArray[np.float32]:
     if not query.encoder_id:
-        raise InvalidInput("expected the id of the encoder that made the vector, got none")
+        raise InvalidInput("expected the id of the encoder that made the vector, got none", field="vector.encoder_id")
     if query.encoder_id != snapshot.encoder_id:
-        raise EncoderMismatch("the query vector", query.encoder_id[:64], snapshot.encoder_id)
+        raise EncoderMismatch("the query vector", named(query.encoder_id), snapshot.encoder_id)
     vector = np.asarray(query.vector, np.float32)
     if vector.shape != (snapshot.width,):
-        raise InvalidInput(f"expected a vector of {snapshot.width} values, got {vector.size}")
+        raise InvalidInput(f"expected a vector of {snapshot.width} values, got {vector.size}", field="vector.values")
     if not np.isfinite(vector).all():
-        raise InvalidInput("expected a vector of finite values, got NaN or infinity")
+        raise InvalidInput("expected a vector of finite values, got NaN or infinity", field="vector.values")
     return _of_unit_length(vector)[None]
 
 
 def _of_unit_length(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     length = float(np.linalg.norm(vector.astype(np.float64)))
     if not 1e-12 < length < np.inf:
-        raise InvalidInput("expected a vector with a direction, got one of zero length")
+        raise InvalidInput("expected a vector with a direction, got one of zero length", field="vector.values")
     return (vector / np.float32(length)).astype(np.float32)
 
 

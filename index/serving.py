@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from index.errors import StateError
 from index.generation import load_generation
-from index.mirror import fetch
+from index.sharing import fetch
 from index.snapshot import Snapshot
 from index.store import Store
 from index.workspace import Workspace, current

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.clip_table import ClipTable
-from index.errors import NotFound
+from index.errors import NotFound, named
 from index.exact import Allowed, Vectors, ranked, scores_of_all
 from index.generation import Generation
 from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
@@ -128,10 +128,10 @@ class Snapshot:
         """
         if isinstance(item, ClipQuery):
             found = self._rows(lambda table: _one(table.row_of(item.clip_id)))
-            what = f"clip {item.clip_id[:64]!r}"
+            what = f"clip {named(item.clip_id)}"
         else:
             found = self._rows(lambda table: table.rows_of_video(item.video_id))
-            what = f"video {item.video_id[:64]!r}"
+            what = "that video"
         if not len(found):
             raise NotFound(f"{what} is not stored for encoder {self.encoder_id}: check the id")
         if isinstance(item, VideoQuery) and found[-1] >= len(self.generation.clips):

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import lancedb
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from index.clip_table import ClipTable
@@ -26,31 +24,14 @@ from index.errors import DamagedData, NotFound, StateError
 from index.files import exclusive_lock, naming_a_full_disk, sync_tree
 from index.objects import bucket
 from index.records import Video
-from index.schema import CLIP_COLUMNS, CLIP_FIELDS, PATIENTS, VIDEOS, check_rows, clips_schema, vectors_of
+from index.rows import StoredClips, batches, read_rows, select
+from index.schema import CLIP_COLUMNS, PATIENTS, VIDEOS, check_rows, clips_schema
 from index.workspace import Workspace
 
 if TYPE_CHECKING:
     from index.committer import Committer
 
 _ROWS_AT_ONCE = 256
-_ORDER = [("patient_id", "ascending"), ("video_id", "ascending"), ("clip_index", "ascending"), ("clip_id", "ascending")]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredClips:
-    """Clips of one encoder at one table version, sorted by patient, video and clip number.
-
-    Attributes:
-        encoder_id: whose embeddings these are.
-        table_version: LanceDB version of the clip table.
-        clips: one for each row.
-        vectors: (N, D) float32, unit length.
-    """
-
-    encoder_id: str
-    table_version: int
-    clips: ClipTable
-    vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +122,31 @@ class Store:
             NotFound: the encoder has no clips.
             DamagedData: a row is not what was written.
         """
-        return _read(self._existing(encoder_id), encoder_id, None)
+        return read_rows(self.clip_table(encoder_id), encoder_id, None)
+
+    def check(self, encoder_id: str) -> int:
+        """Check every row's hash, a part at a time.
+
+        Returns:
+            How many clips there are.
+
+        Raises:
+            NotFound: the encoder has no clips.
+            DamagedData: a row is not what was written.
+        """
+        count = 0
+        for batch in batches(self.clip_table(encoder_id), [*CLIP_COLUMNS, "vector"]):
+            check_rows(batch)
+            count += batch.num_rows
+        return count
+
+    def clip_ids(self, encoder_id: str) -> set[str]:
+        """Of every clip of an encoder.
+
+        Raises:
+            NotFound: the encoder has no clips.
+        """
+        return set(select(self.clip_table(encoder_id), ["clip_id"]).column(0).to_pylist())
 
     def changes(self, encoder_id: str, clips: ClipTable, table_version: int) -> Changes:
         """What the newest version has and a generation does not, and the other way round.
@@ -155,9 +160,10 @@ class Store:
             NotFound: the encoder has no clips.
             DamagedData: a row is not what was written.
         """
-        table = self._existing(encoder_id)
-        added = _read(table, encoder_id, f"commit_number > {int(table_version)}")
-        written_again = clips.rows_of_ids(added.clips.clip_ids)
+        table = self.clip_table(encoder_id)
+        added = read_rows(table, encoder_id, f"commit_number > {int(table_version)}")
+        written_again = clips.rows_of(added.clips.clip_ids.to_pylist())
+        written_again = written_again[written_again >= 0]
         kept = f"commit_number <= {int(table_version)}"
         if table.count_rows(kept) == len(clips) - len(written_again):
             return Changes(added, written_again)
@@ -170,7 +176,7 @@ class Store:
         Raises:
             NotFound: the encoder has no clips.
         """
-        return int(self._existing(encoder_id).version)
+        return int(self.clip_table(encoder_id).version)
 
     @contextmanager
     def committing(self, encoder_id: str, width: int) -> Iterator[Committer]:
@@ -269,13 +275,14 @@ class Store:
             return self._database().open_table(name)
 
     def clip_table(self, encoder_id: str) -> Any:  # noqa: ANN401
-        """The clip table of an encoder at its newest version."""
-        return self.open_table(f"clips_{encoder_id}")
+        """The clip table of an encoder at its newest version.
 
-    def _existing(self, encoder_id: str) -> Any:  # noqa: ANN401
+        Raises:
+            NotFound: the encoder has no clips.
+        """
         if f"clips_{encoder_id}" not in self.table_names():
             raise NotFound(f"no clips of encoder {encoder_id} are stored: run `semiome encode` first")
-        return self.clip_table(encoder_id)
+        return self.open_table(f"clips_{encoder_id}")
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
@@ -297,65 +304,3 @@ class Store:
     def _database(self) -> Any:  # noqa: ANN401  lancedb has no types
         place = self._workspace.store
         return lancedb.connect(f"{self._workspace.bucket}/{place.name}" if self._workspace.bucket else str(place))
-
-
-def select(table: Any, columns: list[str] | None, where: str | None = None) -> pa.Table:  # noqa: ANN401
-    """Columns, by default all, of the rows for which `where`, made by `index.schema`, holds.
-
-    Raises:
-        DamagedData: LanceDB can't make sense of its own files.
-    """
-    with _naming_panics():
-        return _query(table, columns, where).to_arrow()
-
-
-def batches(table: Any, columns: list[str], where: str | None = None) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
-    """As `select`, a part at a time.
-
-    Raises:
-        DamagedData: LanceDB can't make sense of its own files.
-    """
-    with _naming_panics():
-        yield from _query(table, columns, where).to_batches()
-
-
-def _query(table: Any, columns: list[str] | None, where: str | None) -> Any:  # noqa: ANN401
-    query = table.search()
-    if columns is not None:
-        query = query.select(columns)
-    return query if where is None else query.where(where)
-
-
-@contextmanager
-def _naming_panics() -> Iterator[None]:
-    """A flipped bit may make LanceDB panic; what comes of it here is of classes that can't be imported."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ in ("RustPanic", "PanicException"):
-            raise DamagedData("LanceDB can't make sense of what is stored: `semiome doctor` says more") from None
-        raise
-
-
-def _read(table: Any, encoder_id: str, where: str | None) -> StoredClips:  # noqa: ANN401
-    """Clips of one table version in order, without a second copy of their vectors.
-
-    Raises:
-        DamagedData: a row is not what was written.
-    """
-    keys = select(table, list(CLIP_FIELDS), where)
-    order = pc.sort_indices(keys, sort_keys=_ORDER)
-    place = np.empty(keys.num_rows, np.int64)
-    place[order.to_numpy()] = np.arange(keys.num_rows)
-    vectors = np.empty((keys.num_rows, table.schema.field("vector").type.list_size), np.float32)
-    at = 0
-    for batch in batches(table, [*CLIP_COLUMNS, "vector"], where):
-        check_rows(batch)
-        stop = at + batch.num_rows
-        if not batch.column("clip_id").equals(keys.column("clip_id").slice(at, batch.num_rows).combine_chunks()):
-            raise DamagedData("LanceDB gave one table version's rows in two orders")
-        vectors[place[at:stop]] = vectors_of(batch)
-        at = stop
-    if at != keys.num_rows:
-        raise DamagedData(f"expected {keys.num_rows} stored clips, LanceDB gave {at}")
-    return StoredClips(encoder_id, int(table.version), ClipTable.of_columns(keys.take(order)), vectors)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,16 +20,15 @@ import pyarrow.parquet as pq
 from index.committer import UNIT_TOLERANCE
 from index.errors import InvalidInput, StateError
 from index.files import new_folder
-from index.records import LABELS, Clip, EmbeddedClip, Video
-from index.schema import VIDEOS, clips_schema, vectors_of
-from index.store import Store, select
+from index.records import ID, LABELS, Clip, EmbeddedClip, Video
+from index.rows import batches
+from index.schema import VIDEOS, check_rows, clips_schema, vectors_of
+from index.store import Store
 
 _CLIPS, _VIDEOS = "clips.parquet", "videos.parquet"
 _NOT_TAKEN_ALONG = ("patient_key", "commit_number", "row_sha256")
 """What belongs to one workspace."""
 _FORMAT = "semiome-1"
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""As a manifest's."""
 _TSV_COLUMNS = ("clip_id", "video_id", "patient_id", "label", "start_s", "semiology", "camera")
 
 
@@ -61,13 +59,17 @@ def export_parquet(store: Store, encoder_id: str, folder: Path) -> Moved:
         DamagedData: a row is not what was written; nothing is left.
     """
     with new_folder(folder) as building:
-        store.clips(encoder_id)  # checks every row
-        table = store.clip_table(encoder_id)
-        about = {b"semiome": json.dumps({"format": _FORMAT, "encoder_id": encoder_id}).encode()}
+        table, count, known = store.clip_table(encoder_id), 0, set()
         names = [name for name in table.schema.names if name not in _NOT_TAKEN_ALONG]
-        rows = select(table, names).replace_schema_metadata(about)
-        pq.write_table(rows.select(names), building / _CLIPS, compression="zstd")
-        known, described = set(rows.column("video_id").to_pylist()), store.videos()
+        about = {b"semiome": json.dumps({"format": _FORMAT, "encoder_id": encoder_id}).encode()}
+        schema = pa.schema([table.schema.field(name) for name in names], about)
+        with pq.ParquetWriter(building / _CLIPS, schema, compression="zstd") as writer:
+            for batch in batches(table, table.schema.names):
+                check_rows(batch)
+                writer.write_table(pa.Table.from_batches([batch]).select(names).cast(schema))
+                count += batch.num_rows
+                known |= set(batch.column("video_id").to_pylist())
+        described = store.videos()
         if known - described.keys():
             raise StateError("some clips have no video, as a crash leaves them: encode the manifest again first")
         videos = [described[name] for name in sorted(known)]
@@ -75,7 +77,7 @@ def export_parquet(store: Store, encoder_id: str, folder: Path) -> Moved:
         rows_of = [{**asdict(video), "semiology": list(video.semiology)} for video in videos]
         pq.write_table(pa.Table.from_pylist(rows_of, plain), building / _VIDEOS, compression="zstd")
         patients = {video.patient_id for video in videos}
-        return Moved(encoder_id, rows.num_rows, len(videos), len(patients))
+        return Moved(encoder_id, count, len(videos), len(patients))
 
 
 def import_parquet(store: Store, folder: Path) -> Moved:
@@ -185,7 +187,7 @@ def _read(folder: Path) -> tuple[str, pa.Table, dict[str, Video]]:
     if len(set(ids)) < clips.num_rows:
         raise InvalidInput(f"{_CLIPS} has a clip twice")
     named = [*ids, *found, *(video.patient_id for video in found.values())]
-    if wrong := [name for name in named if not _ID.fullmatch(name)]:
+    if wrong := [name for name in named if not ID.fullmatch(name)]:
         raise InvalidInput(f"expected ids of letters, digits, dots, underscores and hyphens, got {wrong[0][:64]!r}")
     vectors = vectors_of(clips)
     if not (np.isfinite(vectors).all() and (np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()):

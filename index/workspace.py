@@ -119,7 +119,7 @@ def current(folder: Path) -> str | None:
     Raises:
         StateError: `CURRENT` names something that is not there.
     """
-    name = _named(folder, "CURRENT")
+    name = named(folder, "CURRENT")
     if name is not None and not _is_entry(folder, name):
         raise StateError(f"CURRENT in {folder.name}/ names {name!r}, which is not there: publish one again")
     return name
@@ -127,11 +127,12 @@ def current(folder: Path) -> str | None:
 
 def previous(folder: Path) -> str | None:
     """The name of the entry that was in use before, or None when none was or it is gone."""
-    name = _named(folder, "PREVIOUS")
+    name = named(folder, "PREVIOUS")
     return name if name is not None and _is_entry(folder, name) else None
 
 
-def _named(folder: Path, file: str) -> str | None:
+def named(folder: Path, file: str) -> str | None:
+    """What `CURRENT` or `PREVIOUS` of a folder of versions says, whether or not that is there."""
     try:
         return (folder / file).read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:

@@ -11,13 +11,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+import torch
 
+from encoder.head import Head, HeadCard, HeadModel, save_head
 from encoder.timesformer import architecture
 from encoder.weights import new_encoder
 from index.generation import build_generation, publish
 from index.records import Clip, EmbeddedClip, Video, clip_id
 from index.store import Store
-from index.workspace import Workspace
+from index.workspace import Workspace, set_current
 
 DATA = Path(__file__).parent / "data"
 EXPECTED = json.loads((DATA / "videos" / "expected.json").read_text())["files"]
@@ -101,6 +103,16 @@ def publish_all(workspace, encoder_id="enc1"):
     manifest = build_generation(Store(workspace).clips(encoder_id), workspace.generations)
     publish(workspace.generations, manifest.generation)
     return manifest
+
+
+def install_head(workspace, encoder_id="enc1", seed=0):
+    """A head with random weights, in use from now on."""
+    torch.manual_seed(seed)
+    card = HeadCard((WIDTH, 2), ("TLE", "exTLE"), 0.5, 1.0, encoder_id, "0" * 64, 1, 1, 1, (), seed, 1)
+    head = Head(HeadModel((WIDTH, 2)), card)
+    save_head(head, workspace.heads)
+    set_current(workspace.heads, head.head_id)
+    return head
 
 
 @pytest.fixture

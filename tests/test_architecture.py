@@ -19,7 +19,7 @@ MAY_IMPORT = {
 OWNERS = {
     "lancedb": {"index/store.py"},
     "pyarrow": {
-        *("index/clip_table.py", "index/committer.py", "index/schema.py", "index/store.py", "index/transfer.py"),
+        *("index/clip_table.py", "index/committer.py", "index/rows.py", "index/schema.py", "index/transfer.py"),
         "encoder/cluster.py",
     },
     "obstore": {"index/objects.py"},

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from encoder.head import POSITIVE
+from index.intervals import over_groups
 from index.records import LABELS
 
 
@@ -137,8 +138,7 @@ def difference(
     gains = np.array([gain[rows].sum() for rows in by_patient])
     counts = np.array([len(rows) for rows in by_patient])
     random = np.random.default_rng(seed)
-    chosen = random.integers(0, len(gains), (draws, len(gains)))
-    low, high = np.quantile(gains[chosen].sum(1) / counts[chosen].sum(1), [0.025, 0.975])
+    low, high = over_groups(gains, counts, random, draws)
     flips = random.choice([-1, 1], (draws, len(gains)))
     extreme = np.abs((flips * gains).sum(1)) >= abs(gains.sum()) - 1e-9
     return Difference(float(gain.mean()), float(low), float(high), float((extreme.sum() + 1) / (draws + 1)))

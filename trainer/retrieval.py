@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from index.intervals import over_groups
 from trainer.clips import TrainingClip
 from trainer.metrics import Estimate
 
@@ -85,9 +86,7 @@ def _summary(figures: NDArray[np.float64], patient: NDArray[np.intp]) -> Ranking
     names, place = np.unique(patient, return_inverse=True)
     sums = np.stack([np.bincount(place, weights=column) for column in figures.T], axis=1)
     counts = np.bincount(place)
-    drawn = np.random.default_rng(0).integers(0, len(names), (_DRAWS, len(names)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]
-    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    low, high = over_groups(sums, counts, np.random.default_rng(0), _DRAWS)
     value = figures.mean(0)
     first, fifth, average = (Estimate(float(value[i]), float(low[i]), float(high[i])) for i in range(3))
     chances = value[3:6].tolist()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, encoder_in_use
 from semiome.console import Screen
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def evaluate(
     from dataclasses import asdict
 
     from index.store import Store
-    from index.workspace import Workspace, current
+    from index.workspace import Workspace
     from trainer.evaluate import cross_validate
     from trainer.head import HeadConfig
     from trainer.judges import head_judge, logistic_judge, majority_judge, neighbour_judge
@@ -43,7 +43,8 @@ def evaluate(
 
     screen = Screen(as_json=as_json)
     place = Workspace.at(workspace)
-    clips, vectors = stored_clips(Store(place), current(place.encoders))
+    encoder_id = encoder_in_use(place)
+    clips, vectors = stored_clips(Store(place), encoder_id)
     judges: dict[str, Callable[[int], Judge]] = {
         "head": lambda seed: head_judge(HeadConfig(epochs=epochs, seed=seed)),
         "10 nearest clips": lambda seed: neighbour_judge,
@@ -63,7 +64,7 @@ def evaluate(
             rows[name] = scores(of_seed[0]), accuracies
     against = {name: difference(first["head"], said) for name, said in first.items() if name != "head"}
     values: dict[str, Any] = {
-        "encoder_id": current(place.encoders),
+        "encoder_id": encoder_id,
         "folds": folds,
         "rows": {name: {**asdict(found), "accuracy_by_seed": by_seed} for name, (found, by_seed) in rows.items()},
         "head_against": {name: asdict(found) for name, found in against.items()},
@@ -72,13 +73,10 @@ def evaluate(
     screen.result(values, lambda: _show(rows, against, screen))
 
 
-def stored_clips(store: Store, encoder_id: str | None) -> tuple[list[TrainingClip], NDArray[np.float32]]:
+def stored_clips(store: Store, encoder_id: str) -> tuple[list[TrainingClip], NDArray[np.float32]]:
     """The stored clips of labelled videos, with their embeddings."""
-    from index.errors import StateError
     from trainer.clips import TrainingClip
 
-    if encoder_id is None:
-        raise StateError("this workspace has no encoder yet: run `semiome encode` first")
     stored, videos = store.clips(encoder_id), store.videos()
     rows = [r for r, clip in enumerate(stored.clips) if clip.video_id in videos and videos[clip.video_id].label]
     clips = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, encoder_in_use
 from semiome.console import Screen
 
 if TYPE_CHECKING:
@@ -84,11 +84,11 @@ def train_and_install(
     from encoder.head import Head, save_head
     from index.erased import patient_hash, workspace_key
     from index.store import Store
-    from index.workspace import current, set_current
+    from index.workspace import set_current
     from trainer.calibrate import calibrated
     from trainer.head import train_head
 
-    data, held_out = labelled_clips(Store(place), current(place.encoders), hold_out_split)
+    data, held_out = labelled_clips(Store(place), encoder_in_use(place), hold_out_split)
     head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
     key = workspace_key(place)  # a head outlives its patients' erasure, and goes to other machines
     hidden = sorted(patient_hash(key, patient) for patient in head.card.held_out_patients)
@@ -98,13 +98,10 @@ def train_and_install(
     return head
 
 
-def labelled_clips(store: Store, encoder_id: str | None, hold_out_split: str) -> tuple[LabelledClips, list[str]]:
+def labelled_clips(store: Store, encoder_id: str, hold_out_split: str) -> tuple[LabelledClips, list[str]]:
     """The stored clips of labelled videos, and which of their patients are held out."""
-    from index.errors import StateError
     from trainer.head import LabelledClips
 
-    if encoder_id is None:
-        raise StateError("this workspace has no encoder yet: run `semiome encode` first")
     stored, videos = store.clips(encoder_id), store.videos()
     labelled = {name for name, video in videos.items() if video.label}
     rows = [row for row, clip in enumerate(stored.clips) if clip.video_id in labelled]

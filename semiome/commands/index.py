@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from semiome.commands.store import EncoderOption, in_use
+from semiome.commands.options import DEFAULT_WORKSPACE, EncoderOption, JsonOption, WorkspaceOption, encoder_in_use
 from semiome.console import Screen
 
 if TYPE_CHECKING:
@@ -40,13 +39,13 @@ def build(
     import os
 
     from index.generation import build_generation
-    from index.mirror import fetch, release
+    from index.sharing import fetch, release
     from index.store import Store
     from index.workspace import Workspace
 
     os.nice(19)
     place = Workspace.at(workspace)
-    encoder_id = in_use(place.encoders, encoder)
+    encoder_id = encoder_in_use(place, encoder)
     screen = Screen(as_json=as_json)
     fetch(place)
     with screen.progress("Building and measuring recall") as progress:
@@ -94,7 +93,7 @@ def verify(
 ) -> None:
     """Check every digest of a generation, and its rows against the store."""
     from index.generation import load_generation
-    from index.mirror import fetch
+    from index.sharing import fetch
     from index.store import Store
     from index.workspace import Workspace
 
@@ -123,13 +122,13 @@ def activate(
 ) -> None:
     """Let a generation serve; its files are checked first."""
     from index.generation import load_generation, read_manifest
-    from index.mirror import let_serve
+    from index.sharing import publish
 
     place, _, _ = _places(workspace)
     folder = place.generations
     read_manifest(folder, generation)
     load_generation(folder, generation)
-    let_serve(place, generation, force=force)
+    publish(place, generation, force=force)
     _say_who_serves(folder, Screen(as_json=as_json))
 
 
@@ -137,13 +136,13 @@ def activate(
 def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Let the generation that served before serve again; a second time undoes it."""
     from index.generation import load_generation
-    from index.mirror import go_back
+    from index.sharing import roll_back
 
     place, _, before = _places(workspace)
     folder = place.generations
     if before is not None:
         load_generation(folder, before)
-    go_back(place)
+    roll_back(place)
     _say_who_serves(folder, Screen(as_json=as_json))
 
 
@@ -154,14 +153,10 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Remove old generations: not the one that serves, nor the one before it."""
-    from index.generation import collect
-    from index.mirror import remove
+    from index.sharing import collect
 
     place, _, _ = _places(workspace)
-    folder = place.generations
-    removed = collect(folder, keep)
-    if place.bucket:
-        remove(place, removed)
+    removed = collect(place, keep)
     screen = Screen(as_json=as_json)
     screen.result(
         {"removed": removed}, lambda: screen.say(f"removed {', '.join(removed)}" if removed else "nothing to remove")
@@ -199,7 +194,7 @@ def compare(
 
 def _places(workspace: str) -> tuple[Workspace, str | None, str | None]:
     """The workspace with all its generations here, the one that serves, and the one before."""
-    from index.mirror import fetch
+    from index.sharing import fetch
     from index.workspace import Workspace, current, previous
 
     place = Workspace.at(workspace)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from index.workspace import Workspace
 
 WorkspaceOption = Annotated[
     str, typer.Option("--workspace", "-w", help="Folder that holds everything, or s3://bucket/prefix.")
@@ -17,6 +20,22 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 ServerOption = Annotated[str, typer.Option("--server", help="Address of a running `semiome serve`.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: what a short measurement finds.")]
+EncoderOption = Annotated[str | None, typer.Option(help="Whose clips; by default those of the encoder in use.")]
 
 DEFAULT_WORKSPACE = "workspace"
 DEFAULT_SERVER = "127.0.0.1:50051"
+
+
+def encoder_in_use(workspace: Workspace, encoder_id: str | None = None) -> str:
+    """The encoder that is named, or else the one in use.
+
+    Raises:
+        StateError: there is none.
+    """
+    from index.errors import StateError
+    from index.workspace import current
+
+    chosen = encoder_id or current(workspace.encoders)
+    if chosen is None:
+        raise StateError("this workspace has no encoder yet: run `semiome encode` first")
+    return chosen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from semiome.commands.options import DEFAULT_WORKSPACE, EncoderOption, JsonOption, WorkspaceOption, encoder_in_use
 from semiome.console import Screen
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from index.upkeep import TableFacts
 
 app = typer.Typer(help="The store: compact, export, import, back up, restore.", no_args_is_help=True)
-
-EncoderOption = Annotated[str | None, typer.Option(help="Whose clips; by default the encoder in use.")]
 
 
 @app.command()
@@ -72,7 +70,7 @@ def export(
     from index.workspace import Workspace
 
     place = Workspace.at(workspace)
-    encoder_id = in_use(place.encoders, encoder)
+    encoder_id = encoder_in_use(place, encoder)
     if kind == "parquet":
         moved = export_parquet(Store(place), encoder_id, folder)
     else:
@@ -158,17 +156,6 @@ def restore(
             f"`semiome index build`. Patients erased after the backup and not on its list would be back too."
         ),
     )
-
-
-def in_use(encoders: Path, encoder_id: str | None) -> str:
-    """The encoder that is named, or else the one in use."""
-    from index.errors import StateError
-    from index.workspace import current
-
-    chosen = encoder_id or current(encoders)
-    if chosen is None:
-        raise StateError("this workspace has no encoder yet: run `semiome encode` first")
-    return chosen
 
 
 def _say(moved: Moved, what: str, screen: Screen) -> None:

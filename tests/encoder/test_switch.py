@@ -1,9 +1,7 @@
 """From one encoder to another and back, with index and head, also under a server."""
 
 import pytest
-import torch
 
-from encoder.head import Head, HeadCard, HeadModel, save_head
 from encoder.switch import switch, switch_back
 from encoder.weights import install_encoder, new_encoder
 from index.errors import NotFound, StateError
@@ -12,15 +10,7 @@ from index.query import VideoQuery
 from index.store import Store
 from index.workspace import current, set_current
 from service.knowledge import Source
-from tests.conftest import WIDTH, commit, make_cohort, tiny_architecture
-
-
-def install_head(workspace, encoder_id, seed):
-    torch.manual_seed(seed)
-    card = HeadCard((WIDTH, 2), ("TLE", "exTLE"), 0.5, 1.0, encoder_id, "0" * 64, 1, 1, 1, (), seed, 1)
-    head = Head(HeadModel((WIDTH, 2)), card)
-    save_head(head, workspace.heads)
-    return head.head_id
+from tests.conftest import commit, install_head, make_cohort, tiny_architecture
 
 
 @pytest.fixture
@@ -34,7 +24,7 @@ def two(workspace):
         stored = Store(workspace).clips(encoder.encoder_id)
         ids.insert(0, encoder.encoder_id)
         generations.insert(0, build_generation(stored, workspace.generations).generation)
-        heads.insert(0, install_head(workspace, encoder.encoder_id, seed))
+        heads.insert(0, install_head(workspace, encoder.encoder_id, seed).head_id)
     publish(workspace.generations, generations[0])
     set_current(workspace.heads, heads[0])
     return workspace, ids, generations, heads

@@ -9,8 +9,9 @@ from index.exact import Vectors
 from index.faiss_index import FLAT, IVF, Effort, FlatIndex, IvfIndex
 from index.generation import Generation, GenerationManifest
 from index.query import GroupBy
+from index.rows import StoredClips
 from index.snapshot import Snapshot
-from index.store import Changes, StoredClips
+from index.store import Changes
 
 KINDS = (FLAT, IVF)
 TABLE_VERSION, LATER_VERSION = 3, 5

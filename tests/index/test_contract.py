@@ -14,11 +14,12 @@ from index.query import (
     ExamplesQuery,
     GroupBy,
     Not,
+    Options,
     SearchFilter,
     VectorQuery,
     VideoQuery,
 )
-from index.search import Options, search, search_batch, search_page
+from index.search import search, search_batch, search_page
 from tests.conftest import make_video
 from tests.index.reference import KINDS, aligned, assert_same, grouped, reference, snapshot_of
 

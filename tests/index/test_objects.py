@@ -21,11 +21,11 @@ from index.erased import workspace_key
 from index.erasure import check_receipt, erase_patient
 from index.errors import DamagedData, InvalidInput, Locked, StateError
 from index.generation import build_generation, list_generations, load_generation
-from index.mirror import fetch, go_back, release
 from index.objects import bucket
 from index.query import ClipQuery
 from index.search import search
 from index.serving import Serving
+from index.sharing import fetch, release, roll_back
 from index.store import Store
 from index.workspace import Workspace, current
 from semiome.app import app
@@ -243,7 +243,7 @@ def test_what_serves_is_said_by_one_place(hosts):
     assert current(one.generations) == current(two.generations) == second
     fetch(two, everything=True)
     assert list_generations(two.generations) == sorted([first, second, unpublished])
-    go_back(two)
+    roll_back(two)
     fetch(one)
     assert current(one.generations) == current(two.generations) == first
 

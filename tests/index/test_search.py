@@ -10,8 +10,8 @@ import pytest
 from index.errors import EncoderMismatch, InvalidInput, NotFound, StateError
 from index.exact import Allowed, Vectors
 from index.faiss_index import FlatIndex, IvfIndex
-from index.query import ClipQuery, GroupBy, SearchFilter, VectorQuery, VideoQuery
-from index.search import Options, search, search_page
+from index.query import ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
+from index.search import search, search_page
 from index.serving import Serving
 from tests.conftest import commit, make_cohort, make_video, publish_all, unit
 from tests.index.reference import assert_same, grouped, reference, snapshot_of
@@ -137,7 +137,7 @@ def test_a_vector_of_another_encoder_is_refused_by_name():
 
 @pytest.mark.parametrize("query", [ClipQuery("absent"), VideoQuery("absent")])
 def test_an_unknown_id_is_not_found(query):
-    with pytest.raises(NotFound, match="'absent' is not stored for encoder enc1"):
+    with pytest.raises(NotFound, match="is not stored for encoder enc1"):
         search(snapshot_of(make_cohort()), query)
 
 

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from index.erasure import erase_patient
 from index.generation import build_generation, collect, list_generations, publish, roll_back
-from index.query import GroupBy, SearchFilter, VideoQuery
-from index.search import Options, search
+from index.query import GroupBy, Options, SearchFilter, VideoQuery
+from index.search import search
 from index.serving import Serving
 from index.store import Store
 from index.workspace import Workspace

@@ -17,30 +17,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from pydantic import ValidationError
 
-from encoder.head import Head, HeadCard, HeadModel, save_head
 from index.errors import ServiceError
-from index.query import ClipQuery, GroupBy, SearchFilter, VectorQuery, VideoQuery
-from index.search import Options, search
+from index.query import ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
+from index.search import search
 from index.serving import Serving
 from index.snapshot import Snapshot
-from index.workspace import Workspace, set_current
+from index.workspace import Workspace
 from protos import retrieval_pb2, retrieval_pb2_grpc
 from service.answers import Provenance
 from service.client import Client
 from service.knowledge import Source
 from service.server import ServerConfig
-from tests.conftest import WIDTH, commit, make_cohort, make_video, publish_all
-
-
-def install_head(workspace, encoder_id="enc1", seed=0):
-    import torch
-
-    torch.manual_seed(seed)
-    card = HeadCard((WIDTH, 2), ("TLE", "exTLE"), 0.5, 1.0, encoder_id, "0" * 64, 1, 1, 1, (), seed, 1)
-    head = Head(HeadModel((WIDTH, 2)), card)
-    save_head(head, workspace.heads)
-    set_current(workspace.heads, head.head_id)
-    return head
+from tests.conftest import commit, install_head, make_cohort, make_video, publish_all
 
 
 @contextmanager

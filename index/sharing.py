@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
+from index import generation
 from index.erased import erased_among
 from index.errors import DamagedData, Locked, StateError
 from index.files import sync_file, sync_folder, write_text_atomically
@@ -20,14 +20,12 @@ from index.generation import (
     building_lock,
     check_publishable,
     list_generations,
-    publish,
     read_clips,
     remove_generation,
     remove_unfinished,
-    roll_back,
 )
 from index.objects import Bucket, bucket
-from index.workspace import Workspace
+from index.workspace import Workspace, named
 
 _FOLDER = "generations"
 _POINTERS = ("PREVIOUS", "CURRENT")
@@ -47,7 +45,7 @@ def fetch(workspace: Workspace, *, everything: bool = False) -> None:
     wanted = there if everything else {pointers["CURRENT"]} & there
     here = set(list_generations(folder))
     gone = {name for name in here - there if (folder / name / _SHARED).exists()}
-    changed = any(_text(folder / name) != text for name, text in pointers.items())
+    changed = any((named(folder, name) or "") != text for name, text in pointers.items())
     if not (wanted - here or gone or changed):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,27 +87,34 @@ def release(workspace: Workspace, name: str, *, publish_it: bool, force: bool = 
         remove(workspace, [name])
         raise StateError("a patient was erased while the index was built: it is removed, build it again")
     if publish_it:
-        let_serve(workspace, name, force=force)
+        publish(workspace, name, force=force)
 
 
-def let_serve(workspace: Workspace, name: str, *, force: bool = False) -> None:
+def publish(workspace: Workspace, name: str, *, force: bool = False) -> None:
     """As `index.generation.publish`, for all hosts."""
     if not workspace.bucket:
-        publish(workspace.generations, name, force=force)
+        generation.publish(workspace.generations, name, force=force)
         return
     check_publishable(workspace.generations, name, force=force)
     _point(workspace, name)
 
 
-def go_back(workspace: Workspace) -> None:
+def roll_back(workspace: Workspace) -> None:
     """As `index.generation.roll_back`, for all hosts."""
     if not workspace.bucket:
-        roll_back(workspace.generations)
+        generation.roll_back(workspace.generations)
         return
     name = _pointers(bucket(workspace.bucket))["PREVIOUS"]
     if name not in list_generations(workspace.generations):
         raise StateError("there is no generation before the one that serves: name one with `semiome index activate`")
     _point(workspace, name)
+
+
+def collect(workspace: Workspace, keep: int) -> list[str]:
+    """As `index.generation.collect`, for all hosts."""
+    removed = generation.collect(workspace.generations, keep)
+    remove(workspace, removed)
+    return removed
 
 
 def remove(workspace: Workspace, names: Iterable[str]) -> None:
@@ -119,10 +124,9 @@ def remove(workspace: Workspace, names: Iterable[str]) -> None:
         with building_lock(folder):
             for name in gone & set(list_generations(folder)):
                 remove_generation(folder, name)
-            if _text(folder / "PREVIOUS") not in list_generations(folder):
-                (folder / "PREVIOUS").unlink(missing_ok=True)
-            if _text(folder / "CURRENT") not in list_generations(folder):
-                (folder / "CURRENT").unlink(missing_ok=True)
+            for pointer in _POINTERS:
+                if named(folder, pointer) not in list_generations(folder):
+                    (folder / pointer).unlink(missing_ok=True)
             sync_folder(folder)
     if not workspace.bucket:
         return
@@ -170,10 +174,3 @@ def _download(place: Bucket, workspace: Workspace, name: str) -> None:
         sync_folder(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
-        return ""

@@ -1,0 +1,85 @@
+"""Small files that all hosts of a workspace must agree on: the key, the list of the erased, notes, what serves.
+
+They lie in the workspace's folder, or, of a shared one, on object storage under the same names.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from index.files import naming_a_full_disk, sync_folder, write_text_atomically
+from index.objects import bucket
+from index.workspace import Workspace
+
+
+def read(workspace: Workspace, path: Path) -> bytes | None:
+    """What a file of the workspace holds; None where there is none."""
+    if workspace.bucket:
+        return bucket(workspace.bucket).read(_name(workspace, path))
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def write(workspace: Workspace, path: Path, text: str) -> None:
+    """Put a file in place, whole.
+
+    Raises:
+        DiskFull: the old one stays.
+    """
+    if workspace.bucket:
+        bucket(workspace.bucket).write(_name(workspace, path), text.encode())
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for torn in path.parent.glob(f".{path.name}.*.tmp"):  # as a kill within its writing leaves it
+        torn.unlink(missing_ok=True)
+    write_text_atomically(path, text)
+
+
+@naming_a_full_disk()
+def create(workspace: Workspace, path: Path, data: bytes) -> None:
+    """Put a file for its owner alone, unless there is one: of several who try, all find what the first one put.
+
+    Raises:
+        DiskFull: there is none.
+    """
+    if workspace.bucket:
+        bucket(workspace.bucket).create(_name(workspace, path), data)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(descriptor)
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove(workspace: Workspace, path: Path) -> None:
+    """Remove a file; one that is not there is no error."""
+    if workspace.bucket:
+        bucket(workspace.bucket).remove([_name(workspace, path)])
+    elif path.exists():
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def names(workspace: Workspace, folder: Path) -> list[str]:
+    """Names of the files of a folder, sorted."""
+    if workspace.bucket:
+        paths = bucket(workspace.bucket).sizes(_name(workspace, folder))
+        return sorted(path.rsplit("/", 1)[1] for path in paths)
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _name(workspace: Workspace, path: Path) -> str:
+    return path.relative_to(workspace.root).as_posix()
