@@ -129,8 +129,8 @@ def test_a_bad_vector_is_refused(vector, says):
 
 
 def test_a_vector_of_another_encoder_is_refused_by_name():
-    with pytest.raises(EncoderMismatch, match="encoder other, but encoder enc1 is in use"):
-        search(snapshot_of(make_cohort()), VectorQuery(np.ones(8), "other"))
+    with pytest.raises(EncoderMismatch, match="encoder 0123456789abcdef, but encoder enc1 is in use"):
+        search(snapshot_of(make_cohort()), VectorQuery(np.ones(8), "0123456789abcdef"))
     with pytest.raises(InvalidInput, match="expected the id of the encoder"):
         search(snapshot_of(make_cohort()), VectorQuery(np.ones(8), ""))
 
