@@ -126,13 +126,24 @@ class Head:
 
     def probabilities(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of exTLE for each of (N, D) embeddings."""
+        return probabilities_of(self.log_odds(vectors_ND), self.card.temperature)
+
+    def log_odds(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Log odds of exTLE for each of (N, D) embeddings, before calibration."""
         expected = self.card.widths[0]
         if vectors_ND.ndim != 2 or vectors_ND.shape[1] != expected or not len(vectors_ND):
             raise InvalidInput(f"expected vectors (N, {expected}) with N of at least 1, got {vectors_ND.shape}")
         with torch.inference_mode():
-            logits = self.model(torch.from_numpy(np.array(vectors_ND, np.float32))) / self.card.temperature
-            probabilities: NDArray[np.float64] = logits.double().softmax(1)[:, POSITIVE].numpy()
-        return probabilities
+            logits = self.model(torch.from_numpy(np.array(vectors_ND, np.float32))).double()
+            odds: NDArray[np.float64] = (logits[:, POSITIVE] - logits[:, 1 - POSITIVE]).numpy()
+        return odds
+
+
+def probabilities_of(log_odds_N: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Calibrated probabilities of exTLE: the sigmoid of the log odds divided by the temperature (Guo et al., 2017)."""
+    # 0.5 (1 + tanh(x / 2)) is the sigmoid of x and overflows for no x.
+    probabilities: NDArray[np.float64] = 0.5 * (1 + np.tanh(log_odds_N / (2 * temperature)))
+    return probabilities
 
 
 def vote(probabilities_N: NDArray[np.float64], threshold: float = 0.5) -> Verdict:

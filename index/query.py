@@ -42,17 +42,19 @@ class VideoQuery:
 
 @dataclass(frozen=True, slots=True)
 class VectorQuery:
-    """An embedding from outside.
+    """An embedding from outside, or those of all clips of a video that is not stored.
 
     Attributes:
-        vector: D finite values, of any length but zero.
+        vector: (D,) or (Q, D) finite values, each vector of any length but zero.
         encoder_id: which encoder made it.
         patient_id: whose it is, so that the patient can be excluded; empty if unknown.
+        clip_ids: what hits call each of the Q vectors; empty: nothing.
     """
 
     vector: NDArray[np.float32]
     encoder_id: str
     patient_id: str = ""
+    clip_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,9 @@ class Options:
         if self.mean_of > 1 and self.group_by is GroupBy.CLIP:
             raise InvalidInput("a mean of several clips needs hits grouped by video or patient", field="mean_of")
         if self.aligned and (self.group_by is not GroupBy.VIDEO or self.mean_of > 1):
-            raise InvalidInput("an alignment needs hits grouped by video, and no mean of several clips", field="aligned")
+            raise InvalidInput(
+                "an alignment needs hits grouped by video, and no mean of several clips", field="aligned"
+            )
 
 
 PLAIN = Options()

@@ -101,7 +101,7 @@ def search_batch(
     snapshot: Snapshot, queries: Sequence[Query], k: int = 10, options: Options = PLAIN
 ) -> list[SearchResult]:
     """Many searches at once, on every core; results in the order of the queries."""
-    if options == PLAIN and all(isinstance(query, ClipQuery | VectorQuery) for query in queries):
+    if options == PLAIN and all(map(_is_of_one_vector, queries)):
         step = 256
         parts = [queries[start : start + step] for start in range(0, len(queries), step)]
         return [result for part in parts for result in _plain_batch(snapshot, part, k)]
@@ -124,6 +124,10 @@ def search_each(
         return list(search_batch(snapshot, queries, k, options))
     except SemiomeError:
         return [one(query) for query in queries]
+
+
+def _is_of_one_vector(query: Query) -> bool:
+    return isinstance(query, ClipQuery) or (isinstance(query, VectorQuery) and np.ndim(query.vector) == 1)
 
 
 def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[SearchResult]:
@@ -171,7 +175,7 @@ def _ask(snapshot: Snapshot, query: Query, options: Options) -> _Asked:
     rows: NDArray[np.int64] | None
     if isinstance(query, VectorQuery):
         vectors, rows = _unit(snapshot, query), None
-        patient = query.patient_id
+        clip_ids, patient = query.clip_ids, query.patient_id
     elif isinstance(query, ExamplesQuery):
         positive = [snapshot.rows_of(item) for item in query.positive]
         negative = [snapshot.rows_of(item) for item in query.negative]
@@ -197,12 +201,14 @@ def _unit(snapshot: Snapshot, query: VectorQuery) -> NDArray[np.float32]:
         raise InvalidInput("expected the id of the encoder that made the vector, got none", field="vector.encoder_id")
     if query.encoder_id != snapshot.encoder_id:
         raise EncoderMismatch("the query vector", named(query.encoder_id), snapshot.encoder_id)
-    vector = np.asarray(query.vector, np.float32)
-    if vector.shape != (snapshot.width,):
-        raise InvalidInput(f"expected a vector of {snapshot.width} values, got {vector.size}", field="vector.values")
-    if not np.isfinite(vector).all():
+    vectors = np.atleast_2d(np.asarray(query.vector, np.float32))
+    if not len(vectors) or vectors.shape[1:] != (snapshot.width,):
+        raise InvalidInput(
+            f"expected a vector of {snapshot.width} values, got {vectors.shape[-1]}", field="vector.values"
+        )
+    if not np.isfinite(vectors).all():
         raise InvalidInput("expected a vector of finite values, got NaN or infinity", field="vector.values")
-    return _of_unit_length(vector)[None]
+    return np.stack([_of_unit_length(vector) for vector in vectors])
 
 
 def _of_unit_length(vector: NDArray[np.float32]) -> NDArray[np.float32]:

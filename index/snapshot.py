@@ -144,11 +144,18 @@ class Snapshot:
         Raises:
             NotFound: one is not there, or no more.
         """
+        rows = self.rows_in_index(clip_ids)
+        for number in np.flatnonzero(rows < 0).tolist():
+            rows[number] = self.rows_of(ClipQuery(clip_ids[number]))[0]
+        return rows
+
+    def rows_in_index(self, clip_ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each of these clips in the generation; -1 where it is not in it, or no more stored."""
+        if not clip_ids:
+            return np.empty(0, np.int64)
         rows = self.generation.clips.rows_of(clip_ids)
         if self._alive is not None:
             rows[(rows >= 0) & ~self._alive[rows]] = -1
-        for number in np.flatnonzero(rows < 0).tolist():
-            rows[number] = self.rows_of(ClipQuery(clip_ids[number]))[0]
         return rows
 
     def rows_of_group(self, row: int, *, patient: bool) -> NDArray[np.int64]:

@@ -8,45 +8,87 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class Item(_message.Message):
-    __slots__ = ("clip_id", "video_id")
-    CLIP_ID_FIELD_NUMBER: _ClassVar[int]
-    VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
-    clip_id: str
-    video_id: str
-    def __init__(self, clip_id: _Optional[str] = ..., video_id: _Optional[str] = ...) -> None: ...
-
 class ClassifyRequest(_message.Message):
     __slots__ = ("item",)
     ITEM_FIELD_NUMBER: _ClassVar[int]
-    item: Item
-    def __init__(self, item: _Optional[_Union[Item, _Mapping]] = ...) -> None: ...
+    item: _common_pb2.Item
+    def __init__(self, item: _Optional[_Union[_common_pb2.Item, _Mapping]] = ...) -> None: ...
 
 class ClipVerdict(_message.Message):
-    __slots__ = ("clip", "extle_probability", "label")
+    __slots__ = ("clip", "extle_probability", "label", "logit")
     CLIP_FIELD_NUMBER: _ClassVar[int]
     EXTLE_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_FIELD_NUMBER: _ClassVar[int]
     clip: _common_pb2.Clip
     extle_probability: float
     label: str
-    def __init__(self, clip: _Optional[_Union[_common_pb2.Clip, _Mapping]] = ..., extle_probability: _Optional[float] = ..., label: _Optional[str] = ...) -> None: ...
+    logit: float
+    def __init__(self, clip: _Optional[_Union[_common_pb2.Clip, _Mapping]] = ..., extle_probability: _Optional[float] = ..., label: _Optional[str] = ..., logit: _Optional[float] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("label", "extle_probability", "tle_votes", "extle_votes", "tie", "clips")
+    __slots__ = ("label", "extle_probability", "tle_votes", "extle_votes", "tie", "clips", "margin", "threshold", "temperature", "conformal", "flipping_clip_ids", "fewest_flipping_clips", "neighbours", "distance")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     EXTLE_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     TLE_VOTES_FIELD_NUMBER: _ClassVar[int]
     EXTLE_VOTES_FIELD_NUMBER: _ClassVar[int]
     TIE_FIELD_NUMBER: _ClassVar[int]
     CLIPS_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    CONFORMAL_FIELD_NUMBER: _ClassVar[int]
+    FLIPPING_CLIP_IDS_FIELD_NUMBER: _ClassVar[int]
+    FEWEST_FLIPPING_CLIPS_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
+    DISTANCE_FIELD_NUMBER: _ClassVar[int]
     label: str
     extle_probability: float
     tle_votes: int
     extle_votes: int
     tie: bool
     clips: _containers.RepeatedCompositeFieldContainer[ClipVerdict]
-    def __init__(self, label: _Optional[str] = ..., extle_probability: _Optional[float] = ..., tle_votes: _Optional[int] = ..., extle_votes: _Optional[int] = ..., tie: _Optional[bool] = ..., clips: _Optional[_Iterable[_Union[ClipVerdict, _Mapping]]] = ...) -> None: ...
+    margin: int
+    threshold: float
+    temperature: float
+    conformal: ConformalSet
+    flipping_clip_ids: _containers.RepeatedScalarFieldContainer[str]
+    fewest_flipping_clips: int
+    neighbours: _containers.RepeatedCompositeFieldContainer[ClassNeighbours]
+    distance: Distance
+    def __init__(self, label: _Optional[str] = ..., extle_probability: _Optional[float] = ..., tle_votes: _Optional[int] = ..., extle_votes: _Optional[int] = ..., tie: _Optional[bool] = ..., clips: _Optional[_Iterable[_Union[ClipVerdict, _Mapping]]] = ..., margin: _Optional[int] = ..., threshold: _Optional[float] = ..., temperature: _Optional[float] = ..., conformal: _Optional[_Union[ConformalSet, _Mapping]] = ..., flipping_clip_ids: _Optional[_Iterable[str]] = ..., fewest_flipping_clips: _Optional[int] = ..., neighbours: _Optional[_Iterable[_Union[ClassNeighbours, _Mapping]]] = ..., distance: _Optional[_Union[Distance, _Mapping]] = ...) -> None: ...
+
+class ConformalSet(_message.Message):
+    __slots__ = ("labels", "alpha", "tle_limit", "extle_limit", "abstains")
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    TLE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    EXTLE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ABSTAINS_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    alpha: float
+    tle_limit: float
+    extle_limit: float
+    abstains: bool
+    def __init__(self, labels: _Optional[_Iterable[str]] = ..., alpha: _Optional[float] = ..., tle_limit: _Optional[float] = ..., extle_limit: _Optional[float] = ..., abstains: _Optional[bool] = ...) -> None: ...
+
+class ClassNeighbours(_message.Message):
+    __slots__ = ("label", "hits")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
+    def __init__(self, label: _Optional[str] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ...) -> None: ...
+
+class Distance(_message.Message):
+    __slots__ = ("value", "percentile", "sample")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    PERCENTILE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    value: float
+    percentile: float
+    sample: int
+    def __init__(self, value: _Optional[float] = ..., percentile: _Optional[float] = ..., sample: _Optional[int] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("provenance", "verdict")
@@ -59,8 +101,8 @@ class ClassifyResponse(_message.Message):
 class ClassifyBatchRequest(_message.Message):
     __slots__ = ("items",)
     ITEMS_FIELD_NUMBER: _ClassVar[int]
-    items: _containers.RepeatedCompositeFieldContainer[Item]
-    def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ...) -> None: ...
+    items: _containers.RepeatedCompositeFieldContainer[_common_pb2.Item]
+    def __init__(self, items: _Optional[_Iterable[_Union[_common_pb2.Item, _Mapping]]] = ...) -> None: ...
 
 class ClassifyBatchResult(_message.Message):
     __slots__ = ("status", "verdict")
@@ -77,3 +119,25 @@ class ClassifyBatchResponse(_message.Message):
     provenance: _common_pb2.Provenance
     results: _containers.RepeatedCompositeFieldContainer[ClassifyBatchResult]
     def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., results: _Optional[_Iterable[_Union[ClassifyBatchResult, _Mapping]]] = ...) -> None: ...
+
+class ClassifyStreamRequest(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[_common_pb2.Item]
+    def __init__(self, items: _Optional[_Iterable[_Union[_common_pb2.Item, _Mapping]]] = ...) -> None: ...
+
+class ClassifyStreamResult(_message.Message):
+    __slots__ = ("status", "verdict")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    status: _status_pb2.Status
+    verdict: Verdict
+    def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
+
+class ClassifyStreamResponse(_message.Message):
+    __slots__ = ("provenance", "results")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _common_pb2.Provenance
+    results: _containers.RepeatedCompositeFieldContainer[ClassifyStreamResult]
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., results: _Optional[_Iterable[_Union[ClassifyStreamResult, _Mapping]]] = ...) -> None: ...

@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class ClassificationServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Is a seizure temporal (TLE) or extratemporal (exTLE)? Research use only.
+
+    Roles: classifier, clinician, trainer, admin.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -44,23 +47,40 @@ class ClassificationServiceStub:
                 request_serializer=protos_dot_classification__pb2.ClassifyBatchRequest.SerializeToString,
                 response_deserializer=protos_dot_classification__pb2.ClassifyBatchResponse.FromString,
                 _registered_method=True)
+        self.ClassifyStream = channel.stream_stream(
+                '/semiome.v1.ClassificationService/ClassifyStream',
+                request_serializer=protos_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
+                response_deserializer=protos_dot_classification__pb2.ClassifyStreamResponse.FromString,
+                _registered_method=True)
 
 
 class ClassificationServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Is a seizure temporal (TLE) or extratemporal (exTLE)? Research use only.
+
+    Roles: classifier, clinician, trainer, admin.
+    """
 
     def Classify(self, request, context):
-        """Classifies one stored clip or video.
+        """Classifies one stored clip or video, with all the evidence.
 
-        Errors: INVALID_ARGUMENT (no id), NOT_FOUND (an id that the served generation does not have),
-        FAILED_PRECONDITION (no head is loaded, or it belongs to another encoder), DEADLINE_EXCEEDED.
+        Errors: INVALID_ARGUMENT (no id), NOT_FOUND (an id that is not stored), FAILED_PRECONDITION (no head is loaded, or
+        it belongs to another encoder).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyBatch(self, request, context):
-        """Classifies up to 1,000 stored clips or videos. One that fails carries its status and spoils no other.
+        """Classifies up to 1,000 stored clips or videos, without neighbours. One that fails carries its status and spoils no
+        other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClassifyStream(self, request_iterator, context):
+        """Classifies any number: each request holds up to 1,000 items and gets one answer, in order. Verdicts are summaries,
+        without clips and neighbours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,6 +99,11 @@ def add_ClassificationServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_classification__pb2.ClassifyBatchRequest.FromString,
                     response_serializer=protos_dot_classification__pb2.ClassifyBatchResponse.SerializeToString,
             ),
+            'ClassifyStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ClassifyStream,
+                    request_deserializer=protos_dot_classification__pb2.ClassifyStreamRequest.FromString,
+                    response_serializer=protos_dot_classification__pb2.ClassifyStreamResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'semiome.v1.ClassificationService', rpc_method_handlers)
@@ -88,7 +113,10 @@ def add_ClassificationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClassificationService:
-    """Missing associated documentation comment in .proto file."""
+    """Is a seizure temporal (TLE) or extratemporal (exTLE)? Research use only.
+
+    Roles: classifier, clinician, trainer, admin.
+    """
 
     @staticmethod
     def Classify(request,
@@ -134,6 +162,33 @@ class ClassificationService:
             '/semiome.v1.ClassificationService/ClassifyBatch',
             protos_dot_classification__pb2.ClassifyBatchRequest.SerializeToString,
             protos_dot_classification__pb2.ClassifyBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClassifyStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/semiome.v1.ClassificationService/ClassifyStream',
+            protos_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
+            protos_dot_classification__pb2.ClassifyStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,28 +22,45 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from protos import common_pb2 as protos_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/retrieval.proto\x12\nsemiome.v1\x1a\x13protos/common.proto\"@\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x12\n\nencoder_id\x18\x02 \x01(\t\x12\x12\n\npatient_id\x18\x03 \x01(\t\"\xd3\x01\n\x0cSearchFilter\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x11\n\tsemiology\x18\x02 \x03(\t\x12\x13\n\x0bpatient_ids\x18\x03 \x03(\t\x12\x1c\n\x14\x65xcluded_patient_ids\x18\x04 \x03(\t\x12\x15\n\rrecorded_from\x18\x05 \x01(\t\x12\x16\n\x0erecorded_until\x18\x06 \x01(\t\x12\x11\n\tvideo_ids\x18\x07 \x03(\t\x12\x1a\n\x12\x65xcluded_video_ids\x18\x08 \x03(\t\x12\x0f\n\x07\x63\x61meras\x18\t \x03(\t\"\xe9\x01\n\rSearchRequest\x12\x11\n\x07\x63lip_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08video_id\x18\x02 \x01(\tH\x00\x12$\n\x06vector\x18\x03 \x01(\x0b\x32\x12.semiome.v1.VectorH\x00\x12\x0e\n\x01k\x18\x04 \x01(\rH\x01\x88\x01\x01\x12%\n\x08group_by\x18\x05 \x01(\x0e\x32\x13.semiome.v1.GroupBy\x12(\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x18.semiome.v1.SearchFilter\x12\x1b\n\x13include_own_patient\x18\x07 \x01(\x08\x42\x07\n\x05queryB\x04\n\x02_k\"_\n\x03Hit\x12\x1e\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Clip\x12\r\n\x05label\x18\x02 \x01(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x02\x12\x15\n\rquery_clip_id\x18\x04 \x01(\t\"[\n\x0eSearchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit*`\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x11\n\rGROUP_BY_CLIP\x10\x01\x12\x12\n\x0eGROUP_BY_VIDEO\x10\x02\x12\x14\n\x10GROUP_BY_PATIENT\x10\x03\x32S\n\x10RetrievalService\x12?\n\x06Search\x12\x19.semiome.v1.SearchRequest\x1a\x1a.semiome.v1.SearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/retrieval.proto\x12\nsemiome.v1\x1a\x17google/rpc/status.proto\x1a\x13protos/common.proto\"]\n\x05Query\x12\x11\n\x07\x63lip_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08video_id\x18\x02 \x01(\tH\x00\x12$\n\x06vector\x18\x03 \x01(\x0b\x32\x12.semiome.v1.VectorH\x00\x42\x07\n\x05query\"\xbe\x01\n\rSearchOptions\x12\x0e\n\x01k\x18\x01 \x01(\rH\x00\x88\x01\x01\x12%\n\x08group_by\x18\x02 \x01(\x0e\x32\x13.semiome.v1.GroupBy\x12\"\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x12.semiome.v1.Filter\x12\x1b\n\x13include_own_patient\x18\x04 \x01(\x08\x12\x0f\n\x07mean_of\x18\x05 \x01(\r\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\x0f\n\x07\x61ligned\x18\x07 \x01(\x08\x42\x04\n\x02_k\"\x84\x01\n\rSearchRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.semiome.v1.Query\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"t\n\x0eSearchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"d\n\x12SearchBatchRequest\x12\"\n\x07queries\x18\x01 \x03(\x0b\x32\x11.semiome.v1.Query\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\"V\n\x11SearchBatchResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\"q\n\x13SearchBatchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12.\n\x07results\x18\x02 \x03(\x0b\x32\x1d.semiome.v1.SearchBatchResult\"c\n\x13SearchStreamRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.semiome.v1.Query\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\"\x85\x01\n\x14SearchStreamResponse\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12*\n\nprovenance\x18\x02 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x03 \x03(\x0b\x32\x0f.semiome.v1.Hit\"\x86\x01\n\x10RecommendRequest\x12\"\n\x08positive\x18\x01 \x03(\x0b\x32\x10.semiome.v1.Item\x12\"\n\x08negative\x18\x02 \x03(\x0b\x32\x10.semiome.v1.Item\x12*\n\x07options\x18\x03 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\"^\n\x11RecommendResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\"\x8c\x01\n\x0cUploadHeader\x12*\n\x07options\x18\x01 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\x12\x12\n\npatient_id\x18\x02 \x01(\t\x12\x19\n\x11store_as_video_id\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\"[\n\x14SearchByVideoRequest\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.semiome.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x93\x01\n\x15SearchByVideoResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1f\n\x05\x63lips\x18\x02 \x03(\x0b\x32\x10.semiome.v1.Clip\x12\x1d\n\x04hits\x18\x03 \x03(\x0b\x32\x0f.semiome.v1.Hit\x12\x0e\n\x06stored\x18\x04 \x01(\x08\x32\x9c\x03\n\x10RetrievalService\x12?\n\x06Search\x12\x19.semiome.v1.SearchRequest\x1a\x1a.semiome.v1.SearchResponse\x12N\n\x0bSearchBatch\x12\x1e.semiome.v1.SearchBatchRequest\x1a\x1f.semiome.v1.SearchBatchResponse\x12U\n\x0cSearchStream\x12\x1f.semiome.v1.SearchStreamRequest\x1a .semiome.v1.SearchStreamResponse(\x01\x30\x01\x12H\n\tRecommend\x12\x1c.semiome.v1.RecommendRequest\x1a\x1d.semiome.v1.RecommendResponse\x12V\n\rSearchByVideo\x12 .semiome.v1.SearchByVideoRequest\x1a!.semiome.v1.SearchByVideoResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.retrieval_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GROUPBY']._serialized_start=765
-  _globals['_GROUPBY']._serialized_end=861
-  _globals['_VECTOR']._serialized_start=59
-  _globals['_VECTOR']._serialized_end=123
-  _globals['_SEARCHFILTER']._serialized_start=126
-  _globals['_SEARCHFILTER']._serialized_end=337
-  _globals['_SEARCHREQUEST']._serialized_start=340
-  _globals['_SEARCHREQUEST']._serialized_end=573
-  _globals['_HIT']._serialized_start=575
-  _globals['_HIT']._serialized_end=670
-  _globals['_SEARCHRESPONSE']._serialized_start=672
-  _globals['_SEARCHRESPONSE']._serialized_end=763
-  _globals['_RETRIEVALSERVICE']._serialized_start=863
-  _globals['_RETRIEVALSERVICE']._serialized_end=946
+  _globals['_QUERY']._serialized_start=84
+  _globals['_QUERY']._serialized_end=177
+  _globals['_SEARCHOPTIONS']._serialized_start=180
+  _globals['_SEARCHOPTIONS']._serialized_end=370
+  _globals['_SEARCHREQUEST']._serialized_start=373
+  _globals['_SEARCHREQUEST']._serialized_end=505
+  _globals['_SEARCHRESPONSE']._serialized_start=507
+  _globals['_SEARCHRESPONSE']._serialized_end=623
+  _globals['_SEARCHBATCHREQUEST']._serialized_start=625
+  _globals['_SEARCHBATCHREQUEST']._serialized_end=725
+  _globals['_SEARCHBATCHRESULT']._serialized_start=727
+  _globals['_SEARCHBATCHRESULT']._serialized_end=813
+  _globals['_SEARCHBATCHRESPONSE']._serialized_start=815
+  _globals['_SEARCHBATCHRESPONSE']._serialized_end=928
+  _globals['_SEARCHSTREAMREQUEST']._serialized_start=930
+  _globals['_SEARCHSTREAMREQUEST']._serialized_end=1029
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=1032
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=1165
+  _globals['_RECOMMENDREQUEST']._serialized_start=1168
+  _globals['_RECOMMENDREQUEST']._serialized_end=1302
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1304
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1398
+  _globals['_UPLOADHEADER']._serialized_start=1401
+  _globals['_UPLOADHEADER']._serialized_end=1541
+  _globals['_SEARCHBYVIDEOREQUEST']._serialized_start=1543
+  _globals['_SEARCHBYVIDEOREQUEST']._serialized_end=1634
+  _globals['_SEARCHBYVIDEORESPONSE']._serialized_start=1637
+  _globals['_SEARCHBYVIDEORESPONSE']._serialized_end=1784
+  _globals['_RETRIEVALSERVICE']._serialized_start=1787
+  _globals['_RETRIEVALSERVICE']._serialized_end=2199
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,6 @@
+from google.rpc import status_pb2 as _status_pb2
 from protos import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -8,83 +8,146 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class GroupBy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    GROUP_BY_UNSPECIFIED: _ClassVar[GroupBy]
-    GROUP_BY_CLIP: _ClassVar[GroupBy]
-    GROUP_BY_VIDEO: _ClassVar[GroupBy]
-    GROUP_BY_PATIENT: _ClassVar[GroupBy]
-GROUP_BY_UNSPECIFIED: GroupBy
-GROUP_BY_CLIP: GroupBy
-GROUP_BY_VIDEO: GroupBy
-GROUP_BY_PATIENT: GroupBy
-
-class Vector(_message.Message):
-    __slots__ = ("values", "encoder_id", "patient_id")
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    ENCODER_ID_FIELD_NUMBER: _ClassVar[int]
-    PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
-    values: _containers.RepeatedScalarFieldContainer[float]
-    encoder_id: str
-    patient_id: str
-    def __init__(self, values: _Optional[_Iterable[float]] = ..., encoder_id: _Optional[str] = ..., patient_id: _Optional[str] = ...) -> None: ...
-
-class SearchFilter(_message.Message):
-    __slots__ = ("labels", "semiology", "patient_ids", "excluded_patient_ids", "recorded_from", "recorded_until", "video_ids", "excluded_video_ids", "cameras")
-    LABELS_FIELD_NUMBER: _ClassVar[int]
-    SEMIOLOGY_FIELD_NUMBER: _ClassVar[int]
-    PATIENT_IDS_FIELD_NUMBER: _ClassVar[int]
-    EXCLUDED_PATIENT_IDS_FIELD_NUMBER: _ClassVar[int]
-    RECORDED_FROM_FIELD_NUMBER: _ClassVar[int]
-    RECORDED_UNTIL_FIELD_NUMBER: _ClassVar[int]
-    VIDEO_IDS_FIELD_NUMBER: _ClassVar[int]
-    EXCLUDED_VIDEO_IDS_FIELD_NUMBER: _ClassVar[int]
-    CAMERAS_FIELD_NUMBER: _ClassVar[int]
-    labels: _containers.RepeatedScalarFieldContainer[str]
-    semiology: _containers.RepeatedScalarFieldContainer[str]
-    patient_ids: _containers.RepeatedScalarFieldContainer[str]
-    excluded_patient_ids: _containers.RepeatedScalarFieldContainer[str]
-    recorded_from: str
-    recorded_until: str
-    video_ids: _containers.RepeatedScalarFieldContainer[str]
-    excluded_video_ids: _containers.RepeatedScalarFieldContainer[str]
-    cameras: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, labels: _Optional[_Iterable[str]] = ..., semiology: _Optional[_Iterable[str]] = ..., patient_ids: _Optional[_Iterable[str]] = ..., excluded_patient_ids: _Optional[_Iterable[str]] = ..., recorded_from: _Optional[str] = ..., recorded_until: _Optional[str] = ..., video_ids: _Optional[_Iterable[str]] = ..., excluded_video_ids: _Optional[_Iterable[str]] = ..., cameras: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class SearchRequest(_message.Message):
-    __slots__ = ("clip_id", "video_id", "vector", "k", "group_by", "filter", "include_own_patient")
+class Query(_message.Message):
+    __slots__ = ("clip_id", "video_id", "vector")
     CLIP_ID_FIELD_NUMBER: _ClassVar[int]
     VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
+    clip_id: str
+    video_id: str
+    vector: _common_pb2.Vector
+    def __init__(self, clip_id: _Optional[str] = ..., video_id: _Optional[str] = ..., vector: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ...) -> None: ...
+
+class SearchOptions(_message.Message):
+    __slots__ = ("k", "group_by", "filter", "include_own_patient", "mean_of", "exact", "aligned")
     K_FIELD_NUMBER: _ClassVar[int]
     GROUP_BY_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_OWN_PATIENT_FIELD_NUMBER: _ClassVar[int]
-    clip_id: str
-    video_id: str
-    vector: Vector
+    MEAN_OF_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    ALIGNED_FIELD_NUMBER: _ClassVar[int]
     k: int
-    group_by: GroupBy
-    filter: SearchFilter
+    group_by: _common_pb2.GroupBy
+    filter: _common_pb2.Filter
     include_own_patient: bool
-    def __init__(self, clip_id: _Optional[str] = ..., video_id: _Optional[str] = ..., vector: _Optional[_Union[Vector, _Mapping]] = ..., k: _Optional[int] = ..., group_by: _Optional[_Union[GroupBy, str]] = ..., filter: _Optional[_Union[SearchFilter, _Mapping]] = ..., include_own_patient: _Optional[bool] = ...) -> None: ...
+    mean_of: int
+    exact: bool
+    aligned: bool
+    def __init__(self, k: _Optional[int] = ..., group_by: _Optional[_Union[_common_pb2.GroupBy, str]] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., include_own_patient: _Optional[bool] = ..., mean_of: _Optional[int] = ..., exact: _Optional[bool] = ..., aligned: _Optional[bool] = ...) -> None: ...
 
-class Hit(_message.Message):
-    __slots__ = ("clip", "label", "similarity", "query_clip_id")
-    CLIP_FIELD_NUMBER: _ClassVar[int]
-    LABEL_FIELD_NUMBER: _ClassVar[int]
-    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
-    QUERY_CLIP_ID_FIELD_NUMBER: _ClassVar[int]
-    clip: _common_pb2.Clip
-    label: str
-    similarity: float
-    query_clip_id: str
-    def __init__(self, clip: _Optional[_Union[_common_pb2.Clip, _Mapping]] = ..., label: _Optional[str] = ..., similarity: _Optional[float] = ..., query_clip_id: _Optional[str] = ...) -> None: ...
+class SearchRequest(_message.Message):
+    __slots__ = ("query", "options", "page_size", "page_token")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    query: Query
+    options: SearchOptions
+    page_size: int
+    page_token: str
+    def __init__(self, query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
+    __slots__ = ("provenance", "hits", "next_page_token")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    provenance: _common_pb2.Provenance
+    hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
+    next_page_token: str
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class SearchBatchRequest(_message.Message):
+    __slots__ = ("queries", "options")
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    queries: _containers.RepeatedCompositeFieldContainer[Query]
+    options: SearchOptions
+    def __init__(self, queries: _Optional[_Iterable[_Union[Query, _Mapping]]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
+
+class SearchBatchResult(_message.Message):
+    __slots__ = ("status", "hits")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    status: _status_pb2.Status
+    hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
+    def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ...) -> None: ...
+
+class SearchBatchResponse(_message.Message):
+    __slots__ = ("provenance", "results")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _common_pb2.Provenance
+    results: _containers.RepeatedCompositeFieldContainer[SearchBatchResult]
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., results: _Optional[_Iterable[_Union[SearchBatchResult, _Mapping]]] = ...) -> None: ...
+
+class SearchStreamRequest(_message.Message):
+    __slots__ = ("query", "options")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    query: Query
+    options: SearchOptions
+    def __init__(self, query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
+
+class SearchStreamResponse(_message.Message):
+    __slots__ = ("status", "provenance", "hits")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    status: _status_pb2.Status
+    provenance: _common_pb2.Provenance
+    hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
+    def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ...) -> None: ...
+
+class RecommendRequest(_message.Message):
+    __slots__ = ("positive", "negative", "options")
+    POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    positive: _containers.RepeatedCompositeFieldContainer[_common_pb2.Item]
+    negative: _containers.RepeatedCompositeFieldContainer[_common_pb2.Item]
+    options: SearchOptions
+    def __init__(self, positive: _Optional[_Iterable[_Union[_common_pb2.Item, _Mapping]]] = ..., negative: _Optional[_Iterable[_Union[_common_pb2.Item, _Mapping]]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
+
+class RecommendResponse(_message.Message):
     __slots__ = ("provenance", "hits")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     HITS_FIELD_NUMBER: _ClassVar[int]
     provenance: _common_pb2.Provenance
-    hits: _containers.RepeatedCompositeFieldContainer[Hit]
-    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ...) -> None: ...
+    hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ...) -> None: ...
+
+class UploadHeader(_message.Message):
+    __slots__ = ("options", "patient_id", "store_as_video_id", "label", "size_bytes")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    STORE_AS_VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    options: SearchOptions
+    patient_id: str
+    store_as_video_id: str
+    label: str
+    size_bytes: int
+    def __init__(self, options: _Optional[_Union[SearchOptions, _Mapping]] = ..., patient_id: _Optional[str] = ..., store_as_video_id: _Optional[str] = ..., label: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class SearchByVideoRequest(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: UploadHeader
+    chunk: bytes
+    def __init__(self, header: _Optional[_Union[UploadHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class SearchByVideoResponse(_message.Message):
+    __slots__ = ("provenance", "clips", "hits", "stored")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    CLIPS_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    provenance: _common_pb2.Provenance
+    clips: _containers.RepeatedCompositeFieldContainer[_common_pb2.Clip]
+    hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
+    stored: bool
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., stored: _Optional[bool] = ...) -> None: ...

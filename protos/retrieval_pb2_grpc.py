@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class RetrievalServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Which past seizures look like this one? The query's own patient is never among the hits unless asked for.
+
+    Roles: reader, clinician, trainer, admin. Queries by vector: trainer, admin.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -39,16 +42,74 @@ class RetrievalServiceStub:
                 request_serializer=protos_dot_retrieval__pb2.SearchRequest.SerializeToString,
                 response_deserializer=protos_dot_retrieval__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.SearchBatch = channel.unary_unary(
+                '/semiome.v1.RetrievalService/SearchBatch',
+                request_serializer=protos_dot_retrieval__pb2.SearchBatchRequest.SerializeToString,
+                response_deserializer=protos_dot_retrieval__pb2.SearchBatchResponse.FromString,
+                _registered_method=True)
+        self.SearchStream = channel.stream_stream(
+                '/semiome.v1.RetrievalService/SearchStream',
+                request_serializer=protos_dot_retrieval__pb2.SearchStreamRequest.SerializeToString,
+                response_deserializer=protos_dot_retrieval__pb2.SearchStreamResponse.FromString,
+                _registered_method=True)
+        self.Recommend = channel.unary_unary(
+                '/semiome.v1.RetrievalService/Recommend',
+                request_serializer=protos_dot_retrieval__pb2.RecommendRequest.SerializeToString,
+                response_deserializer=protos_dot_retrieval__pb2.RecommendResponse.FromString,
+                _registered_method=True)
+        self.SearchByVideo = channel.stream_unary(
+                '/semiome.v1.RetrievalService/SearchByVideo',
+                request_serializer=protos_dot_retrieval__pb2.SearchByVideoRequest.SerializeToString,
+                response_deserializer=protos_dot_retrieval__pb2.SearchByVideoResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Which past seizures look like this one? The query's own patient is never among the hits unless asked for.
+
+    Roles: reader, clinician, trainer, admin. Queries by vector: trainer, admin.
+    """
 
     def Search(self, request, context):
-        """Finds the clips, videos or patients nearest to a stored clip, a stored video or an embedding.
+        """Finds the clips, videos or patients nearest to a query.
 
-        Errors: INVALID_ARGUMENT (k, a vector, a label, a time), NOT_FOUND (an id that is not
-        stored), FAILED_PRECONDITION (nothing to serve), DEADLINE_EXCEEDED.
+        Errors: INVALID_ARGUMENT (k, a vector, a label, a time, a page token), NOT_FOUND (an id that is not stored),
+        FAILED_PRECONDITION (a vector of another encoder, a page token of another index).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchBatch(self, request, context):
+        """Up to 1,000 searches with the same options. One that fails carries its status and spoils no other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchStream(self, request_iterator, context):
+        """Searches in a stream: an answer for each request, in order, each with its status.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Recommend(self, request, context):
+        """Finds what resembles some examples and does not resemble others.
+
+        Errors: as Search; INVALID_ARGUMENT also without a positive example or with more than 100 examples.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchByVideo(self, request_iterator, context):
+        """Embeds an uploaded video and finds what resembles it. First a header, then the file in chunks of at most 1 MiB.
+        The file is deleted as soon as it is embedded; its embeddings are kept only if the header asks for it.
+
+        Roles: clinician, trainer, admin; to store it: trainer, admin.
+        Errors: as Search; INVALID_ARGUMENT also for a file that can't be trusted, with the reason; RESOURCE_EXHAUSTED (too
+        large, or another upload is being embedded).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +123,26 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_retrieval__pb2.SearchRequest.FromString,
                     response_serializer=protos_dot_retrieval__pb2.SearchResponse.SerializeToString,
             ),
+            'SearchBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchBatch,
+                    request_deserializer=protos_dot_retrieval__pb2.SearchBatchRequest.FromString,
+                    response_serializer=protos_dot_retrieval__pb2.SearchBatchResponse.SerializeToString,
+            ),
+            'SearchStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.SearchStream,
+                    request_deserializer=protos_dot_retrieval__pb2.SearchStreamRequest.FromString,
+                    response_serializer=protos_dot_retrieval__pb2.SearchStreamResponse.SerializeToString,
+            ),
+            'Recommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recommend,
+                    request_deserializer=protos_dot_retrieval__pb2.RecommendRequest.FromString,
+                    response_serializer=protos_dot_retrieval__pb2.RecommendResponse.SerializeToString,
+            ),
+            'SearchByVideo': grpc.stream_unary_rpc_method_handler(
+                    servicer.SearchByVideo,
+                    request_deserializer=protos_dot_retrieval__pb2.SearchByVideoRequest.FromString,
+                    response_serializer=protos_dot_retrieval__pb2.SearchByVideoResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'semiome.v1.RetrievalService', rpc_method_handlers)
@@ -71,7 +152,10 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RetrievalService:
-    """Missing associated documentation comment in .proto file."""
+    """Which past seizures look like this one? The query's own patient is never among the hits unless asked for.
+
+    Roles: reader, clinician, trainer, admin. Queries by vector: trainer, admin.
+    """
 
     @staticmethod
     def Search(request,
@@ -90,6 +174,114 @@ class RetrievalService:
             '/semiome.v1.RetrievalService/Search',
             protos_dot_retrieval__pb2.SearchRequest.SerializeToString,
             protos_dot_retrieval__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/semiome.v1.RetrievalService/SearchBatch',
+            protos_dot_retrieval__pb2.SearchBatchRequest.SerializeToString,
+            protos_dot_retrieval__pb2.SearchBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/semiome.v1.RetrievalService/SearchStream',
+            protos_dot_retrieval__pb2.SearchStreamRequest.SerializeToString,
+            protos_dot_retrieval__pb2.SearchStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/semiome.v1.RetrievalService/Recommend',
+            protos_dot_retrieval__pb2.RecommendRequest.SerializeToString,
+            protos_dot_retrieval__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchByVideo(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/semiome.v1.RetrievalService/SearchByVideo',
+            protos_dot_retrieval__pb2.SearchByVideoRequest.SerializeToString,
+            protos_dot_retrieval__pb2.SearchByVideoResponse.FromString,
             options,
             channel_credentials,
             insecure,

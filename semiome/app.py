@@ -9,7 +9,9 @@ import typer
 
 from semiome.commands import (
     ablate,
+    access,
     ask,
+    audit,
     beds,
     demo,
     doctor,
@@ -65,5 +67,7 @@ for name, group in (
     ("head", head.app),
     ("index", index.app),
     ("store", store.app),
+    ("access", access.app),
+    ("audit", audit.app),
 ):
     app.add_typer(group, name=name)

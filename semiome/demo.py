@@ -26,7 +26,7 @@ from encoder.timesformer import preset
 from encoder.weights import Encoder, identified, install_encoder, with_crop
 from index.errors import StateError
 from index.generation import GenerationManifest, build_generation, publish
-from index.query import GroupBy, VideoQuery
+from index.query import GroupBy, Options, VideoQuery
 from index.store import Store
 from index.workspace import Workspace
 from semiome.commands.ask import neighbour_values, verdict_values
@@ -259,7 +259,8 @@ def _ask(folder: Path, video_ids: list[str]) -> Answers:
     """Start a server of its own process and be its client."""
     with server_process(folder) as address, Client(address) as client:
         searches = {
-            video_id: client.search(VideoQuery(video_id), _NEIGHBOURS, group_by=GroupBy.VIDEO) for video_id in video_ids
+            video_id: client.search(VideoQuery(video_id), _NEIGHBOURS, Options(group_by=GroupBy.VIDEO))
+            for video_id in video_ids
         }
         return Answers(searches, client.classify_batch([VideoQuery(video_id) for video_id in video_ids]))
 

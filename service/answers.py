@@ -4,32 +4,132 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from index.records import Clip, Neighbour, Verdict
+from index.records import Clip, Neighbour, Verdict, Video
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What an answer was made with; `head_id` is empty when no head is loaded."""
+    """What an answer was made with.
+
+    Attributes:
+        encoder_id: whose embeddings were used.
+        generation: that was searched or read.
+        head_id: empty when no head is loaded.
+        table_version: newest version of the clip table that was looked at beside the generation.
+    """
 
     encoder_id: str
     generation: str
     head_id: str
+    table_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """Hits, best first."""
+    """Hits, best first; `next_page_token` asks for the next page and is empty on the last one."""
 
     provenance: Provenance
+    neighbours: tuple[Neighbour, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResultItem:
+    """One search of many: hits, or a status.
+
+    Attributes:
+        code: gRPC status name, `OK` when it was searched.
+        message: what was wrong, empty when it was searched.
+        neighbours: best first; empty when it failed.
+    """
+
+    code: str
+    message: str
     neighbours: tuple[Neighbour, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class SearchBatchAnswer:
+    """The results of many searches, in the order of their queries."""
+
+    provenance: Provenance
+    results: tuple[SearchResultItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadAnswer:
+    """What resembles an uploaded video: its own clips, the hits, and whether its embeddings were kept."""
+
+    provenance: Provenance
+    clips: tuple[Clip, ...]
+    neighbours: tuple[Neighbour, ...]
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSet:
+    """Classes that can't be excluded; see `encoder.head.Conformal`.
+
+    Attributes:
+        labels: in the set.
+        alpha: how often a set may miss.
+        limits: largest 1 - P(class) at which TLE and exTLE are in it.
+    """
+
+    labels: tuple[str, ...]
+    alpha: float
+    limits: tuple[float, float]
+
+    @property
+    def abstains(self) -> bool:
+        """Whether the set is not one class."""
+        return len(self.labels) != 1
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How unlike everything stored; see `index.novelty.Novelty`."""
+
+    value: float
+    percentile: float
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All it takes to compute a verdict again, and what speaks for it.
+
+    Attributes:
+        threshold: probability of exTLE from which a clip votes exTLE.
+        temperature: the logits are divided by it.
+        logits: log odds of exTLE of each clip; empty in summaries.
+        prediction_set: None where the head was trained on too few patients to say.
+        flipping_clip_ids: clips of which each alone, left out, would turn the verdict.
+        fewest_flipping_clips: least number of clips that turn it when left out; 0 when no number does.
+        neighbours: nearest labelled videos of other patients, of each class, TLE first.
+        distance: None where it was not asked for, or the store is too small to say.
+    """
+
+    threshold: float
+    temperature: float
+    logits: tuple[float, ...] = ()
+    prediction_set: PredictionSet | None = None
+    flipping_clip_ids: tuple[str, ...] = ()
+    fewest_flipping_clips: int = 0
+    neighbours: tuple[tuple[str, tuple[Neighbour, ...]], ...] = ()
+    distance: Distance | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict, and the clips it was given on, one for each of the verdict's own."""
+    """A verdict, the clips it was given on, one for each of the verdict's own, and its evidence.
+
+    In a summary the verdict has no clips, and neither has this.
+    """
 
     verdict: Verdict
     clips: tuple[Clip, ...]
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +161,150 @@ class BatchAnswer:
 
     provenance: Provenance
     results: tuple[BatchItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoAnswer:
+    """A stored video with its clips."""
+
+    provenance: Provenance
+    video: Video
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VideosAnswer:
+    """A page of videos, by id."""
+
+    provenance: Provenance
+    videos: tuple[Video, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A patient, and how much there is of them: clips, videos, and labelled videos."""
+
+    patient_id: str
+    videos: int
+    clips: int
+    tle_videos: int
+    extle_videos: int
+
+
+@dataclass(frozen=True, slots=True)
+class PatientsAnswer:
+    """A page of patients, by pseudonym."""
+
+    provenance: Provenance
+    patients: tuple[Patient, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many there are of something named."""
+
+    name: str
+    clips: int
+    videos: int
+    patients: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountsAnswer:
+    """All counts: of everything, of each label, of each semiology tag."""
+
+    provenance: Provenance
+    total: Count
+    labels: tuple[Count, ...]
+    semiology: tuple[Count, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFacts:
+    """An index generation; see `index.generation.GenerationManifest`.
+
+    Attributes:
+        serving: it serves.
+        served_before: it served before the one that serves.
+    """
+
+    generation: str
+    encoder_id: str
+    table_version: int
+    clips: int
+    index: str
+    recall: float
+    built_at: str
+    serving: bool
+    served_before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFacts:
+    """A head: whose embeddings it reads, how many patients it was trained on, and whether it classifies."""
+
+    head_id: str
+    encoder_id: str
+    patients: int
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """How something that takes longer than a call stands.
+
+    Attributes:
+        operation_id: 16 hex digits.
+        kind: `build` or `erase`.
+        state: `running`, `done`, `failed` or `cancelled`.
+        stage: what it is doing, in words.
+        started_at: UTC, ISO 8601.
+        progress: share of the stage, 0 to 1.
+        ended_at: empty while it runs.
+        code: gRPC status name of why it failed.
+        message: why it failed.
+        generation: of a build that is done.
+        receipt: of an erasure that is done, JSON.
+        pid: of its process; 0 where that is nobody's business.
+    """
+
+    operation_id: str
+    kind: str
+    state: str
+    stage: str
+    started_at: str
+    progress: float = 0.0
+    ended_at: str = ""
+    code: str = ""
+    message: str = ""
+    generation: str = ""
+    receipt: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker process.
+
+    Attributes:
+        pid: process id.
+        provenance: what it serves.
+        tail_clips: clips stored since the index was built.
+        calls: it has answered.
+    """
+
+    pid: int
+    provenance: Provenance
+    tail_clips: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAnswer:
+    """What a server serves: the worker that answered, all of them, and Semiome's version."""
+
+    provenance: Provenance
+    workers: tuple[Worker, ...]
+    version: str

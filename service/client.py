@@ -1,36 +1,65 @@
-"""A small typed client. Records in, records out; a status becomes a `ServiceError`."""
+"""A small typed client. Records in, records out; a status becomes a `ServiceError`. `service.aio_client` awaits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import grpc
 
-from index.errors import ServiceError
-from index.query import ANYTHING, ClipQuery, GroupBy, Query, SearchFilter, VideoQuery
+from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
+from index.records import Video
 from protos import classification_pb2 as classification
-from protos import classification_pb2_grpc, retrieval_pb2_grpc
-from service import convert
-from service.answers import BatchAnswer, ClassifyAnswer, SearchAnswer
+from protos import retrieval_pb2 as retrieval
+from service import calls, convert, convert_verdict
+from service.answers import (
+    BatchAnswer,
+    BatchItem,
+    ClassifyAnswer,
+    CountsAnswer,
+    GenerationFacts,
+    HeadFacts,
+    Operation,
+    Patient,
+    SearchAnswer,
+    SearchBatchAnswer,
+    SearchResultItem,
+    StatusAnswer,
+    UploadAnswer,
+    VideoAnswer,
+)
+from service.calls import Item
+from service.connection import Connection, Rpc
 
-Message = TypeVar("Message")
+Answer = TypeVar("Answer")
+PAGE = 500
+STREAMED_ITEMS = 1000
+POLL_S = 0.2
+UPLOAD_TIMEOUT_S = 3600.0
 
 
 class Client:
-    """Talks to one server.
+    """Talks to one server, or to several behind one address. Threads may share it.
+
+    Calls that may be repeated are tried again where the server is away or asks to wait. Every method raises
+    `ServiceError` with the status of the answer.
 
     Args:
-        address: `host:port`.
-        timeout_s: longest wait for one answer.
+        server: `host:port`, or a `Connection` with certificates and a token.
+        timeout_s: longest wait for one answer, where `server` is an address.
     """
 
-    def __init__(self, address: str, timeout_s: float = 30.0) -> None:
-        self._address = address
-        self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(address)
-        self._retrieval: Any = retrieval_pb2_grpc.RetrievalServiceStub(self._channel)
-        self._classification: Any = classification_pb2_grpc.ClassificationServiceStub(self._channel)
+    def __init__(self, server: str | Connection, timeout_s: float = 30.0) -> None:
+        self.connection = server if isinstance(server, Connection) else Connection(server, timeout_s)
+        if self.connection.encrypted:
+            self._channel = grpc.secure_channel(
+                self.connection.address, self.connection.credentials(), self.connection.options()
+            )
+        else:
+            self._channel = grpc.insecure_channel(self.connection.address, self.connection.options())
+        self._methods: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -46,44 +75,191 @@ class Client:
         self,
         query: Query,
         k: int = convert.DEFAULT_K,
-        *,
-        where: SearchFilter = ANYTHING,
-        group_by: GroupBy = GroupBy.CLIP,
-        include_own_patient: bool = False,
+        options: Options = PLAIN,
+        page_size: int = 0,
+        page_token: str = "",
     ) -> SearchAnswer:
-        """Nearest clips, videos or patients.
+        """Nearest clips, videos or patients; of examples what resembles them."""
+        return self._ask(calls.search(query, k, options, page_size, page_token))
 
-        Raises:
-            ServiceError: with the status of the answer.
-        """
-        request = convert.search_request(query, k, where, group_by, include_own_patient=include_own_patient)
-        return convert.search_answer(self._call(self._retrieval.Search, request))
+    def search_batch(
+        self, queries: Sequence[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
+    ) -> SearchBatchAnswer:
+        """Up to 1,000 searches; each result carries its own status."""
+        return self._ask(calls.search_batch(queries, k, options))
 
-    def classify(self, item: ClipQuery | VideoQuery) -> ClassifyAnswer:
-        """The verdict on one clip or video.
+    def search_stream(
+        self, queries: Iterable[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
+    ) -> Iterator[SearchResultItem]:
+        """A search for each query, as they come; each result carries its own status."""
+        requests = (calls.search_stream_request(query, k, options) for query in queries)
+        answers = self._stream(calls.SEARCH_STREAM, requests, retrieval.SearchStreamResponse)
+        return map(convert.search_result, answers)
 
-        Raises:
-            ServiceError: with the status of the answer.
-        """
-        request = classification.ClassifyRequest(item=convert.item_to_proto(item))
-        return convert.classify_answer(self._call(self._classification.Classify, request))
-
-    def classify_batch(self, items: Sequence[ClipQuery | VideoQuery]) -> BatchAnswer:
-        """Verdicts on up to 1,000 items; each result carries its own status.
-
-        Raises:
-            ServiceError: the batch as a whole was refused.
-        """
-        request = classification.ClassifyBatchRequest(items=[convert.item_to_proto(item) for item in items])
-        return convert.batch_answer(self._call(self._classification.ClassifyBatch, request))
-
-    def _call(self, method: Callable[..., Message], request: object) -> Message:
+    def search_by_video(
+        self,
+        path: Path,
+        k: int = convert.DEFAULT_K,
+        options: Options = PLAIN,
+        *,
+        patient_id: str = "",
+        store_as: str = "",
+        label: str = "",
+    ) -> UploadAnswer:
+        """What resembles a video file. Its embeddings are kept only under an id that is given."""
+        method = self._channel.stream_unary(
+            calls.UPLOAD,
+            retrieval.SearchByVideoRequest.SerializeToString,
+            retrieval.SearchByVideoResponse.FromString,
+        )
+        parts = calls.upload_parts(path, k, options, patient_id, store_as, label)
+        timeout_s = max(self.connection.timeout_s, UPLOAD_TIMEOUT_S)
         try:
-            return method(request, timeout=self._timeout_s)
+            return convert.upload_answer(method(parts, timeout=timeout_s, metadata=self.connection.metadata()))
         except grpc.RpcError as error:
-            code = error.code().name
-            if code == "UNAVAILABLE":
-                raise ServiceError(
-                    code, f"no server answers at {self._address}: start one with `semiome serve`"
-                ) from None
-            raise ServiceError(code, error.details() or "no details") from None
+            raise self.connection.failure(error) from None
+
+    def classify(self, item: Item) -> ClassifyAnswer:
+        """The verdict on one clip or video, with all evidence."""
+        return self._ask(calls.classify(item))
+
+    def classify_batch(self, items: Sequence[Item]) -> BatchAnswer:
+        """Verdicts on up to 1,000 items; each result carries its own status."""
+        return self._ask(calls.classify_batch(items))
+
+    def classify_stream(self, items: Iterable[Item]) -> Iterator[BatchItem]:
+        """A summary for each item, as they come; each carries its own status."""
+        requests = map(calls.classify_stream_request, in_parts(items, STREAMED_ITEMS))
+        answers = self._stream(calls.CLASSIFY_STREAM, requests, classification.ClassifyStreamResponse)
+        for answer in answers:
+            yield from convert_verdict.batch_answer(answer).results
+
+    def video(self, video_id: str) -> VideoAnswer:
+        """A stored video with its clips."""
+        return self._ask(calls.video(video_id))
+
+    def videos(self, where: Filter = ANYTHING) -> Iterator[Video]:
+        """All stored videos, by id, page by page."""
+        token = ""
+        while True:
+            page = self._ask(calls.videos(where, PAGE, token))
+            yield from page.videos
+            if not (token := page.next_page_token):
+                return
+
+    def patients(self) -> Iterator[Patient]:
+        """All patients, by pseudonym, page by page."""
+        token = ""
+        while True:
+            page = self._ask(calls.patients(PAGE, token))
+            yield from page.patients
+            if not (token := page.next_page_token):
+                return
+
+    def counts(self) -> CountsAnswer:
+        """How much is stored: in all, of each label, of each tag."""
+        return self._ask(calls.counts())
+
+    def embeddings(self, clip_ids: Sequence[str]) -> tuple[VectorQuery, ...]:
+        """Embeddings of stored clips, ready to be queries."""
+        return self._ask(calls.embeddings(clip_ids))
+
+    def status(self) -> StatusAnswer:
+        """What each worker serves."""
+        return self._ask(calls.status())
+
+    def build_generation(self, *, publish: bool = True, force: bool = False) -> Operation:
+        """Start to build an index; see `wait`."""
+        return self._ask(calls.build_generation(publish=publish, force=force))
+
+    def generations(self) -> tuple[GenerationFacts, ...]:
+        """All generations, oldest first."""
+        return self._ask(calls.list_generations())
+
+    def activate_generation(self, generation: str, *, force: bool = False) -> GenerationFacts:
+        """Let a generation serve."""
+        return self._ask(calls.activate_generation(generation, force=force))
+
+    def roll_back_generation(self) -> GenerationFacts:
+        """Let the generation before serve again."""
+        return self._ask(calls.roll_back_generation())
+
+    def heads(self) -> tuple[HeadFacts, ...]:
+        """All heads, by id."""
+        return self._ask(calls.list_heads())
+
+    def activate_head(self, head_id: str) -> HeadFacts:
+        """Let a head classify."""
+        return self._ask(calls.activate_head(head_id))
+
+    def erase_patient(self, patient_id: str) -> Operation:
+        """Start to erase a patient; see `wait`."""
+        return self._ask(calls.erase_patient(patient_id))
+
+    def operation(self, operation_id: str) -> Operation:
+        """How an operation stands."""
+        return self._ask(calls.operation(operation_id))
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Operations, newest first."""
+        return self._ask(calls.list_operations())
+
+    def cancel_operation(self, operation_id: str) -> Operation:
+        """Stop a build."""
+        return self._ask(calls.cancel_operation(operation_id))
+
+    def wait(self, operation: Operation) -> Operation:
+        """Wait until an operation has ended, and say how."""
+        while operation.state == "running":
+            time.sleep(POLL_S)
+            operation = self.operation(operation.operation_id)
+        return operation
+
+    def _ask(self, rpc: Rpc[Answer]) -> Answer:
+        method = self._methods.get(rpc.method)
+        if method is None:
+            method = self._methods[rpc.method] = self._channel.unary_unary(
+                rpc.method, type(rpc.request).SerializeToString, rpc.response.FromString
+            )
+        until = time.monotonic() + self.connection.timeout_s
+        failed: grpc.RpcError | None = None
+        pauses = self.connection.pauses(lambda: failed, repeatable=rpc.repeatable)
+        while True:
+            try:
+                message = method(
+                    rpc.request, timeout=max(until - time.monotonic(), 0.001), metadata=self.connection.metadata()
+                )
+            except grpc.RpcError as error:
+                failed = error
+                pause = next(pauses, None)
+                if pause is None or time.monotonic() + pause >= until:
+                    raise self.connection.failure(error) from None
+                time.sleep(pause)
+                continue
+            answer = rpc.read(message)
+            self.connection.note(getattr(answer, "provenance", None))
+            return answer
+
+    def _stream(self, name: str, requests: Iterator[Any], response: Any) -> Iterator[Any]:  # noqa: ANN401
+        method: Any = self._channel.stream_stream(
+            name, lambda message: message.SerializeToString(), response.FromString
+        )
+        call = method(requests, metadata=self.connection.metadata())
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self.connection.failure(error) from None
+        finally:
+            call.cancel()
+
+
+def in_parts(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of at most so many."""
+    part: list[Item] = []
+    for item in items:
+        part.append(item)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -1,15 +1,16 @@
-"""One table from domain errors to gRPC statuses, and the interceptor that applies it. All else is INTERNAL."""
+"""One table from the errors of our own to gRPC statuses with their details. All else is INTERNAL."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import secrets
-from collections.abc import Awaitable, Callable
-from typing import Any
+import re
+from datetime import timedelta
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc import status_pb2
 
 from index.errors import (
     DamagedData,
@@ -20,12 +21,19 @@ from index.errors import (
     StateError,
     VideoRefused,
 )
+from service.limits import TooMuch
+from service.roles import PermissionRefused, Unauthenticated
+from service.wire import DETAILS, REQUEST_ID
 
-_logger = logging.getLogger(__name__)
+DOMAIN = "semiome"
 
 
 class DeadlinePassed(SemiomeError):
-    """The caller's deadline passed before the work began."""
+    """The caller's deadline passed before the work was done."""
+
+
+class ShuttingDown(SemiomeError):
+    """The server is draining."""
 
 
 STATUS: dict[type[SemiomeError], grpc.StatusCode] = {
@@ -35,7 +43,11 @@ STATUS: dict[type[SemiomeError], grpc.StatusCode] = {
     DamagedData: grpc.StatusCode.DATA_LOSS,
     VideoRefused: grpc.StatusCode.INVALID_ARGUMENT,
     ServiceError: grpc.StatusCode.UNAVAILABLE,
+    ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
+    TooMuch: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionRefused: grpc.StatusCode.PERMISSION_DENIED,
 }
 """A subclass has the status of its nearest base here."""
 
@@ -45,59 +57,53 @@ def status_of(error: SemiomeError) -> grpc.StatusCode | None:
     return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), None)
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns errors into statuses; no text of an unexpected exception ever reaches a client or the log's message."""
+def rich_status(error: SemiomeError, request_id: str = "") -> status_pb2.Status:
+    """An error raised on purpose, as google.rpc has it: code, message, and what a program can act on.
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the handlers of single answers; streams here are only those of health and reflection."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        method = handler_call_details.method
-        behaviour: Callable[[Any, Any], Awaitable[Any]] = handler.unary_unary
-
-        # The message is read here, not by grpc, which would answer UNKNOWN with the text of the parser's exception.
-        parse = handler.request_deserializer or bytes
-
-        async def guarded(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401
-            try:
-                return await behaviour(parse(data), context)
-            except DecodeError:
-                await _end(context, grpc.StatusCode.INVALID_ARGUMENT, "the request is not a message of this method")
-            except SemiomeError as error:
-                code = status_of(error)
-                if code is not None:
-                    await _end(context, code, str(error))
-                await _abort_internal(method, error, context)
-            except (grpc.aio.AbortError, grpc.RpcError):
-                raise
-            except Exception as error:  # noqa: BLE001  the last line of defence: the client gets a reference, no text
-                await _abort_internal(method, error, context)
-
-        return grpc.unary_unary_rpc_method_handler(
-            guarded,
-            response_serializer=handler.response_serializer,
-        )
+    Raises:
+        KeyError: the table does not know it.
+    """
+    code = status_of(error)
+    if code is None:
+        raise KeyError(type(error).__name__)
+    parts: list[Message] = [details.ErrorInfo(reason=reason_of(error), domain=DOMAIN)]
+    match error:
+        case InvalidInput(field=field) if field:
+            violation = details.BadRequest.FieldViolation(field=field, description=str(error))
+            parts.append(details.BadRequest(field_violations=[violation]))
+        case StateError():
+            unmet = details.PreconditionFailure.Violation(
+                type=reason_of(error), subject="server", description=str(error)
+            )
+            parts.append(details.PreconditionFailure(violations=[unmet]))
+        case TooMuch():
+            wait = Duration()
+            wait.FromTimedelta(timedelta(seconds=error.retry_s))
+            used = details.QuotaFailure.Violation(subject=error.subject, description=str(error))
+            parts += [details.RetryInfo(retry_delay=wait), details.QuotaFailure(violations=[used])]
+        case _:
+            pass
+    return _status(code, str(error), parts, request_id)
 
 
-async def _abort_internal(method: str, error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-    reference = secrets.token_hex(8)
-    _logger.error("reference %s: %s failed with %s", reference, method, type_and_place(error))
-    await _end(context, grpc.StatusCode.INTERNAL, f"internal error, reference {reference}")
+def internal_status(request_id: str) -> status_pb2.Status:
+    """What a caller learns of a bug: a reference, and nothing that was in the exception."""
+    return _status(grpc.StatusCode.INTERNAL, f"internal error, reference {request_id}", [], request_id)
 
 
-async def _end(context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, message: str) -> None:
-    """Answer with a status; a caller who has gone gets none, and that is no error."""
-    try:
-        await context.abort(code, message)
-    except grpc.aio.AbortError:
-        raise
-    except grpc.aio.BaseError:
-        raise asyncio.CancelledError from None
+def reason_of(error: SemiomeError) -> str:
+    """An error's name for programs: `ENCODER_MISMATCH`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).upper()
+
+
+def code_of(status: status_pb2.Status) -> grpc.StatusCode:
+    """GRPC's code of a status."""
+    return _CODES[status.code]
+
+
+def trailing(status: status_pb2.Status, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+    """The metadata that carries a status' details."""
+    return ((DETAILS, status.SerializeToString()), (REQUEST_ID, request_id))
 
 
 def type_and_place(error: BaseException) -> str:
@@ -107,3 +113,16 @@ def type_and_place(error: BaseException) -> str:
         trace = trace.tb_next
     where = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else "unknown"
     return f"{type(error).__name__} at {where}"
+
+
+_CODES = {int(code.value[0]): code for code in grpc.StatusCode}
+
+
+def _status(code: grpc.StatusCode, message: str, parts: list[Message], request_id: str) -> status_pb2.Status:
+    if request_id:
+        parts = [*parts, details.RequestInfo(request_id=request_id)]
+    packed = []
+    for part in parts:
+        packed.append(AnyMessage())
+        packed[-1].Pack(part)
+    return status_pb2.Status(code=int(code.value[0]), message=message, details=packed)

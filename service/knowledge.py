@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
 
-from encoder.head import Head, load_head
-from index.errors import InvalidInput, SemiomeError, StateError
-from index.query import ClipQuery, GroupBy, Query, SearchFilter, VideoQuery
-from index.search import Options, search
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.head import POSITIVE, Head, load_head, probabilities_of
+from index.errors import InvalidInput, NotFound, SemiomeError, StateError
+from index.novelty import usual_distances
+from index.query import PLAIN, ClipQuery, Options, Query, SearchResult, VideoQuery
+from index.records import LABELS, Verdict
+from index.search import search, search_each, search_page
 from index.serving import Serving
 from index.snapshot import Snapshot
 from index.workspace import Workspace, current
-from service.answers import BatchAnswer, BatchItem, ClassifyAnswer, Judged, Provenance, SearchAnswer
+from service import evidence
+from service.answers import (
+    BatchAnswer,
+    BatchItem,
+    ClassifyAnswer,
+    Evidence,
+    Judged,
+    Provenance,
+    SearchAnswer,
+    SearchBatchAnswer,
+    SearchResultItem,
+)
 from service.errors import status_of, type_and_place
 
 MAX_BATCH = 1000
 
 _logger = logging.getLogger(__name__)
 
+Item = ClipQuery | VideoQuery
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Knowledge:
     """One snapshot and one head, both immutable: a call that holds it gets one consistent answer.
 
@@ -33,55 +54,180 @@ class Knowledge:
     snapshot: Snapshot
     head: Head | None
 
-    @property
+    @cached_property
     def provenance(self) -> Provenance:
         """What answers are made with."""
-        return Provenance(self.snapshot.encoder_id, self.snapshot.name, self.head.head_id if self.head else "")
+        head_id = self.head.head_id if self.head else ""
+        return Provenance(self.snapshot.encoder_id, self.snapshot.name, head_id, self.snapshot.table_version)
+
+    @cached_property
+    def usual(self) -> NDArray[np.float64]:
+        """See `index.novelty.usual_distances`; measured when it is first asked for."""
+        return usual_distances(self.snapshot)
+
+    def summary(self) -> dict[str, str | int]:
+        """What is served, in a few words for whoever started the server."""
+        made = self.provenance
+        clips = self.snapshot.generation.manifest.clips
+        return {"encoder_id": made.encoder_id, "generation": made.generation, "head_id": made.head_id, "clips": clips}
+
+    @property
+    def index_age_s(self) -> float:
+        """Seconds since the index was built."""
+        built = datetime.fromisoformat(self.snapshot.generation.manifest.built_at)
+        return (datetime.now(UTC) - built).total_seconds()
 
     def search(
-        self, query: Query, k: int, where: SearchFilter, group_by: GroupBy, *, include_own_patient: bool
+        self, query: Query, k: int, options: Options = PLAIN, page_size: int = 0, page_token: str = ""
     ) -> SearchAnswer:
-        """See `index.search.search`."""
-        options = Options(where, group_by, include_own_patient=include_own_patient)
-        result = search(self.snapshot, query, k, options)
-        return SearchAnswer(self.provenance, result.neighbours)
+        """See `index.search.search`, and `search_page` where a size is given."""
+        if page_size or page_token:
+            return self.answer(search_page(self.snapshot, query, page_size or k, page_token, options))
+        return self.answer(search(self.snapshot, query, k, options))
 
-    def classify(self, item: ClipQuery | VideoQuery) -> ClassifyAnswer:
-        """The verdict on a stored clip or video.
+    def answer(self, result: SearchResult) -> SearchAnswer:
+        """What was found, with what it was found in."""
+        return SearchAnswer(self.provenance, result.neighbours, result.next_cursor)
+
+    def search_batch(self, queries: Sequence[Query | SemiomeError], k: int, options: Options) -> SearchBatchAnswer:
+        """Many searches; one that fails carries its status and spoils no other.
+
+        Args:
+            queries: 1 to 1,000; one that could not be understood stands there as its error.
+            k: hits of each.
+            options: of all.
+
+        Raises:
+            InvalidInput: too many queries, or none.
+        """
+        _check_size(len(queries), "queries")
+        asked = [query for query in queries if not isinstance(query, SemiomeError)]
+        found = iter(search_each(self.snapshot, asked, k, options) if asked else ())
+        results = (query if isinstance(query, SemiomeError) else next(found) for query in queries)
+        return SearchBatchAnswer(self.provenance, tuple(map(_search_result, results)))
+
+    def classify(self, item: Item) -> ClassifyAnswer:
+        """The verdict on a stored clip or video, with all evidence.
 
         Raises:
             StateError: no head is loaded, or it belongs to another encoder.
-            NotFound: the id is not in this generation.
+            NotFound: the id is not stored.
         """
-        if self.head is None:
-            raise StateError("no head is loaded: train one with `semiome head train`")
         clips, vectors = self.snapshot.clips_of(item)
-        verdict = self.head.classify(vectors, self.snapshot.encoder_id)
-        return ClassifyAnswer(self.provenance, Judged(verdict, clips))
+        judged = evidence.judge(self._head(), clips, vectors, self.snapshot.encoder_id)
+        more = replace(
+            judged.evidence,
+            neighbours=evidence.nearest_of_each_class(self.snapshot, item),
+            distance=evidence.distance(self.snapshot, vectors, clips[0].patient_id, self.usual),
+        )
+        return ClassifyAnswer(self.provenance, replace(judged, evidence=more))
 
-    def classify_batch(self, items: Sequence[ClipQuery | VideoQuery | InvalidInput]) -> BatchAnswer:
+    def classify_batch(self, items: Sequence[Item | InvalidInput], *, summaries: bool = False) -> BatchAnswer:
         """Verdicts on many; one that fails carries its status and spoils no other.
 
         Args:
             items: 1 to 1,000; an item that could not be understood stands there as its error.
+            summaries: without clips, and so with less work.
 
         Raises:
             InvalidInput: too many, or none.
         """
-        if not 1 <= len(items) <= MAX_BATCH:
-            raise InvalidInput(f"expected 1 to {MAX_BATCH} items, got {len(items)}")
+        _check_size(len(items), "items")
+        if summaries and self.head is not None:
+            return BatchAnswer(self.provenance, self._summaries(items))
         return BatchAnswer(self.provenance, tuple(map(self._batch_item, items)))
 
-    def _batch_item(self, item: ClipQuery | VideoQuery | InvalidInput) -> BatchItem:
+    def patient_of_each(self, queries: Sequence[Query]) -> list[tuple[str, ...]]:
+        """Whose clip each query is about: one patient, or nobody known."""
+        rows = self.snapshot.rows_in_index([query.clip_id if isinstance(query, ClipQuery) else "" for query in queries])
+        numbers = self.snapshot.patient_of_row[np.maximum(rows, 0)].tolist() if len(self.snapshot) else []
+        names = self.snapshot.patient_ids
+        found: list[tuple[str, ...]] = []
+        for query, row, number in zip(queries, rows.tolist(), numbers, strict=True):
+            if row >= 0:
+                found.append((names[number],))
+            else:
+                found.append(tuple(self.patients_of([query])) if isinstance(query, ClipQuery) else ())
+        return found
+
+    def patients_of(self, items: Sequence[Item | InvalidInput]) -> set[str]:
+        """Whose these are, as far as they are stored."""
+        clips = [item.clip_id for item in items if isinstance(item, ClipQuery)]
+        rows = self.snapshot.rows_in_index(clips)
+        numbers = np.unique(self.snapshot.patient_of_row[rows[rows >= 0]]).tolist()
+        found = {self.snapshot.patient_ids[number] for number in numbers}
+        for item in items:
+            if isinstance(item, VideoQuery) and (video := self.snapshot.videos.get(item.video_id)):
+                found.add(video.patient_id)
+        for place in np.flatnonzero(rows < 0).tolist():
+            try:  # stored since the index was built
+                found.add(self.snapshot.clips_of(ClipQuery(clips[place]))[0][0].patient_id)
+            except NotFound:
+                continue
+        return found
+
+    def _head(self) -> Head:
+        if self.head is None:
+            raise StateError("no head is loaded: train one with `semiome head train`")
+        return self.head
+
+    def _batch_item(self, item: Item | InvalidInput) -> BatchItem:
         try:
             if isinstance(item, InvalidInput):
                 raise item
-            return BatchItem("OK", "", self.classify(item).judged)
+            clips, vectors = self.snapshot.clips_of(item)
+            return BatchItem("OK", "", evidence.judge(self._head(), clips, vectors, self.snapshot.encoder_id))
         except SemiomeError as error:
-            code = status_of(error)
-            if code is None:
-                raise
-            return BatchItem(code.name, str(error), None)
+            return BatchItem(_code(error), str(error), None)
+
+    def _summaries(self, items: Sequence[Item | InvalidInput]) -> tuple[BatchItem, ...]:
+        """Clips in one pass of the head; what is no stored clip one by one."""
+        head = self._head()
+        evidence.check_fits(head, self.snapshot.encoder_id)
+        results: list[BatchItem | None] = [None] * len(items)
+        numbers = [number for number, item in enumerate(items) if isinstance(item, ClipQuery)]
+        rows = self.snapshot.rows_in_index([items[number].clip_id for number in numbers])  # type: ignore[union-attr]
+        there = np.flatnonzero(rows >= 0)
+        if len(there):
+            probabilities = probabilities_of(head.log_odds(self.snapshot.vectors(rows[there])), head.card.temperature)
+            for place, probability in zip(there.tolist(), probabilities.tolist(), strict=True):
+                results[numbers[place]] = _clip_summary(head, probability)
+        return tuple(result or _summary(self._batch_item(item)) for result, item in zip(results, items, strict=True))
+
+
+def _clip_summary(head: Head, probability: float) -> BatchItem:
+    positive = probability >= head.card.threshold
+    label = LABELS[POSITIVE] if positive else LABELS[1 - POSITIVE]
+    verdict = Verdict(label, probability, (int(not positive), int(positive)), tie=False, clips=())
+    sets = evidence.prediction_set(head, probability)
+    return BatchItem(
+        "OK", "", Judged(verdict, (), Evidence(head.card.threshold, head.card.temperature, prediction_set=sets))
+    )
+
+
+def _summary(item: BatchItem) -> BatchItem:
+    if item.judged is None:
+        return item
+    short = replace(item.judged.evidence, logits=(), flipping_clip_ids=(), fewest_flipping_clips=0)
+    return replace(item, judged=Judged(replace(item.judged.verdict, clips=()), (), short))
+
+
+def _search_result(result: SearchResult | SemiomeError) -> SearchResultItem:
+    if isinstance(result, SemiomeError):
+        return SearchResultItem(_code(result), str(result), ())
+    return SearchResultItem("OK", "", result.neighbours)
+
+
+def _code(error: SemiomeError) -> str:
+    code = status_of(error)
+    if code is None:
+        raise error
+    return code.name
+
+
+def _check_size(count: int, what: str) -> None:
+    if not 1 <= count <= MAX_BATCH:
+        raise InvalidInput(f"expected 1 to {MAX_BATCH} {what}, got {count}", field=what)
 
 
 class Source:
@@ -89,12 +235,17 @@ class Source:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._lock = threading.Lock()
         self._serving = Serving(workspace)
         self._complaint = ""
         self.knowledge = Knowledge(self._serving.snapshot, self._load_head(None))
 
     def refresh(self) -> None:
         """Take up a new generation, new labels or a new head; what can't be taken up is logged, and the old serves."""
+        with self._lock:
+            self._refresh()
+
+    def _refresh(self) -> None:
         try:
             self._serving.refresh()
             head = self._load_head(self.knowledge.head)

@@ -1,65 +1,216 @@
-"""The server process: build, announce, keep fresh, drain."""
+"""One worker: build, warm up, announce, keep fresh, drain."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import logging
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import numpy as np
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from index.errors import StateError
+from index.errors import SemiomeError, StateError
+from index.query import ClipQuery
+from index.search import search_each
 from index.workspace import Workspace
-from protos import classification_pb2, classification_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
-from service.errors import ErrorInterceptor
-from service.knowledge import Source
-from service.servicers import ClassificationServicer, RetrievalServicer
+from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2
+from service import audit, tls, uploads
+from service.admin import Admin
+from service.audit import AuditLog
+from service.callers import Callers
+from service.catalog import Catalog
+from service.classification import Classification
+from service.config import ServerConfig
+from service.errors import type_and_place
+from service.guard import Call, Guard, Method
+from service.knowledge import Knowledge, Source
+from service.limits import Limits
+from service.metrics import Metrics
+from service.retrieval import Retrieval
+from service.roster import Roster
+from service.tracing import NoTracer, OpenTelemetry, Tracer
 
-SERVICES = (
-    retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].full_name,
-    classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (retrieval_pb2, "RetrievalService"),
+        (classification_pb2, "ClassificationService"),
+        (catalog_pb2, "CatalogService"),
+        (admin_pb2, "AdminService"),
+    )
 )
-
-
-class ServerConfig(BaseModel):
-    """How to serve."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    host: str = "127.0.0.1"
-    """Loopback address to listen on: without TLS, patients' data must not leave this machine."""
-    port: int = Field(default=50051, ge=0, le=65535)
-    """0 takes a free one."""
-    max_message_bytes: int = Field(default=4 * 2**20, ge=1024)
-    """Larger requests are refused."""
-    max_calls: int = Field(default=256, ge=1)
-    """Calls at once; one more is refused at once with RESOURCE_EXHAUSTED."""
-    refresh_s: float = Field(default=0.5, gt=0)
-    """How often to look for a new generation, new labels or a new head."""
-    drain_s: float = Field(default=10.0, ge=0)
-    """How long calls in flight may go on after SIGTERM."""
-
-    @field_validator("host")
-    @classmethod
-    def _loopback(cls, host: str) -> str:
-        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-            raise ValueError(f"expected a loopback address such as 127.0.0.1, got {host}")
-        return host
-
-
 _SWITCH_S = 0.0005
 """A call changes threads several times; behind one that takes up a new index each change would cost Python's 5 ms."""
+_WARM_QUERIES = 64
+_KEYS_AGAIN_S = 60.0
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker stands among the others of its server.
+
+    Attributes:
+        port: to listen on; 0 takes a free one.
+        roster: who else serves.
+        alone: whether it is the only one, and so serves the metrics and clears what a killed server left.
+    """
+
+    port: int
+    roster: Roster
+    alone: bool = True
+
+
+class Server:
+    """Everything one worker holds."""
+
+    def __init__(self, workspace: Workspace, config: ServerConfig, place: Place) -> None:
+        """Load what is served.
+
+        Raises:
+            StateError: nothing is published, or keys or certificates can't be read.
+        """
+        self._config = config
+        self._place = place
+        self._metrics = Metrics()
+        self._tracer: Tracer = OpenTelemetry() if config.trace else NoTracer()
+        self._credentials = tls.credentials(config.tls) if config.tls else None
+        self._callers = Callers(config)
+        if place.alone:
+            uploads.remove_leftovers(workspace)
+        self.source = Source(workspace)
+        self._audit = AuditLog(workspace)
+        self._limits = Limits(config, audit.folder_of(workspace) / "quota.sqlite")
+        self._guard = Guard(
+            config, self._callers, self._limits, self._audit, self._metrics, self._tracer, self._catch_up
+        )
+        self.healthy = health.aio.HealthServicer()
+        embedder = uploads.Uploads(workspace, self.source, config)
+        self._retrieval = Retrieval(self.source, embedder, self._metrics.batch.observe)
+        classification = Classification(self.source, self._count_verdict)
+        administration = Admin(workspace, self.source, place.roster)
+        self._methods = (
+            *self._retrieval.methods(),
+            *classification.methods(),
+            *Catalog(self.source).methods(),
+            *administration.methods(),
+            *_standard_methods(self.healthy),
+        )
+
+    def listen(self) -> tuple[grpc.aio.Server, int]:
+        """A server with all methods on its port, not yet started.
+
+        Raises:
+            StateError: the port is taken.
+        """
+        config = self._config
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_concurrent_streams", 2 * config.max_calls),
+                ("grpc.max_metadata_size", 32 * 1024),
+                ("grpc.so_reuseport", int(not self._place.alone)),
+                ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+            ],
+        )
+        by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        for method in self._methods:
+            _, service, name = method.name.split("/")
+            by_service.setdefault(service, {})[name] = self._guard.handler(method)
+        server.add_generic_rpc_handlers(
+            tuple(grpc.method_handlers_generic_handler(service, handlers) for service, handlers in by_service.items())
+        )
+        address = f"{bracketed(config.host)}:{self._place.port}"
+        try:
+            if self._credentials is None:
+                port = server.add_insecure_port(address)
+            else:
+                port = server.add_secure_port(address, self._credentials)
+        except RuntimeError:
+            raise StateError(
+                f"port {self._place.port} of {config.host} can't be had: is another server running?"
+            ) from None
+        return server, port
+
+    def warm_up(self) -> None:
+        """Do once what the first callers would wait for."""
+        knowledge = self.source.knowledge
+        clips = knowledge.snapshot.generation.clips
+        rows = np.linspace(0, len(clips) - 1, min(_WARM_QUERIES, len(clips))).astype(int).tolist()
+        search_each(knowledge.snapshot, [ClipQuery(clips[row].clip_id) for row in rows])
+        _measure_usual(knowledge)
+
+    async def announce(self, ready: bool) -> None:
+        """Say by health whether calls are answered."""
+        for name in ("", *SERVICES):
+            state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+            await self.healthy.set(name, state)
+
+    def tend(self) -> None:
+        """What is done between calls, again and again: newer things taken up, counts exchanged, the log synced."""
+        before = self.source.knowledge
+        self.source.refresh()
+        knowledge = self.source.knowledge
+        if knowledge is not before:
+            threading.Thread(target=_measure_usual, args=(knowledge,), daemon=True).start()
+        self._limits.exchange()
+        self._audit.sync()
+        if self._callers.tokens is not None:
+            self._callers.tokens.refresh_if_older(_KEYS_AGAIN_S)
+        snapshot = knowledge.snapshot
+        tail = len(snapshot) - len(snapshot.generation.clips)
+        self._place.roster.say(knowledge.provenance, tail, self._guard.calls)
+        self._metrics.index_age.set(knowledge.index_age_s)
+        self._metrics.tail.set(tail)
+        self._metrics.clips.set(len(snapshot))
+
+    async def drain(self, server: grpc.aio.Server) -> None:
+        """Say that no more is answered, and let calls in flight finish."""
+        await self.healthy.enter_graceful_shutdown()
+        self._guard.draining = True
+        await server.stop(self._config.drain_s)
+
+    def close(self) -> None:
+        """Bring what was counted and written to the disk."""
+        self._retrieval.close()
+        self._limits.exchange()
+        self._audit.close()
+        self._tracer.close()
+
+    def serve_metrics(self) -> Callable[[], None]:
+        """Over HTTP, where that is wanted of this worker; returns what ends it."""
+        if self._config.metrics_port is None or not self._place.alone:
+            return lambda: None
+        return self._metrics.serve(self._config.metrics_port)[1]
+
+    def _count_verdict(self, label: str, abstained: bool) -> None:
+        self._metrics.verdicts.labels(label, str(abstained).lower()).inc()
+
+    async def _catch_up(self, seen: str) -> None:
+        """Nothing older than what a caller has seen may follow: what is published is looked at again."""
+        generation, _, version = seen.partition("/")
+        provenance = self.source.knowledge.provenance
+        newer = version.isdigit() and len(version) < 19 and int(version) > provenance.table_version
+        if generation != provenance.generation or newer:
+            await asyncio.to_thread(self.source.refresh)
 
 
 async def serve(
     workspace: Workspace,
     config: ServerConfig,
     on_ready: Callable[[str, Source], None] = lambda address, source: None,
+    place: Place | None = None,
+    ended: Callable[[], None] | None = None,
 ) -> None:
     """Serve a workspace until SIGTERM or SIGINT, then let calls in flight finish.
 
@@ -67,52 +218,88 @@ async def serve(
         workspace: what to serve.
         config: how.
         on_ready: told the address, once calls are answered.
+        place: among other workers; by default alone.
+        ended: blocks until whoever started this worker is gone.
 
     Raises:
-        StateError: nothing is published, or the port is taken.
+        StateError: nothing is published, the port is taken, or keys or certificates can't be read.
     """
     sys.setswitchinterval(_SWITCH_S)
-    source = await asyncio.to_thread(Source, workspace)
-    server, healthy = build(source, config)
-    try:
-        port = server.add_insecure_port(f"{_bracketed(config.host)}:{config.port}")
-    except RuntimeError:
-        raise StateError(f"port {config.port} of {config.host} can't be had: is another server running?") from None
-    await server.start()
+    server = await asyncio.to_thread(Server, workspace, config, place or Place(config.port, Roster()))
+    listener, port = server.listen()
+    await server.announce(ready=False)
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    for name in ("", *SERVICES):
-        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    on_ready(f"{_bracketed(config.host)}:{port}", source)
+        loop.add_signal_handler(number, stop.set)
+    if ended is not None:
+
+        def follow() -> None:
+            ended()
+            loop.call_soon_threadsafe(stop.set)
+
+        threading.Thread(target=follow, daemon=True).start()
+    await asyncio.to_thread(server.warm_up)
+    await asyncio.to_thread(server.tend)
+    end_metrics = server.serve_metrics()
+    await listener.start()
+    await server.announce(ready=True)
+    on_ready(f"{bracketed(config.host)}:{port}", server.source)
     while not stop.is_set():
         try:
             await asyncio.wait_for(stop.wait(), config.refresh_s)
         except TimeoutError:
-            await asyncio.to_thread(source.refresh)
-    await healthy.enter_graceful_shutdown()
-    await server.stop(config.drain_s)
+            try:
+                await asyncio.to_thread(server.tend)
+            except Exception as error:  # noqa: BLE001  a full disk, say: calls go on, and fail where they must
+                _logger.error("looking after the server failed with %s", type_and_place(error))
+    await server.drain(listener)
+    await asyncio.to_thread(server.close)
+    end_metrics()
 
 
-def build(source: Source, config: ServerConfig) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    """A server with all services, not yet started, and its health."""
-    server = grpc.aio.server(
-        interceptors=[ErrorInterceptor()],
-        maximum_concurrent_rpcs=config.max_calls,
-        options=[
-            ("grpc.max_receive_message_length", config.max_message_bytes),
-            ("grpc.max_concurrent_streams", config.max_calls),
-            ("grpc.so_reuseport", 0),
-            ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-        ],
+def _standard_methods(healthy: health.aio.HealthServicer) -> tuple[Method, ...]:
+    """Health and reflection, as every gRPC service has them."""
+    reflected = reflection.aio.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
+
+    async def check(request: health_pb2.HealthCheckRequest, call: Call) -> object:
+        return await healthy.Check(request, call.context)
+
+    async def watch(request: health_pb2.HealthCheckRequest, call: Call) -> AsyncIterator[object]:
+        for nothing in await _written(healthy.Watch(request, call.context)):
+            yield nothing
+
+    async def reflect(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[object]:
+        async for answer in reflected.ServerReflectionInfo(requests, call.context):
+            yield answer
+
+    request = health_pb2.HealthCheckRequest
+    return (
+        Method(f"/{health.SERVICE_NAME}/Check", request, check, public=True),
+        Method(f"/{health.SERVICE_NAME}/Watch", request, watch, streams_out=True, public=True),
+        Method(
+            f"/{reflection.SERVICE_NAME}/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest,
+            reflect,
+            streams_in=True,
+            streams_out=True,
+        ),
     )
-    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(RetrievalServicer(source), server)
-    classification_pb2_grpc.add_ClassificationServiceServicer_to_server(ClassificationServicer(source), server)
-    healthy = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return server, healthy
 
 
-def _bracketed(host: str) -> str:
+async def _written(watching: Awaitable[object]) -> tuple[object, ...]:
+    """Health's Watch writes its answers itself and has none to give."""
+    await watching
+    return ()
+
+
+def _measure_usual(knowledge: Knowledge) -> None:
+    try:
+        _ = knowledge.usual
+    except SemiomeError as error:
+        _logger.warning("usual distances could not be measured: %s", error)
+
+
+def bracketed(host: str) -> str:
+    """A host as an address has it."""
     return f"[{host}]" if ":" in host else host

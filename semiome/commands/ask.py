@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiome.commands.options import DEFAULT_SERVER, JsonOption, ServerOption
+from semiome.commands.options import (
+    DEFAULT_SERVER,
+    CaOption,
+    CertificateOption,
+    JsonOption,
+    KeyOption,
+    ServerOption,
+    TokenOption,
+)
 from semiome.console import Screen
 
 if TYPE_CHECKING:
@@ -33,12 +41,17 @@ def search(
         bool, typer.Option("--include-own-patient", help="Also the query's patient.")
     ] = False,
     server: ServerOption = DEFAULT_SERVER,
+    ca: CaOption = None,
+    token_file: TokenOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Which past seizures look like this one? Asks a running server."""
     from index.errors import InvalidInput
-    from index.query import GroupBy, SearchFilter
+    from index.query import GroupBy, Options, SearchFilter
     from service.client import Client
+    from service.connection import Connection
 
     if group_by not in {group.value for group in GroupBy}:
         raise InvalidInput(f"expected --group-by clip, video or patient, got {group_by!r}")
@@ -51,10 +64,9 @@ def search(
         recorded_until=recorded_until,
     )
     query = _query(clip, video, vector, encoder, patient)
-    with Client(server) as client:
-        answer = client.search(
-            query, k, where=where, group_by=GroupBy(group_by), include_own_patient=include_own_patient
-        )
+    options = Options(where, GroupBy(group_by), include_own_patient=include_own_patient)
+    with Client(Connection(server, ca=ca, certificate=certificate, key=key, token_file=token_file)) as client:
+        answer = client.search(query, k, options)
     screen = Screen(as_json=as_json)
     rows = [
         (
@@ -82,18 +94,23 @@ def classify(
     clip: Annotated[list[str] | None, typer.Option(help="Id of a stored clip; repeat for more.")] = None,
     video: Annotated[list[str] | None, typer.Option(help="Id of a stored video; repeat for more.")] = None,
     server: ServerOption = DEFAULT_SERVER,
+    ca: CaOption = None,
+    token_file: TokenOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Temporal or extratemporal? Asks a running server; ends with 3 when some items failed."""
     from index.errors import InvalidInput
     from index.query import ClipQuery, VideoQuery
     from service.client import Client
+    from service.connection import Connection
 
     items: list[ClipQuery | VideoQuery] = [*map(ClipQuery, clip or ()), *map(VideoQuery, video or ())]
     if not items:
         raise InvalidInput("name at least one --clip or --video")
     names = [item.clip_id if isinstance(item, ClipQuery) else item.video_id for item in items]
-    with Client(server) as client:
+    with Client(Connection(server, ca=ca, certificate=certificate, key=key, token_file=token_file)) as client:
         answer = client.classify_batch(items)
     screen = Screen(as_json=as_json)
     results = [verdict_values(name, result) for name, result in zip(names, answer.results, strict=True)]

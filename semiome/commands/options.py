@@ -17,7 +17,19 @@ MediaRootOption = Annotated[
     Path | None, typer.Option(help="Folder that file_name is relative to; by default the manifest's own.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-ServerOption = Annotated[str, typer.Option("--server", help="Address of a running `semiome serve`.")]
+ServerOption = Annotated[
+    str, typer.Option("--server", envvar="SEMIOME_SERVER", help="Address of a running `semiome serve`.")
+]
+CaOption = Annotated[
+    Path | None, typer.Option("--ca", envvar="SEMIOME_CA", help="Who signed the server's certificate, PEM: speaks TLS.")
+]
+TokenOption = Annotated[
+    Path | None, typer.Option("--token-file", envvar="SEMIOME_TOKEN_FILE", help="File with a token that says who asks.")
+]
+CertificateOption = Annotated[
+    Path | None, typer.Option("--certificate", envvar="SEMIOME_CERTIFICATE", help="Your own certificate, PEM.")
+]
+KeyOption = Annotated[Path | None, typer.Option("--key", envvar="SEMIOME_KEY", help="Its private key, PEM.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: what a short measurement finds.")]
 EncoderOption = Annotated[str | None, typer.Option(help="Whose clips; by default those of the encoder in use.")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,46 +16,50 @@ if TYPE_CHECKING:
 
 def serve(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 50051,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file: TLS, tokens, limits; see docs/service.md. Options go before it.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; any but a loopback address needs TLS.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="By default 50051; 0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer; by default one.")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Prometheus' metrics on this loopback port.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer gRPC calls until SIGTERM or Ctrl-C; takes up new generations, labels and heads by itself."""
     import asyncio
-    import logging
     import os
 
-    from pydantic import ValidationError
-
-    from index.errors import InvalidInput
     from index.workspace import Workspace
-    from service.server import ServerConfig
+    from service import logs
+    from service.config import read_config
     from service.server import serve as run
+    from service.supervisor import supervise
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up()
     screen = Screen(as_json=as_json)
-    try:
-        config = ServerConfig(host=host, port=port)
-    except ValidationError as error:
-        raise InvalidInput("; ".join(str(problem["msg"]) for problem in error.errors())) from None
+    settings = read_config(config, host=host, port=port, workers=workers, metrics_port=metrics_port)
+    if not settings.signs_in:
+        screen.note("whoever can reach this port on this machine may ask anything: --config with [tokens] changes that")
 
-    def ready(address: str, source: Source) -> None:
-        knowledge = source.knowledge
-        manifest, provenance = knowledge.snapshot.generation.manifest, knowledge.provenance
-        values = {
-            "address": address,
-            "pid": os.getpid(),
-            "encoder_id": provenance.encoder_id,
-            "generation": provenance.generation,
-            "head_id": provenance.head_id,
-            "clips": manifest.clips,
-        }
+    def ready(address: str, said: dict[str, Any]) -> None:
+        values = {**said, "address": address, "pid": os.getpid()}
         screen.result(
             values,
             lambda: screen.say(
-                f"serving {manifest.clips} clips on {address}: generation {provenance.generation}, encoder "
-                f"{provenance.encoder_id}, head {provenance.head_id or 'none'} (Ctrl-C ends)"
+                f"serving {said['clips']} clips on {address}: generation {said['generation']}, encoder "
+                f"{said['encoder_id']}, head {said['head_id'] or 'none'} (Ctrl-C ends)"
             ),
         )
 
-    asyncio.run(run(Workspace.at(workspace), config, ready))
+    if settings.workers > 1:
+        supervise(Workspace.at(workspace), settings, ready)
+        return
+
+    def ready_alone(address: str, source: Source) -> None:
+        ready(address, source.knowledge.summary())
+
+    asyncio.run(run(Workspace.at(workspace), settings, ready_alone))

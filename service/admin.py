@@ -1,0 +1,209 @@
+"""`semiome.v1.AdminService`: what serves, and what is done about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from importlib import metadata
+
+from encoder.head import Head, load_head
+from index.errors import EncoderMismatch, InvalidInput
+from index.generation import GenerationManifest, list_generations, load_generation, read_manifest
+from index.sharing import fetch, publish, roll_back
+from index.workspace import Workspace, current, previous, set_current
+from protos import admin_pb2 as admin
+from service import convert_admin
+from service.answers import GenerationFacts, HeadFacts, StatusAnswer
+from service.guard import Call, Method
+from service.knowledge import Source
+from service.operations import DONE, Operations
+from service.roster import Roster
+
+_SERVICE = "/semiome.v1.AdminService/"
+
+
+class Admin:
+    """Looks after a workspace that is served."""
+
+    def __init__(self, workspace: Workspace, source: Source, roster: Roster) -> None:
+        self._workspace = workspace
+        self._source = source
+        self._roster = roster
+        self._operations = Operations(workspace)
+
+    def methods(self) -> tuple[Method, ...]:
+        """Everything this service answers."""
+        answers: tuple[tuple[type, Callable[..., object]], ...] = (
+            (admin.GetStatusRequest, self.get_status),
+            (admin.BuildGenerationRequest, self.build_generation),
+            (admin.ListGenerationsRequest, self.list_generations),
+            (admin.ActivateGenerationRequest, self.activate_generation),
+            (admin.RollBackGenerationRequest, self.roll_back_generation),
+            (admin.ListHeadsRequest, self.list_heads),
+            (admin.ActivateHeadRequest, self.activate_head),
+            (admin.ErasePatientRequest, self.erase_patient),
+            (admin.GetOperationRequest, self.get_operation),
+            (admin.ListOperationsRequest, self.list_operations),
+            (admin.CancelOperationRequest, self.cancel_operation),
+        )
+        return tuple(
+            Method(f"{_SERVICE}{request.__name__.removesuffix('Request')}", request, behaviour)
+            for request, behaviour in answers
+        )
+
+    async def get_status(self, _request: admin.GetStatusRequest, call: Call) -> admin.GetStatusResponse:
+        """What each worker serves."""
+        provenance = self._source.knowledge.provenance
+        call.reads(provenance, ())
+        workers = tuple(await asyncio.to_thread(self._roster.everyone))
+        return convert_admin.status_response(StatusAnswer(provenance, workers, metadata.version("semiome")))
+
+    async def build_generation(
+        self, request: admin.BuildGenerationRequest, call: Call
+    ) -> admin.BuildGenerationResponse:
+        """Start to build."""
+        call.reads(self._source.knowledge.provenance, ())
+        started = await asyncio.to_thread(self._operations.build, publish=request.publish, force=request.force)
+        return admin.BuildGenerationResponse(operation=convert_admin.operation_to_proto(started))
+
+    async def list_generations(
+        self,
+        _request: admin.ListGenerationsRequest,
+        call: Call,
+    ) -> admin.ListGenerationsResponse:
+        """Oldest first."""
+        call.reads(self._source.knowledge.provenance, ())
+        return admin.ListGenerationsResponse(
+            generations=map(convert_admin.generation_to_proto, await asyncio.to_thread(self._generations))
+        )
+
+    async def activate_generation(
+        self, request: admin.ActivateGenerationRequest, call: Call
+    ) -> admin.ActivateGenerationResponse:
+        """Let one serve."""
+
+        def activate() -> GenerationFacts:
+            folder = self._workspace.generations
+            fetch(self._workspace, everything=True)
+            read_manifest(folder, request.generation)
+            load_generation(folder, request.generation)
+            publish(self._workspace, request.generation, force=request.force)
+            self._source.refresh()
+            return self._serving_generation()
+
+        serving = await asyncio.to_thread(activate)
+        call.reads(self._source.knowledge.provenance, ())
+        return admin.ActivateGenerationResponse(generation=convert_admin.generation_to_proto(serving))
+
+    async def roll_back_generation(
+        self,
+        _request: admin.RollBackGenerationRequest,
+        call: Call,
+    ) -> admin.RollBackGenerationResponse:
+        """Let the one before serve again."""
+
+        def go_back() -> GenerationFacts:
+            fetch(self._workspace, everything=True)
+            before = previous(self._workspace.generations)
+            if before is not None:
+                load_generation(self._workspace.generations, before)
+            roll_back(self._workspace)
+            self._source.refresh()
+            return self._serving_generation()
+
+        serving = await asyncio.to_thread(go_back)
+        call.reads(self._source.knowledge.provenance, ())
+        return admin.RollBackGenerationResponse(generation=convert_admin.generation_to_proto(serving))
+
+    async def list_heads(self, _request: admin.ListHeadsRequest, call: Call) -> admin.ListHeadsResponse:
+        """By id."""
+
+        def heads() -> list[HeadFacts]:
+            folder = self._workspace.heads
+            names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+            return [self._head(load_head(folder, name)) for name in names]
+
+        call.reads(self._source.knowledge.provenance, ())
+        return admin.ListHeadsResponse(heads=map(convert_admin.head_to_proto, await asyncio.to_thread(heads)))
+
+    async def activate_head(self, request: admin.ActivateHeadRequest, call: Call) -> admin.ActivateHeadResponse:
+        """Let one classify."""
+        if not request.head_id:
+            raise InvalidInput("expected the id of a head, got none", field="head_id")
+
+        def activate() -> HeadFacts:
+            head = load_head(self._workspace.heads, request.head_id)
+            serving = self._source.knowledge.snapshot.encoder_id
+            if head.card.encoder_id != serving:
+                raise EncoderMismatch(f"head {head.head_id}", head.card.encoder_id, serving)
+            set_current(self._workspace.heads, head.head_id)
+            self._source.refresh()
+            return self._head(head)
+
+        head = await asyncio.to_thread(activate)
+        call.reads(self._source.knowledge.provenance, ())
+        return admin.ActivateHeadResponse(head=convert_admin.head_to_proto(head))
+
+    async def erase_patient(self, request: admin.ErasePatientRequest, call: Call) -> admin.ErasePatientResponse:
+        """Start to erase."""
+        if not request.patient_id:
+            raise InvalidInput("expected whom to erase, got nobody", field="patient_id")
+        call.reads(self._source.knowledge.provenance, [request.patient_id])
+        started = await asyncio.to_thread(self._operations.erase, request.patient_id)
+        return admin.ErasePatientResponse(operation=convert_admin.operation_to_proto(started))
+
+    async def get_operation(self, request: admin.GetOperationRequest, _call: Call) -> admin.GetOperationResponse:
+        """How one stands."""
+        found = await asyncio.to_thread(self._operations.get, request.operation_id)
+        if found.state == DONE:  # whoever learns of it finds what it did
+            await asyncio.to_thread(self._source.refresh)
+        return admin.GetOperationResponse(operation=convert_admin.operation_to_proto(found))
+
+    async def list_operations(
+        self,
+        _request: admin.ListOperationsRequest,
+        _call: Call,
+    ) -> admin.ListOperationsResponse:
+        """Newest first."""
+        found = await asyncio.to_thread(self._operations.remembered)
+        return admin.ListOperationsResponse(operations=map(convert_admin.operation_to_proto, found))
+
+    async def cancel_operation(
+        self,
+        request: admin.CancelOperationRequest,
+        _call: Call,
+    ) -> admin.CancelOperationResponse:
+        """Stop a build."""
+        found = await asyncio.to_thread(self._operations.cancel, request.operation_id)
+        return admin.CancelOperationResponse(operation=convert_admin.operation_to_proto(found))
+
+    def _generations(self) -> list[GenerationFacts]:
+        fetch(self._workspace, everything=True)
+        folder = self._workspace.generations
+        return [self._generation(read_manifest(folder, name)) for name in list_generations(folder)]
+
+    def _serving_generation(self) -> GenerationFacts:
+        folder = self._workspace.generations
+        return self._generation(read_manifest(folder, current(folder) or ""))
+
+    def _generation(self, manifest: GenerationManifest) -> GenerationFacts:
+        folder = self._workspace.generations
+        return GenerationFacts(
+            generation=manifest.generation,
+            encoder_id=manifest.encoder_id,
+            table_version=manifest.table_version,
+            clips=manifest.clips,
+            index=manifest.index,
+            recall=manifest.recall,
+            built_at=manifest.built_at,
+            serving=manifest.generation == current(folder),
+            served_before=manifest.generation == previous(folder),
+        )
+
+    def _head(self, head: Head) -> HeadFacts:
+        return HeadFacts(
+            head_id=head.head_id,
+            encoder_id=head.card.encoder_id,
+            patients=head.card.patients,
+            serving=head.head_id == current(self._workspace.heads),
+        )

@@ -1,0 +1,199 @@
+"""The same client as `service.client`, for programs that await."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
+from index.records import Video
+from protos import classification_pb2 as classification
+from protos import retrieval_pb2 as retrieval
+from service import calls, convert, convert_verdict
+from service.answers import (
+    BatchAnswer,
+    BatchItem,
+    ClassifyAnswer,
+    CountsAnswer,
+    Operation,
+    SearchAnswer,
+    SearchBatchAnswer,
+    SearchResultItem,
+    StatusAnswer,
+    UploadAnswer,
+    VideoAnswer,
+)
+from service.calls import Item
+from service.client import PAGE, POLL_S, STREAMED_ITEMS, UPLOAD_TIMEOUT_S, in_parts
+from service.connection import Connection, Rpc
+
+Answer = TypeVar("Answer")
+
+
+class AioClient:
+    """Talks to one server, or to several behind one address; see `service.client.Client`.
+
+    Args:
+        server: `host:port`, or a `Connection` with certificates and a token.
+        timeout_s: longest wait for one answer, where `server` is an address.
+    """
+
+    def __init__(self, server: str | Connection, timeout_s: float = 30.0) -> None:
+        self.connection = server if isinstance(server, Connection) else Connection(server, timeout_s)
+        options: Any = self.connection.options()
+        if self.connection.encrypted:
+            self._channel = grpc.aio.secure_channel(self.connection.address, self.connection.credentials(), options)
+        else:
+            self._channel = grpc.aio.insecure_channel(self.connection.address, options)
+        self._methods: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def search(
+        self,
+        query: Query,
+        k: int = convert.DEFAULT_K,
+        options: Options = PLAIN,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> SearchAnswer:
+        """Nearest clips, videos or patients; of examples what resembles them."""
+        return await self.ask(calls.search(query, k, options, page_size, page_token))
+
+    async def search_batch(
+        self, queries: Sequence[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
+    ) -> SearchBatchAnswer:
+        """Up to 1,000 searches; each result carries its own status."""
+        return await self.ask(calls.search_batch(queries, k, options))
+
+    async def search_stream(
+        self, queries: Iterable[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
+    ) -> AsyncIterator[SearchResultItem]:
+        """A search for each query, as they come; each result carries its own status."""
+        requests = (calls.search_stream_request(query, k, options) for query in queries)
+        async for answer in self._stream(calls.SEARCH_STREAM, requests, retrieval.SearchStreamResponse):
+            yield convert.search_result(answer)
+
+    async def search_by_video(
+        self,
+        path: Path,
+        k: int = convert.DEFAULT_K,
+        options: Options = PLAIN,
+        *,
+        patient_id: str = "",
+        store_as: str = "",
+        label: str = "",
+    ) -> UploadAnswer:
+        """What resembles a video file. Its embeddings are kept only under an id that is given."""
+        method = self._channel.stream_unary(
+            calls.UPLOAD,
+            retrieval.SearchByVideoRequest.SerializeToString,
+            retrieval.SearchByVideoResponse.FromString,
+        )
+        parts = calls.upload_parts(path, k, options, patient_id, store_as, label)
+        timeout_s = max(self.connection.timeout_s, UPLOAD_TIMEOUT_S)
+        try:
+            message = await method(parts, timeout=timeout_s, metadata=self.connection.metadata())
+        except grpc.RpcError as error:
+            raise self.connection.failure(error) from None
+        return convert.upload_answer(message)
+
+    async def classify(self, item: Item) -> ClassifyAnswer:
+        """The verdict on one clip or video, with all evidence."""
+        return await self.ask(calls.classify(item))
+
+    async def classify_batch(self, items: Sequence[Item]) -> BatchAnswer:
+        """Verdicts on up to 1,000 items; each result carries its own status."""
+        return await self.ask(calls.classify_batch(items))
+
+    async def classify_stream(self, items: Iterable[Item]) -> AsyncIterator[BatchItem]:
+        """A summary for each item, as they come; each carries its own status."""
+        requests = map(calls.classify_stream_request, in_parts(items, STREAMED_ITEMS))
+        async for answer in self._stream(calls.CLASSIFY_STREAM, requests, classification.ClassifyStreamResponse):
+            for result in convert_verdict.batch_answer(answer).results:
+                yield result
+
+    async def video(self, video_id: str) -> VideoAnswer:
+        """A stored video with its clips."""
+        return await self.ask(calls.video(video_id))
+
+    async def videos(self, where: Filter = ANYTHING) -> AsyncIterator[Video]:
+        """All stored videos, by id, page by page."""
+        token = ""
+        while True:
+            page = await self.ask(calls.videos(where, PAGE, token))
+            for video in page.videos:
+                yield video
+            if not (token := page.next_page_token):
+                return
+
+    async def counts(self) -> CountsAnswer:
+        """How much is stored: in all, of each label, of each tag."""
+        return await self.ask(calls.counts())
+
+    async def embeddings(self, clip_ids: Sequence[str]) -> tuple[VectorQuery, ...]:
+        """Embeddings of stored clips, ready to be queries."""
+        return await self.ask(calls.embeddings(clip_ids))
+
+    async def status(self) -> StatusAnswer:
+        """What each worker serves."""
+        return await self.ask(calls.status())
+
+    async def wait(self, operation: Operation) -> Operation:
+        """Wait until an operation has ended, and say how."""
+        while operation.state == "running":
+            await asyncio.sleep(POLL_S)
+            operation = await self.ask(calls.operation(operation.operation_id))
+        return operation
+
+    async def ask(self, rpc: Rpc[Answer]) -> Answer:
+        """Make any call of `service.calls`; what is not a method of its own above is asked so."""
+        method = self._methods.get(rpc.method)
+        if method is None:
+            method = self._methods[rpc.method] = self._channel.unary_unary(
+                rpc.method, type(rpc.request).SerializeToString, rpc.response.FromString
+            )
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.connection.timeout_s
+        failed: grpc.RpcError | None = None
+        pauses = self.connection.pauses(lambda: failed, repeatable=rpc.repeatable)
+        while True:
+            try:
+                message = await method(
+                    rpc.request, timeout=max(until - loop.time(), 0.001), metadata=self.connection.metadata()
+                )
+            except grpc.RpcError as error:
+                failed = error
+                pause = next(pauses, None)
+                if pause is None or loop.time() + pause >= until:
+                    raise self.connection.failure(error) from None
+                await asyncio.sleep(pause)
+                continue
+            answer = rpc.read(message)
+            self.connection.note(getattr(answer, "provenance", None))
+            return answer
+
+    async def _stream(self, name: str, requests: Iterator[Any], response: Any) -> AsyncIterator[Any]:  # noqa: ANN401
+        method: Any = self._channel.stream_stream(
+            name, lambda message: message.SerializeToString(), response.FromString
+        )
+        call = method(requests, metadata=self.connection.metadata())
+        try:
+            async for answer in call:
+                yield answer
+        except grpc.RpcError as error:
+            raise self.connection.failure(error) from None
+        finally:
+            call.cancel()

@@ -1,0 +1,156 @@
+"""How a server is set up: a TOML file, checked as a whole. Secrets are named by file and never stand in it."""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from index.errors import InvalidInput
+from service.roles import Role
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TlsConfig(_Config):
+    """Certificates; files are read again when they change."""
+
+    certificate: Path
+    """The server's, PEM, with all above it but the root."""
+    key: Path
+    """Its private key, PEM."""
+    client_ca: Path | None = None
+    """Who signs clients' certificates, PEM; where it is set, no client gets in without one."""
+
+
+class TokenConfig(_Config):
+    """Signed tokens (JWT)."""
+
+    jwks: str
+    """Public keys: a file, or an https address."""
+    issuer: str
+    """What `iss` must say."""
+    audience: str
+    """What `aud` must say."""
+    role_claim: str = "roles"
+    """The claim that lists the caller's roles."""
+    leeway_s: float = Field(default=30.0, ge=0, le=300)
+    """How far clocks may differ."""
+
+    @field_validator("jwks")
+    @classmethod
+    def _file_or_https(cls, jwks: str) -> str:
+        if "://" in jwks and not jwks.startswith("https://"):
+            raise ValueError("expected a file or an https address")
+        return jwks
+
+
+class Limit(_Config):
+    """What one caller may ask for."""
+
+    calls_per_s: float = Field(default=200.0, gt=0)
+    """Calls a second, in the mean of some seconds."""
+    searches_a_day: int = Field(default=1_000_000, ge=1)
+    """Queries a day (UTC), those of batches and streams counted one by one."""
+
+
+class ServerConfig(_Config):
+    """How to serve."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; any but a loopback address needs [tls]."""
+    port: int = Field(default=50051, ge=0, le=65535)
+    """0 takes a free one."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that answer; they share the index's pages."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of Prometheus' metrics over HTTP, on the loopback address; by default none."""
+    tls: TlsConfig | None = None
+    """By default plaintext, on loopback addresses only."""
+    tokens: TokenConfig | None = None
+    """By default nobody signs in with a token."""
+    certificates: dict[str, frozenset[Role]] = Field(default_factory=dict)
+    """Roles of clients who sign in with a certificate alone, by its common name."""
+    limits: dict[Role, Limit] = Field(default_factory=dict)
+    """By role; of several roles the most generous counts. See `DEFAULT_LIMITS`."""
+    max_message_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """Larger requests are refused."""
+    max_upload_bytes: int = Field(default=2 * 2**30, ge=1024)
+    """Larger videos are refused."""
+    max_calls: int = Field(default=128, ge=1)
+    """Calls of a worker at once; one more is refused at once with RESOURCE_EXHAUSTED."""
+    refresh_s: float = Field(default=0.5, gt=0)
+    """How often to look for a new generation, new labels or a new head."""
+    drain_s: float = Field(default=10.0, ge=0)
+    """How long calls in flight may go on after SIGTERM."""
+    trace: bool = False
+    """OpenTelemetry spans, sent where the usual OTEL_ variables say; needs `semiome[trace]`."""
+
+    @model_validator(mode="after")
+    def _open_only_to_this_machine(self) -> Self:
+        loopback = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        if not loopback and self.tls is None:
+            raise ValueError(f"expected a loopback address such as 127.0.0.1 without [tls], got {self.host}")
+        if not loopback and self.tokens is None and not self.certificates:
+            raise ValueError("expected [tokens], or [certificates] with tls.client_ca: else anybody could ask")
+        if self.certificates and (self.tls is None or self.tls.client_ca is None):
+            raise ValueError("[certificates] needs tls.client_ca")
+        return self
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.tokens is not None or bool(self.certificates)
+
+    def limit_of(self, roles: frozenset[Role]) -> Limit:
+        """What a caller with these roles may ask for: the most that one of them may."""
+        each = [self.limits.get(role, DEFAULT_LIMITS[role]) for role in roles] or [Limit()]
+        return Limit(
+            calls_per_s=max(limit.calls_per_s for limit in each),
+            searches_a_day=max(limit.searches_a_day for limit in each),
+        )
+
+
+DEFAULT_LIMITS = {
+    Role.READER: Limit(calls_per_s=50, searches_a_day=1_000),
+    Role.CLINICIAN: Limit(calls_per_s=50, searches_a_day=1_000),
+    Role.CLASSIFIER: Limit(calls_per_s=1_000, searches_a_day=1_000_000),
+    Role.TRAINER: Limit(calls_per_s=1_000, searches_a_day=1_000_000),
+    Role.ADMIN: Limit(calls_per_s=10_000, searches_a_day=1_000_000_000),
+}
+"""Readers and clinicians see rounded similarities; the day's quota keeps many of them from being put together into an
+embedding (see docs/service.md)."""
+
+
+def read_config(path: Path | None, **given: Any) -> ServerConfig:  # noqa: ANN401
+    """A server's settings: what was given on the command line, else what the file says, else the defaults.
+
+    Relative paths in the file are relative to it.
+
+    Raises:
+        InvalidInput: with every wrong setting, or the file can't be read.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"the server's settings can't be read ({type(error).__name__}): give TOML") from None
+        for section, names in (("tls", ("certificate", "key", "client_ca")), ("tokens", ("jwks",))):
+            part = values.get(section)
+            if not isinstance(part, dict):
+                continue
+            for name in names:
+                if isinstance(part.get(name), str) and "://" not in part[name]:
+                    part[name] = str(path.parent / part[name])
+    values |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return ServerConfig(**values)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in error.errors())
+        raise InvalidInput("; ".join(problems)) from None

@@ -1,0 +1,100 @@
+"""A verdict with its evidence: everything it takes to compute it again, and to doubt it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.head import POSITIVE, Head, probabilities_of, vote
+from index.errors import EncoderMismatch
+from index.novelty import novelty
+from index.query import ClipQuery, GroupBy, Options, SearchFilter, VideoQuery
+from index.records import LABELS, Clip, Neighbour, Verdict
+from index.search import search
+from index.snapshot import Snapshot
+from service.answers import Distance, Evidence, Judged, PredictionSet
+
+_NEAREST = 3
+
+
+def judge(head: Head, clips: tuple[Clip, ...], vectors_ND: NDArray[np.float32], encoder_id: str) -> Judged:
+    """The verdict on clips of one video, or on one clip, with what the clips themselves say for and against it.
+
+    Raises:
+        EncoderMismatch: the embeddings are of another encoder than the head.
+    """
+    check_fits(head, encoder_id)
+    logits = head.log_odds(vectors_ND)
+    probabilities = probabilities_of(logits, head.card.temperature)
+    verdict = vote(probabilities, head.card.threshold)
+    evidence = Evidence(
+        threshold=head.card.threshold,
+        temperature=head.card.temperature,
+        logits=tuple(logits.tolist()),
+        prediction_set=prediction_set(head, verdict.probability),
+        flipping_clip_ids=tuple(
+            clip.clip_id for clip, flips in zip(clips, flipping(verdict, head.card.threshold), strict=True) if flips
+        ),
+        fewest_flipping_clips=fewest_flipping(verdict, head.card.threshold),
+    )
+    return Judged(verdict, clips, evidence)
+
+
+def check_fits(head: Head, encoder_id: str) -> None:
+    """Refuse embeddings of another encoder than the head's.
+
+    Raises:
+        EncoderMismatch: they are.
+    """
+    if encoder_id != head.card.encoder_id:
+        raise EncoderMismatch(f"head {head.head_id}", head.card.encoder_id, encoder_id)
+
+
+def prediction_set(head: Head, probability: float) -> PredictionSet | None:
+    """What the head can't exclude at a probability of exTLE."""
+    conformal = head.card.conformal
+    if conformal is None:
+        return None
+    return PredictionSet(conformal.prediction_set(probability), conformal.alpha, conformal.limits)
+
+
+def flipping(verdict: Verdict, threshold: float) -> list[bool]:
+    """Of each clip, whether the verdict would be another one without it; the only clip of a video can't be left out."""
+    probabilities = np.array([clip.probability for clip in verdict.clips])
+    count = len(probabilities)
+    if count < 2:
+        return [False] * count
+    return [vote(np.delete(probabilities, n), threshold).label != verdict.label for n in range(count)]
+
+
+def fewest_flipping(verdict: Verdict, threshold: float) -> int:
+    """The least number of clips that turn the verdict when left out; 0 when no number short of all does.
+
+    To leave out a clip that votes for the verdict always brings the other one nearer, most of all the surest one.
+    """
+    probabilities = np.array([clip.probability for clip in verdict.clips])
+    sign = -1.0 if verdict.label == LABELS[POSITIVE] else 1.0
+    surest_first = np.argsort(sign * probabilities, kind="stable")
+    for count in range(1, len(probabilities)):
+        if vote(probabilities[surest_first[count:]], threshold).label != verdict.label:
+            return count
+    return 0
+
+
+def nearest_of_each_class(
+    snapshot: Snapshot, item: ClipQuery | VideoQuery
+) -> tuple[tuple[str, tuple[Neighbour, ...]], ...]:
+    """The nearest labelled videos of other patients, of each class."""
+    found = []
+    for label in LABELS:
+        options = Options(SearchFilter(labels=frozenset({label})), GroupBy.VIDEO)
+        found.append((label, search(snapshot, item, _NEAREST, options).neighbours))
+    return tuple(found)
+
+
+def distance(
+    snapshot: Snapshot, vectors_ND: NDArray[np.float32], patient_id: str, usual: NDArray[np.float64]
+) -> Distance | None:
+    """How unlike everything stored these clips are."""
+    found = novelty(snapshot, vectors_ND, patient_id, usual)
+    return None if found is None else Distance(found.distance, found.percentile, found.sample)

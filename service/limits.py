@@ -1,0 +1,133 @@
+"""How much one caller may ask for: calls a second, and queries a day."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from index.errors import SemiomeError
+from service.config import ServerConfig
+from service.roles import Caller
+
+_BURST_S = 2.0
+"""A caller who was quiet may make so many seconds' calls at once."""
+_MAX_CALLERS = 10_000
+
+
+class TooMuch(SemiomeError):
+    """The caller, or the server, has to wait.
+
+    Attributes:
+        retry_s: how long.
+        subject: what is used up.
+    """
+
+    def __init__(self, message: str, retry_s: float, subject: str) -> None:
+        self.retry_s = retry_s
+        self.subject = subject
+        super().__init__(message)
+
+
+class Limits:
+    """Counts what callers ask for. Calls a second are shared evenly by the workers; a day's queries are one count.
+
+    The day's count lies in a small database that all workers write to; what another worker has counted is seen after
+    `exchange`, which the server calls twice a second.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        ledger: Path,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._config = config
+        self._clock, self._now = clock, now
+        self._buckets: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
+        self._day = self._today()
+        self._own: dict[str, int] = defaultdict(int)
+        self._all: dict[str, int] = {}
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        self._ledger = ledger
+        with closing(self._database()) as database:
+            database.execute(
+                "create table if not exists used (day text, caller text, n int, primary key (day, caller))"
+            )
+        self.exchange()
+
+    def call(self, caller: Caller) -> None:
+        """Count one call.
+
+        Raises:
+            TooMuch: there were too many in the last seconds.
+        """
+        rate = self._config.limit_of(caller.roles).calls_per_s / self._config.workers
+        now = self._clock()
+        most = max(rate * _BURST_S, 1.0)
+        tokens, since = self._buckets.get(caller.identity, (most, now))
+        tokens = min(tokens + (now - since) * rate, most)
+        if tokens < 1:
+            self._buckets[caller.identity] = tokens, now
+            raise TooMuch(
+                f"expected at most {rate * self._config.workers:g} calls a second of one caller: wait a little",
+                (1 - tokens) / rate,
+                "calls a second",
+            )
+        if len(self._buckets) >= _MAX_CALLERS:
+            self._buckets.clear()
+        self._buckets[caller.identity] = tokens - 1, now
+
+    def queries(self, caller: Caller, count: int) -> None:
+        """Count queries against the day's quota, all or none.
+
+        Raises:
+            TooMuch: it is used up.
+        """
+        most = self._config.limit_of(caller.roles).searches_a_day
+        with self._lock:
+            if self._today() != self._day:
+                self._day, self._all = self._today(), {}
+                self._own.clear()
+            if self._all.get(caller.identity, 0) + self._own[caller.identity] + count > most:
+                raise TooMuch(
+                    f"expected at most {most} queries a day of one caller: go on tomorrow (UTC), or ask for more",
+                    self._until_tomorrow_s(),
+                    "queries a day",
+                )
+            self._own[caller.identity] += count
+
+    def exchange(self) -> None:
+        """Add what was counted here to the ledger, and learn what others have counted."""
+        with self._lock:
+            day, counted = self._day, dict(self._own)
+        with closing(self._database()) as database, database:
+            database.execute("delete from used where day < ?", (day,))
+            database.executemany(
+                "insert into used values (?, ?, ?) on conflict (day, caller) do update set n = n + excluded.n",
+                [(day, name, n) for name, n in counted.items() if n],
+            )
+            all_ = dict(database.execute("select caller, n from used where day = ?", (day,)).fetchall())
+        with self._lock:
+            if day == self._day:
+                self._all = all_
+                for name, n in counted.items():
+                    self._own[name] -= n
+
+    def _database(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._ledger, timeout=5.0)
+
+    def _today(self) -> str:
+        return f"{self._now():%Y-%m-%d}"
+
+    def _until_tomorrow_s(self) -> float:
+        now = self._now()
+        tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        return (tomorrow - now).total_seconds()

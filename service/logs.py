@@ -1,0 +1,45 @@
+"""Log lines: one JSON object each where programs read them, words where people do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from service.errors import type_and_place
+
+
+class JsonLines(logging.Formatter):
+    """A record as JSON. Of an exception it says type and place only: its text may name a file or a patient."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        values = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            values["exception"] = type_and_place(record.exc_info[1])
+        return json.dumps(values)
+
+
+class Words(logging.Formatter):
+    """A record for people who watch; of an exception type and place only."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatException(self, ei: object) -> str:  # noqa: N802  logging's name
+        """In a few words."""
+        return type_and_place(ei[1]) if isinstance(ei, tuple) and ei[1] is not None else ""
+
+
+def set_up() -> None:
+    """Log to stderr from now on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Words() if sys.stderr.isatty() else JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,0 +1,180 @@
+"""Builds and erasures that a call starts: each in a process of its own, its state in a file that any worker can read.
+
+One at a time: whoever runs holds a lock that ends with its process, so that one that was killed is known to be dead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from index.errors import DamagedData, NotFound, SemiomeError, StateError
+from index.files import write_text_atomically
+from index.workspace import Workspace
+from service.answers import Operation
+from service.errors import status_of, type_and_place
+
+BUILD, ERASE = "build", "erase"
+RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+_KEPT = 100
+_ENDING_S = 0.5
+"""One that has said that it is done holds its lock a moment longer."""
+
+
+class Operations:
+    """Of one workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._folder = workspace.root / "operations"
+
+    def build(self, *, publish: bool, force: bool) -> Operation:
+        """Start to build a generation.
+
+        Raises:
+            StateError: something else is running.
+        """
+        return self._start(BUILD, {"publish": publish, "force": force})
+
+    def erase(self, patient_id: str) -> Operation:
+        """Start to erase a patient; whom is told to the process alone and stands in no file.
+
+        Raises:
+            StateError: something else is running.
+        """
+        return self._start(ERASE, {"patient_id": patient_id})
+
+    def get(self, operation_id: str) -> Operation:
+        """How one stands.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        if not operation_id.isalnum():
+            raise NotFound("no such operation: check the id")
+        try:
+            found = Operation(**json.loads(self._path(operation_id).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise NotFound("no such operation: check the id") from None
+        except (ValueError, TypeError):
+            raise DamagedData(f"operation {operation_id} can't be read") from None
+        if found.state == RUNNING and self._nobody_runs():
+            found = Operation(**json.loads(self._path(operation_id).read_text(encoding="utf-8")))
+            if found.state == RUNNING:  # still: it has not just ended
+                message = "its process was killed" + (": start it again, it goes on" if found.kind == ERASE else "")
+                found = replace(found, state=FAILED, code="ABORTED", message=message, ended_at=_now())
+                self.write(found)
+        return found
+
+    def remembered(self) -> list[Operation]:
+        """All that are remembered, newest first."""
+        names = [path.stem for path in self._folder.glob("*.json")] if self._folder.is_dir() else []
+        found = sorted((self.get(name) for name in names), key=lambda one: one.started_at, reverse=True)
+        return found[:_KEPT]
+
+    def cancel(self, operation_id: str) -> Operation:
+        """Stop a build. One that has ended stays as it is.
+
+        Raises:
+            NotFound: there is none of that id.
+            StateError: an erasure, which must go on to its end.
+        """
+        found = self.get(operation_id)
+        if found.state != RUNNING:
+            return found
+        if found.kind == ERASE:
+            raise StateError("an erasure can't be stopped: it must go on to its end")
+        os.kill(found.pid, signal.SIGTERM)
+        return self.get(operation_id)
+
+    def write(self, operation: Operation) -> None:
+        """Say how an operation stands."""
+        write_text_atomically(self._path(operation.operation_id), json.dumps(asdict(operation)))
+
+    def _start(self, kind: str, request: dict[str, Any]) -> Operation:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._turn(_ENDING_S) as turn:
+            operation = Operation(secrets.token_hex(8), kind, RUNNING, "starting", _now())
+            self.write(operation)
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "service.operation_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=None,
+                pass_fds=[turn],  # the lock is the process' from now on
+                start_new_session=True,  # a worker that ends takes no build with it
+            )
+            workspace = self._workspace.bucket or str(self._workspace.root.absolute())
+            values = {**request, "workspace": workspace, "operation": asdict(operation), "lock": turn}
+            if process.stdin is not None:
+                with process.stdin:
+                    process.stdin.write(json.dumps(values).encode())
+            threading.Thread(target=process.wait, daemon=True).start()  # else it stays as a zombie
+        for old in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
+            old.unlink(missing_ok=True)
+        return operation
+
+    @contextmanager
+    def _turn(self, wait_s: float = 0.0) -> Iterator[int]:
+        until = time.monotonic() + wait_s
+        with closing(_Descriptor(self._folder / "running.lock")) as descriptor:
+            while True:
+                try:
+                    fcntl.flock(descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise StateError("another operation is running: wait for its end") from None
+                    time.sleep(0.02)
+                    continue
+                break
+            yield descriptor.number
+
+    def _nobody_runs(self) -> bool:
+        try:
+            with self._turn():
+                return True
+        except StateError:
+            return False
+
+    def _path(self, operation_id: str) -> Path:
+        return self._folder / f"{operation_id}.json"
+
+
+class _Descriptor:
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def close(self) -> None:
+        os.close(self.number)
+
+
+def failed(operation: Operation, error: Exception) -> Operation:
+    """An operation that ended with an error."""
+    code = status_of(error) if isinstance(error, SemiomeError) else None
+    message = f"internal error, {type_and_place(error)}" if code is None else str(error)
+    return replace(operation, state=FAILED, code=code.name if code else "INTERNAL", message=message, ended_at=_now())
+
+
+def ended(operation: Operation, state: str, generation: str = "", receipt: str = "") -> Operation:
+    """An operation that is done, or was cancelled."""
+    progress = 1.0 if state == DONE else operation.progress
+    return replace(
+        operation, state=state, stage=state, progress=progress, ended_at=_now(), generation=generation, receipt=receipt
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,173 @@
+"""`semiome.v1.RetrievalService`: message in, one call to what is known, message out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+
+from index.errors import SemiomeError
+from index.query import PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
+from index.search import search_each
+from protos import retrieval_pb2 as retrieval
+from service import convert, disclosure
+from service.answers import SearchAnswer
+from service.batcher import Batcher
+from service.errors import rich_status
+from service.guard import Call, Method
+from service.knowledge import Knowledge, Source
+from service.uploads import Uploads
+
+_Found = tuple[SearchAnswer, tuple[str, ...]]
+"""An answer, and whose the clip is that was asked about."""
+_SERVICE = "/semiome.v1.RetrievalService/"
+
+
+class Retrieval:
+    """Answers searches.
+
+    Args:
+        source: what is known.
+        uploads: embeds videos.
+        on_batch: told how many searches were made in one pass.
+    """
+
+    def __init__(self, source: Source, uploads: Uploads, on_batch: Callable[[int], None]) -> None:
+        self._source = source
+        self._uploads = uploads
+        self._batcher: Batcher[Query, _Found] = Batcher(_ask, on_batch)
+
+    def methods(self) -> tuple[Method, ...]:
+        """Everything this service answers."""
+        return (
+            Method(f"{_SERVICE}Search", retrieval.SearchRequest, self.search),
+            Method(f"{_SERVICE}SearchBatch", retrieval.SearchBatchRequest, self.search_batch),
+            Method(
+                f"{_SERVICE}SearchStream",
+                retrieval.SearchStreamRequest,
+                self.search_stream,
+                streams_in=True,
+                streams_out=True,
+            ),
+            Method(f"{_SERVICE}Recommend", retrieval.RecommendRequest, self.recommend),
+            Method(f"{_SERVICE}SearchByVideo", retrieval.SearchByVideoRequest, self.search_by_video, streams_in=True),
+        )
+
+    def close(self) -> None:
+        """End the search thread."""
+        self._batcher.close()
+
+    async def search(self, request: retrieval.SearchRequest, call: Call) -> retrieval.SearchResponse:
+        """Nearest clips, videos or patients."""
+        query = convert.query_from_proto(request.query)
+        k, options = convert.options_from_proto(request.options)
+        answer = await self._found(query, k, options, call, request.page_size, request.page_token)
+        return convert.search_response(answer)
+
+    async def search_batch(self, request: retrieval.SearchBatchRequest, call: Call) -> retrieval.SearchBatchResponse:
+        """Many searches, each with its status."""
+        queries = convert.queries_from_proto(request.queries)
+        k, options = convert.options_from_proto(request.options)
+        disclosure.check_hits(call.caller, k)
+        for query in queries:
+            if not isinstance(query, SemiomeError):
+                disclosure.check_query(call.caller, query)
+        asked_about = [item for one in queries if not isinstance(one, SemiomeError) for item in items_of(one)]
+        call.queries(len(queries))
+        call.check_deadline()
+        knowledge = self._source.knowledge
+        answer = await asyncio.to_thread(knowledge.search_batch, queries, k, options)
+        call.check_deadline()
+        results = tuple(
+            replace(one, neighbours=disclosure.shown(call.caller, one.neighbours)) for one in answer.results
+        )
+        patients = {patient for one in results for patient in convert.patients_of(one.neighbours)}
+        call.reads(answer.provenance, patients | await asyncio.to_thread(knowledge.patients_of, asked_about))
+        return convert.search_batch_response(replace(answer, results=results))
+
+    async def search_stream(
+        self, requests: AsyncIterator[retrieval.SearchStreamRequest], call: Call
+    ) -> AsyncIterator[retrieval.SearchStreamResponse]:
+        """A search for each request; one that fails is answered with its status and ends nothing."""
+        async for request in requests:
+            try:
+                query = convert.query_from_proto(request.query)
+                k, options = convert.options_from_proto(request.options)
+                answer = await self._found(query, k, options, call)
+            except SemiomeError as error:
+                yield retrieval.SearchStreamResponse(status=rich_status(error, call.request_id))
+                continue
+            yield retrieval.SearchStreamResponse(
+                status=convert.status("OK", ""),
+                provenance=convert.provenance_to_proto(answer.provenance),
+                hits=convert.hits_to_proto(answer.neighbours),
+            )
+
+    async def recommend(self, request: retrieval.RecommendRequest, call: Call) -> retrieval.RecommendResponse:
+        """What resembles some examples and not others."""
+        query = convert.examples_from_proto(request)
+        k, options = convert.options_from_proto(request.options)
+        answer = await self._found(query, k, options, call)
+        return retrieval.RecommendResponse(
+            provenance=convert.provenance_to_proto(answer.provenance), hits=convert.hits_to_proto(answer.neighbours)
+        )
+
+    async def search_by_video(
+        self, requests: AsyncIterator[retrieval.SearchByVideoRequest], call: Call
+    ) -> retrieval.SearchByVideoResponse:
+        """What resembles a video that is uploaded."""
+        answer = await self._uploads.answer(requests, call)
+        neighbours = disclosure.shown(call.caller, answer.neighbours)
+        call.reads(answer.provenance, {clip.patient_id for clip in answer.clips} | convert.patients_of(neighbours))
+        return retrieval.SearchByVideoResponse(
+            provenance=convert.provenance_to_proto(answer.provenance),
+            clips=map(convert.clip_to_proto, answer.clips),
+            hits=convert.hits_to_proto(neighbours),
+            stored=answer.stored,
+        )
+
+    async def _found(
+        self, query: Query, k: int, options: Options, call: Call, page_size: int = 0, page_token: str = ""
+    ) -> SearchAnswer:
+        """What is found, as the caller may see it."""
+        disclosure.check_query(call.caller, query)
+        disclosure.check_hits(call.caller, max(k, page_size))
+        if page_token or page_size:
+            disclosure.check_pages(call.caller)
+        call.queries(1)
+        call.check_deadline()
+        knowledge = self._source.knowledge
+        if options is PLAIN and isinstance(query, ClipQuery | VectorQuery) and not (page_size or page_token):
+            answer, patients = await self._batcher.answer((knowledge, k), query)
+        else:
+            answer = await asyncio.to_thread(knowledge.search, query, k, options, page_size, page_token)
+            patients = tuple(await asyncio.to_thread(knowledge.patients_of, items_of(query)))
+        call.check_deadline()
+        answer = replace(answer, neighbours=disclosure.shown(call.caller, answer.neighbours))
+        call.reads(answer.provenance, patients)
+        call.reads(answer.provenance, convert.patients_of(answer.neighbours))
+        return answer
+
+
+def items_of(query: Query) -> list[ClipQuery | VideoQuery]:
+    """The stored clips and videos that a query is about."""
+    match query:
+        case ClipQuery() | VideoQuery():
+            return [query]
+        case ExamplesQuery():
+            return [*query.positive, *query.negative]
+        case _:
+            return []
+
+
+def _ask(key: object, queries: Sequence[Query]) -> list[_Found | BaseException]:
+    """Plain searches of one snapshot in one pass over its index."""
+    knowledge: Knowledge
+    k: int
+    knowledge, k = key  # type: ignore[misc]
+    results = search_each(knowledge.snapshot, queries, k)
+    patients = knowledge.patient_of_each(queries)
+    return [
+        result if isinstance(result, SemiomeError) else (knowledge.answer(result), patient)
+        for result, patient in zip(results, patients, strict=True)
+    ]

@@ -1,0 +1,205 @@
+"""Several workers on one port: started, watched, started again when they die, ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from index.errors import StateError
+from index.workspace import Workspace
+from service import logs, uploads
+from service.config import ServerConfig
+from service.knowledge import Source
+from service.metrics import count_into, serve_metrics, worker_is_gone
+from service.roster import Roster
+from service.server import Place, bracketed, serve
+
+_AGAIN_S, _AGAIN_MOST_S = 0.2, 10.0
+_LIVED_S = 30.0
+"""A worker that lived so long did not die of what it was started with."""
+
+_logger = logging.getLogger(__name__)
+
+
+def supervise(
+    workspace: Workspace, config: ServerConfig, on_ready: Callable[[str, dict[str, Any]], None] = lambda a, s: None
+) -> None:
+    """Serve with several workers until SIGTERM or SIGINT.
+
+    Args:
+        workspace: what to serve.
+        config: how.
+        on_ready: told the address and what the first worker says of itself, once all answer calls.
+
+    Raises:
+        StateError: the port is taken, or the workers do not start.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    uploads.remove_leftovers(workspace)
+    with tempfile.TemporaryDirectory(prefix="semiome-") as folder, _reserved(config) as reserved:
+        count_into(Path(folder) / "metrics")
+        port = int(reserved.getsockname()[1])
+        workers = [_Worker(workspace, config, port, Path(folder), number) for number in range(config.workers)]
+        try:
+            for worker in workers:
+                worker.start()
+            said = [worker.ready() for worker in workers]
+            end_metrics: Callable[[], None] = lambda: None  # noqa: E731
+            if config.metrics_port is not None:
+                _, end_metrics = serve_metrics(config.metrics_port)
+            on_ready(f"{bracketed(config.host)}:{port}", said[0])
+            while not stop.wait(0.1):
+                for worker in workers:
+                    worker.look_after()
+            end_metrics()
+        finally:
+            for worker in workers:
+                worker.end()
+            for worker in workers:
+                worker.wait(config.drain_s + 20)
+
+
+class _Worker:
+    """One worker process, and the next one after it."""
+
+    def __init__(self, workspace: Workspace, config: ServerConfig, port: int, folder: Path, number: int) -> None:
+        place = workspace.bucket or str(workspace.root.absolute())
+        self._told = json.dumps(
+            {
+                "workspace": place,
+                "config": config.model_dump(mode="json"),
+                "port": port,
+                "roster": str(folder),
+                "number": number,
+            }
+        )
+        self._number = number
+        self._process: subprocess.Popen[str] | None = None
+        self._started = 0.0
+        self._again_s = _AGAIN_S
+        self._again_at = 0.0
+
+    def start(self) -> None:
+        """Start a process; it says when it is ready."""
+        self._started = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "service.supervisor"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        if self._process.stdin is not None:  # stays open: its end tells the worker that nobody looks after it
+            self._process.stdin.write(self._told + "\n")
+            self._process.stdin.flush()
+
+    def ready(self) -> dict[str, Any]:
+        """What it says when it answers calls.
+
+        Raises:
+            StateError: it did not come so far.
+        """
+        line = self._process.stdout.readline() if self._process and self._process.stdout else ""
+        said: dict[str, Any] = json.loads(line) if line else {}
+        if "error" in said or not said:
+            raise StateError(said.get("error", f"worker {self._number} did not start"))
+        return said
+
+    def look_after(self) -> None:
+        """Start it again if it has died, later each time that it dies at once."""
+        process, now = self._process, time.monotonic()
+        if process is None:
+            if now >= self._again_at:
+                self.start()
+            return
+        if process.poll() is None:
+            return
+        worker_is_gone(process.pid)
+        self._close_pipes()
+        self._again_s = _AGAIN_S if now - self._started > _LIVED_S else min(2 * self._again_s, _AGAIN_MOST_S)
+        self._again_at = now + self._again_s
+        self._process = None
+        _logger.error(
+            "worker %d ended with %d: another one starts in %.1f s", self._number, process.returncode, self._again_s
+        )
+
+    def end(self) -> None:
+        """Ask it to drain and end."""
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end; one that does not end is killed."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            _logger.error("worker %d did not end in time and was killed", self._number)
+            self._process.kill()
+            self._process.wait()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout) if self._process else ():
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+def _reserved(config: ServerConfig) -> socket.socket:
+    """The port, held without listening: the workers share it."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    if not config.port:
+        found = socket.socket(family)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.bind((config.host, 0))
+        return found
+    try:  # alone, to learn whether another server has it; sharing it would succeed in any case
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((config.host, config.port))
+        found = socket.socket(family)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.bind((config.host, config.port))
+    except OSError:
+        raise StateError(f"port {config.port} of {config.host} can't be had: is another server running?") from None
+    return found
+
+
+def main() -> None:
+    """One worker process: told on stdin what to do; it drains when stdin ends."""
+    told = json.loads(sys.stdin.readline())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the supervisor says when
+    logs.set_up()
+    config = ServerConfig(**told["config"])
+    place = Place(told["port"], Roster(Path(told["roster"]), told["number"]), alone=False)
+
+    def ready(address: str, source: Source) -> None:
+        sys.stdout.write(json.dumps({**source.knowledge.summary(), "address": address}) + "\n")
+        sys.stdout.flush()
+
+    try:
+        asyncio.run(serve(Workspace.at(told["workspace"]), config, ready, place, _until_nobody_watches))
+    except StateError as error:
+        sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+        sys.exit(4)
+
+
+def _until_nobody_watches() -> None:
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

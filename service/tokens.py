@@ -1,0 +1,148 @@
+"""Signed tokens (JWT, RFC 7519): whose signature is trusted, and what must be said in one.
+
+Keys come from the operator's JWKS, a file or an https address; both are read again while the server runs, so that keys
+can be changed. Only asymmetric algorithms are taken, and only the one a key is for: neither `none` nor a public key
+used as a shared secret (RFC 8725, section 3.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+from index.errors import StateError
+from service.config import TokenConfig
+from service.roles import Caller, Role, Unauthenticated
+
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+_REQUIRED = ("exp", "iat", "aud", "iss", "sub")
+_MAX_TOKEN_BYTES = 16 * 1024
+_MAX_JWKS_BYTES = 1024 * 1024
+_MAX_REMEMBERED = 4096
+_AGAIN_S = 10.0
+"""A token of an unknown key makes the server look for new ones, but no more often than this."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Tokens:
+    """Tells who calls from their token."""
+
+    def __init__(self, config: TokenConfig) -> None:
+        """Read the keys.
+
+        Raises:
+            StateError: there are none.
+        """
+        self._config = config
+        self._lock = threading.Lock()
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._read_at = -_AGAIN_S
+        self._known: dict[bytes, tuple[float, Caller]] = {}
+        try:
+            self._keys = self._read()
+        except (OSError, ValueError, jwt.PyJWTError) as error:
+            raise StateError(
+                f"the keys that tokens are signed with can't be read ({type(error).__name__}): check [tokens] jwks"
+            ) from None
+        self._read_at = time.monotonic()
+
+    def caller(self, token: str) -> Caller:
+        """Whose token this is.
+
+        Raises:
+            Unauthenticated: it is none, or none to be trusted now.
+        """
+        if len(token) > _MAX_TOKEN_BYTES:
+            raise Unauthenticated("the token is longer than any of ours")
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        known = self._known.get(digest)
+        if known is not None and time.time() < known[0]:
+            return known[1]
+        try:
+            claims = self._claims(token)
+        except jwt.PyJWTError as error:
+            raise Unauthenticated(f"the token is not accepted: {_reason(error)}") from None
+        roles = claims.get(self._config.role_claim, [])
+        roles = roles.split() if isinstance(roles, str) else roles
+        if not isinstance(roles, list) or not isinstance(claims["sub"], str) or not claims["sub"]:
+            raise Unauthenticated("the token is not accepted: its subject or its roles are not of the expected form")
+        known_roles = frozenset(Role(role) for role in roles if role in list(Role))
+        caller = Caller(claims["sub"][:128], known_roles, "token")
+        if len(self._known) >= _MAX_REMEMBERED:
+            self._known = {}
+        self._known[digest] = float(claims["exp"]), caller
+        return caller
+
+    def refresh_if_older(self, seconds: float) -> None:
+        """Read the keys again, unless that was done lately. Where they can't be read, the old ones stay."""
+        with self._lock:
+            if time.monotonic() - self._read_at < seconds:
+                return
+            self._read_at = time.monotonic()
+            try:
+                keys = self._read()
+            except (OSError, ValueError, jwt.PyJWTError) as error:
+                _logger.warning("keys for tokens can't be read again (%s): the old ones stay", type(error).__name__)
+                return
+            if {kid: key.Algorithm.to_jwk(key.key) for kid, key in keys.items()} != {
+                kid: key.Algorithm.to_jwk(key.key) for kid, key in self._keys.items()
+            }:
+                self._keys, self._known = keys, {}  # a key that was taken away must open nothing any more
+                _logger.info("took up %d keys for tokens", len(keys))
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        header = jwt.get_unverified_header(token)
+        key = self._keys.get(header.get("kid", ""))
+        if key is None:
+            self.refresh_if_older(_AGAIN_S)
+            key = self._keys.get(header.get("kid", ""))
+        if key is None:
+            raise jwt.InvalidKeyError
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key.key,
+            algorithms=[str(key.algorithm_name)],
+            audience=self._config.audience,
+            issuer=self._config.issuer,
+            leeway=self._config.leeway_s,
+            options={"require": list(_REQUIRED)},
+        )
+        return claims
+
+    def _read(self) -> dict[str, jwt.PyJWK]:
+        if self._config.jwks.startswith("https://"):
+            with urllib.request.urlopen(self._config.jwks, timeout=10) as answer:  # noqa: S310  https only
+                data = answer.read(_MAX_JWKS_BYTES + 1)
+        else:
+            data = Path(self._config.jwks).read_bytes()
+        if len(data) > _MAX_JWKS_BYTES:
+            raise ValueError
+        keys = jwt.PyJWKSet.from_dict(json.loads(data)).keys
+        usable = {str(key.key_id): key for key in keys if key.key_id and key.algorithm_name in ALGORITHMS}
+        if not usable:
+            raise ValueError
+        return usable
+
+
+def _reason(error: jwt.PyJWTError) -> str:
+    """In words of ours: the library's may repeat what stands in the token."""
+    reasons: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
+        (jwt.ExpiredSignatureError, "it has expired"),
+        (jwt.ImmatureSignatureError, "it is not valid yet"),
+        (jwt.InvalidAudienceError, "it is for another audience"),
+        (jwt.InvalidIssuerError, "it is from another issuer"),
+        (jwt.MissingRequiredClaimError, f"it must say {', '.join(_REQUIRED)}"),
+        (jwt.InvalidAlgorithmError, "its algorithm is not its key's"),
+        (jwt.InvalidKeyError, "its key is not known here"),
+        (jwt.InvalidSignatureError, "its signature is wrong"),
+    )
+    return next((words for kind, words in reasons if isinstance(error, kind)), "it is malformed")

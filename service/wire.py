@@ -1,0 +1,10 @@
+"""Names of metadata that both ends know."""
+
+from __future__ import annotations
+
+DETAILS = "grpc-status-details-bin"
+"""Where gRPC's own libraries look for a status' details."""
+REQUEST_ID = "semiome-request-id"
+"""What logs, errors and the audit log call a call."""
+SEEN = "semiome-seen"
+"""By it a caller names generation and table version of their last answer: nothing older may follow."""
