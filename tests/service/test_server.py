@@ -27,7 +27,7 @@ from protos import retrieval_pb2, retrieval_pb2_grpc
 from service.answers import Provenance
 from service.client import Client
 from service.knowledge import Source
-from service.server import ServerConfig
+from service.config import ServerConfig
 from tests.conftest import commit, install_head, make_cohort, make_video, publish_all
 
 
@@ -85,13 +85,13 @@ def test_search_answers_what_the_snapshot_finds(served, client, group_by):
     query = VideoQuery("v1-1")
     where = SearchFilter(labels=frozenset({"TLE"}))
 
-    answer = client.search(query, 5, where=where, group_by=group_by)
+    answer = client.search(query, 5, Options(where, group_by))
 
     wanted = search(snapshot(served), query, 5, Options(where, group_by))
     assert answer.neighbours == tuple(
         replace(n, similarity=pytest.approx(n.similarity, abs=1e-6)) for n in wanted.neighbours
     )
-    assert answer.provenance == Provenance("enc1", wanted.generation, served[1].head_id)
+    assert answer.provenance == Provenance("enc1", wanted.generation, served[1].head_id, wanted.table_version)
 
 
 def test_search_by_clip_and_by_vector_agree(served, client):
@@ -119,24 +119,24 @@ def test_a_batch_has_a_status_for_each_item(client):
     answer = client.classify_batch([VideoQuery("v2-0"), VideoQuery("absent"), ClipQuery(clip), ClipQuery("x")])
 
     assert [result.code for result in answer.results] == ["OK", "NOT_FOUND", "OK", "NOT_FOUND"]
-    assert answer.results[0].judged == client.classify(VideoQuery("v2-0")).judged
-    assert "video 'absent' is not stored" in answer.results[1].message
+    assert answer.results[0].judged.verdict == client.classify(VideoQuery("v2-0")).judged.verdict
+    assert "that video is not stored" in answer.results[1].message
 
 
 @pytest.mark.parametrize(
     ("call", "code", "says"),
     [
-        (lambda c: c.search(ClipQuery("x")), "NOT_FOUND", "clip 'x' is not stored"),
-        (lambda c: c.search(VideoQuery("x")), "NOT_FOUND", "video 'x' is not stored"),
+        (lambda c: c.search(ClipQuery("x")), "NOT_FOUND", "clip (not shown) is not stored"),
+        (lambda c: c.search(VideoQuery("x")), "NOT_FOUND", "that video is not stored"),
         (lambda c: c.search(VideoQuery("v0-0"), 0), "INVALID_ARGUMENT", "expected k of 1 to 1000, got 0"),
         (lambda c: c.search(VideoQuery("v0-0"), 1001), "INVALID_ARGUMENT", "expected k of 1 to 1000, got 1001"),
         (lambda c: c.search(VectorQuery(np.ones(3), "enc1")), "INVALID_ARGUMENT", "vector of 8 values, got 3"),
         (lambda c: c.search(VectorQuery(np.full(8, np.nan), "enc1")), "INVALID_ARGUMENT", "finite"),
         (lambda c: c.search(VectorQuery(np.full(8, np.inf), "enc1")), "INVALID_ARGUMENT", "finite"),
         (lambda c: c.search(VectorQuery(np.zeros(8), "enc1")), "INVALID_ARGUMENT", "zero length"),
-        (lambda c: c.search(VectorQuery(np.ones(8), "enc2")), "FAILED_PRECONDITION", "encoder enc2"),
+        (lambda c: c.search(VectorQuery(np.ones(8), "fedcba9876543210")), "FAILED_PRECONDITION", "encoder fedcba9876543210"),
         (lambda c: c.search(VectorQuery(np.ones(8), "")), "INVALID_ARGUMENT", "id of the encoder"),
-        (lambda c: c.classify(ClipQuery("x")), "NOT_FOUND", "clip 'x'"),
+        (lambda c: c.classify(ClipQuery("x")), "NOT_FOUND", "clip (not shown)"),
         (lambda c: c.classify_batch([]), "INVALID_ARGUMENT", "expected 1 to 1000 items, got 0"),
         (lambda c: c.classify_batch([ClipQuery("x")] * 1001), "INVALID_ARGUMENT", "got 1001"),
         (lambda c: c.search(ClipQuery("x" * 5 * 2**20)), "RESOURCE_EXHAUSTED", ""),
@@ -201,14 +201,14 @@ def test_a_new_generation_and_a_new_head_are_taken_up_without_a_failed_call(work
     commit(workspace, make_cohort())
     first = publish_all(workspace).generation
     with running(workspace) as said, Client(said["address"]) as client:
-        assert client.search(VideoQuery("v0-0")).provenance == Provenance("enc1", first, "")
+        assert client.search(VideoQuery("v0-0")).provenance == Provenance("enc1", first, "", 2)
         with pytest.raises(ServiceError, match="FAILED_PRECONDITION: no head is loaded"):
             client.classify(VideoQuery("v0-0"))
         commit(workspace, [make_video(8, 0, 2, np.random.default_rng(8))])
         second = publish_all(workspace).generation
         head = install_head(workspace)
         deadline = time.monotonic() + 30
-        while client.search(VideoQuery("v0-0")).provenance != Provenance("enc1", second, head.head_id):
+        while client.search(VideoQuery("v0-0")).provenance != Provenance("enc1", second, head.head_id, 3):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert len(client.classify(VideoQuery("v8-0")).judged.clips) == 2
