@@ -131,7 +131,40 @@ def _is_of_one_vector(query: Query) -> bool:
 
 
 def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[SearchResult]:
-    """Queries of one vector each, with nothing but their own patients to leave out, in one pass over the index."""
+    """Queries of one vector each, with nothing but their own patients to leave out."""
+    found = nearest_rows(snapshot, queries, k)
+    if found is None:
+        return [search(snapshot, query, k) for query in queries]
+    clip_ids = [query.clip_id if isinstance(query, ClipQuery) else "" for query in queries]
+    return _plain_results(snapshot, found.similarities, found.rows, clip_ids)
+
+
+class NearestRows(NamedTuple):
+    """What plain searches find, as numbers.
+
+    Attributes:
+        similarities: (Q, k), decreasing.
+        rows: (Q, k) of the snapshot.
+        patients: whose each query is; empty where that is not known.
+    """
+
+    similarities: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    patients: list[str]
+
+
+def nearest_rows(snapshot: Snapshot, queries: Sequence[Query], k: int) -> NearestRows | None:
+    """The k nearest rows of other patients to stored clips and single vectors, in one pass over the index.
+
+    Returns:
+        None where one by one with `search` is the way.
+
+    Raises:
+        InvalidInput: k or a vector is out of bounds.
+        NotFound: a clip is not stored.
+    """
+    if not all(map(_is_of_one_vector, queries)):
+        return None
     if not 1 <= k <= MAX_K:
         raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
     clip_ids = [query.clip_id if isinstance(query, ClipQuery) else "" for query in queries]
@@ -146,9 +179,7 @@ def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[S
         if isinstance(query, VectorQuery):
             vectors[number], patients[number] = _unit(snapshot, query)[0], query.patient_id
     found = snapshot.nearest_apart(vectors, k, patients)
-    if found is None or (found[1] < 0).any():
-        return [search(snapshot, query, k) for query in queries]
-    return _plain_results(snapshot, *found, clip_ids)
+    return None if found is None or (found[1] < 0).any() else NearestRows(*found, patients)
 
 
 def _plain_results(

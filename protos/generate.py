@@ -7,24 +7,14 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from importlib import resources
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from protos.compiler import ROOT, run_protoc
 
 
 def generate(target: Path) -> None:
     """Write all generated modules below `target`, as protoc names them."""
-    from google.rpc import status_pb2
-    from grpc_tools import protoc
-
-    well_known = resources.files("grpc_tools") / "_proto"
-    googleapis = Path(status_pb2.__file__).parents[2]
-    sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "protos").glob("*.proto"))
-    outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
-    code = protoc.main(["protoc", f"-I{ROOT}", f"-I{well_known}", f"-I{googleapis}", *outputs, *sources])
-    if code != 0:
-        raise SystemExit(f"protoc failed with {code}")
+    run_protoc(*(f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")))
     for path in (target / "protos").glob("*_pb2_grpc.py"):
         if "service " not in (ROOT / "protos" / path.name.replace("_pb2_grpc.py", ".proto")).read_text():
             path.unlink()  # protoc writes an empty one for a file without services

@@ -20,6 +20,7 @@ from semiome.commands import (
     erase,
     evaluate,
     head,
+    health,
     index,
     manifest,
     pretrain,
@@ -59,6 +60,7 @@ app.command("ablate")(ablate.ablate)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("erase")(erase.erase)
+app.command("health")(health.health)
 app.command("search")(ask.search)
 app.command("classify")(ask.classify)
 for name, group in (

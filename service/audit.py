@@ -8,6 +8,7 @@ is made from their pseudonym, and an erased patient's pseudonym is in no line.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import hmac
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from index.erased import patient_hash, workspace_key
-from index.errors import DamagedData, StateError
+from index.errors import DamagedData, SemiomeError, StateError
 from index.files import naming_a_full_disk, sync_folder
 from index.workspace import Workspace
 
@@ -88,8 +89,37 @@ class AuditLog:
         self._size = -1
         self._mac = _START
         self._unsynced = False
+        self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         with self._lock:
             self._reopen()
+
+    async def write(self, entry: Entry) -> None:
+        """Write an entry, together with those of other calls that are answered in the same moment.
+
+        Raises:
+            DiskFull: it could not be written, and what it speaks of must not be answered.
+        """
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((entry, written))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._write_waiting)
+        await written
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        error: Exception | None = None
+        try:
+            self.append([entry for entry, _ in waiting])
+        except (OSError, SemiomeError) as failure:
+            error = failure
+        for _, written in waiting:
+            if written.done():  # its caller has gone; the line stays
+                continue
+            if error is None:
+                written.set_result(None)
+            else:
+                written.set_exception(error)
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Write entries; when this returns they survive the end of this process.

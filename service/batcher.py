@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
 
-MOST = 64
+MOST = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from index.errors import InvalidInput
 from index.query import Query, VectorQuery
 from index.records import Neighbour
@@ -51,6 +54,12 @@ def check_pages(caller: Caller) -> None:
 def shown(caller: Caller, neighbours: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
     """Hits as a caller may see them."""
     return tuple(neighbours) if caller.sees_exactly else tuple(map(_rounded, neighbours))
+
+
+def shown_values(caller: Caller, similarities: NDArray[np.float32]) -> list[float]:
+    """As `shown`, for similarities alone."""
+    values: list[float] = similarities.tolist()
+    return values if caller.sees_exactly else list(map(rounded, values))
 
 
 def rounded(similarity: float) -> float:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import grpc
@@ -153,6 +154,8 @@ class Guard:
         self._metrics = metrics
         self._tracer = tracer
         self._catch_up = catch_up
+        start = secrets.token_hex(6)
+        self._request_ids = (f"{start}{number:08x}" for number in count())
         self._in_flight = 0
         self.calls = 0
         self.draining = False
@@ -173,13 +176,13 @@ class Guard:
             async with self._call(method, measured, context) as call:
                 answer = await method.behaviour(taken(given), call)
                 call.check_deadline()
-                self._write(method, call)
+                await self._write(method, call)
                 return answer
 
         async def many(given: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
             async with self._call(method, measured, context) as call:
                 async for answer in method.behaviour(taken(given), call):
-                    self._write(method, call)
+                    await self._write(method, call)
                     yield answer
 
         make = {
@@ -193,7 +196,7 @@ class Guard:
 
     @asynccontextmanager
     async def _call(self, method: Method, measured: MethodMetrics, context: Context) -> AsyncIterator[Call]:
-        began, code, request_id = measured.begin(), "OK", secrets.token_hex(8)
+        began, code, request_id = measured.begin(), "OK", next(self._request_ids)
         metadata = context.invocation_metadata() or ()
         span = self._tracer.begin(method.name, metadata)
         call = Call(_UNKNOWN, context, request_id, None, self._limits)
@@ -259,10 +262,10 @@ class Guard:
                 await self._catch_up(str(value))
                 call.check_deadline()
 
-    def _write(self, method: Method, call: Call) -> None:
+    async def _write(self, method: Method, call: Call) -> None:
         """What an answer holds, into the log, before it is sent."""
         if not method.public:
-            self._audit.append([self._entry(method, call, "OK")])
+            await self._audit.write(self._entry(method, call, "OK"))
             call.patients.clear()
 
     def _refused(self, method: Method, call: Call, code: str) -> None:

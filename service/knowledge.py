@@ -34,6 +34,7 @@ from service.answers import (
     SearchResultItem,
 )
 from service.errors import status_of, type_and_place
+from service.hit_bytes import HitBytes
 
 MAX_BATCH = 1000
 
@@ -59,6 +60,11 @@ class Knowledge:
         """What answers are made with."""
         head_id = self.head.head_id if self.head else ""
         return Provenance(self.snapshot.encoder_id, self.snapshot.name, head_id, self.snapshot.table_version)
+
+    @cached_property
+    def hit_bytes(self) -> HitBytes:
+        """What answers to plain searches are put together from."""
+        return HitBytes(self.snapshot, self.provenance)
 
     @cached_property
     def usual(self) -> NDArray[np.float64]:
@@ -136,19 +142,6 @@ class Knowledge:
         if summaries and self.head is not None:
             return BatchAnswer(self.provenance, self._summaries(items))
         return BatchAnswer(self.provenance, tuple(map(self._batch_item, items)))
-
-    def patient_of_each(self, queries: Sequence[Query]) -> list[tuple[str, ...]]:
-        """Whose clip each query is about: one patient, or nobody known."""
-        rows = self.snapshot.rows_in_index([query.clip_id if isinstance(query, ClipQuery) else "" for query in queries])
-        numbers = self.snapshot.patient_of_row[np.maximum(rows, 0)].tolist() if len(self.snapshot) else []
-        names = self.snapshot.patient_ids
-        found: list[tuple[str, ...]] = []
-        for query, row, number in zip(queries, rows.tolist(), numbers, strict=True):
-            if row >= 0:
-                found.append((names[number],))
-            else:
-                found.append(tuple(self.patients_of([query])) if isinstance(query, ClipQuery) else ())
-        return found
 
     def patients_of(self, items: Sequence[Item | InvalidInput]) -> set[str]:
         """Whose these are, as far as they are stored."""

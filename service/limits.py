@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from index.errors import SemiomeError
@@ -50,9 +51,10 @@ class Limits:
     ) -> None:
         self._config = config
         self._clock, self._now = clock, now
+        self._limit_of = cache(config.limit_of)
         self._buckets: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
-        self._day = self._today()
+        self._day, self._day_ends = self._today()
         self._own: dict[str, int] = defaultdict(int)
         self._all: dict[str, int] = {}
         ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,7 @@ class Limits:
         Raises:
             TooMuch: there were too many in the last seconds.
         """
-        rate = self._config.limit_of(caller.roles).calls_per_s / self._config.workers
+        rate = self._limit_of(caller.roles).calls_per_s / self._config.workers
         now = self._clock()
         most = max(rate * _BURST_S, 1.0)
         tokens, since = self._buckets.get(caller.identity, (most, now))
@@ -91,15 +93,16 @@ class Limits:
         Raises:
             TooMuch: it is used up.
         """
-        most = self._config.limit_of(caller.roles).searches_a_day
+        most = self._limit_of(caller.roles).searches_a_day
         with self._lock:
-            if self._today() != self._day:
-                self._day, self._all = self._today(), {}
+            if self._clock() >= self._day_ends:
+                self._day, self._day_ends = self._today()
+                self._all = {}
                 self._own.clear()
             if self._all.get(caller.identity, 0) + self._own[caller.identity] + count > most:
                 raise TooMuch(
                     f"expected at most {most} queries a day of one caller: go on tomorrow (UTC), or ask for more",
-                    self._until_tomorrow_s(),
+                    max(self._day_ends - self._clock(), 1.0),
                     "queries a day",
                 )
             self._own[caller.identity] += count
@@ -124,10 +127,8 @@ class Limits:
     def _database(self) -> sqlite3.Connection:
         return sqlite3.connect(self._ledger, timeout=5.0)
 
-    def _today(self) -> str:
-        return f"{self._now():%Y-%m-%d}"
-
-    def _until_tomorrow_s(self) -> float:
+    def _today(self) -> tuple[str, float]:
+        """The day, and when by the clock another one begins."""
         now = self._now()
         tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-        return (tomorrow - now).total_seconds()
+        return f"{now:%Y-%m-%d}", self._clock() + (tomorrow - now).total_seconds()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from index.errors import SemiomeError
 from index.query import PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
-from index.search import search_each
+from index.search import nearest_rows, search_each
 from protos import retrieval_pb2 as retrieval
 from service import convert, disclosure
 from service.answers import SearchAnswer
@@ -18,8 +21,6 @@ from service.guard import Call, Method
 from service.knowledge import Knowledge, Source
 from service.uploads import Uploads
 
-_Found = tuple[SearchAnswer, tuple[str, ...]]
-"""An answer, and whose the clip is that was asked about."""
 _SERVICE = "/semiome.v1.RetrievalService/"
 
 
@@ -35,7 +36,7 @@ class Retrieval:
     def __init__(self, source: Source, uploads: Uploads, on_batch: Callable[[int], None]) -> None:
         self._source = source
         self._uploads = uploads
-        self._batcher: Batcher[Query, _Found] = Batcher(_ask, on_batch)
+        self._batcher: Batcher[Query, _Rows | SearchAnswer] = Batcher(_ask, on_batch)
 
     def methods(self) -> tuple[Method, ...]:
         """Everything this service answers."""
@@ -57,10 +58,12 @@ class Retrieval:
         """End the search thread."""
         self._batcher.close()
 
-    async def search(self, request: retrieval.SearchRequest, call: Call) -> retrieval.SearchResponse:
-        """Nearest clips, videos or patients."""
+    async def search(self, request: retrieval.SearchRequest, call: Call) -> retrieval.SearchResponse | bytes:
+        """Nearest clips, videos or patients; of most searches the answer is put together as bytes."""
         query = convert.query_from_proto(request.query)
         k, options = convert.options_from_proto(request.options)
+        if _is_plain(query, options) and not (request.page_size or request.page_token):
+            return await self._plain(query, k, call)
         answer = await self._found(query, k, options, call, request.page_size, request.page_token)
         return convert.search_response(answer)
 
@@ -126,6 +129,25 @@ class Retrieval:
             stored=answer.stored,
         )
 
+    async def _plain(self, query: Query, k: int, call: Call) -> bytes | retrieval.SearchResponse:
+        """What most searches are, many callers' in one pass."""
+        disclosure.check_query(call.caller, query)
+        disclosure.check_hits(call.caller, k)
+        call.queries(1)
+        call.check_deadline()
+        knowledge = self._source.knowledge
+        found = await self._batcher.answer((knowledge, k), query)
+        call.check_deadline()
+        if isinstance(found, SearchAnswer):
+            return convert.search_response(await self._shown(found, query, knowledge, call))
+        names, patient_of_row = knowledge.snapshot.patient_ids, knowledge.snapshot.patient_of_row
+        call.reads(knowledge.provenance, map(names.__getitem__, patient_of_row[found.rows].tolist()))
+        if found.patient:
+            call.patients.add(found.patient)
+        values = disclosure.shown_values(call.caller, found.similarities)
+        clip_id = query.clip_id if isinstance(query, ClipQuery) else ""
+        return knowledge.hit_bytes.response(found.rows, values, clip_id)
+
     async def _found(
         self, query: Query, k: int, options: Options, call: Call, page_size: int = 0, page_token: str = ""
     ) -> SearchAnswer:
@@ -137,16 +159,28 @@ class Retrieval:
         call.queries(1)
         call.check_deadline()
         knowledge = self._source.knowledge
-        if options is PLAIN and isinstance(query, ClipQuery | VectorQuery) and not (page_size or page_token):
-            answer, patients = await self._batcher.answer((knowledge, k), query)
-        else:
-            answer = await asyncio.to_thread(knowledge.search, query, k, options, page_size, page_token)
-            patients = tuple(await asyncio.to_thread(knowledge.patients_of, items_of(query)))
+        answer = await asyncio.to_thread(knowledge.search, query, k, options, page_size, page_token)
         call.check_deadline()
+        return await self._shown(answer, query, knowledge, call)
+
+    async def _shown(self, answer: SearchAnswer, query: Query, knowledge: Knowledge, call: Call) -> SearchAnswer:
         answer = replace(answer, neighbours=disclosure.shown(call.caller, answer.neighbours))
-        call.reads(answer.provenance, patients)
+        call.reads(answer.provenance, await asyncio.to_thread(knowledge.patients_of, items_of(query)))
         call.reads(answer.provenance, convert.patients_of(answer.neighbours))
         return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What one plain search found: rows and similarities, best first, and whose clip was asked about."""
+
+    rows: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+    patient: str
+
+
+def _is_plain(query: Query, options: Options) -> bool:
+    return options is PLAIN and isinstance(query, ClipQuery | VectorQuery)
 
 
 def items_of(query: Query) -> list[ClipQuery | VideoQuery]:
@@ -160,14 +194,16 @@ def items_of(query: Query) -> list[ClipQuery | VideoQuery]:
             return []
 
 
-def _ask(key: object, queries: Sequence[Query]) -> list[_Found | BaseException]:
-    """Plain searches of one snapshot in one pass over its index."""
+def _ask(key: object, queries: Sequence[Query]) -> list[_Rows | SearchAnswer | BaseException]:
+    """Plain searches of one snapshot in one pass over its index; where that can't be, one by one."""
     knowledge: Knowledge
     k: int
     knowledge, k = key  # type: ignore[misc]
+    try:
+        found = nearest_rows(knowledge.snapshot, queries, k)
+    except SemiomeError:  # of one of them
+        found = None
+    if found is not None:
+        return list(map(_Rows, found.rows, found.similarities, found.patients))
     results = search_each(knowledge.snapshot, queries, k)
-    patients = knowledge.patient_of_each(queries)
-    return [
-        result if isinstance(result, SemiomeError) else (knowledge.answer(result), patient)
-        for result, patient in zip(results, patients, strict=True)
-    ]
+    return [result if isinstance(result, SemiomeError) else knowledge.answer(result) for result in results]

@@ -33,15 +33,18 @@ def serve(
     import asyncio
     import os
 
+    from service.config import read_config
+
+    settings = read_config(config, host=host, port=port, workers=workers, metrics_port=metrics_port)
+    # Before anything that computes is imported. One core answers calls; threads that push it off its core hold up all.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // settings.workers - 1, 1)))
     from index.workspace import Workspace
     from service import logs
-    from service.config import read_config
     from service.server import serve as run
     from service.supervisor import supervise
 
     logs.set_up()
     screen = Screen(as_json=as_json)
-    settings = read_config(config, host=host, port=port, workers=workers, metrics_port=metrics_port)
     if not settings.signs_in:
         screen.note("whoever can reach this port on this machine may ask anything: --config with [tokens] changes that")
 

@@ -242,7 +242,7 @@ async def test_an_answer_that_can_not_be_logged_is_not_given(guard, monkeypatch)
         return request
 
     def full(entries):
-        raise DiskFull
+        raise DiskFull  # as a write of the lines would
 
     assert await ask(guard, behaviour, Context()) == StringValue()
     assert [line["code"] for line in of_patient(guard.workspace, "p1")] == ["OK"]

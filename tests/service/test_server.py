@@ -26,8 +26,8 @@ from index.workspace import Workspace
 from protos import retrieval_pb2, retrieval_pb2_grpc
 from service.answers import Provenance
 from service.client import Client
-from service.knowledge import Source
 from service.config import ServerConfig
+from service.knowledge import Source
 from tests.conftest import commit, install_head, make_cohort, make_video, publish_all
 
 
@@ -134,7 +134,7 @@ def test_a_batch_has_a_status_for_each_item(client):
         (lambda c: c.search(VectorQuery(np.full(8, np.nan), "enc1")), "INVALID_ARGUMENT", "finite"),
         (lambda c: c.search(VectorQuery(np.full(8, np.inf), "enc1")), "INVALID_ARGUMENT", "finite"),
         (lambda c: c.search(VectorQuery(np.zeros(8), "enc1")), "INVALID_ARGUMENT", "zero length"),
-        (lambda c: c.search(VectorQuery(np.ones(8), "fedcba9876543210")), "FAILED_PRECONDITION", "encoder fedcba9876543210"),
+        (lambda c: c.search(VectorQuery(np.ones(8), "fedcba9876543210")), "FAILED_PRECONDITION", "fedcba9876543210"),
         (lambda c: c.search(VectorQuery(np.ones(8), "")), "INVALID_ARGUMENT", "id of the encoder"),
         (lambda c: c.classify(ClipQuery("x")), "NOT_FOUND", "clip (not shown)"),
         (lambda c: c.classify_batch([]), "INVALID_ARGUMENT", "expected 1 to 1000 items, got 0"),
