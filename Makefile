@@ -15,17 +15,28 @@ BIN := .venv/bin
 .venv/torchvision: | .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/torchvision torchvision==0.28.0
 
+# What Node needs: a client that is not ours, for the tests, and buf. Put in place whole, so that one that was cut short is
+# not taken for done.
+.venv/node: examples/node/package.json examples/node/package-lock.json | .venv
+	rm -rf .venv/node .venv/node.part
+	mkdir .venv/node.part
+	cp examples/node/package.json examples/node/package-lock.json .venv/node.part
+	cd .venv/node.part && npm ci --loglevel=error --ignore-scripts --no-audit --no-fund > /dev/null
+	mv .venv/node.part .venv/node
+
 demo: .venv
 	$(BIN)/semiome demo
 
-test: .venv .venv/torchvision
+test: .venv .venv/torchvision .venv/node
 	$(BIN)/pytest
 
-check: .venv
+check: .venv .venv/node
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m protos.generate --check
+	$(BIN)/python -m protos.lint
+	$(BIN)/python -m protos.document --check
 
 # Longer than a test run may take: kills, full disks, flipped bits and moved clocks (needs unshare and Debian's faketime),
 # then ten thousand random steps against a dict.
@@ -40,6 +51,7 @@ format: .venv
 # Run from the repository root, so that the generated modules import each other as protos.*
 protos: .venv
 	$(BIN)/python -m protos.generate
+	$(BIN)/python -m protos.document
 
 # Exact versions of what is installed, without any index address or local build tag.
 lock: .venv

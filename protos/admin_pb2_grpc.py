@@ -126,6 +126,7 @@ class AdminServiceServicer:
     def ActivateGeneration(self, request, context):
         """Lets a generation serve; its files are checked first.
 
+        Roles: admin.
         Errors: NOT_FOUND, DATA_LOSS (its files are not those that were built), FAILED_PRECONDITION (its recall is below its
         target, and nothing forces it).
         """
@@ -136,6 +137,7 @@ class AdminServiceServicer:
     def RollBackGeneration(self, request, context):
         """Lets the generation that served before serve again; a second time undoes it.
 
+        Roles: admin.
         Errors: FAILED_PRECONDITION (there was none).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

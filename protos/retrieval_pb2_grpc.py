@@ -28,7 +28,10 @@ if _version_not_supported:
 class RetrievalServiceStub:
     """Which past seizures look like this one? The query's own patient is never among the hits unless asked for.
 
-    Roles: reader, clinician, trainer, admin. Queries by vector: trainer, admin.
+    Roles: reader, clinician, trainer, admin. Queries by vector and answers in pages: trainer, admin. A reader's hits are
+    chosen from the 10 clips of other patients that are nearest to a clip or video, whatever the filter and the groups, and
+    a reader may ask for neither the own patient, a mean nor an alignment: so that no number of questions gives an
+    embedding away.
     """
 
     def __init__(self, channel):
@@ -67,7 +70,10 @@ class RetrievalServiceStub:
 class RetrievalServiceServicer:
     """Which past seizures look like this one? The query's own patient is never among the hits unless asked for.
 
-    Roles: reader, clinician, trainer, admin. Queries by vector: trainer, admin.
+    Roles: reader, clinician, trainer, admin. Queries by vector and answers in pages: trainer, admin. A reader's hits are
+    chosen from the 10 clips of other patients that are nearest to a clip or video, whatever the filter and the groups, and
+    a reader may ask for neither the own patient, a mean nor an alignment: so that no number of questions gives an
+    embedding away.
     """
 
     def Search(self, request, context):
@@ -97,6 +103,7 @@ class RetrievalServiceServicer:
     def Recommend(self, request, context):
         """Finds what resembles some examples and does not resemble others.
 
+        Roles: clinician, trainer, admin.
         Errors: as Search; INVALID_ARGUMENT also without a positive example or with more than 100 examples.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -154,7 +161,10 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
 class RetrievalService:
     """Which past seizures look like this one? The query's own patient is never among the hits unless asked for.
 
-    Roles: reader, clinician, trainer, admin. Queries by vector: trainer, admin.
+    Roles: reader, clinician, trainer, admin. Queries by vector and answers in pages: trainer, admin. A reader's hits are
+    chosen from the 10 clips of other patients that are nearest to a clip or video, whatever the filter and the groups, and
+    a reader may ask for neither the own patient, a mean nor an alignment: so that no number of questions gives an
+    embedding away.
     """
 
     @staticmethod
