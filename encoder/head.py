@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError
+from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError, named
 from index.files import write_atomically, write_text_atomically
 from index.records import LABELS, ClipVerdict, Verdict
 from index.workspace import current
@@ -189,8 +190,8 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
     name = head_id or current(folder)
     if name is None:
         raise StateError("this workspace has no head: train one with `semiome head train`")
-    if not name.isalnum() or not (folder / name).is_dir():
-        raise NotFound(f"no head {name!r} in this workspace")
+    if not re.fullmatch("[0-9a-f]{16}", name) or not (folder / name).is_dir():
+        raise NotFound(f"head {named(name)} is not in this workspace: check the id")
     try:
         values: dict[str, Any] = json.loads((folder / name / _CARD).read_text(encoding="utf-8"))
         lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}

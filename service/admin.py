@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import metadata
 
 from encoder.head import Head, load_head
-from index.errors import EncoderMismatch, InvalidInput
+from index.errors import EncoderMismatch, InvalidInput, NotFound
 from index.generation import GenerationManifest, list_generations, load_generation, read_manifest
 from index.sharing import fetch, publish, roll_back
 from index.workspace import Workspace, current, previous, set_current
@@ -85,7 +85,8 @@ class Admin:
         def activate() -> GenerationFacts:
             folder = self._workspace.generations
             fetch(self._workspace, everything=True)
-            read_manifest(folder, request.generation)
+            if request.generation not in list_generations(folder):
+                raise NotFound("no such generation: ListGenerations names those that there are")
             load_generation(folder, request.generation)
             publish(self._workspace, request.generation, force=request.force)
             self._source.refresh()

@@ -130,9 +130,13 @@ class AuditLog:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         said = [self._values(entry, at) for entry in entries]
         with self._lock, naming_a_full_disk():
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            try:
+            while True:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
                 size = os.fstat(self._descriptor).st_size
+                if size < _SEGMENT_BYTES:
+                    break
+                self._reopen()  # another worker has filled it; closing it gives up the lock
+            try:
                 if size != self._size:  # another worker has written
                     self._mac = self._last_mac(size)
                 mac, lines = self._mac, []

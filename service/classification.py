@@ -12,7 +12,7 @@ from protos import classification_pb2 as classification
 from service import convert, convert_verdict, disclosure
 from service.answers import BatchAnswer, Judged
 from service.guard import Call, Method
-from service.knowledge import Source
+from service.knowledge import Source, check_size
 
 _SERVICE = "/semiome.v1.ClassificationService/"
 
@@ -52,7 +52,8 @@ class Classification:
         call.check_deadline()
         evidence = answer.judged.evidence
         neighbours = tuple((label, disclosure.shown(call.caller, hits)) for label, hits in evidence.neighbours)
-        judged = replace(answer.judged, evidence=replace(evidence, neighbours=neighbours))
+        distance = disclosure.shown_distance(call.caller, evidence.distance)
+        judged = replace(answer.judged, evidence=replace(evidence, neighbours=neighbours, distance=distance))
         self._count(judged)
         call.reads(answer.provenance, {clip.patient_id for clip in judged.clips})
         call.reads(answer.provenance, {one for _, hits in neighbours for one in convert.patients_of(hits)})
@@ -62,6 +63,7 @@ class Classification:
         self, request: classification.ClassifyBatchRequest, call: Call
     ) -> classification.ClassifyBatchResponse:
         """Verdicts on many, each with its status."""
+        check_size(len(request.items), "items")
         items = convert_verdict.items_from_proto(request.items)
         return convert_verdict.batch_response(await self._batch(items, call, summaries=False))
 
@@ -70,6 +72,7 @@ class Classification:
     ) -> AsyncIterator[classification.ClassifyStreamResponse]:
         """Summaries of any number."""
         async for request in requests:
+            check_size(len(request.items), "items")
             items = convert_verdict.items_from_proto(request.items)
             yield convert_verdict.stream_response(await self._batch(items, call, summaries=True))
 

@@ -88,9 +88,7 @@ def vector_from_proto(message: common.Vector) -> VectorQuery:
         InvalidInput: its bytes are not whole values.
     """
     if len(message.values) % _FLOAT32.itemsize:
-        raise InvalidInput(
-            f"expected values of 4 bytes each, got {len(message.values)} bytes", field="query.vector.values"
-        )
+        raise InvalidInput(f"expected values of 4 bytes each, got {len(message.values)} bytes", field="vector.values")
     values = np.frombuffer(message.values, _FLOAT32).astype(np.float32)
     return VectorQuery(values, message.encoder_id, message.patient_id)
 
@@ -113,7 +111,7 @@ def filter_from_proto(message: common.Filter) -> Filter:
         left[0] -= 1
         if depth > _FILTER_DEPTH or left[0] < 0:
             raise InvalidInput(
-                f"expected at most {_FILTERS} filters, nested at most {_FILTER_DEPTH} deep", field="options.filter"
+                f"expected at most {_FILTERS} filters, nested at most {_FILTER_DEPTH} deep", field="filter"
             )
         plain = SearchFilter(
             **{name: frozenset(getattr(one, name)) for name in _SETS},
@@ -153,9 +151,7 @@ def options_from_proto(message: retrieval.SearchOptions) -> tuple[int, Options]:
     """
     k = message.k if message.HasField("k") else DEFAULT_K
     if message.group_by not in _GROUPS:
-        raise InvalidInput(
-            f"expected group_by of 0 to {max(_GROUPS)}, got {message.group_by}", field="options.group_by"
-        )
+        raise InvalidInput(f"expected group_by of 0 to {max(_GROUPS)}, got {message.group_by}", field="group_by")
     options = Options(
         where=filter_from_proto(message.filter) if message.HasField("filter") else ANYTHING,
         group_by=_GROUPS[message.group_by],

@@ -1,54 +1,68 @@
-"""What a caller who may not read embeddings is told of them: rounded similarities, of few hits, to stored clips only.
+"""What a caller who may not read embeddings is told of them.
 
-Exact similarities to enough known clips give an embedding away by solving linear equations. A coarse step, a short list
-of hits, no queries by vector and a day's quota of queries keep what can be put together below a cosine of one half
-(tests/service/test_multilateration.py does the attack).
+Similarities to enough known clips give an embedding away by solving linear equations; rounding them does not help
+much, since which clips are among the nearest says nearly as much (benchmarks/multilateration.py does the attack, and
+docs/service.md gives the figures). So there are three ways of seeing:
+
+- exactly: who may read the embeddings anyway learns nothing more from similarities (trainer, admin);
+- widely: up to 50 hits, every filter and grouping, similarities rounded: for people who treat the patients and may see
+  all their videos (clinician). A day's quota and the audit log are what holds an attack up;
+- narrowly: for everybody else. A clip or video has one list of the 10 nearest clips of other patients; filters, groups
+  and k choose from that list and never reach beyond it, so that no number of questions about a clip shows more of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput
-from index.query import Query, VectorQuery
-from index.records import Neighbour
-from service.roles import EXACT, Caller, require
+from index.query import GroupBy, Options, Query, VectorQuery
+from index.records import Neighbour, Video
+from service.answers import Distance
+from service.roles import EXACT, WIDE, Caller, require
 
 STEP = 0.05
-MAX_HITS = 50
+WIDE_HITS = 50
+NARROW_HITS = 10
 
 
-def check_query(caller: Caller, query: Query) -> None:
-    """Queries by vector are for those who may read embeddings.
+def most_hits(caller: Caller) -> int | None:
+    """How many hits a caller may see; None for as many as anybody."""
+    if caller.sees_exactly:
+        return None
+    return WIDE_HITS if caller.sees_widely else NARROW_HITS
+
+
+def check(caller: Caller, query: Query, k: int, options: Options, *, pages: bool = False) -> None:
+    """Refuse what shows a caller more than they may see.
 
     Raises:
-        PermissionRefused: the caller may not.
+        PermissionRefused: a query by vector, pages, or for those who see narrowly the own patient, a mean, an alignment
+            or examples.
+        InvalidInput: too many hits.
     """
     if isinstance(query, VectorQuery):
         require(caller, EXACT, "a query by vector")
+    if pages:
+        require(caller, EXACT, "an answer in pages")
+    if options.include_own_patient or options.mean_of > 1 or options.aligned:
+        require(caller, WIDE, "a search with the own patient, by a mean or by alignment")
+    check_hits(caller, k)
 
 
 def check_hits(caller: Caller, hits: int) -> None:
-    """Only so many hits for those who see rounded similarities.
+    """Refuse more hits than a caller may see.
 
     Raises:
         InvalidInput: more were asked for.
     """
-    if hits > MAX_HITS and not caller.sees_exactly:
-        raise InvalidInput(f"expected at most {MAX_HITS} hits for your role, got {hits}", field="options.k")
-
-
-def check_pages(caller: Caller) -> None:
-    """Pages lead to the 1,000 nearest: further than `MAX_HITS`.
-
-    Raises:
-        PermissionRefused: the caller may not go so far.
-    """
-    require(caller, EXACT, "an answer in pages")
+    most = most_hits(caller)
+    if most is not None and hits > most:
+        raise InvalidInput(f"expected at most {most} hits for your role, got {hits}", field="k")
 
 
 def shown(caller: Caller, neighbours: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
@@ -62,9 +76,40 @@ def shown_values(caller: Caller, similarities: NDArray[np.float32]) -> list[floa
     return values if caller.sees_exactly else list(map(rounded, values))
 
 
+def shown_distance(caller: Caller, distance: Distance | None) -> Distance | None:
+    """As `shown`: of one clip it is one less a similarity."""
+    if distance is None or caller.sees_exactly:
+        return distance
+    return replace(distance, value=rounded(distance.value), percentile=rounded(distance.percentile))
+
+
+def chosen(
+    nearest: Iterable[Neighbour], k: int, options: Options, videos: Mapping[str, Video]
+) -> tuple[Neighbour, ...]:
+    """Of the list that those who see narrowly may see, what they asked for: filtered, grouped, the first k.
+
+    Of equally similar ones after rounding the order says nothing of what was rounded away.
+    """
+    found: dict[str, Neighbour] = {}
+    for hit in nearest:
+        video = videos.get(hit.clip.video_id)
+        if video is not None and options.where.admits(video):
+            found.setdefault(_group(hit, options.group_by), hit)
+    listed = sorted(map(_rounded, found.values()), key=lambda hit: (-hit.similarity, hit.clip.clip_id))
+    return tuple(listed[:k])
+
+
 def rounded(similarity: float) -> float:
     """To the nearest step."""
     return round(round(similarity / STEP) * STEP, 2)
+
+
+def _group(hit: Neighbour, group_by: GroupBy) -> str:
+    return {
+        GroupBy.CLIP: hit.clip.clip_id,
+        GroupBy.VIDEO: hit.clip.video_id,
+        GroupBy.PATIENT: hit.clip.patient_id,
+    }[group_by]
 
 
 def _rounded(neighbour: Neighbour) -> Neighbour:

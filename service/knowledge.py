@@ -106,7 +106,7 @@ class Knowledge:
         Raises:
             InvalidInput: too many queries, or none.
         """
-        _check_size(len(queries), "queries")
+        check_size(len(queries), "queries")
         asked = [query for query in queries if not isinstance(query, SemiomeError)]
         found = iter(search_each(self.snapshot, asked, k, options) if asked else ())
         results = (query if isinstance(query, SemiomeError) else next(found) for query in queries)
@@ -138,7 +138,7 @@ class Knowledge:
         Raises:
             InvalidInput: too many, or none.
         """
-        _check_size(len(items), "items")
+        check_size(len(items), "items")
         if summaries and self.head is not None:
             return BatchAnswer(self.provenance, self._summaries(items))
         return BatchAnswer(self.provenance, tuple(map(self._batch_item, items)))
@@ -218,7 +218,12 @@ def _code(error: SemiomeError) -> str:
     return code.name
 
 
-def _check_size(count: int, what: str) -> None:
+def check_size(count: int, what: str) -> None:
+    """Refuse more than a message may ask for at once, or nothing.
+
+    Raises:
+        InvalidInput: it does.
+    """
     if not 1 <= count <= MAX_BATCH:
         raise InvalidInput(f"expected 1 to {MAX_BATCH} {what}, got {count}", field=what)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -63,7 +64,7 @@ class Operations:
         Raises:
             NotFound: there is none of that id.
         """
-        if not operation_id.isalnum():
+        if not re.fullmatch("[0-9a-f]{16}", operation_id):
             raise NotFound("no such operation: check the id")
         try:
             found = Operation(**json.loads(self._path(operation_id).read_text(encoding="utf-8")))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from index.errors import SemiomeError
 from index.query import PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
+from index.records import Neighbour
 from index.search import nearest_rows, search_each
 from protos import retrieval_pb2 as retrieval
 from service import convert, disclosure
@@ -18,7 +19,7 @@ from service.answers import SearchAnswer
 from service.batcher import Batcher
 from service.errors import rich_status
 from service.guard import Call, Method
-from service.knowledge import Knowledge, Source
+from service.knowledge import Knowledge, Source, check_size
 from service.uploads import Uploads
 
 _SERVICE = "/semiome.v1.RetrievalService/"
@@ -62,27 +63,30 @@ class Retrieval:
         """Nearest clips, videos or patients; of most searches the answer is put together as bytes."""
         query = convert.query_from_proto(request.query)
         k, options = convert.options_from_proto(request.options)
-        if _is_plain(query, options) and not (request.page_size or request.page_token):
+        pages = bool(request.page_size or request.page_token)
+        if options is PLAIN and isinstance(query, ClipQuery | VectorQuery) and call.caller.sees_widely and not pages:
             return await self._plain(query, k, call)
         answer = await self._found(query, k, options, call, request.page_size, request.page_token)
         return convert.search_response(answer)
 
     async def search_batch(self, request: retrieval.SearchBatchRequest, call: Call) -> retrieval.SearchBatchResponse:
         """Many searches, each with its status."""
+        check_size(len(request.queries), "queries")
         queries = convert.queries_from_proto(request.queries)
         k, options = convert.options_from_proto(request.options)
-        disclosure.check_hits(call.caller, k)
         for query in queries:
             if not isinstance(query, SemiomeError):
-                disclosure.check_query(call.caller, query)
+                disclosure.check(call.caller, query, k, options)
         asked_about = [item for one in queries if not isinstance(one, SemiomeError) for item in items_of(one)]
         call.queries(len(queries))
         call.check_deadline()
         knowledge = self._source.knowledge
-        answer = await asyncio.to_thread(knowledge.search_batch, queries, k, options)
+        narrow = not call.caller.sees_widely
+        how = (disclosure.NARROW_HITS, PLAIN) if narrow else (k, options)
+        answer = await asyncio.to_thread(knowledge.search_batch, queries, *how)
         call.check_deadline()
         results = tuple(
-            replace(one, neighbours=disclosure.shown(call.caller, one.neighbours)) for one in answer.results
+            replace(one, neighbours=_seen(one.neighbours, k, options, knowledge, call)) for one in answer.results
         )
         patients = {patient for one in results for patient in convert.patients_of(one.neighbours)}
         call.reads(answer.provenance, patients | await asyncio.to_thread(knowledge.patients_of, asked_about))
@@ -108,6 +112,7 @@ class Retrieval:
 
     async def recommend(self, request: retrieval.RecommendRequest, call: Call) -> retrieval.RecommendResponse:
         """What resembles some examples and not others."""
+        check_size(len(request.positive) + len(request.negative), "examples")
         query = convert.examples_from_proto(request)
         k, options = convert.options_from_proto(request.options)
         answer = await self._found(query, k, options, call)
@@ -131,15 +136,14 @@ class Retrieval:
 
     async def _plain(self, query: Query, k: int, call: Call) -> bytes | retrieval.SearchResponse:
         """What most searches are, many callers' in one pass."""
-        disclosure.check_query(call.caller, query)
-        disclosure.check_hits(call.caller, k)
+        disclosure.check(call.caller, query, k, PLAIN)
         call.queries(1)
         call.check_deadline()
         knowledge = self._source.knowledge
         found = await self._batcher.answer((knowledge, k), query)
         call.check_deadline()
         if isinstance(found, SearchAnswer):
-            return convert.search_response(await self._shown(found, query, knowledge, call))
+            return convert.search_response(await self._shown(found, query, k, PLAIN, knowledge, call))
         names, patient_of_row = knowledge.snapshot.patient_ids, knowledge.snapshot.patient_of_row
         call.reads(knowledge.provenance, map(names.__getitem__, patient_of_row[found.rows].tolist()))
         if found.patient:
@@ -152,22 +156,31 @@ class Retrieval:
         self, query: Query, k: int, options: Options, call: Call, page_size: int = 0, page_token: str = ""
     ) -> SearchAnswer:
         """What is found, as the caller may see it."""
-        disclosure.check_query(call.caller, query)
-        disclosure.check_hits(call.caller, max(k, page_size))
-        if page_token or page_size:
-            disclosure.check_pages(call.caller)
+        disclosure.check(call.caller, query, k, options, pages=bool(page_token or page_size))
         call.queries(1)
         call.check_deadline()
         knowledge = self._source.knowledge
-        answer = await asyncio.to_thread(knowledge.search, query, k, options, page_size, page_token)
+        how = (k, options) if call.caller.sees_widely else (disclosure.NARROW_HITS, PLAIN)
+        answer = await asyncio.to_thread(knowledge.search, query, *how, page_size, page_token)
         call.check_deadline()
-        return await self._shown(answer, query, knowledge, call)
+        return await self._shown(answer, query, k, options, knowledge, call)
 
-    async def _shown(self, answer: SearchAnswer, query: Query, knowledge: Knowledge, call: Call) -> SearchAnswer:
-        answer = replace(answer, neighbours=disclosure.shown(call.caller, answer.neighbours))
+    async def _shown(
+        self, answer: SearchAnswer, query: Query, k: int, options: Options, knowledge: Knowledge, call: Call
+    ) -> SearchAnswer:
+        answer = replace(answer, neighbours=_seen(answer.neighbours, k, options, knowledge, call))
         call.reads(answer.provenance, await asyncio.to_thread(knowledge.patients_of, items_of(query)))
         call.reads(answer.provenance, convert.patients_of(answer.neighbours))
         return answer
+
+
+def _seen(
+    neighbours: tuple[Neighbour, ...], k: int, options: Options, knowledge: Knowledge, call: Call
+) -> tuple[Neighbour, ...]:
+    """Hits as the caller may see them."""
+    if call.caller.sees_widely:
+        return disclosure.shown(call.caller, neighbours)
+    return disclosure.chosen(neighbours, k, options, knowledge.snapshot.videos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +190,6 @@ class _Rows:
     rows: NDArray[np.int64]
     similarities: NDArray[np.float32]
     patient: str
-
-
-def _is_plain(query: Query, options: Options) -> bool:
-    return options is PLAIN and isinstance(query, ClipQuery | VectorQuery)
 
 
 def items_of(query: Query) -> list[ClipQuery | VideoQuery]:

@@ -48,8 +48,13 @@ class Caller:
 
     @property
     def sees_exactly(self) -> bool:
-        """Whether similarities are given exactly: who may read the embeddings learns nothing more from them."""
+        """See `service.disclosure`."""
         return not self.roles.isdisjoint(EXACT)
+
+    @property
+    def sees_widely(self) -> bool:
+        """See `service.disclosure`."""
+        return not self.roles.isdisjoint(WIDE)
 
 
 _SEARCH = frozenset({Role.READER, Role.CLINICIAN, Role.TRAINER, Role.ADMIN})
@@ -60,6 +65,8 @@ _ADMIN = frozenset({Role.ADMIN})
 
 EXACT = _BUILDERS
 """Roles that need embeddings, and so may query by vector and see similarities exactly."""
+WIDE = EXACT | {Role.CLINICIAN}
+"""Roles that see long lists, through every filter."""
 STORES = _BUILDERS
 """Roles whose uploads may be stored."""
 
@@ -70,7 +77,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "/semiome.v1.RetrievalService/Search": _SEARCH,
     "/semiome.v1.RetrievalService/SearchBatch": _SEARCH,
     "/semiome.v1.RetrievalService/SearchStream": _SEARCH,
-    "/semiome.v1.RetrievalService/Recommend": _SEARCH,
+    "/semiome.v1.RetrievalService/Recommend": _SEARCH - {Role.READER},
     "/semiome.v1.RetrievalService/SearchByVideo": _SEARCH - {Role.READER},
     "/semiome.v1.ClassificationService/Classify": _CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyBatch": _CLASSIFY,

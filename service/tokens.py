@@ -30,6 +30,8 @@ _MAX_REMEMBERED = 4096
 _AGAIN_S = 10.0
 """A token of an unknown key makes the server look for new ones, but no more often than this."""
 
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError)
+
 _logger = logging.getLogger(__name__)
 
 
@@ -49,7 +51,7 @@ class Tokens:
         self._known: dict[bytes, tuple[float, Caller]] = {}
         try:
             self._keys = self._read()
-        except (OSError, ValueError, jwt.PyJWTError) as error:
+        except _UNREADABLE as error:
             raise StateError(
                 f"the keys that tokens are signed with can't be read ({type(error).__name__}): check [tokens] jwks"
             ) from None
@@ -71,6 +73,8 @@ class Tokens:
             claims = self._claims(token)
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"the token is not accepted: {_reason(error)}") from None
+        except (ValueError, TypeError, KeyError, RecursionError):  # what is nested or typed as no token is
+            raise Unauthenticated("the token is not accepted: it is malformed") from None
         roles = claims.get(self._config.role_claim, [])
         roles = roles.split() if isinstance(roles, str) else roles
         if not isinstance(roles, list) or not isinstance(claims["sub"], str) or not claims["sub"]:
@@ -90,7 +94,7 @@ class Tokens:
             self._read_at = time.monotonic()
             try:
                 keys = self._read()
-            except (OSError, ValueError, jwt.PyJWTError) as error:
+            except _UNREADABLE as error:
                 _logger.warning("keys for tokens can't be read again (%s): the old ones stay", type(error).__name__)
                 return
             if {kid: key.Algorithm.to_jwk(key.key) for kid, key in keys.items()} != {

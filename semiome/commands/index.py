@@ -8,16 +8,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, EncoderOption, JsonOption, WorkspaceOption, encoder_in_use
+from semiome.commands.options import (
+    DEFAULT_WORKSPACE,
+    CaOption,
+    CertificateOption,
+    EncoderOption,
+    JsonOption,
+    KeyOption,
+    TokenOption,
+    WorkspaceOption,
+    encoder_in_use,
+)
 from semiome.console import Screen
 
 if TYPE_CHECKING:
     from index.generation import GenerationManifest
     from index.workspace import Workspace
+    from service.connection import Connection
+    from service.rollout import Rollout
 
 app = typer.Typer(help="The index: build it offline, publish it, go back, clear away.", no_args_is_help=True)
 
 _RECALL = 0.95
+_CANARIES, _TAKEN_UP_S = 64, 120.0
 
 
 @app.command()
@@ -30,19 +43,37 @@ def build(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Publish it even if it finds fewer.")] = False,
     encoder: EncoderOption = None,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Wait until this server has taken it up, ask it the same before and after, and go back if the answers "
+            "differ; repeat for more.",
+        ),
+    ] = None,
+    least_overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the hits before that --server must still give.")
+    ] = 0.9,
+    ca: CaOption = None,
+    token_file: TokenOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build a generation from everything stored for the encoder in use, or for another one.
 
-    It gives way to whatever else the machine does, such as a server that answers searches.
+    It gives way to whatever else the machine does, such as a server that answers searches. For cron: with --server it
+    ends with 4 where a server does not take the index up, or answers differently, and the one before serves again.
     """
     import os
 
+    from index.errors import InvalidInput
     from index.generation import build_generation
     from index.sharing import fetch, release
     from index.store import Store
     from index.workspace import Workspace
 
+    if server and not publish:
+        raise InvalidInput("--server needs --publish: a server takes up what is published")
     os.nice(19)
     place = Workspace.at(workspace)
     encoder_id = encoder_in_use(place, encoder)
@@ -51,14 +82,27 @@ def build(
     with screen.progress("Building and measuring recall") as progress:
         stored = Store(place).clips(encoder_id)
         manifest = build_generation(stored, place.generations, progress, kind=kind, recall_target=recall)
-    release(place, manifest.generation, publish_it=publish, force=force)
+    rolled_out: Rollout | None = None
+    if server:
+        from service.connection import Connection
+
+        connections = [
+            Connection(one, ca=ca, certificate=certificate, key=key, token_file=token_file) for one in server
+        ]
+        with screen.progress("Rolling out"):
+            rolled_out = _rolled_out(place, manifest, connections, least_overlap, force=force)
+    else:
+        release(place, manifest.generation, publish_it=publish, force=force)
     low, high = manifest.recall_interval
+    said = f"; {rolled_out.workers} workers serve it" if rolled_out else ""
+    if rolled_out and rolled_out.overlap is not None:
+        said += f" and find {rolled_out.overlap:.1%} of what was found before"
     screen.result(
-        {**asdict(manifest), "published": publish},
+        {**asdict(manifest), "published": publish, "rollout": asdict(rolled_out) if rolled_out else None},
         lambda: screen.say(
             f"generation {manifest.generation}{' published' if publish else ' built, not published'}: {manifest.clips} "
             f"clips of {manifest.videos} videos of {manifest.patients} patients, {manifest.index} index, recall@10 "
-            f"without the own patient {manifest.recall:.3f} ({low:.3f} to {high:.3f})"
+            f"without the own patient {manifest.recall:.3f} ({low:.3f} to {high:.3f}){said}"
         ),
     )
 
@@ -190,6 +234,36 @@ def compare(
             f"{first} alone {found.only_first}, {second} alone {found.only_second}"
         ),
     )
+
+
+def _rolled_out(
+    place: Workspace, manifest: GenerationManifest, connections: list[Connection], least_overlap: float, *, force: bool
+) -> Rollout:
+    """Publish a generation to servers, or leave everything as it was."""
+    from contextlib import ExitStack
+
+    import numpy as np
+
+    from index.generation import read_clips
+    from index.sharing import publish, release
+    from index.workspace import current
+    from service.client import Client
+    from service.rollout import roll_out
+
+    before = current(place.generations)
+    release(place, manifest.generation, publish_it=False)
+    ids = read_clips(place.generations, manifest.generation).clip_ids
+    chosen = np.random.default_rng(0).choice(len(ids), min(_CANARIES, len(ids)), replace=False)
+    with ExitStack() as stack:
+        return roll_out(
+            [stack.enter_context(Client(one)) for one in connections],
+            manifest.generation,
+            [ids[int(row)].as_py() for row in chosen],
+            lambda: publish(place, manifest.generation, force=force),
+            lambda: publish(place, before, force=True) if before else None,
+            least_overlap=least_overlap,
+            timeout_s=_TAKEN_UP_S,
+        )
 
 
 def _places(workspace: str) -> tuple[Workspace, str | None, str | None]:

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 
 
@@ -20,16 +21,22 @@ def running(workspace, *options, end=signal.SIGTERM):
         What it says of itself when it is ready.
     """
     command = [sys.executable, "-m", "semiome", "serve", "-w", str(workspace.root), "--port", "0", "--json", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline()
-        assert line, process.communicate(timeout=30)[1]
-        yield json.loads(line)
-    finally:
-        process.send_signal(end)
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop it once it is full
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
-            _, log = process.communicate(timeout=30)
+            line = process.stdout.readline()
+            assert line, _text(log)
+            yield json.loads(line)
         finally:
-            process.kill()
-    assert process.returncode == 0, log
-    assert "Traceback" not in log, log
+            process.send_signal(end)
+            try:
+                process.communicate(timeout=30)
+            finally:
+                process.kill()
+        assert process.returncode == 0, _text(log)
+        assert "Traceback" not in _text(log), _text(log)
+
+
+def _text(stream):
+    stream.seek(0)
+    return stream.read()
