@@ -1,0 +1,220 @@
+"""Two real servers on one workspace, and the real nginx in front, set up by the file that is shipped."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from index.errors import ServiceError
+from index.query import ClipQuery, VideoQuery
+from index.workspace import Workspace
+from semiome.app import app
+from service.access import make_access
+from service.client import Client
+from service.connection import Connection
+from service.health import health_of
+from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.service.servers import running
+
+SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "nginx" / "semiome.conf"
+AROUND = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/semiome.conf;
+}}
+"""
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def answers(port):
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def nginx(folder, replicas):
+    """The shipped file with other ports and places, served by nginx; yields how to reach it."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "nginx is missing: install Debian's nginx-light"
+    port, shipped = free_port(), SHIPPED.read_text()
+    for old, new in (
+        ("listen 443 ", f"listen 127.0.0.1:{port} "),
+        ("server 127.0.0.1:50051 ", f"server {replicas[0]['address']} "),
+        ("server 127.0.0.1:50052 ", f"server {replicas[1]['address']} "),
+        ("ssl_certificate /etc/semiome/access/", f"ssl_certificate {folder}/access/"),
+        ("ssl_certificate_key /etc/semiome/access/", f"ssl_certificate_key {folder}/access/"),
+        ("access_log /var/log/nginx/", f"access_log {folder}/"),
+        ("error_log /var/log/nginx/", f"error_log {folder}/"),
+    ):
+        assert shipped.count(old) == 1, old
+        shipped = shipped.replace(old, new)
+    make_access(folder / "access", ["localhost", "127.0.0.1"])
+    (folder / "semiome.conf").write_text(shipped)
+    (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
+    command = [program, "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 10
+        while not answers(port):
+            assert process.poll() is None, (folder / "error.log").read_text()
+            assert time.monotonic() < until, "nginx does not listen"
+            time.sleep(0.02)
+        yield Connection(f"127.0.0.1:{port}", ca=folder / "access" / "ca.pem")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The workspace, what its two replicas said, and how to reach the nginx before them."""
+    folder = tmp_path_factory.mktemp("replicas")
+    workspace = Workspace(folder / "workspace")
+    commit(workspace, make_cohort())
+    publish_all(workspace)
+    install_head(workspace)
+    with ExitStack() as stack:
+        replicas = [stack.enter_context(running(workspace)) for _ in range(2)]
+        yield workspace, replicas, stack.enter_context(nginx(folder, replicas))
+
+
+@pytest.fixture
+def front(served):
+    """How a new client reaches nginx, which has seen no answer yet."""
+    return Connection(served[2].address, ca=served[2].ca)
+
+
+def test_a_search_through_nginx_answers_what_a_direct_one_does(served, front):
+    with Client(front) as through, Client(served[1][0]["address"]) as direct:
+        assert through.search(VideoQuery("v1-1"), 20) == direct.search(VideoQuery("v1-1"), 20)
+
+
+def test_both_replicas_are_asked(served, front):
+    pids = set()
+    for _ in range(5):
+        with Client(front) as client:
+            pids |= {worker.pid for _ in range(4) for worker in client.status().workers}
+
+    assert pids == {replica["pid"] for replica in served[1]}
+
+
+def test_health_is_said_through_nginx(front):
+    done = CliRunner().invoke(app, ["health", "--server", front.address, "--ca", str(front.ca)])
+
+    assert (done.exit_code, done.stdout) == (0, "SERVING\n")
+    assert health_of(front, "semiome.v1.RetrievalService") == "SERVING"
+
+
+def test_a_stream_of_verdicts_passes_both_ways_as_it_goes(front):
+    clips = [clip.clip.clip_id for _, embedded in make_cohort() for clip in embedded]
+    answered = threading.Event()
+
+    def items():
+        yield from map(ClipQuery, [*clips] * 17)  # the first message goes when it is full
+        assert answered.wait(10), "nothing is answered before all is asked"
+        yield ClipQuery("absent")
+
+    with Client(front) as client:
+        results = []
+        for result in client.classify_stream(items()):
+            answered.set()
+            results.append(result.code)
+
+    assert results == ["OK"] * 17 * len(clips) + ["NOT_FOUND"]
+
+
+def test_an_upload_of_megabytes_passes_nginx_and_is_answered_by_the_service(front, tmp_path):
+    video = tmp_path / "seizure.mp4"
+    video.write_bytes(os.urandom(5 * 2**20))
+
+    with Client(front) as client, pytest.raises(ServiceError) as caught:
+        client.search_by_video(video)
+
+    # Received whole, and then: stored here are vectors without the encoder that made them.
+    assert caught.value.code == "NOT_FOUND"
+    assert "encoder" in str(caught.value)
+
+
+def test_what_is_no_method_of_ours_does_not_reach_the_replicas(front):
+    with grpc.secure_channel(front.address, front.credentials()) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/somebody.else.v1.Service/Method")(b"", timeout=10)
+
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_nothing_older_follows_while_generations_are_published(served, front):
+    workspace, _, _ = served
+    last = 0
+    with Client(front) as one, Client(front) as other:  # of one connection's memory, over two channels
+        seen = [one.search(VideoQuery("v0-0"), 1).provenance.generation]
+        for _ in range(5):
+            published = publish_all(workspace).generation
+            until = time.monotonic() + 10
+            for asked in range(1000):
+                seen.append((one, other)[asked % 2].search(VideoQuery("v0-0"), 1).provenance.generation)
+                if seen[-10:] == [published] * 10:
+                    break
+                assert time.monotonic() < until
+    for generation in seen:
+        number = int(generation.split("-")[0])
+        assert number >= last
+        last = number
+    assert len(set(seen)) == 6
+
+
+def test_the_end_of_a_replica_under_load_fails_no_call(served, tmp_path):
+    workspace, (stays, _), _ = served
+    failed, answered, enough = [], [0] * 8, threading.Event()
+    with running(workspace) as ends, nginx(tmp_path, [stays, ends]) as front:
+
+        def ask(number):
+            with Client(Connection(front.address, ca=front.ca)) as client:
+                while not enough.is_set():
+                    try:
+                        client.search(VideoQuery(f"v{number % 5}-0"), 5)
+                        answered[number] += 1
+                    except ServiceError as error:
+                        failed.append(error)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        before = list(answered)
+        os.kill(ends["pid"], signal.SIGTERM)
+        os.waitid(os.P_PID, ends["pid"], os.WEXITED | os.WNOWAIT)
+        time.sleep(0.5)
+        enough.set()
+        for thread in threads:
+            thread.join(30)
+        with Client(front) as client:
+            left = {worker.pid for _ in range(4) for worker in client.status().workers}
+
+    assert failed == []
+    assert all(then < now for then, now in zip(before, answered, strict=True))
+    assert min(before) > 0
+    assert left == {stays["pid"]}

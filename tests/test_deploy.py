@@ -1,0 +1,153 @@
+"""What is in deploy/ fits the code and itself: what is named exists, settings are accepted, figures are measured."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import generate_latest
+from typer.testing import CliRunner
+
+from semiome.app import app
+from service.config import read_config
+from service.metrics import Metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+DEPLOY = ROOT / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+MANIFESTS = sorted(path for path in KUBERNETES.glob("*.yaml") if path.name != "kustomization.yaml")
+
+
+def documents(path):
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def containers():
+    """Everything that runs in Kubernetes: (kind, pod, container)."""
+    for path in MANIFESTS:
+        for found in documents(path):
+            spec = found.get("spec", {})
+            pod = spec.get("jobTemplate", {}).get("spec", spec).get("template", {}).get("spec", {})
+            for container in pod.get("containers", ()):
+                yield found["kind"], pod, container
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_yaml_file_can_be_read(path):
+    assert all(documents(path))
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("Dockerfile")), ids=lambda path: path.parent.name)
+def test_what_an_image_is_made_of_exists_and_reaches_the_builder(path):
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copies = [line.split()[1:-1] for line in path.read_text().splitlines() if re.match(r"COPY (?!--from)", line)]
+    assert copies
+    for name in (name for copied in copies for name in copied):
+        assert (ROOT / name).exists(), name
+        assert name in sent, f".dockerignore leaves {name} out"
+
+
+def test_the_image_holds_every_package():
+    packages = (ROOT / "pyproject.toml").read_text().split("packages = [")[1].split("]")[0]
+    wanted = {name.split(".")[0] for name in re.findall(r'"(.+?)"', packages)}
+
+    assert wanted <= set(re.findall(r"^COPY (\w+) \w+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.toml")), ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_settings_are_accepted_and_ask_who_calls(path):
+    assert read_config(path).signs_in
+
+
+def test_a_pod_has_more_time_to_end_than_its_calls():
+    (deployment,) = documents(KUBERNETES / "deployment.yaml")
+    pod = deployment["spec"]["template"]["spec"]
+    before = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+
+    assert pod["terminationGracePeriodSeconds"] > before + read_config(KUBERNETES / "serve.toml").drain_s
+
+
+@pytest.mark.parametrize("unit", ["semiome.service", "semiome@.service"])
+def test_a_unit_has_more_time_to_end_than_its_calls(unit):
+    text = (DEPLOY / "systemd" / unit).read_text()
+    settings = read_config(DEPLOY / ("replicas.toml" if "@" in unit else "systemd/serve.toml"))
+
+    assert int(re.search(r"TimeoutStopSec=(\d+)", text)[1]) > settings.drain_s
+
+
+def test_what_kustomize_is_to_put_together_exists():
+    (found,) = documents(KUBERNETES / "kustomization.yaml")
+    files = {name for made in found["configMapGenerator"] for name in made["files"]}
+
+    assert {path.name for path in MANIFESTS} == set(found["resources"])
+    assert all((KUBERNETES / name).exists() for name in files)
+
+
+def test_containers_in_kubernetes_may_do_nothing_that_they_need_not():
+    found = list(containers())
+    assert len(found) == 3
+    for _, pod, container in found:
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        assert mounted <= {volume["name"] for volume in pod["volumes"]}
+
+
+def test_services_and_policies_mean_the_pods_of_the_deployment():
+    (deployment,) = documents(KUBERNETES / "deployment.yaml")
+    template = deployment["spec"]["template"]
+    ports = {port["name"] for container in template["spec"]["containers"] for port in container["ports"]}
+    for service in documents(KUBERNETES / "service.yaml"):
+        assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+
+
+def commands():
+    """Every command line of ours that deploy/ runs."""
+    for _, _, container in containers():
+        if container["image"] == "semiome":
+            yield container["args"]
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                if probe in container:
+                    yield container[probe]["exec"]["command"][1:]
+    (compose,) = documents(DEPLOY / "compose.yaml")
+    yield from (service["command"] for service in compose["services"].values() if "command" in service)
+    for unit in (DEPLOY / "systemd").glob("*.service"):
+        (line,) = re.findall(r"^ExecStart=\S+/semiome (.*)$", unit.read_text(), re.MULTILINE)
+        yield shlex.split(line.replace("%i", "50051"))
+
+
+def test_every_option_that_is_given_exists():
+    for command in commands():
+        words = [word for word in command if re.fullmatch("[a-z]+", word)][: 2 if command[0] == "index" else 1]
+        offered = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
+        assert all(word in offered for word in command if word.startswith("--")), command
+
+
+def test_the_replicas_of_compose_are_those_that_nginx_asks():
+    (compose,) = documents(DEPLOY / "compose.yaml")
+    ports = {
+        command[command.index("--port") + 1]
+        for command in (service.get("command", ()) for service in compose["services"].values())
+        if "--port" in command
+    }
+
+    asked = re.findall(r"server 127\.0\.0\.1:(\d+)", (DEPLOY / "nginx" / "semiome.conf").read_text())
+    assert set(asked) == ports
+
+
+def test_alerts_and_pages_name_figures_that_are_measured():
+    metrics = Metrics()
+    measured = generate_latest(metrics._registry).decode()  # names of all, before anything is counted
+    said = (DEPLOY / "prometheus" / "alerts.yaml").read_text() + (ROOT / "docs" / "deploy.md").read_text()
+    names = set(re.findall(r"\b(?:semiome|grpc_server)_[a-z_]+", said))
+    names = {name for name in names if name.startswith(("grpc_server", "semiome_"))}
+
+    assert len(names) > 8
+    for name in names:
+        assert name.removesuffix("_bucket").removesuffix("_total") in measured, name
