@@ -179,7 +179,9 @@ def nearest_rows(snapshot: Snapshot, queries: Sequence[Query], k: int) -> Neares
         if isinstance(query, VectorQuery):
             vectors[number], patients[number] = _unit(snapshot, query)[0], query.patient_id
     found = snapshot.nearest_apart(vectors, k, patients)
-    return None if found is None or (found[1] < 0).any() else NearestRows(*found, patients)
+    return (
+        None if found is None or (found[1] < 0).any() else NearestRows(np.clip(found[0], -1.0, 1.0), found[1], patients)
+    )
 
 
 def _plain_results(

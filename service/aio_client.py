@@ -170,6 +170,7 @@ class AioClient:
         failed: grpc.RpcError | None = None
         pauses = self.connection.pauses(lambda: failed, repeatable=rpc.repeatable)
         while True:
+            asked_at = loop.time()
             try:
                 message = await method(
                     rpc.request, timeout=max(until - loop.time(), 0.001), metadata=self.connection.metadata()
@@ -182,7 +183,7 @@ class AioClient:
                 await asyncio.sleep(pause)
                 continue
             answer = rpc.read(message)
-            self.connection.note(getattr(answer, "provenance", None))
+            self.connection.note(getattr(answer, "provenance", None), asked_at)
             return answer
 
     async def _stream(self, name: str, requests: Iterator[Any], response: Any) -> AsyncIterator[Any]:  # noqa: ANN401

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from index.erased import patient_hash, workspace_key
-from index.errors import DamagedData, SemiomeError, StateError
+from index.errors import DamagedData, StateError
 from index.files import naming_a_full_disk, sync_folder
 from index.workspace import Workspace
 
@@ -111,7 +111,7 @@ class AuditLog:
         error: Exception | None = None
         try:
             self.append([entry for entry, _ in waiting])
-        except (OSError, SemiomeError) as failure:
+        except Exception as failure:  # noqa: BLE001  whatever it is, those who wait are told
             error = failure
         for _, written in waiting:
             if written.done():  # its caller has gone; the line stays

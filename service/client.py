@@ -225,6 +225,7 @@ class Client:
         failed: grpc.RpcError | None = None
         pauses = self.connection.pauses(lambda: failed, repeatable=rpc.repeatable)
         while True:
+            asked_at = time.monotonic()
             try:
                 message = method(
                     rpc.request, timeout=max(until - time.monotonic(), 0.001), metadata=self.connection.metadata()
@@ -237,7 +238,7 @@ class Client:
                 time.sleep(pause)
                 continue
             answer = rpc.read(message)
-            self.connection.note(getattr(answer, "provenance", None))
+            self.connection.note(getattr(answer, "provenance", None), asked_at)
             return answer
 
     def _stream(self, name: str, requests: Iterator[Any], response: Any) -> Iterator[Any]:  # noqa: ANN401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,8 @@ from service.wire import DETAILS, SEEN
 
 Answer = TypeVar("Answer")
 
-_AGAIN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_AGAIN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED")
+"""CANCELLED is what gRPC says of a call that came just as its server began to end."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _MAX_MESSAGE_BYTES = 64 * 2**20
 
@@ -110,10 +112,10 @@ class Connection:
             said.append((SEEN, seen))
         return tuple(said)
 
-    def note(self, provenance: object) -> None:
-        """What an answer was made with: nothing older may follow."""
+    def note(self, provenance: object, asked_at: float) -> None:
+        """What an answer was made with: nothing older may follow. An answer to an older question says nothing new."""
         if isinstance(provenance, Provenance) and provenance.generation:
-            self._seen.value = f"{provenance.generation}/{provenance.table_version}"
+            self._seen.note(f"{provenance.generation}/{provenance.table_version}", asked_at)
 
     def pauses(self, error_of: Callable[[], grpc.RpcError | None], *, repeatable: bool) -> Iterator[float]:
         """Seconds to wait before each further try; ends where trying again is no use."""
@@ -146,10 +148,17 @@ class Connection:
 
 
 class _Seen:
-    """The last answer's generation and table version; one reference, exchanged."""
+    """The generation and table version of the answer to the latest question."""
 
     def __init__(self) -> None:
         self.value = ""
+        self._asked_at = 0.0
+        self._lock = threading.Lock()
+
+    def note(self, value: str, asked_at: float) -> None:
+        with self._lock:
+            if asked_at >= self._asked_at:
+                self.value, self._asked_at = value, asked_at
 
 
 def retry_after_s(error: grpc.RpcError) -> float | None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput
-from index.query import GroupBy, Options, Query, VectorQuery
+from index.query import MAX_K, GroupBy, Options, Query, VectorQuery
 from index.records import Neighbour, Video
 from service.answers import Distance
 from service.roles import EXACT, WIDE, Caller, require
@@ -55,12 +55,14 @@ def check(caller: Caller, query: Query, k: int, options: Options, *, pages: bool
 
 
 def check_hits(caller: Caller, hits: int) -> None:
-    """Refuse more hits than a caller may see.
+    """Refuse more hits than a caller may see, and none.
 
     Raises:
-        InvalidInput: more were asked for.
+        InvalidInput: more, or none, were asked for.
     """
     most = most_hits(caller)
+    if hits < 1:
+        raise InvalidInput(f"expected k of 1 to {most or MAX_K}, got {hits}", field="k")
     if most is not None and hits > most:
         raise InvalidInput(f"expected at most {most} hits for your role, got {hits}", field="k")
 

@@ -59,7 +59,7 @@ class HitBytes:
         known = self._of_row
         for row, similarity in zip(rows.tolist(), similarities, strict=True):
             clip = known.get(row) or self._clip(row)
-            said = _SIMILARITY.pack(_SIMILARITY_TAG, similarity) if similarity else b""  # a zero is not written
+            said = _SIMILARITY.pack(_SIMILARITY_TAG, similarity)
             parts += (_prefix(len(clip) + len(said) + len(end)), clip, said, end)
         return b"".join(parts)
 

@@ -20,7 +20,7 @@ from index.records import LABELS, Verdict
 from index.search import search, search_each, search_page
 from index.serving import Serving
 from index.snapshot import Snapshot
-from index.workspace import Workspace, current
+from index.workspace import Workspace, current, named
 from service import evidence
 from service.answers import (
     BatchAnswer,
@@ -234,14 +234,24 @@ class Source:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._lock = threading.Lock()
+        self._begun = 0
         self._serving = Serving(workspace)
         self._complaint = ""
         self.knowledge = Knowledge(self._serving.snapshot, self._load_head(None))
 
     def refresh(self) -> None:
         """Take up a new generation, new labels or a new head; what can't be taken up is logged, and the old serves."""
+        begun = self._begun
         with self._lock:
+            if self._begun > begun:
+                return  # somebody has looked since this was asked for
+            self._begun += 1
             self._refresh()
+
+    def is_behind(self, generation: str) -> bool:
+        """Whether a generation is published that could not be taken up here."""
+        published = named(self._workspace.generations, "CURRENT")
+        return published == generation != self.knowledge.snapshot.name
 
     def _refresh(self) -> None:
         try:

@@ -32,12 +32,12 @@ def main() -> None:
     request = json.load(sys.stdin)
     workspace = Workspace.at(request["workspace"])
     operations = Operations(workspace)
-    operation = replace(Operation(**request["operation"]), pid=os.getpid())
-    operations.write(operation)
-    signal.signal(signal.SIGTERM, _cancel if operation.kind == BUILD else signal.SIG_IGN)
-    os.nice(19)  # servers answer meanwhile
+    operation = Operation(**request["operation"])
     say = _saying(operations, operation)
+    os.nice(19)  # servers answer meanwhile
     try:
+        signal.signal(signal.SIGTERM, _cancel if operation.kind == BUILD else signal.SIG_IGN)
+        operations.write(operation)
         if operation.kind == BUILD:
             name = _build(workspace, say, publish=request["publish"], force=request["force"])
             operation = ended(operation, DONE, generation=name)

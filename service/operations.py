@@ -30,6 +30,7 @@ from service.errors import status_of, type_and_place
 
 BUILD, ERASE = "build", "erase"
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+_PROCESS = "service.operation_process"
 _KEPT = 100
 _ENDING_S = 0.5
 """One that has said that it is done holds its lock a moment longer."""
@@ -76,7 +77,10 @@ class Operations:
             found = Operation(**json.loads(self._path(operation_id).read_text(encoding="utf-8")))
             if found.state == RUNNING:  # still: it has not just ended
                 message = "its process was killed" + (": start it again, it goes on" if found.kind == ERASE else "")
-                found = replace(found, state=FAILED, code="ABORTED", message=message, ended_at=_now())
+                if self._stopped(operation_id).exists():  # before it could say so itself
+                    found = ended(found, CANCELLED)
+                else:
+                    found = replace(found, state=FAILED, code="ABORTED", message=message, ended_at=_now())
                 self.write(found)
         return found
 
@@ -98,6 +102,9 @@ class Operations:
             return found
         if found.kind == ERASE:
             raise StateError("an erasure can't be stopped: it must go on to its end")
+        if not _is_ours(found.pid):
+            raise StateError("it runs on another host: ask a server of that host to stop it")
+        self._stopped(operation_id).touch()
         os.kill(found.pid, signal.SIGTERM)
         return self.get(operation_id)
 
@@ -111,13 +118,15 @@ class Operations:
             operation = Operation(secrets.token_hex(8), kind, RUNNING, "starting", _now())
             self.write(operation)
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "service.operation_process"],
+                [sys.executable, "-P", "-m", _PROCESS],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=None,
                 pass_fds=[turn],  # the lock is the process' from now on
                 start_new_session=True,  # a worker that ends takes no build with it
             )
+            operation = replace(operation, pid=process.pid)
+            self.write(operation)  # before it is told what to do, and says more itself
             workspace = self._workspace.bucket or str(self._workspace.root.absolute())
             values = {**request, "workspace": workspace, "operation": asdict(operation), "lock": turn}
             if process.stdin is not None:
@@ -126,6 +135,7 @@ class Operations:
             threading.Thread(target=process.wait, daemon=True).start()  # else it stays as a zombie
         for old in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
             old.unlink(missing_ok=True)
+            self._stopped(old.stem).unlink(missing_ok=True)
         return operation
 
     @contextmanager
@@ -152,6 +162,17 @@ class Operations:
 
     def _path(self, operation_id: str) -> Path:
         return self._folder / f"{operation_id}.json"
+
+    def _stopped(self, operation_id: str) -> Path:
+        return self._folder / f"{operation_id}.stopped"
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether a process of this host is one of an operation: no other may be signalled."""
+    try:
+        return pid > 0 and _PROCESS.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 class _Descriptor:

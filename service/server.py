@@ -16,7 +16,7 @@ import numpy as np
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from index.errors import SemiomeError, StateError
+from index.errors import SemiomeError, ServiceError, StateError
 from index.query import ClipQuery
 from index.search import search_each
 from index.workspace import Workspace
@@ -203,6 +203,8 @@ class Server:
         newer = version.isdigit() and len(version) < 19 and int(version) > provenance.table_version
         if generation != provenance.generation or newer:
             await asyncio.to_thread(self.source.refresh)
+            if await asyncio.to_thread(self.source.is_behind, generation):
+                raise ServiceError("UNAVAILABLE", "this server could not take up the index that you have seen already")
 
 
 async def serve(
@@ -253,6 +255,9 @@ async def serve(
                 await asyncio.to_thread(server.tend)
             except Exception as error:  # noqa: BLE001  a full disk, say: calls go on, and fail where they must
                 _logger.error("looking after the server failed with %s", type_and_place(error))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)  # it is ending: a second one must not make it end otherwise
     await server.drain(listener)
     await asyncio.to_thread(server.close)
     end_metrics()

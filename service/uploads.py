@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import os
 import shutil
 import tempfile
 import threading
@@ -176,8 +179,11 @@ class Uploads:
 
 
 def remove_leftovers(workspace: Workspace) -> None:
-    """Uploads of a server that was killed."""
-    shutil.rmtree(workspace.root / _FOLDER, ignore_errors=True)
+    """Uploads of servers that were killed; those that another server is receiving are locked."""
+    place = workspace.root / _FOLDER
+    for folder in place.iterdir() if place.is_dir() else ():
+        with contextlib.suppress(OSError), _locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clips(folder: Path, row: ManifestRow, embedder: Embedder, given_up: threading.Event) -> Iterator[EmbeddedClip]:
@@ -208,9 +214,25 @@ def _private_folder(workspace: Workspace) -> Iterator[Path]:
     place.mkdir(mode=0o700, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=place)).resolve()
     try:
-        yield folder
+        with _locked(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Held as long as somebody needs a folder.
+
+    Raises:
+        BlockingIOError: somebody does.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 async def _next(requests: AsyncIterator[retrieval.SearchByVideoRequest]) -> retrieval.SearchByVideoRequest | None:

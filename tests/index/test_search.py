@@ -120,7 +120,8 @@ def test_k_out_of_bounds_is_refused(k):
         (np.array([np.inf] * 8), "finite"),
         (np.zeros(8), "zero length"),
         (np.full(8, 1e-30), "zero length"),
-        (np.ones((1, 8)), "expected a vector of 8 values"),
+        (np.ones((2, 3)), "expected a vector of 8 values, got 3"),
+        (np.ones((0, 8)), "expected a vector of 8 values"),
     ],
 )
 def test_a_bad_vector_is_refused(vector, says):

@@ -53,9 +53,7 @@ clips = st.builds(Clip, text, text, text, st.integers(0, 2**31), st.floats(0, 1e
 provenances = st.builds(Provenance, text, text, text, st.integers(0, 2**40))
 matches = st.lists(st.builds(Match, clips, floats, text), max_size=2).map(tuple)
 neighbours = st.lists(st.builds(Neighbour, clips, text, floats, text, matches), max_size=4).map(tuple)
-sets = st.builds(
-    PredictionSet, st.sampled_from([(), ("TLE",), ("TLE", "exTLE")]), shares, st.tuples(shares, shares)
-)
+sets = st.builds(PredictionSet, st.sampled_from([(), ("TLE",), ("TLE", "exTLE")]), shares, st.tuples(shares, shares))
 
 
 @st.composite
@@ -178,9 +176,11 @@ simple = st.builds(
 @given(
     st.recursive(
         simple,
-        lambda inner: st.lists(inner, max_size=2).map(tuple).map(AnyOf)
-        | st.lists(inner, max_size=2).map(tuple).map(AllOf)
-        | inner.map(Not),
+        lambda inner: (
+            st.lists(inner, max_size=2).map(tuple).map(AnyOf)
+            | st.lists(inner, max_size=2).map(tuple).map(AllOf)
+            | inner.map(Not)
+        ),
         max_leaves=3,
     )
 )

@@ -1,0 +1,132 @@
+"""Builds and erasures that a call starts, in real processes."""
+
+import json
+import os
+import signal
+import time
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from index.errors import NotFound, ServiceError, StateError
+from index.query import VideoQuery
+from index.workspace import current
+from protos import admin_pb2 as admin
+from service.client import Client
+from service.operations import Operations
+from service.wire import DETAILS
+from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.service.servers import running
+
+
+def ended(operations, operation):
+    deadline = time.monotonic() + 60
+    while operation.state == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        operation = operations.get(operation.operation_id)
+    return operation
+
+
+def test_a_build_and_an_erasure_by_call(workspace):
+    cohort = make_cohort()
+    commit(workspace, cohort)
+    publish_all(workspace)
+    head = install_head(workspace)
+    other = install_head(workspace, seed=1)
+    with running(workspace) as said, Client(said["address"]) as client:
+        built = client.wait(client.build_generation())
+        assert (built.state, built.generation) == ("done", current(workspace.generations))
+        assert client.search(VideoQuery("v0-0")).provenance.generation == built.generation
+        assert [one.serving for one in client.generations()] == [False, True]
+        back = client.roll_back_generation()
+        assert (back.serving, back.generation) == (True, client.generations()[0].generation)
+        assert client.activate_generation(built.generation).generation == built.generation
+        with pytest.raises(ServiceError, match="NOT_FOUND"):
+            client.activate_generation("000009-0123456789abcdef")
+
+        assert {one.head_id: one.serving for one in client.heads()} == {head.head_id: False, other.head_id: True}
+        assert client.activate_head(head.head_id).serving
+        assert client.classify(VideoQuery("v0-0")).provenance.head_id == head.head_id
+
+        gone = client.wait(client.erase_patient("p1"))
+        assert gone.state == "done"
+        assert json.loads(gone.receipt)["scan"]["files_with_finds"] == []
+        with pytest.raises(ServiceError, match="NOT_FOUND"):
+            client.search(VideoQuery("v1-0"))
+        assert "p1" not in {patient.patient_id for patient in client.patients()}
+        unknown = client.wait(client.erase_patient("nobody"))
+        assert (unknown.state, unknown.code) == ("failed", "NOT_FOUND")
+        assert [one.kind for one in client.operations()] == ["erase", "erase", "build"]
+
+
+def test_one_at_a_time_and_what_is_unknown(stored):
+    operations = Operations(stored)
+    first = operations.build(publish=True, force=False)
+    with pytest.raises(StateError, match="another operation is running"):
+        operations.build(publish=True, force=False)
+
+    assert ended(operations, first).state == "done"
+    for name in ("", "x", "../../etc/passwd", "0" * 300, "0123456789abcdef"):
+        with pytest.raises(NotFound):
+            operations.get(name)
+
+
+def test_a_build_can_be_stopped_and_leaves_nothing(stored):
+    operations = Operations(stored)
+    before = sorted(os.listdir(stored.generations))
+    running_one = operations.build(publish=True, force=False)
+    while not operations.get(running_one.operation_id).pid:
+        time.sleep(0.01)
+    operations.cancel(running_one.operation_id)
+
+    assert ended(operations, running_one).state in {"cancelled", "done"}
+    if ended(operations, running_one).state == "cancelled":
+        assert sorted(set(os.listdir(stored.generations)) - {"build.lock"}) == sorted(set(before) - {"build.lock"})
+    assert operations.cancel(running_one.operation_id) == operations.get(running_one.operation_id)
+
+
+def test_one_whose_process_was_killed_is_said_to_have_failed(stored):
+    operations = Operations(stored)
+    started = operations.build(publish=True, force=False)
+    while not (pid := operations.get(started.operation_id).pid):
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+
+    found = ended(operations, started)
+    assert (found.state, found.code) in {("failed", "ABORTED"), ("done", "")}
+    assert ended(operations, operations.build(publish=False, force=False)).state == "done"
+
+
+def test_an_erasure_is_not_stopped(stored):
+    operations = Operations(stored)
+    started = operations.erase("p1")
+    try:
+        with pytest.raises(StateError, match="must go on to its end"):
+            operations.cancel(started.operation_id)
+    finally:
+        assert ended(operations, started).state == "done"
+
+
+def test_no_file_says_whom_an_operation_is_about(stored):
+    operations = Operations(stored)
+    ended(operations, operations.erase("p-nobody-canary"))
+
+    for path in (stored.root / "operations").iterdir():
+        assert b"p-nobody-canary" not in path.read_bytes()
+
+
+def test_an_empty_id_is_named_as_the_wrong_field(workspace):
+    commit(workspace, make_cohort(patients=2, videos=1, clips=2))
+    publish_all(workspace)
+    with running(workspace) as said, grpc.insecure_channel(said["address"]) as channel:
+        erase = channel.unary_unary(
+            "/semiome.v1.AdminService/ErasePatient", admin.ErasePatientRequest.SerializeToString
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            erase(admin.ErasePatientRequest(), timeout=20)
+
+    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS])
+    (bad,) = (part for part in status.details if part.Is(error_details_pb2.BadRequest.DESCRIPTOR))
+    assert error_details_pb2.BadRequest.FromString(bad.value).field_violations[0].field == "patient_id"

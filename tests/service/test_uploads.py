@@ -1,0 +1,174 @@
+"""Videos that are uploaded: what resembles them, what is refused, and that nothing of them stays."""
+
+import shutil
+import threading
+import time
+
+import grpc
+import pytest
+
+from encoder.embed import Embedder
+from encoder.manifest import read_manifest
+from encoder.pipeline import EncodeOptions, encode
+from encoder.weights import install_encoder
+from index.errors import ServiceError
+from index.query import ClipQuery, GroupBy, Options
+from index.store import Store
+from index.workspace import Workspace
+from protos import retrieval_pb2 as retrieval
+from service import calls
+from service.client import Client
+from tests.conftest import DATA, EXPECTED, publish_all
+from tests.service.servers import running
+
+VIDEOS = DATA / "videos"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, tiny_encoder):
+    """(workspace, address) of a server over three encoded videos of three patients."""
+    folder = tmp_path_factory.mktemp("uploads")
+    names = ("h264_25fps.mp4", "vp9.webm", "exactly_10s.mp4")
+    for name in names:
+        shutil.copy(VIDEOS / name, folder / name)
+    rows = [f"{name},p{number},v{number},TLE" for number, name in enumerate(names)]
+    (folder / "manifest.csv").write_text("\n".join(["file_name,patient_id,video_id,label", *rows]))
+    workspace = Workspace(folder / "workspace")
+    install_encoder(tiny_encoder, workspace.encoders)
+    encode(read_manifest(folder / "manifest.csv"), Embedder(tiny_encoder), Store(workspace), EncodeOptions())
+    publish_all(workspace, tiny_encoder.encoder_id)
+    with running(workspace) as said:
+        yield workspace, said["address"]
+
+
+@pytest.fixture
+def client(served):
+    with Client(served[1]) as client:
+        yield client
+
+
+def leftovers(workspace):
+    folder = workspace.root / "uploads"
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def test_an_uploaded_video_finds_itself_and_is_forgotten(served, client):
+    workspace, _ = served
+    before = client.counts()
+    answer = client.search_by_video(VIDEOS / "vp9.webm", 5)
+
+    stored = client.video("v1").clips
+    assert len(answer.clips) == len(stored)
+    best = answer.neighbours[0]
+    assert best.similarity == pytest.approx(1.0, abs=1e-4)
+    assert {hit.clip.video_id for hit in answer.neighbours[: len(stored)]} == {"v1"}
+    assert {hit.query_clip_id for hit in answer.neighbours} <= {clip.clip_id for clip in answer.clips}
+    assert not answer.stored
+    assert client.counts() == before
+    assert leftovers(workspace) == []
+
+
+def test_its_patient_is_left_out_and_groups_are_made(client):
+    answer = client.search_by_video(VIDEOS / "vp9.webm", 5, Options(group_by=GroupBy.VIDEO), patient_id="p1")
+
+    assert sorted(hit.clip.video_id for hit in answer.neighbours) == ["v0", "v2"]
+
+
+def test_one_that_is_to_be_kept_is_found_from_then_on(client):
+    answer = client.search_by_video(VIDEOS / "mjpeg.avi", 5, patient_id="p9", store_as="v9", label="exTLE")
+
+    assert answer.stored
+    video = client.video("v9")
+    assert (video.video.patient_id, video.video.label) == ("p9", "exTLE")
+    assert answer.clips == video.clips
+    assert "p9" not in {hit.clip.patient_id for hit in answer.neighbours}
+    assert client.search(ClipQuery(video.clips[0].clip_id)).neighbours
+    with pytest.raises(ServiceError, match="stored already"):
+        client.search_by_video(VIDEOS / "h264_gray.mp4", 5, patient_id="p8", store_as="v9")
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_every_kind_of_file_is_embedded_or_refused_with_its_reason(served, client, name):
+    workspace, _ = served
+    if EXPECTED[name]["verdict"] == "ok":
+        answer = client.search_by_video(VIDEOS / name, 3)
+        seconds = sum(clip.valid_seconds for clip in answer.clips)
+        assert seconds == pytest.approx(EXPECTED[name]["seconds"], abs=0.001)
+    else:
+        with pytest.raises(ServiceError) as caught:
+            client.search_by_video(VIDEOS / name, 3)
+        assert caught.value.code in {"INVALID_ARGUMENT"}
+        assert name not in str(caught.value)
+        assert str(workspace.root) not in str(caught.value)
+    assert leftovers(workspace) == []
+
+
+def upload(address, parts, timeout=30):
+    with grpc.insecure_channel(address) as channel:
+        method = channel.stream_unary(calls.UPLOAD, retrieval.SearchByVideoRequest.SerializeToString)
+        with pytest.raises(grpc.RpcError) as caught:
+            method(iter(parts), timeout=timeout)
+    return caught.value.code().name, caught.value.details()
+
+
+def header(**values):
+    return retrieval.SearchByVideoRequest(header=retrieval.UploadHeader(**{"size_bytes": 10, **values}))
+
+
+def chunk(data=b"0123456789"):
+    return retrieval.SearchByVideoRequest(chunk=data)
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ([], "a header before"),
+        ([chunk()], "a header before"),
+        ([header(), header()], "expected chunks"),
+        ([header(), chunk(b"")], "expected chunks"),
+        ([header(), chunk(b"x" * (2**20 + 1))], "expected chunks"),
+        ([header(), chunk(b"short")], "got 5: the upload was cut"),
+        ([header(), chunk(), chunk()], "got more"),
+        ([header(size_bytes=0)], "expected a video of 1 to"),
+        ([header(size_bytes=2**50)], "expected a video of 1 to"),
+        ([header(patient_id="../p")], "expected a patient id"),
+        ([header(patient_id="p", store_as_video_id="a/b")], "expected a video id"),
+        ([header(store_as_video_id="v7")], "whose the video is"),
+        ([header(label="TLE")], "only with a video that is stored"),
+        ([header(label="tle")], "expected a label"),
+        ([header(options=retrieval.SearchOptions(aligned=True, group_by=2))], "can't be aligned"),
+        ([header(), chunk()], ""),
+    ],
+)
+def test_what_is_no_upload_is_refused_and_nothing_stays(served, parts, says):
+    workspace, address = served
+    code, details = upload(address, parts)
+
+    assert code == "INVALID_ARGUMENT"
+    assert says in details
+    assert leftovers(workspace) == []
+
+
+def test_one_upload_too_many_is_told_to_come_again_and_a_caller_who_goes_leaves_nothing(served):
+    workspace, address = served
+    release = threading.Event()
+
+    def slow():
+        yield header()
+        release.wait(20)
+
+    with grpc.insecure_channel(address) as channel:
+        method = channel.stream_unary(calls.UPLOAD, retrieval.SearchByVideoRequest.SerializeToString)
+        held = [method.future(slow()) for _ in range(2)]
+        deadline = time.monotonic() + 10
+        while len(leftovers(workspace)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert upload(address, [header(), chunk()])[0] == "RESOURCE_EXHAUSTED"
+        for call in held:
+            call.cancel()
+        release.set()
+        while leftovers(workspace):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert upload(address, [header(), chunk()])[0] == "INVALID_ARGUMENT"
