@@ -30,7 +30,6 @@ _SEGMENT_BYTES = 64 * 2**20
 _START = "0" * 64
 _MAC = ', "mac": "'
 _TAIL = len(_MAC) + 64 + len('"}\n')
-_LONGEST_LINE = 2**20
 _MAX_REMEMBERED = 100_000
 
 
@@ -135,7 +134,8 @@ class AuditLog:
                 size = os.fstat(self._descriptor).st_size
                 if size < _SEGMENT_BYTES:
                     break
-                self._reopen()  # another worker has filled it; closing it gives up the lock
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                self._reopen()  # another worker has filled it
             try:
                 if size != self._size:  # another worker has written
                     self._mac = self._last_mac(size)
@@ -196,7 +196,7 @@ class AuditLog:
             fcntl.flock(turn, fcntl.LOCK_EX)
             segments = _segments(self._folder)
             path = segments[-1] if segments else self._folder / "000001.jsonl"
-            if segments and path.stat().st_size >= _SEGMENT_BYTES:
+            if segments and _size_of_whole_lines(path) >= _SEGMENT_BYTES:
                 path = self._folder / f"{int(path.stem) + 1:06d}.jsonl"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             sync_folder(self._folder)
@@ -212,21 +212,44 @@ class AuditLog:
 
     def _last_mac(self, size: int) -> str:
         """Of this segment, or of the one before where this one is empty. A line that a kill has cut is taken off."""
+        size = _healed(self._descriptor, size)
         if size:
-            tail = os.pread(self._descriptor, _LONGEST_LINE, max(size - _LONGEST_LINE, 0))
-            whole = tail.rfind(b"\n") + 1
-            if whole < len(tail):
-                size -= len(tail) - whole
-                os.ftruncate(self._descriptor, size)
-                tail = tail[:whole]
-        if size:
-            return tail[-_TAIL:].decode("ascii", "replace")[len(_MAC) : len(_MAC) + 64]
+            return _mac_of(os.pread(self._descriptor, _TAIL, size - _TAIL))
         before = [path for path in _segments(self._folder) if path < self._path]
         if not before:
             return _START
         with before[-1].open("rb") as stream:
             stream.seek(max(before[-1].stat().st_size - _TAIL, 0))
-            return stream.read().decode("ascii", "replace")[len(_MAC) : len(_MAC) + 64]
+            return _mac_of(stream.read())
+
+
+def _size_of_whole_lines(path: Path) -> int:
+    """Of a segment, once a line that a kill has cut is taken off; nobody writes to it meanwhile."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return _healed(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _healed(descriptor: int, size: int) -> int:
+    """Take off a segment's last line where a kill has cut it; returns the size that is left."""
+    window = 4096
+    while True:
+        start = max(size - window, 0)
+        tail = os.pread(descriptor, window, start)[: size - start]
+        end = tail.rfind(b"\n") + 1
+        if end or not start:
+            break
+        window *= 4
+    if start + end < size:
+        os.ftruncate(descriptor, start + end)
+    return start + end
+
+
+def _mac_of(tail: bytes) -> str:
+    return tail.decode("ascii", "replace")[len(_MAC) : len(_MAC) + 64]
 
 
 def verify(workspace: Workspace, noted: str = "") -> Verified:

@@ -43,3 +43,4 @@ def set_up() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Words() if sys.stderr.isatty() else JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)  # it repeats metadata that is not UTF-8

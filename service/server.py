@@ -200,7 +200,8 @@ class Server:
         """Nothing older than what a caller has seen may follow: what is published is looked at again."""
         generation, _, version = seen.partition("/")
         provenance = self.source.knowledge.provenance
-        newer = version.isdigit() and len(version) < 19 and int(version) > provenance.table_version
+        number = int(version) if version.isascii() and version.isdecimal() and len(version) < 19 else 0
+        newer = number > provenance.table_version
         if generation != provenance.generation or newer:
             await asyncio.to_thread(self.source.refresh)
             if await asyncio.to_thread(self.source.is_behind, generation):

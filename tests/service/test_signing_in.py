@@ -1,0 +1,113 @@
+"""Certificates and tokens, as a newcomer, an administrator and a stranger meet them."""
+
+import json
+import ssl
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from index.errors import ServiceError
+from index.query import VideoQuery
+from service.access import make_access, make_client_certificate, renew_server_certificate
+from service.client import Client
+from service.connection import Connection
+from tests.service.servers import running
+
+
+def connection(said, access, role="admin", **more):
+    return Connection(said["address"], ca=access / "ca.pem", token_file=access / f"{role}.token", **more)
+
+
+def test_a_newcomer_signs_in_over_tls_and_a_stranger_does_not(secured, access):
+    with running(secured, "--config", str(access / "serve.toml")) as said:
+        command = [sys.executable, "-m", "semiome", "search", "--server", said["address"], "--json", "--video", "v0-0"]
+        who = ["--ca", str(access / "ca.pem"), "--token-file", str(access / "clinician.token")]
+        found = subprocess.run([*command, *who], capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stderr
+        assert len(json.loads(found.stdout)["neighbours"]) == 10
+        refused = subprocess.run([*command, *who[:2]], capture_output=True, text=True, check=False)
+        assert refused.returncode == 4
+        assert "UNAUTHENTICATED: say who you are" in refused.stderr
+        with Client(Connection(said["address"], tries=1)) as plain, pytest.raises(ServiceError, match="UNAVAILABLE"):
+            plain.counts()
+
+
+def test_a_renewed_certificate_is_taken_up_without_a_dropped_call(secured, access):
+    with running(secured, "--config", str(access / "serve.toml")) as said, Client(connection(said, access)) as old:
+        old.counts()
+        before = served_certificate(said, access)
+        renew_server_certificate(access, ["localhost", "127.0.0.1"])
+        old.counts()  # on the connection from before
+        assert served_certificate(said, access) != before
+        with Client(connection(said, access)) as new:
+            new.counts()
+        broken = (access / "server.pem").read_bytes()
+        (access / "server.pem").write_bytes(b"half a certif")
+        with Client(connection(said, access)) as meanwhile:
+            meanwhile.counts()
+        (access / "server.pem").write_bytes(broken)
+
+
+def served_certificate(said, access):
+    host, port = said["address"].split(":")
+    return ssl.get_server_certificate((host, int(port)), ca_certs=str(access / "ca.pem"))
+
+
+def test_a_certificate_alone_signs_in_where_the_settings_name_it(secured, access, tmp_path):
+    make_client_certificate(access, "nightly")
+    make_client_certificate(access, "stranger")
+    settings = tmp_path / "serve.toml"
+    settings.write_text(
+        f'[tls]\ncertificate = "{access}/server.pem"\nkey = "{access}/server.key"\nclient_ca = "{access}/ca.pem"\n'
+        '[certificates]\nnightly = ["classifier"]\n'
+    )
+
+    def of(name, folder=access):
+        return Connection(
+            said["address"],
+            ca=access / "ca.pem",
+            certificate=folder / f"{name}.pem",
+            key=folder / f"{name}.key",
+            tries=1,
+        )
+
+    other = tmp_path / "other"
+    make_access(other, ["localhost"])
+    make_client_certificate(other, "nightly")
+    expired = tmp_path / "expired"
+    make_expired(access, expired)
+    with running(secured, "--config", str(settings)) as said:
+        with Client(of("nightly")) as client:
+            assert client.classify(VideoQuery("v0-0")).judged.clips
+            with pytest.raises(ServiceError, match="PERMISSION_DENIED"):
+                client.search(VideoQuery("v0-0"))
+        with Client(of("stranger")) as client, pytest.raises(ServiceError, match="UNAUTHENTICATED"):
+            client.classify(VideoQuery("v0-0"))
+        for refused in (
+            of("nightly", other),
+            of("nightly", expired),
+            Connection(said["address"], ca=access / "ca.pem", tries=1),
+        ):
+            with Client(refused) as client, pytest.raises(ServiceError, match="UNAVAILABLE"):
+                client.classify(VideoQuery("v0-0"))
+
+
+def make_expired(access, folder):
+    """The right name from the right authority, for yesterday."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+    folder.mkdir()
+    ca_key = load_pem_private_key((access / "ca.key").read_bytes(), None)
+    good = x509.load_pem_x509_certificate((access / "nightly.pem").read_bytes())
+    builder = x509.CertificateBuilder().subject_name(good.subject).issuer_name(good.issuer)
+    builder = builder.public_key(good.public_key()).serial_number(x509.random_serial_number())
+    now = datetime.now(UTC)
+    builder = builder.not_valid_before(now - timedelta(days=2)).not_valid_after(now - timedelta(days=1))
+    for extension in good.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    (folder / "nightly.pem").write_bytes(builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (folder / "nightly.key").write_bytes((access / "nightly.key").read_bytes())
