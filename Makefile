@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check faults format protos lock clean
+.PHONY: demo test check faults fuzz format protos lock clean
 
 .venv: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -43,6 +43,11 @@ check: .venv .venv/node
 faults: .venv
 	$(BIN)/python -m tests.index.faults
 	SEMIOME_STEPS=10000 $(BIN)/pytest tests/index/test_stateful.py
+
+# Made-up bytes behind the wire for a minute.
+fuzz: .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0
+	$(BIN)/python -m tests.service.fuzz 60
 
 format: .venv
 	$(BIN)/ruff format .

@@ -1,7 +1,6 @@
 """Servers to measure against and load to measure with, each a process of its own: used by `service.py`.
 
-The load sends messages that are made beforehand and reads no answer but its code, so that it costs as little of the
-machine as Python allows; it is the same for every server.
+The callers are those of `http2_load.py`, the same for every server.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import http2_load
 import numpy as np
-from grpc_health.v1 import health_pb2
 
-CHANNELS = 8
 SEARCH = "/semiome.v1.RetrievalService/Search"
 
 
@@ -45,77 +44,42 @@ async def empty_server(answers: str) -> None:
 
     server = grpc.aio.server()
     methods = {name: handler(name) for name in fixed}
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("semiome.v1.RetrievalService", methods),)
-    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("semiome.v1.RetrievalService", methods),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(json.dumps({"address": f"127.0.0.1:{port}"}), flush=True)
     await server.wait_for_termination()
 
 
-async def load(address: str, method: str, requests: list[bytes], clients: int, seconds: float, rate: float) -> dict:
-    """Callers who each wait for an answer before the next call, or, with a rate, calls that come whatever happens.
+def load(address: str, method: str, requests: list[bytes], clients: int, seconds: float, rate: float) -> dict[str, Any]:
+    """See `http2_load.load`; with a rate, health is asked twice a second meanwhile.
 
     Returns:
-        calls, failed (by code), seconds, and latencies in ms: of answers, and of refusals.
+        calls, refused, seconds, calls a second, and latencies in ms: of answers, of refusals, of health.
     """
-    channels = [grpc.aio.insecure_channel(address, [("semiome.channel", n)]) for n in range(CHANNELS)]
-    calls = [channel.unary_unary(method) for channel in channels]
-    await asyncio.gather(*(call(requests[0]) for call in calls))  # connected
-    answered: list[float] = []
-    failed: dict[str, list[float]] = {}
     health: list[float] = []
-    started = time.perf_counter()
-    until = started + seconds
-
-    async def one(number: int, due: float) -> None:
-        try:
-            await calls[number % CHANNELS](requests[number % len(requests)])
-            answered.append(time.perf_counter() - due)
-        except grpc.aio.AioRpcError as error:
-            failed.setdefault(error.code().name, []).append(time.perf_counter() - due)
-
-    async def caller(number: int) -> None:
-        while time.perf_counter() < until:
-            await one(number, time.perf_counter())
-            number += clients
-
-    async def probe() -> None:
-        check = channels[0].unary_unary("/grpc.health.v1.Health/Check")
-        while time.perf_counter() < until:
-            began = time.perf_counter()
-            await check(health_pb2.HealthCheckRequest().SerializeToString())
-            health.append(time.perf_counter() - began)
-            await asyncio.sleep(0.5)
-
     if rate:
-        probing = asyncio.create_task(probe())
-        running, number, due = set(), 0, started
-        while due < until:
-            now = time.perf_counter()
-            while due <= now:
-                task = asyncio.create_task(one(number, time.perf_counter()))
-                running.add(task)
-                task.add_done_callback(running.discard)
-                number, due = number + 1, due + 1 / rate
-            await asyncio.sleep(max(due - time.perf_counter(), 0))
-        await asyncio.gather(*running)
-        await probing
-    else:
-        await asyncio.gather(*(caller(number) for number in range(clients)))
-    took = time.perf_counter() - started
-    for channel in channels:
-        await channel.close()
+        threading.Thread(target=_ask_health, args=(address, health), daemon=True).start()
+    told = http2_load.load(address, method, requests, clients, seconds, rate)
     return {
-        "calls": len(answered),
-        "failed": {code: len(times) for code, times in failed.items()},
-        "seconds": took,
-        "a_second": len(answered) / took,
-        "ms": _quantiles(answered),
-        "refused_ms": _quantiles([one for times in failed.values() for one in times]),
+        "calls": len(told.answered),
+        "refused": len(told.refused),
+        "seconds": told.seconds,
+        "a_second": len(told.answered) / told.seconds,
+        "ms": _quantiles(told.answered),
+        "refused_ms": _quantiles(told.refused),
         "health_ms": _quantiles(health),
     }
+
+
+def _ask_health(address: str, seconds: list[float]) -> None:
+    with grpc.insecure_channel(address) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        while True:
+            began = time.perf_counter()
+            check(b"", timeout=30)
+            seconds.append(time.perf_counter() - began)
+            time.sleep(0.5)
 
 
 def _quantiles(seconds: list[float]) -> dict[str, float]:
@@ -158,7 +122,8 @@ def main() -> None:
     _, _, address, method, path, clients, seconds, rate = sys.argv
     with np.load(path) as stored:
         requests = [stored[name].tobytes() for name in stored.files]
-    print(json.dumps(asyncio.run(load(address, method, requests, int(clients), float(seconds), float(rate)))))
+    told = load(address, method, requests, int(clients), float(seconds), float(rate))
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from index.errors import DamagedData
 from index.records import Clip
 
+_FEW = 16
+"""So few clips are sooner looked up one by one."""
 _COLUMNS = ("clip_id", "video_id", "patient_id", "clip_index", "start_s", "valid_seconds", "by_id")
 
 
@@ -120,7 +122,11 @@ class ClipTable:
 
     def row_of(self, clip_id: str) -> int | None:
         """The row of a clip."""
-        at = bisect_left(self._by_id, clip_id, key=lambda row: self._clip_id[int(row)].as_py())
+        if self._fixed is not None:
+            fixed, text = self._fixed, clip_id.encode("utf-8", "surrogatepass")
+            at = bisect_left(self._by_id, text, key=lambda row: fixed[row])
+        else:
+            at = bisect_left(self._by_id, clip_id, key=lambda row: self._clip_id[int(row)].as_py())
         if at < len(self):
             row = int(self._by_id[at])
             if self._clip_id[row].as_py() == clip_id:
@@ -129,8 +135,8 @@ class ClipTable:
 
     def rows_of(self, clip_ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each of these clips, -1 where it is not here; sooner done than one by one."""
-        if self._fixed is None:
-            rows = [self.row_of(clip_id) for clip_id in clip_ids]
+        if self._fixed is None or len(clip_ids) < _FEW:
+            rows = map(self.row_of, clip_ids)
             return np.array([-1 if row is None else row for row in rows], np.int64)
         texts = [clip_id.encode("utf-8", "surrogatepass") for clip_id in clip_ids]
         wanted = np.array(texts, np.bytes_)

@@ -248,7 +248,7 @@ def _of_unit_length(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     length = float(np.linalg.norm(vector.astype(np.float64)))
     if not 1e-12 < length < np.inf:
         raise InvalidInput("expected a vector with a direction, got one of zero length", field="vector.values")
-    return (vector / np.float32(length)).astype(np.float32)
+    return (vector.astype(np.float64) / length).astype(np.float32)
 
 
 def _nearest(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> list[_Hit]:

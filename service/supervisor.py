@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -24,7 +23,7 @@ from service.config import ServerConfig
 from service.knowledge import Source
 from service.metrics import count_into, serve_metrics, worker_is_gone
 from service.roster import Roster
-from service.server import Place, bracketed, serve
+from service.server import Place, bracketed, run, serve
 
 _AGAIN_S, _AGAIN_MOST_S = 0.2, 10.0
 _LIVED_S = 30.0
@@ -191,7 +190,7 @@ def main() -> None:
         sys.stdout.flush()
 
     try:
-        asyncio.run(serve(Workspace.at(told["workspace"]), config, ready, place, _until_nobody_watches))
+        run(serve(Workspace.at(told["workspace"]), config, ready, place, _until_nobody_watches))
     except StateError as error:
         sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
         sys.exit(4)

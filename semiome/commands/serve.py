@@ -30,7 +30,6 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Answer gRPC calls until SIGTERM or Ctrl-C; takes up new generations, labels and heads by itself."""
-    import asyncio
     import os
 
     from service.config import read_config
@@ -40,7 +39,8 @@ def serve(
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // settings.workers - 1, 1)))
     from index.workspace import Workspace
     from service import logs
-    from service.server import serve as run
+    from service.server import run
+    from service.server import serve as serving
     from service.supervisor import supervise
 
     logs.set_up()
@@ -65,4 +65,4 @@ def serve(
     def ready_alone(address: str, source: Source) -> None:
         ready(address, source.knowledge.summary())
 
-    asyncio.run(run(Workspace.at(workspace), settings, ready_alone))
+    run(serving(Workspace.at(workspace), settings, ready_alone))
