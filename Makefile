@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check faults fuzz format protos lock clean
+.PHONY: demo test check faults fuzz soak format protos lock clean
 
 .venv: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -48,6 +48,10 @@ faults: .venv
 fuzz: .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0
 	$(BIN)/python -m tests.service.fuzz 60
+
+# Two minutes of searches while everything changes under them.
+soak: .venv
+	SEMIOME_SOAK_S=120 $(BIN)/pytest tests/service/test_soak.py
 
 format: .venv
 	$(BIN)/ruff format .

@@ -112,7 +112,11 @@ class _Connection:
             if kind == _DATA and size > 5:
                 self._answered.add(stream)
             elif (kind == _HEADERS and flags & _END_STREAM) or kind == _RESET:
-                took = time.perf_counter() - self._begun.pop(stream)
+                begun = self._begun.pop(stream, None)
+                if begun is None:  # reset after its trailers: it has ended already
+                    at += 9 + size
+                    continue
+                took = time.perf_counter() - begun
                 if stream in self._answered:
                     self._answered.discard(stream)
                     self.seconds.append(took)

@@ -9,7 +9,7 @@ beside gRPC and FAISS (docs/performance.md).
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from google.protobuf.message import Message
@@ -32,6 +32,9 @@ def _tag(message: type[Message], name: str, wire_type: int) -> int:
 
 
 _HIT = _tag(retrieval.SearchResponse, "hits", _LENGTH_DELIMITED)
+_RESULT = _tag(retrieval.SearchBatchResponse, "results", _LENGTH_DELIMITED)
+_WENT_WELL = bytes((_tag(retrieval.SearchBatchResult, "status", _LENGTH_DELIMITED), 0))
+"""A status of nothing but defaults, which is OK."""
 _QUERY_CLIP_ID = _tag(common.Hit, "query_clip_id", _LENGTH_DELIMITED)
 _SIMILARITY = struct.Struct("<Bf")
 _SIMILARITY_TAG = _tag(common.Hit, "similarity", _FLOAT)
@@ -53,9 +56,21 @@ class HitBytes:
             similarities: one for each row.
             query_clip_id: the clip that was asked about, or empty.
         """
+        return self._head + self._hits(rows, similarities, query_clip_id)
+
+    def batch_response(self, found: Iterable[tuple[NDArray[np.int64], Sequence[float], str]]) -> bytes:
+        """A `SearchBatchResponse` of searches that all went well, each as `response` takes one."""
+        parts = [self._head]
+        for rows, similarities, query_clip_id in found:
+            result = _WENT_WELL + self._hits(rows, similarities, query_clip_id)
+            parts += (bytes((_RESULT,)), _varint(len(result)), result)
+        return b"".join(parts)
+
+    def _hits(self, rows: NDArray[np.int64], similarities: Sequence[float], query_clip_id: str) -> bytes:
+        """Field `hits`, which has the same number in both."""
         asked = query_clip_id.encode()
         end = bytes((_QUERY_CLIP_ID,)) + _varint(len(asked)) + asked if asked else b""
-        parts = [self._head]
+        parts: list[bytes] = []
         known = self._of_row
         for row, similarity in zip(rows.tolist(), similarities, strict=True):
             clip = known.get(row) or self._clip(row)

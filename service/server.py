@@ -50,6 +50,9 @@ SERVICES = tuple(
 _SWITCH_S = 0.002
 """A call changes threads several times; behind one that takes up a new index each change would cost Python's 5 ms."""
 _WARM_QUERIES = 64
+_STREAMS_OF_A_CONNECTION = 32
+"""What one client has more under way waits with it. Were it taken in here, it would wait in front of those that are to
+be refused: at twice the bearable load these then had to wait for most of a second."""
 _KEYS_AGAIN_S = 60.0
 
 _logger = logging.getLogger(__name__)
@@ -116,7 +119,7 @@ class Server:
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", config.max_message_bytes),
-                ("grpc.max_concurrent_streams", 2 * config.max_calls),
+                ("grpc.max_concurrent_streams", _STREAMS_OF_A_CONNECTION),
                 ("grpc.max_metadata_size", 32 * 1024),
                 ("grpc.so_reuseport", int(not self._place.alone)),
                 ("grpc.http2.min_ping_interval_without_data_ms", 30_000),

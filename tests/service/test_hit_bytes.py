@@ -49,6 +49,21 @@ def test_they_are_what_protobuf_writes(snapshot, rows, similarity, asked):
     assert retrieval.SearchResponse.FromString(made) == written
 
 
+def test_many_are_what_protobuf_writes_too(snapshot):
+    asked = [
+        (np.arange(3), [0.5, 0.25, -0.0], "c"),
+        (np.empty(0, np.int64), [], ""),
+        (np.arange(60, 63), [1.0] * 3, "d"),
+    ]
+    made = retrieval.SearchBatchResponse.FromString(HitBytes(snapshot, PROVENANCE).batch_response(asked))
+
+    written = retrieval.SearchBatchResponse(provenance=convert.provenance_to_proto(PROVENANCE))
+    for rows, values, query in asked:
+        single = retrieval.SearchResponse.FromString(HitBytes(snapshot, PROVENANCE).response(rows, values, query))
+        written.results.add(status=convert.status("OK", ""), hits=single.hits)
+    assert made == written
+
+
 def test_a_search_answered_so_is_the_search(snapshot):
     query = ClipQuery(snapshot.clip(5).clip_id)
     found = nearest_rows(snapshot, [query], 10)
