@@ -139,7 +139,8 @@ class ClipTable:
             rows = map(self.row_of, clip_ids)
             return np.array([-1 if row is None else row for row in rows], np.int64)
         texts = [clip_id.encode("utf-8", "surrogatepass") for clip_id in clip_ids]
-        wanted = np.array(texts, np.bytes_)
+        width = self._fixed.itemsize  # an id of any other length is not here, and a long one must not widen all
+        wanted = np.array([text if len(text) == width else b"" for text in texts], np.bytes_)
         low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(self))
         while (searching := low < high).any():
             middle = (low + high) // 2

@@ -36,7 +36,9 @@ class Novelty:
 
 def usual_distances(snapshot: Snapshot, seed: int = 0) -> NDArray[np.float64]:
     """Sorted distances of a sample of stored clips, each without its own patient; empty where too few can be asked."""
-    rows = np.random.default_rng(seed).permutation(len(snapshot))[:_SAMPLE]
+    everything = np.arange(len(snapshot))
+    stored = everything[snapshot.row_set().admits(everything)]
+    rows = np.random.default_rng(seed).permutation(stored)[:_SAMPLE]
     found = [
         _distances(snapshot, snapshot.vectors(np.array([row])), snapshot.patient_ids[snapshot.patient_of_row[row]])
         for row in rows

@@ -84,6 +84,8 @@ def make_client_certificate(folder: Path, name: str) -> None:
     """
     if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
         raise InvalidInput("expected a name of letters, digits, - and _")
+    if name in {"ca", "server", "signing"}:
+        raise InvalidInput(f"{name} is the name of a file that is needed as it is: choose another")
     _issue(folder, name, name, (), ExtendedKeyUsageOID.CLIENT_AUTH, _CLIENT_DAYS)
 
 

@@ -90,9 +90,9 @@ class Batcher(Generic[Question, Reply]):
         replies: Sequence[Reply | BaseException]
         try:
             replies = self._ask(batch[0].key, [one.question for one in batch])
+            self._on_batch(len(batch))
         except BaseException as error:  # noqa: BLE001  whoever asked is told
             replies = [error] * len(batch)
-        self._on_batch(len(batch))
         loop.call_soon_threadsafe(self._tell, loop, batch, replies)
 
     def _tell(

@@ -91,6 +91,18 @@ class ServerConfig(_Config):
     trace: bool = False
     """OpenTelemetry spans, sent where the usual OTEL_ variables say; needs `semiome[trace]`."""
 
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _what_is_not_said_stays(cls, limits: object) -> object:
+        """A limit that sets one of a role's figures leaves its other one as it is by default."""
+        if not isinstance(limits, dict):
+            return limits
+        usual = {role.value: limit.model_dump() for role, limit in DEFAULT_LIMITS.items()}
+        return {
+            role: {**usual.get(str(role), {}), **given} if isinstance(given, dict) else given
+            for role, given in limits.items()
+        }
+
     @model_validator(mode="after")
     def _open_only_to_this_machine(self) -> Self:
         loopback = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback

@@ -230,6 +230,7 @@ class Guard:
             await self._end_in_bug(method, call, error)
         finally:
             self._in_flight -= counted
+            self._metrics.in_flight.set(self._in_flight)
             measured.end(code, began)
             span.end(code)
 

@@ -254,6 +254,7 @@ class Source:
         return published == generation != self.knowledge.snapshot.name
 
     def _refresh(self) -> None:
+        head = self.knowledge.head
         try:
             self._serving.refresh()
             head = self._load_head(self.knowledge.head)
@@ -262,11 +263,11 @@ class Source:
                 head = old  # trained before the index changes to its encoder: nobody goes without verdicts meanwhile
         except SemiomeError as error:
             self._complain(str(error))
-            return
         except Exception as error:  # noqa: BLE001  a torn file may raise anything, and the server must outlive it
             self._complain(f"looking for a newer one failed with {type_and_place(error)}")
-            return
-        self._complaint = ""
+        else:
+            self._complaint = ""
+        # Whatever has failed: rows that were erased are gone from the snapshot by now.
         if self._serving.snapshot is not self.knowledge.snapshot or head is not self.knowledge.head:
             self.knowledge = Knowledge(self._serving.snapshot, head)
             _logger.info("serving %s", self.knowledge.provenance)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from index.errors import StateError
+
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -104,7 +106,10 @@ def serve_metrics(port: int, registry: object = None) -> tuple[int, Callable[[],
     if os.environ.get(_FOLDER):
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)  # type: ignore[arg-type]
+    try:
+        server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)  # type: ignore[arg-type]
+    except OSError:
+        raise StateError(f"port {port} can't be had for metrics: is another server running?") from None
 
     def end() -> None:
         server.shutdown()

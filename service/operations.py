@@ -5,6 +5,7 @@ One at a time: whoever runs holds a lock that ends with its process, so that one
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -105,7 +106,8 @@ class Operations:
         if not _is_ours(found.pid):
             raise StateError("it runs on another host: ask a server of that host to stop it")
         self._stopped(operation_id).touch()
-        os.kill(found.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(found.pid, signal.SIGTERM)
         return self.get(operation_id)
 
     def write(self, operation: Operation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -53,7 +54,6 @@ _WARM_QUERIES = 64
 _STREAMS_OF_A_CONNECTION = 32
 """What one client has more under way waits with it. Were it taken in here, it would wait in front of those that are to
 be refused: at twice the bearable load these then had to wait for most of a second."""
-_KEYS_AGAIN_S = 60.0
 
 _logger = logging.getLogger(__name__)
 
@@ -162,15 +162,15 @@ class Server:
 
     def tend(self) -> None:
         """What is done between calls, again and again: newer things taken up, counts exchanged, the log synced."""
+        if self._callers.tokens is not None:
+            self._callers.tokens.refresh()
+        self._audit.sync()
         before = self.source.knowledge
         self.source.refresh()
         knowledge = self.source.knowledge
         if knowledge is not before:
             threading.Thread(target=_measure_usual, args=(knowledge,), daemon=True).start()
         self._limits.exchange()
-        self._audit.sync()
-        if self._callers.tokens is not None:
-            self._callers.tokens.refresh_if_older(_KEYS_AGAIN_S)
         snapshot = knowledge.snapshot
         tail = len(snapshot) - len(snapshot.generation.clips)
         self._place.roster.say(knowledge.provenance, tail, self._guard.calls)
@@ -180,16 +180,19 @@ class Server:
 
     async def drain(self, server: grpc.aio.Server) -> None:
         """Say that no more is answered, and let calls in flight finish."""
-        await self.healthy.enter_graceful_shutdown()
         self._guard.draining = True
+        with contextlib.suppress(TimeoutError):  # of a caller who watches and does not read
+            await asyncio.wait_for(self.healthy.enter_graceful_shutdown(), 1.0)
         await server.stop(self._config.drain_s)
 
     def close(self) -> None:
         """Bring what was counted and written to the disk."""
         self._retrieval.close()
-        self._limits.exchange()
-        self._audit.close()
-        self._tracer.close()
+        try:
+            self._limits.exchange()
+        finally:
+            self._audit.close()
+            self._tracer.close()
 
     def serve_metrics(self) -> Callable[[], None]:
         """Over HTTP, where that is wanted of this worker; returns what ends it."""

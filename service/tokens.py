@@ -27,7 +27,7 @@ _REQUIRED = ("exp", "iat", "aud", "iss", "sub")
 _MAX_TOKEN_BYTES = 16 * 1024
 _MAX_JWKS_BYTES = 1024 * 1024
 _MAX_REMEMBERED = 4096
-_AGAIN_S = 10.0
+_USUALLY_S, _AGAIN_S = 60.0, 10.0
 """A token of an unknown key makes the server look for new ones, but no more often than this."""
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError)
@@ -46,6 +46,7 @@ class Tokens:
         """
         self._config = config
         self._lock = threading.Lock()
+        self._missed = False
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at = -_AGAIN_S
         self._known: dict[bytes, tuple[float, Caller]] = {}
@@ -65,8 +66,9 @@ class Tokens:
         """
         if len(token) > _MAX_TOKEN_BYTES:
             raise Unauthenticated("the token is longer than any of ours")
+        remembered = self._known  # of the keys of now: those of a withdrawn one must not come back
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        known = self._known.get(digest)
+        known = remembered.get(digest)
         if known is not None and time.time() < known[0]:
             return known[1]
         try:
@@ -81,16 +83,20 @@ class Tokens:
             raise Unauthenticated("the token is not accepted: its subject or its roles are not of the expected form")
         known_roles = frozenset(Role(role) for role in roles if role in list(Role))
         caller = Caller(claims["sub"][:128], known_roles, "token")
-        if len(self._known) >= _MAX_REMEMBERED:
-            self._known = {}
-        self._known[digest] = float(claims["exp"]), caller
+        if len(remembered) >= _MAX_REMEMBERED:
+            remembered.clear()
+        remembered[digest] = min(float(claims["exp"]), 1e12), caller
         return caller
 
-    def refresh_if_older(self, seconds: float) -> None:
-        """Read the keys again, unless that was done lately. Where they can't be read, the old ones stay."""
+    def refresh(self) -> None:
+        """Read the keys again, where that was not done lately. Where they can't be read, the old ones stay.
+
+        Called again and again by a thread that may wait.
+        """
         with self._lock:
-            if time.monotonic() - self._read_at < seconds:
+            if time.monotonic() - self._read_at < (_AGAIN_S if self._missed else _USUALLY_S):
                 return
+            self._missed = False
             self._read_at = time.monotonic()
             try:
                 keys = self._read()
@@ -107,9 +113,7 @@ class Tokens:
         header = jwt.get_unverified_header(token)
         key = self._keys.get(header.get("kid", ""))
         if key is None:
-            self.refresh_if_older(_AGAIN_S)
-            key = self._keys.get(header.get("kid", ""))
-        if key is None:
+            self._missed = True  # the next look at the keys comes soon; nobody waits for it here
             raise jwt.InvalidKeyError
         claims: dict[str, Any] = jwt.decode(
             token,

@@ -65,6 +65,8 @@ class Uploads:
             DeadlinePassed: nothing came for too long.
         """
         header = await self._header(requests, call)
+        if header.patient_id:
+            call.reads(self._source.knowledge.provenance, [header.patient_id])
         k, options = convert.options_from_proto(header.options)
         if options.aligned:
             raise InvalidInput("an upload can't be aligned: store it first", field="header.options.aligned")
@@ -130,10 +132,12 @@ class Uploads:
         """In a thread, which looks now and then whether somebody still waits."""
         given_up = threading.Event()
         work = self._store_and_search if header.store_as_video_id else self._search
+        working = asyncio.ensure_future(asyncio.to_thread(work, folder, header, k, options, given_up))
         try:
-            return await asyncio.to_thread(work, folder, header, k, options, given_up)
+            return await asyncio.shield(working)
         except asyncio.CancelledError:
             given_up.set()
+            await asyncio.wait({working})  # it reads the folder, and the next one must not begin meanwhile
             raise
 
     def _search(

@@ -40,3 +40,17 @@ def test_rows_are_found_in_a_slice_of_longer_columns():
     table = ClipTable.of_columns(pa.table(columns))
 
     assert table.rows_of([f"{n:032x}" for n in (7, 19, 6, 8)]).tolist() == [0, 12, -1, 1]
+
+
+def test_one_long_id_among_many_costs_no_memory():
+    import tracemalloc
+
+    table = ClipTable.of([Clip(f"{n:032x}", "v", "p", n, 10.0 * n, 10.0) for n in range(40)])
+    asked = [*(f"{n:032x}" for n in range(30)), "x" * 3_000_000]
+    tracemalloc.start()
+    found = table.rows_of(asked)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert found.tolist() == [*range(30), -1]
+    assert peak < 20_000_000

@@ -68,7 +68,7 @@ VALID = {
     f"{ADMIN}/GetOperation": {"operation_id": "0123456789abcdef"},
     f"{ADMIN}/CancelOperation": {"operation_id": "0123456789abcdef"},
 }
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 
 
 @pytest.fixture(scope="module")

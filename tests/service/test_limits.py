@@ -84,3 +84,11 @@ def test_spans_name_methods_and_codes_and_follow_the_callers():
         "rpc.method": "Search",
         "rpc.grpc.status_code": "OK",
     }
+
+
+def test_a_limit_that_is_not_set_stays_as_it_is(tmp_path):
+    settings = tmp_path / "serve.toml"
+    settings.write_text("[limits.clinician]\ncalls_per_s = 20\n")
+    limit = read_config(settings).limit_of(frozenset({Role.CLINICIAN}))
+
+    assert (limit.calls_per_s, limit.searches_a_day) == (20, DEFAULT_LIMITS[Role.CLINICIAN].searches_a_day)

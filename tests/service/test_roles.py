@@ -406,7 +406,8 @@ def test_a_key_that_is_taken_away_opens_nothing_once_the_keys_are_read_again(two
     assert tokens.caller(other).name == "eve"  # and is remembered
 
     take_away_the_second(config)
-    tokens.refresh_if_older(0)
+    tokens._read_at = float("-inf")
+    tokens.refresh()
     with pytest.raises(Unauthenticated, match="its key is not known here"):
         tokens.caller(other)
     assert tokens.caller(good).name == "eve"
@@ -417,7 +418,8 @@ def test_keys_that_cannot_be_read_again_leave_the_old_ones(two_keys):
     tokens = Tokens(config)
     for spoiled in ("", "{}", '{"keys": []}'):
         Path(config.jwks).write_text(spoiled)
-        tokens.refresh_if_older(0)
+        tokens._read_at = float("-inf")
+        tokens.refresh()
 
     assert tokens.caller(good).name == "eve"
 

@@ -17,7 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from pydantic import ValidationError
 
-from index.errors import ServiceError
+from index.erasure import erase_patient
+from index.errors import NotFound, ServiceError
 from index.query import ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
 from index.search import search
 from index.serving import Serving
@@ -272,3 +273,13 @@ def test_without_tls_only_loopback_is_served(host):
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_loopback_addresses_are_served(host):
     assert ServerConfig(host=host).host == host
+
+
+def test_an_erased_patient_is_found_no_more_even_where_the_new_index_can_not_be_taken_up(stored):
+    source = Source(stored)
+    erase_patient(stored, "p1")
+    (stored.generations / "CURRENT").write_text("000009-absent")
+    source.refresh()
+
+    with pytest.raises(NotFound):
+        source.knowledge.search(VideoQuery("v1-0"), 1)
