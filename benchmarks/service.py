@@ -216,7 +216,9 @@ class Bench:
         )
         health = wild["health_ms"]["max"]
         figure("health at twice the load, slowest", health, "ms", "goal", 1000, health / 1000, 1.0, at_most=True)
-        values = {"name": "codes of Search", "ours": codes, "holds": set(codes) <= {"OK", "RESOURCE_EXHAUSTED"}}
+        # CANCELLED are the calls that a closed loop leaves under way at its end.
+        holds = set(codes) <= {"OK", "RESOURCE_EXHAUSTED", "CANCELLED"}
+        values = {"name": "codes of Search", "ours": codes, "holds": holds}
         sys.stdout.write(json.dumps(values) + "\n")
 
     def soak(self, minutes: float) -> None:

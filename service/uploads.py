@@ -12,14 +12,11 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from encoder.embed import Embedder
 from encoder.manifest import Manifest, ManifestRow
-from encoder.pipeline import EncodeOptions, EncodeReport, encode, local_engine
-from encoder.reading import Job, Reader
-from encoder.weights import current_encoder
 from index.errors import DiskFull, InvalidInput, VideoRefused
 from index.files import naming_a_full_disk
 from index.query import Options, VectorQuery, VideoQuery
@@ -35,6 +32,9 @@ from service.guard import Call
 from service.knowledge import Knowledge, Source
 from service.limits import TooMuch
 from service.roles import STORES, require
+
+if TYPE_CHECKING:
+    from encoder.embed import Embedder
 
 MAX_CHUNK_BYTES = 2**20
 _FOLDER = "uploads"
@@ -159,6 +159,8 @@ class Uploads:
         self, folder: Path, header: retrieval.UploadHeader, k: int, options: Options, given_up: threading.Event
     ) -> UploadAnswer:
         """What is stored is stored whole, whether or not somebody still waits."""
+        from encoder.pipeline import EncodeOptions, encode
+
         if given_up.is_set():
             raise DeadlinePassed("nobody waits for the answer any more")
         if header.store_as_video_id in self._source.knowledge.snapshot.videos:
@@ -175,7 +177,10 @@ class Uploads:
         return UploadAnswer(answer.provenance, knowledge.snapshot.clips_of(query)[0], answer.neighbours, stored=True)
 
     def _loaded(self, knowledge: Knowledge) -> Embedder:
-        """The model of the encoder that serves; loaded when it is first needed."""
+        """The model of the encoder that serves; loaded, with all that it takes, when it is first needed."""
+        from encoder.embed import Embedder
+        from encoder.weights import current_encoder
+
         wanted = knowledge.snapshot.encoder_id
         if self._embedder is None or self._embedder.encoder.encoder_id != wanted:
             self._embedder = Embedder(current_encoder(self._workspace.encoders, wanted), precision="auto")
@@ -196,6 +201,9 @@ def _clips(folder: Path, row: ManifestRow, embedder: Embedder, given_up: threadi
     Raises:
         VideoRefused: it can't be trusted.
     """
+    from encoder.pipeline import EncodeOptions, EncodeReport, local_engine
+    from encoder.reading import Job, Reader
+
     job = Job(row)
     reader = Reader(Manifest(folder, (row,)), {}, {}, embedder.encoder.crop)
     with local_engine(embedder, EncodeOptions())(reader, [job], EncodeReport()) as events:

@@ -14,7 +14,7 @@ from service.client import Client
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.servers import running
 
-SECONDS = float(os.environ.get("SEMIOME_SOAK_S", "15"))
+SECONDS = float(os.environ.get("SEMIOME_SOAK_S", "10"))
 
 
 def open_files(pid):
