@@ -57,7 +57,7 @@ def test_nothing_fails_and_nothing_piles_up_while_everything_changes(workspace):
             thread.join()
 
     assert failed == []
-    assert sum(map(len, seen)) > 20 * SECONDS
+    assert sum(map(len, seen)) > 5 * SECONDS
     for mine in seen:
         generations = [made.generation for made in mine]
         assert generations == sorted(generations)
