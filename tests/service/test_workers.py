@@ -123,13 +123,17 @@ def test_sigterm_says_not_serving_and_lets_calls_in_flight_finish(workspace):
         time.sleep(0.5)
         os.kill(said["pid"], signal.SIGTERM)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        with Client(Connection(said["address"], tries=1)) as late, pytest.raises(ServiceError, match="UNAVAILABLE"):
+        with Client(Connection(said["address"], tries=1)) as late, pytest.raises(ServiceError) as caught:
             late.search(VideoQuery("v0-0"))
         watch.cancel()
         go.set()
         in_flight.join()
 
     assert results == ["OK", "OK"]
+    assert caught.value.code in {
+        "UNAVAILABLE",
+        "CANCELLED",
+    }  # gRPC's own, where it came just as the server began to end
 
 
 def test_metrics_of_one_worker_count_what_it_did(workspace):
