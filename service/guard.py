@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2
 
 from index.errors import InvalidInput, SemiomeError
 from service import roles
@@ -203,6 +204,7 @@ class Guard:
         counted = not method.public
         self._in_flight += counted
         self.calls += 1
+        refusal: status_pb2.Status | None = None
         try:
             try:
                 self._admit(method)
@@ -211,28 +213,25 @@ class Guard:
             except DecodeError:
                 raise InvalidInput("the request is not a message of this method") from None
         except SemiomeError as error:
-            if status_of(error) is None:
-                code = "INTERNAL"
-                await self._end_in_bug(method, call, error)
-            status = rich_status(error, request_id)
-            code = code_of(status).name
-            self._refused(method, call, code)
-            await _end(call, code_of(status), status.message, trailing(status, request_id))
+            refusal = self._bug(method, call, error) if status_of(error) is None else rich_status(error, request_id)
+            code = code_of(refusal).name
         except (grpc.aio.AbortError, grpc.RpcError):
             code = context.code().name if isinstance(context.code(), grpc.StatusCode) else "UNKNOWN"
             raise
         except (asyncio.CancelledError, GeneratorExit):
             code = "CANCELLED"
-            self._refused(method, call, code)
+            self._gave_up(method, call)
             raise
         except Exception as error:  # noqa: BLE001  the last line of defence: the client gets a reference, no text
-            code = "INTERNAL"
-            await self._end_in_bug(method, call, error)
+            code, refusal = "INTERNAL", self._bug(method, call, error)
         finally:
             self._in_flight -= counted
             self._metrics.in_flight.set(self._in_flight)
             measured.end(code, began)
             span.end(code)
+        if refusal is not None:  # counted by now: whoever is told may look
+            await self._refused(method, call, code)
+            await _end(call, refusal, request_id)
 
     def _admit(self, method: Method) -> None:
         if method.public:
@@ -269,12 +268,20 @@ class Guard:
             await self._audit.write(self._entry(method, call, "OK"))
             call.patients.clear()
 
-    def _refused(self, method: Method, call: Call, code: str) -> None:
+    async def _refused(self, method: Method, call: Call, code: str) -> None:
         try:
-            self._audit.append([self._entry(method, call, code)])
+            await self._audit.write(self._entry(method, call, code))
         except (OSError, SemiomeError) as error:  # the caller is refused all the same
             _logger.error("a refusal could not be written to the audit log: %s", type_and_place(error))
         _logger.info("%s answered %s to %s, request %s", method.name, code, call.caller.identity, call.request_id)
+
+    def _gave_up(self, method: Method, call: Call) -> None:
+        """A caller has gone, and nothing can be awaited any more."""
+        try:
+            self._audit.append([self._entry(method, call, "CANCELLED")])
+        except (OSError, SemiomeError) as error:
+            _logger.error("a call given up could not be written to the audit log: %s", type_and_place(error))
+        _logger.info("%s was given up by %s, request %s", method.name, call.caller.identity, call.request_id)
 
     def _entry(self, method: Method, call: Call, code: str) -> Entry:
         provenance = call.provenance
@@ -283,20 +290,18 @@ class Guard:
             model, generation = f"{provenance.encoder_id}/{provenance.head_id}", provenance.generation
         return Entry(call.caller.identity, method.name, code, call.request_id, tuple(call.patients), model, generation)
 
-    async def _end_in_bug(self, method: Method, call: Call, error: Exception) -> None:
+    def _bug(self, method: Method, call: Call, error: Exception) -> status_pb2.Status:
         _logger.error("request %s: %s failed with %s", call.request_id, method.name, type_and_place(error))
-        self._refused(method, call, "INTERNAL")
-        status = internal_status(call.request_id)
-        await _end(call, grpc.StatusCode.INTERNAL, status.message, trailing(status, call.request_id))
+        return internal_status(call.request_id)
 
 
 _UNKNOWN = Caller("unknown", frozenset(), "nothing")
 
 
-async def _end(call: Call, code: grpc.StatusCode, message: str, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+async def _end(call: Call, status: status_pb2.Status, request_id: str) -> None:
     """Answer with a status; a caller who has gone gets none, and that is no error."""
     try:
-        await call.context.abort(code, message, metadata)
+        await call.context.abort(code_of(status), status.message, trailing(status, request_id))
     except grpc.aio.AbortError:
         raise
     except grpc.aio.BaseError:
