@@ -3,7 +3,8 @@
 A gRPC client in Python costs as much of the machine as the server that it loads, so that on two cores a server's
 threads find no core free. Here a call is a few bytes written and a frame header or two read. An answer counts when it
 has a message and its trailers; what has trailers alone was refused. No flow control is needed: the windows are opened
-wide at the start.
+wide at the start. As HTTP/2 asks of every client, a connection has no more calls under way than its server allows; what
+is due beyond that waits here, and its time counts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import selectors
 import socket
 import struct
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 CONNECTIONS = 8
@@ -19,6 +21,7 @@ _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WIDE = 2**31 - 1
+_MAX_CONCURRENT_STREAMS = 0x3
 
 
 @dataclass(frozen=True)
@@ -80,23 +83,26 @@ class _Connection:
         self.socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, wide) + opened)
         self._stream = 1
         self._begun: dict[int, float] = {}
+        self._due: deque[float] = deque()
+        self._most = _WIDE
         self._answered: set[int] = set()
         self._left = b""
 
     @property
     def waits(self) -> bool:
         """Whether an answer is still to come."""
-        return bool(self._begun)
+        return bool(self._begun or self._due)
 
     def ask(self, calls: int, due: float = 0.0) -> None:
-        """Begin so many calls, that were to begin at some time, by default now."""
+        """Begin so many calls, that were to begin at some time, by default now; or when the server lets them."""
+        self._due.extend([due or time.perf_counter()] * calls)
         parts = []
-        for _ in range(calls):
+        while self._due and len(self._begun) < self._most:
             body = self.bodies[self.next_body % len(self.bodies)]
             self.next_body += CONNECTIONS
             parts.append(_frame(_HEADERS, _END_HEADERS, self._stream, self.headers))
             parts.append(_frame(_DATA, _END_STREAM, self._stream, body))
-            self._begun[self._stream] = due or time.perf_counter()
+            self._begun[self._stream] = self._due.popleft()
             self._stream += 2
         self.socket.sendall(b"".join(parts))
 
@@ -124,6 +130,8 @@ class _Connection:
                     self.refused.append(took)
                 ended += 1
             elif kind in (_SETTINGS, _PING) and not flags & _ACK:
+                if kind == _SETTINGS:
+                    self._set(data[at + 9 : at + 9 + size])
                 replies.append(_frame(kind, _ACK, 0, data[at + 9 : at + 9 + size] if kind == _PING else b""))
             elif kind == _GOAWAY:
                 raise ConnectionError("the server says good-bye")
@@ -131,8 +139,13 @@ class _Connection:
         self._left = data[at:]
         if replies:
             self.socket.sendall(b"".join(replies))
-        if ended and self.again:
-            self.ask(ended)
+        if ended:
+            self.ask(ended if self.again else 0)
+
+    def _set(self, settings: bytes) -> None:
+        for number, value in struct.iter_unpack(">HI", settings):
+            if number == _MAX_CONCURRENT_STREAMS:
+                self._most = value
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
