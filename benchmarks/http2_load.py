@@ -22,24 +22,39 @@ _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WIDE = 2**31 - 1
 _MAX_CONCURRENT_STREAMS = 0x3
+_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True)
 class Told:
-    """What callers saw: seconds of each answered call and of each refused one, and how long it all took."""
+    """What callers saw.
+
+    Attributes:
+        answered: seconds of each answered call, all its tries together.
+        refused: seconds of each call that was refused at its last try.
+        again: how many tries were refused and made again.
+        seconds: how long it all took.
+    """
 
     answered: list[float]
     refused: list[float]
+    again: int
     seconds: float
 
 
-def load(address: str, method: str, requests: list[bytes], clients: int, seconds: float, rate: float = 0.0) -> Told:
-    """Callers who each wait for an answer before the next call; or, with a rate, calls that come on a clock."""
+def load(
+    address: str, method: str, requests: list[bytes], clients: int, seconds: float, rate: float = 0.0, tries: int = 1
+) -> Told:
+    """Callers who each wait for an answer before the next call; or, with a rate, calls that come on a clock.
+
+    A call that is refused is made again after `_PAUSE_S`, doubled each time, until it has been tried so often: as the
+    clients of the package do.
+    """
     host, port = address.rsplit(":", 1)
     headers = _request_headers(method, address)
     bodies = [b"\0" + struct.pack(">I", len(request)) + request for request in requests]
     connections = [
-        _Connection(host.strip("[]"), int(port), headers, bodies, number, again=not rate)
+        _Connection(host.strip("[]"), int(port), headers, bodies, number, again=not rate, tries=tries)
         for number in range(CONNECTIONS)
     ]
     waiting = selectors.DefaultSelector()
@@ -52,16 +67,21 @@ def load(address: str, method: str, requests: list[bytes], clients: int, seconds
         while rate and due <= now:
             connections[number % CONNECTIONS].ask(1, due)
             number, due = number + 1, due + 1 / rate
-        for key, _ in waiting.select(max(due - now, 0) if rate else 0.1):
+        for key, _ in waiting.select(max(min(due - now, 0.01), 0) if rate else 0.1):
             key.data.read()
+        for connection in connections:
+            connection.try_again(now)
     while rate and any(connection.waits for connection in connections) and time.perf_counter() < until + 30:
-        for key, _ in waiting.select(0.1):
+        for key, _ in waiting.select(0.01):
             key.data.read()
+        for connection in connections:
+            connection.try_again(time.perf_counter())
     took = time.perf_counter() - started
     for connection in connections:
         connection.socket.close()
     answered = [one for connection in connections for one in connection.seconds]
-    return Told(answered, [one for connection in connections for one in connection.refused], took)
+    refused = [one for connection in connections for one in connection.refused]
+    return Told(answered, refused, sum(connection.tried_again for connection in connections), took)
 
 
 @dataclass
@@ -72,6 +92,7 @@ class _Connection:
     bodies: list[bytes]
     next_body: int
     again: bool
+    tries: int
     seconds: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
 
@@ -82,8 +103,10 @@ class _Connection:
         opened = _frame(_WINDOW, 0, 0, struct.pack(">I", _WIDE - 65_535))
         self.socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, wide) + opened)
         self._stream = 1
-        self._begun: dict[int, float] = {}
-        self._due: deque[float] = deque()
+        self._begun: dict[int, tuple[float, int]] = {}
+        self._due: deque[tuple[float, int]] = deque()
+        self._later: deque[tuple[float, float, int]] = deque()
+        self.tried_again = 0
         self._most = _WIDE
         self._answered: set[int] = set()
         self._left = b""
@@ -91,11 +114,11 @@ class _Connection:
     @property
     def waits(self) -> bool:
         """Whether an answer is still to come."""
-        return bool(self._begun or self._due)
+        return bool(self._begun or self._due or self._later)
 
     def ask(self, calls: int, due: float = 0.0) -> None:
         """Begin so many calls, that were to begin at some time, by default now; or when the server lets them."""
-        self._due.extend([due or time.perf_counter()] * calls)
+        self._due.extend([(due or time.perf_counter(), 1)] * calls)
         parts = []
         while self._due and len(self._begun) < self._most:
             body = self.bodies[self.next_body % len(self.bodies)]
@@ -122,10 +145,14 @@ class _Connection:
                 if begun is None:  # reset after its trailers: it has ended already
                     at += 9 + size
                     continue
-                took = time.perf_counter() - begun
+                now = time.perf_counter()
+                took = now - begun[0]
                 if stream in self._answered:
                     self._answered.discard(stream)
                     self.seconds.append(took)
+                elif begun[1] < self.tries:
+                    self.tried_again += 1
+                    self._later.append((now + _PAUSE_S * 2 ** (begun[1] - 1), begun[0], begun[1] + 1))
                 else:
                     self.refused.append(took)
                 ended += 1
@@ -141,6 +168,14 @@ class _Connection:
             self.socket.sendall(b"".join(replies))
         if ended:
             self.ask(ended if self.again else 0)
+
+    def try_again(self, now: float) -> None:
+        """Begin anew what was refused, and has waited long enough."""
+        ready = [one for one in self._later if one[0] <= now]
+        if ready:
+            self._later = deque(one for one in self._later if one[0] > now)
+            self._due.extend((due, number) for _, due, number in ready)
+            self.ask(0)
 
     def _set(self, settings: bytes) -> None:
         for number, value in struct.iter_unpack(">HI", settings):

@@ -46,9 +46,12 @@ from index.store import Store
 from index.workspace import Workspace, set_current
 from service import calls, convert
 from service.client import Client
+from service.connection import Connection
 
 PARTS = ("search", "workers", "batch", "classify", "overload", "soak", "milvus")
 CLIENTS, K, IN_BATCH = 64, 10, 256
+TRIES = Connection("").tries
+"""Of the clients of the package, for calls that were refused."""
 BATCH = "/semiome.v1.RetrievalService/SearchBatch"
 
 
@@ -232,11 +235,11 @@ class Bench:
             stop, swaps, samples = threading.Event(), [0], []
             beside = threading.Thread(target=self._swap, args=(stop, swaps, ours["pid"], samples))
             beside.start()
-            run = run_load(ours["address"], self.requests, SEARCH, 0, minutes * 60, rate)
+            run = run_load(ours["address"], self.requests, SEARCH, 0, minutes * 60, rate, TRIES)
             stop.set()
             beside.join()
         failed = run["refused"]
-        say(f"{run['calls']} calls, {failed} failed, {swaps[0]} swaps; {run['ms']}")
+        say(f"{run['calls']} calls, {failed} failed, {run['again']} tries made again, {swaps[0]} swaps; {run['ms']}")
         values = {
             "name": f"failed calls in {minutes:g} minutes with {swaps[0]} swaps",
             "ours": failed,

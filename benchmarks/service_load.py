@@ -51,19 +51,22 @@ async def empty_server(answers: str) -> None:
     await server.wait_for_termination()
 
 
-def load(address: str, method: str, requests: list[bytes], clients: int, seconds: float, rate: float) -> dict[str, Any]:
+def load(
+    address: str, method: str, requests: list[bytes], clients: int, seconds: float, rate: float, tries: int
+) -> dict[str, Any]:
     """See `http2_load.load`; with a rate, health is asked twice a second meanwhile.
 
     Returns:
-        calls, refused, seconds, calls a second, and latencies in ms: of answers, of refusals, of health.
+        calls, refused, tries made again, seconds, calls a second, and latencies in ms: of answers, refusals, health.
     """
     health: list[float] = []
     if rate:
         threading.Thread(target=_ask_health, args=(address, health), daemon=True).start()
-    told = http2_load.load(address, method, requests, clients, seconds, rate)
+    told = http2_load.load(address, method, requests, clients, seconds, rate, tries)
     return {
         "calls": len(told.answered),
         "refused": len(told.refused),
+        "again": told.again,
         "seconds": told.seconds,
         "a_second": len(told.answered) / told.seconds,
         "ms": _quantiles(told.answered),
@@ -90,10 +93,17 @@ def _quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 def run_load(
-    address: str, requests: Path, method: str = SEARCH, clients: int = 64, seconds: float = 5.0, rate: float = 0.0
+    address: str,
+    requests: Path,
+    method: str = SEARCH,
+    clients: int = 64,
+    seconds: float = 5.0,
+    rate: float = 0.0,
+    tries: int = 1,
 ) -> dict[str, Any]:
     """Load a server from a process of its own and give what `load` gives."""
-    command = [sys.executable, __file__, "load", address, method, str(requests), str(clients), str(seconds), str(rate)]
+    how = (clients, seconds, rate, tries)
+    command = [sys.executable, __file__, "load", address, method, str(requests), *map(str, how)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 
@@ -119,10 +129,10 @@ def main() -> None:
     if sys.argv[1] == "empty":
         asyncio.run(empty_server(sys.argv[2]))
         return
-    _, _, address, method, path, clients, seconds, rate = sys.argv
+    _, _, address, method, path, clients, seconds, rate, tries = sys.argv
     with np.load(path) as stored:
         requests = [stored[name].tobytes() for name in stored.files]
-    told = load(address, method, requests, int(clients), float(seconds), float(rate))
+    told = load(address, method, requests, int(clients), float(seconds), float(rate), int(tries))
     print(json.dumps(told))
 
 
