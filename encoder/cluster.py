@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from encoder.decoder import ClipFrames, DecodeLimits, Decoder
+from encoder.child import ClipFrames
+from encoder.decoder import DecodeLimits, Decoder
 from encoder.detector import Detector
 from encoder.embed import DTYPES, Embedder
 from encoder.pipeline import EmbeddedEvent, EncodeReport, Engine, clip_of

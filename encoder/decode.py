@@ -89,7 +89,7 @@ def first_picture(path: Path, facts: VideoFacts) -> NDArray[np.uint8]:
     Raises:
         VideoRefused: it can't be decoded.
     """
-    frames = _frames(path, facts)
+    frames = frames_of(path, facts)
     try:
         return _upright(next(frames)[1], facts)
     finally:
@@ -168,7 +168,7 @@ def _read_pyav(
     wanted = {number for plan in plans for number in plan.frame_numbers}
     needed = wanted.union(last for _, last in waiting) if skip else None
     pictures: dict[int, NDArray[np.uint8]] = {}
-    for number, frame in _frames(path, facts, needed):
+    for number, frame in frames_of(path, facts, needed):
         if number in wanted:
             pictures[number] = squared.of_frame(frame)
         while waiting and number >= waiting[0][1]:
@@ -190,7 +190,7 @@ def _last_number(facts: VideoFacts, plan: ClipPlan) -> int:
     return max(last, plan.frame_numbers[-1])
 
 
-def _frames(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> Generator[tuple[int, av.VideoFrame]]:
+def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> Generator[tuple[int, av.VideoFrame]]:
     """Every shown frame and its number, in order; with `needed`, those at least and what they build on.
 
     Raises:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from encoder.clips import plan_clips
 from encoder.decode import decode_clips, first_picture
 from encoder.picture import Crop
-from encoder.probe import probe
+from encoder.probe import VideoFacts, probe
 from encoder.sandbox import allow_only, capture_stderr, limit_resources
 from index.errors import VideoRefused
 
@@ -47,6 +47,9 @@ def main() -> None:
         _send({"event": "opened", "sandboxed": allow_only(path)})
         facts = probe(path)
         _send({"event": "planned", "clips": sum(1 for _ in plan_clips(facts.timeline, 0))})
+        if request.get("preview"):
+            _preview(path, facts)
+            return
         box = _asked(first_picture(path, facts)) if request["crop"] == "ask" else request["crop"]
         crop = Crop(*box) if box else None
         num_frames, size = request["num_frames"], request["size"]
@@ -64,6 +67,19 @@ def main() -> None:
             raise
         reason = "decoding it takes more memory than a child process may have"
         _send({"event": "refused", "reason": reason, "damaged": False})
+
+
+def _preview(path: Path, facts: VideoFacts) -> None:
+    """Strips and the film, each a line and its bytes; a line alone is a sign of life."""
+    from encoder.preview import Strip, render  # nobody else needs its libraries
+
+    for part in render(path, facts, lambda: _send({"event": "alive"})):
+        if isinstance(part, Strip):
+            _send({"event": "strip", "clip_index": part.clip_index, "size_bytes": len(part.jpeg)}, part.jpeg)
+        else:
+            described = {name: value for name, value in asdict(part).items() if name != "mp4"}
+            _send({"event": "film", **described, "size_bytes": len(part.mp4)}, part.mp4)
+    _send({"event": "done"})
 
 
 def _asked(picture: NDArray[np.uint8]) -> Sequence[int] | None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.decoder import ClipFrames, DecodeLimits
+from encoder.child import ClipFrames
+from encoder.decoder import DecodeLimits
 from encoder.embed import Embedder
 from encoder.manifest import Manifest, ManifestRow
 from encoder.reading import Event, Job, Reader, job_reader, reading

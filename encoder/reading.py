@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.beds import BedFinder, Watch
+from encoder.child import Choose, ClipFrames
 from encoder.crop import CropPolicy, follows
-from encoder.decoder import Choose, ClipFrames, DecodeLimits, Decoder
+from encoder.decoder import DecodeLimits, Decoder
 from encoder.detector import Detector, OneAtATime
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import Crop

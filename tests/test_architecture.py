@@ -26,11 +26,13 @@ OWNERS = {
     "ray": {"encoder/cluster.py"},
     "faiss": {"index/faiss_index.py"},
     "decord": {"encoder/decord_reader.py"},
-    "av": {"encoder/decode.py", "encoder/probe.py", "encoder/video_writer.py"},
-    "PIL": {"encoder/picture.py", "encoder/contact_sheet.py"},
+    "av": {"encoder/decode.py", "encoder/probe.py", "encoder/preview.py", "encoder/video_writer.py"},
+    "PIL": {"encoder/picture.py", "encoder/preview.py", "encoder/contact_sheet.py"},
     "torchvision": {"encoder/detector.py"},
     "sklearn": {"trainer/judges.py", "trainer/metrics.py"},
     "rich": {"semiome/console.py"},
+    "starlette": {"service/web.py", "service/web_guard.py", "service/web_media.py"},
+    "uvicorn": {"service/web_server.py"},
 }
 PACKAGE_OWNERS = {
     "torch": {"encoder", "trainer"},

@@ -44,6 +44,9 @@ def encode(
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Keep the whole clips before the damage of a cut file.")
     ] = False,
+    with_previews: Annotated[
+        bool, typer.Option("--previews", help="Make what the review page shows too; see `semiome previews`.")
+    ] = False,
     media_root: MediaRootOption = None,
     only_ask: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be encoded and how long it would take; write nothing.")
@@ -59,6 +62,7 @@ def encode(
     from encoder.embed import Embedder, threads_beside
     from encoder.manifest import read_manifest
     from encoder.pipeline import EncodeOptions, EncodeReport, encode_with, local_engine
+    from encoder.previews import make_previews
     from index.store import Store
     from index.workspace import Workspace
 
@@ -96,6 +100,10 @@ def encode(
             screen.note(f"{len(report.refused)} videos were refused until then: {so_far}")
         raise typer.Exit(130) from None
     again = _write_refused(report, rows, place)
+    previews = None
+    if with_previews:
+        with screen.progress("Making previews") as progress:
+            previews = make_previews(rows, place, os.cpu_count() or 1, progress)
     screen.result(
         {
             "encoder_id": chosen.encoder_id,
@@ -103,6 +111,7 @@ def encode(
             "precision": used,
             **asdict(report),
             "refused_csv": str(again or ""),
+            "previews": None if previews is None else asdict(previews),
         },
         lambda: show_report(report, chosen.encoder_id, screen),
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from encoder.clips import plan_clips
-from encoder.decode import _frames, _read_pyav, _Squarer, _upright, decode_clips, may_skip, reads_fast
+from encoder.decode import _read_pyav, _Squarer, _upright, decode_clips, frames_of, may_skip, reads_fast
 from encoder.decoder import DecodeLimits, Decoder
 from encoder.decord_reader import read_decord
 from encoder.picture import Crop
@@ -98,7 +98,7 @@ def test_leaving_out_decodes_less_of_a_video_with_b_frames():
     facts = probe(path)
     needed = {number for plan in plan_clips(facts.timeline, 4) for number in plan.frame_numbers}
 
-    decoded = [number for number, _ in _frames(path, facts, needed)]
+    decoded = [number for number, _ in frames_of(path, facts, needed)]
 
     assert needed < set(decoded)
     assert len(decoded) < 0.7 * len(facts.timeline.ticks)
@@ -114,7 +114,7 @@ def test_a_frame_resized_in_yuv_is_the_picture_resized_in_rgb(name, crop):
     squared = _Squarer(facts, 64, crop)
     assert squared.reduced is not None
 
-    for _, frame in islice(_frames(VIDEOS / name, facts), 0, 60, 20):
+    for _, frame in islice(frames_of(VIDEOS / name, facts), 0, 60, 20):
         in_rgb = squared(_upright(frame, facts)).astype(int)
         assert np.abs(squared.of_frame(frame) - in_rgb).mean() < 4
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder.decoder import DecodeLimits, Decoder, _Child
+from encoder.child import Child
+from encoder.decoder import DecodeLimits, Decoder
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, Refusal, encode, encode_with, local_engine
@@ -215,7 +216,7 @@ def signal_first_child(monkeypatch, number, names):
     Later would be a race: a child may have said all it has to say, into the pipe, before the signal comes.
     """
     disturbed = set()
-    real = _Child.decode
+    real = Child.decode
 
     def decode(child, request, *rest):
         name = Path(request["path"]).name
@@ -224,7 +225,7 @@ def signal_first_child(monkeypatch, number, names):
             os.kill(child.pid, number)
         return real(child, request, *rest)
 
-    monkeypatch.setattr(_Child, "decode", decode)
+    monkeypatch.setattr(Child, "decode", decode)
     return disturbed
 
 

@@ -1,0 +1,271 @@
+"""One decoding process and what is said with it: what it answers is checked like any input.
+
+A hostile file may have taken the process over; nothing that it sends is unpickled or trusted to have its size.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.picture import Crop
+from index.errors import StateError, VideoRefused
+
+_logger = logging.getLogger(__name__)
+
+_MAX_LINE_BYTES = 64 * 1024
+_PIPE_BYTES = 1 << 20
+_MAX_PICTURE_BYTES = 3 * 4096 * 2304
+_MAX_PREVIEW_BYTES = 2 * 2**30
+# All that a child may see of its parent's environment.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
+
+Choose = Callable[[NDArray[np.uint8]], Crop | None]
+"""Given a video's first picture (H, W, 3) RGB, what part of it to use; None for all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrames:
+    """One clip as the encoder wants it.
+
+    Attributes:
+        clip_index: k.
+        start_s: 10 k.
+        valid_seconds: seconds of picture in it.
+        frames: (T, S, S, 3) uint8 RGB.
+        reader: `decord` or `pyav`.
+        clip_count: clips of the whole video by its timestamps.
+    """
+
+    clip_index: int
+    start_s: float
+    valid_seconds: float
+    frames: NDArray[np.uint8]
+    reader: str
+    clip_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A video made small, see `encoder.preview`.
+
+    Attributes:
+        mp4: H.264.
+        strips: thumbnails of each clip, JPEG.
+        fps: frames a second.
+        width: in pixels.
+        height: in pixels.
+        seconds: how long it is.
+    """
+
+    mp4: bytes
+    strips: dict[int, bytes]
+    fps: int
+    width: int
+    height: int
+    seconds: float
+
+
+class Stalled(Exception):
+    """No sign of life within the limit."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class Died(Exception):
+    """The child ended, or what it sent is no message."""
+
+    def __init__(self, *, started: bool) -> None:
+        self.started = started
+
+
+@cache
+def _warn_once() -> None:
+    _logger.warning("this kernel has no Landlock: a decoding child could read files besides its own")
+
+
+class Child:
+    """One decoding process and the pipe it answers on.
+
+    Its methods raise `Died` and `Stalled` beside what the video is refused for.
+    """
+
+    def __init__(self) -> None:
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "encoder.decode_child"],  # -P: nothing is imported from the current folder
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**environment, "OMP_NUM_THREADS": "1"},
+            bufsize=0,
+        )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise StateError("the decoding process has no pipes")
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        with suppress(OSError):  # the system may allow less, and less is only slower
+            fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._buffer = bytearray()
+        self._started = False
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def interrupt(self) -> None:
+        """From another thread: let what waits for an answer fail soon."""
+        self._process.kill()
+
+    def kill(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        self._stdin.close()
+        self._stdout.close()
+
+    def decode(self, request: dict[str, Any], stall_s: float, choose: Choose | None) -> Iterator[ClipFrames]:
+        """Clips as they come; asked for a box, it is given the one that `choose` finds in the first picture."""
+        shape = (request["num_frames"], request["size"], request["size"], 3)
+        shown = False
+        clip_count = 0
+        for message in self._messages(request, stall_s):
+            picture = clip = None
+            with self._checked():
+                match message["event"]:
+                    case "planned":
+                        clip_count = int(message["clips"])
+                    case "picture" if choose is not None and not shown:
+                        shown = True
+                        picture = self._picture(int(message["width"]), int(message["height"]), stall_s)
+                    case "clip" if choose is None or shown:
+                        frames = self._pixels(shape, stall_s)
+                        clip = ClipFrames(
+                            int(message["clip_index"]),
+                            float(message["start_s"]),
+                            float(message["valid_seconds"]),
+                            frames,
+                            str(message["reader"]),
+                            clip_count,
+                        )
+                    case _:
+                        raise ValueError
+            if clip is not None:
+                yield clip
+            if picture is not None and choose is not None:
+                self._say(box_of(choose(picture)))
+
+    def preview(self, request: dict[str, Any], stall_s: float) -> Preview:
+        """The one preview."""
+        strips: dict[int, bytes] = {}
+        made: Preview | None = None
+        for message in self._messages(request, stall_s):
+            with self._checked():
+                match message["event"]:
+                    case "planned" | "alive":
+                        pass
+                    case "strip":
+                        strips[int(message["clip_index"])] = self._bytes(int(message["size_bytes"]), stall_s)
+                    case "film":
+                        mp4 = self._bytes(int(message["size_bytes"]), stall_s)
+                        size = int(message["width"]), int(message["height"])
+                        made = Preview(mp4, strips, int(message["fps"]), *size, float(message["seconds"]))
+                    case _:
+                        raise ValueError
+        if made is None:
+            raise Died(started=True)
+        return made
+
+    def _messages(self, request: dict[str, Any], stall_s: float) -> Iterator[dict[str, Any]]:
+        """What a child says, checked like any input: a hostile file may have taken it over."""
+        self._say(request)
+        while True:
+            with self._checked():
+                message = json.loads(self._line(stall_s))
+                match message["event"]:
+                    case "ready":
+                        self._started = True
+                        continue
+                    case "opened":
+                        if not message["sandboxed"]:
+                            _warn_once()
+                        continue
+                    case "refused":
+                        raise VideoRefused(str(message["reason"]), damaged=message["damaged"] is True)
+                    case "done":
+                        return
+            yield message
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            raise Died(started=self._started) from None
+
+    def _say(self, message: object) -> None:
+        with suppress(BrokenPipeError):  # a dead child is noticed when it does not answer
+            self._stdin.write(json.dumps(message).encode() + b"\n")
+
+    def _picture(self, width: int, height: int, stall_s: float) -> NDArray[np.uint8]:
+        if min(width, height) < 1 or 3 * width * height > _MAX_PICTURE_BYTES:
+            raise ValueError
+        return self._pixels((height, width, 3), stall_s)
+
+    def _bytes(self, size: int, stall_s: float) -> bytes:
+        if not 0 < size <= _MAX_PREVIEW_BYTES:
+            raise ValueError
+        return self._pixels((size,), stall_s).tobytes()
+
+    def _line(self, stall_s: float) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > _MAX_LINE_BYTES:
+                raise ValueError
+            self._await(stall_s)
+            received = os.read(self._stdout.fileno(), _PIPE_BYTES)
+            if not received:
+                raise ValueError  # the end of the pipe in the middle of a message
+            self._buffer += received
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        return line
+
+    def _pixels(self, shape: tuple[int, ...], stall_s: float) -> NDArray[np.uint8]:
+        """What follows a line, read to where it stays."""
+        pixels = np.empty(shape, np.uint8)
+        rest = memoryview(pixels.reshape(-1).data)
+        early = min(len(self._buffer), len(rest))
+        rest[:early] = self._buffer[:early]
+        del self._buffer[:early]
+        rest = rest[early:]
+        while len(rest):
+            self._await(stall_s)
+            received = os.readv(self._stdout.fileno(), [rest])
+            if not received:
+                raise ValueError
+            rest = rest[received:]
+        return pixels
+
+    def _await(self, stall_s: float) -> None:
+        ready, _, _ = select.select([self._stdout], [], [], stall_s)
+        if not ready:
+            raise Stalled(stall_s)
+
+
+def box_of(crop: Crop | None) -> list[int] | None:
+    """A box as a request has it."""
+    return None if crop is None else [crop.x, crop.y, crop.w, crop.h]

@@ -1,0 +1,177 @@
+"""The previews of a workspace: a folder for each video, made once, found again, gone with the patient."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from encoder.child import Preview
+from encoder.decoder import Decoder
+from encoder.manifest import Manifest, ManifestRow
+from index.errors import NotFound, VideoRefused
+from index.files import new_folder, sha256_of_file
+from index.records import ID, Video
+from index.store import Store
+from index.workspace import Workspace
+
+_FILM, _FACTS = "film.mp4", "preview.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPreview:
+    """A preview that is there.
+
+    Attributes:
+        film: MP4.
+        fps: its frames a second.
+        source_sha256: of the file that it was made from.
+    """
+
+    film: Path
+    fps: int
+    source_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewsMade:
+    """What was made, was there already, and was not, with the reason, by video id."""
+
+    made: tuple[str, ...]
+    there: tuple[str, ...]
+    refused: dict[str, str]
+
+
+def stored_preview(workspace: Workspace, video_id: str) -> StoredPreview:
+    """The preview of a video.
+
+    Raises:
+        NotFound: there is none.
+    """
+    folder = _folder(workspace, video_id)
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        return StoredPreview(folder / _FILM, int(facts["fps"]), str(facts["source_sha256"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NotFound(
+            "that video has no preview: `semiome previews MANIFEST` makes it from the file that was encoded"
+        ) from None
+
+
+def stored_strip(workspace: Workspace, video_id: str, clip_index: int) -> bytes:
+    """Thumbnails of a clip, JPEG.
+
+    Raises:
+        NotFound: there are none.
+    """
+    try:
+        return (_folder(workspace, video_id) / f"{clip_index}.jpg").read_bytes()
+    except OSError:
+        raise NotFound("that clip has no thumbnails: `semiome previews MANIFEST` makes them") from None
+
+
+def make_previews(
+    manifest: Manifest,
+    workspace: Workspace,
+    decoders: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PreviewsMade:
+    """Make a preview of each stored video of a manifest that has none of just that file.
+
+    Args:
+        manifest: names the files.
+        workspace: where the previews go.
+        decoders: videos at once, each in a child process.
+        progress: told (videos done, videos in all).
+
+    Raises:
+        StateError: nothing is stored yet.
+        DiskFull: those that were made are kept.
+    """
+    videos = Store(workspace).videos()
+    made: list[str] = []
+    there: list[str] = []
+    refused: dict[str, str] = {}
+    idle: list[Decoder] = []
+    lock = threading.Lock()
+
+    def work(row: ManifestRow) -> bool:
+        video = videos.get(row.video_id)
+        if video is None:
+            raise VideoRefused("it is not stored: encode it first")
+        if _is_there(workspace, video):
+            return False
+        with lock:
+            decoder = idle.pop() if idle else Decoder(0, 0)
+        try:
+            _write(workspace, video, decoder.preview(_same_file(manifest, row, video)))
+            if row.video_id not in Store(workspace).videos():  # erased meanwhile
+                shutil.rmtree(_folder(workspace, row.video_id), ignore_errors=True)
+                raise VideoRefused("its patient was erased meanwhile")
+        finally:
+            with lock:
+                idle.append(decoder)
+        return True
+
+    total = len(manifest.rows)
+    progress(0, total)
+    try:
+        with ThreadPoolExecutor(decoders) as pool:
+            tasks = {pool.submit(work, row): row.video_id for row in manifest.rows}
+            for done, task in enumerate(as_completed(tasks), start=1):
+                try:
+                    (made if task.result() else there).append(tasks[task])
+                except VideoRefused as error:
+                    refused[tasks[task]] = str(error)
+                progress(done, total)
+    finally:
+        for decoder in idle:
+            decoder.close()
+    return PreviewsMade(tuple(sorted(made)), tuple(sorted(there)), dict(sorted(refused.items())))
+
+
+def _folder(workspace: Workspace, video_id: str) -> Path:
+    if not ID.fullmatch(video_id):  # it becomes a path
+        raise NotFound("that video is not stored: check the id")
+    return workspace.previews / video_id
+
+
+def _is_there(workspace: Workspace, video: Video) -> bool:
+    try:
+        return stored_preview(workspace, video.video_id).source_sha256 == video.source_sha256
+    except NotFound:
+        return False
+
+
+def _same_file(manifest: Manifest, row: ManifestRow, video: Video) -> Path:
+    path = manifest.path_of(row)
+    try:
+        same = sha256_of_file(path) == video.source_sha256
+    except OSError as error:
+        raise VideoRefused(f"the file can't be read: {error.strerror}") from None
+    if not same:
+        raise VideoRefused("the file is another one than was encoded: encode it again first")
+    return path
+
+
+def _write(workspace: Workspace, video: Video, preview: Preview) -> None:
+    folder = _folder(workspace, video.video_id)
+    workspace.previews.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shutil.rmtree(folder, ignore_errors=True)  # of another file
+    facts = {
+        "video_id": video.video_id,
+        "source_sha256": video.source_sha256,
+        "fps": preview.fps,
+        "width": preview.width,
+        "height": preview.height,
+        "seconds": preview.seconds,
+    }
+    with new_folder(folder) as building:
+        (building / _FILM).write_bytes(preview.mp4)
+        for index, jpeg in preview.strips.items():
+            (building / f"{index}.jpg").write_bytes(jpeg)
+        (building / _FACTS).write_text(json.dumps(facts), encoding="utf-8")

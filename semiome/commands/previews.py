@@ -1,0 +1,44 @@
+"""`semiome previews`: small copies of videos for the review page."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, MediaRootOption, WorkspaceOption
+from semiome.console import Screen
+
+
+def previews(
+    manifest: Annotated[Path, typer.Argument(help="CSV that names the videos.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    media_root: MediaRootOption = None,
+    decoders: Annotated[int | None, typer.Option(min=1, help="Videos at once; by default one a core.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make what the review page shows of stored videos: a small film without sound, and thumbnails.
+
+    What is there is not made again. It is kept in the workspace and erased with the patient.
+    """
+    from encoder.manifest import read_manifest
+    from encoder.previews import make_previews
+    from index.workspace import Workspace
+
+    screen = Screen(as_json=as_json)
+    with screen.progress("Making previews") as progress:
+        made = make_previews(
+            read_manifest(manifest, media_root), Workspace.at(workspace), decoders or os.cpu_count() or 1, progress
+        )
+
+    def show() -> None:
+        screen.say(f"{len(made.made)} previews made, {len(made.there)} were there")
+        for video_id, reason in made.refused.items():
+            screen.say(f"no preview of {video_id}: {reason}")
+
+    screen.result(asdict(made), show)
+    if made.refused:
+        raise typer.Exit(3)
