@@ -18,6 +18,7 @@ from index.doctor import DAMAGED, examine
 from index.erased import erased_among, workspace_key
 from index.erasure import erase_patient, unfinished
 from index.errors import DamagedData, InvalidInput, StateError
+from index.feedback import FeedbackStore, path_of
 from index.files import digest_of_file, new_folder, write_text_atomically
 from index.store import Store
 from index.workspace import Workspace
@@ -66,6 +67,7 @@ def back_up(workspace: Workspace, folder: Path) -> Backup:
         for path in (workspace.store, workspace.encoders, workspace.heads, workspace.erasures):
             if path.is_dir():
                 shutil.copytree(path, building / _CONTENT / path.relative_to(workspace.root))
+        FeedbackStore(workspace).copy_to(building / _CONTENT / path_of(workspace).name)
         for path in (workspace.key, workspace.erased):
             if path.exists():
                 shutil.copy2(path, building / _CONTENT / path.name)

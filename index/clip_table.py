@@ -112,6 +112,11 @@ class ClipTable:
             for clip_id, video, patient, index, start, valid in zip(ids, videos, patients, *numbers, strict=True)
         ]
 
+    def clip_indexes(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Number of each of these rows' clips in its video."""
+        found: NDArray[np.int32] = self._numbers[0][rows]
+        return found
+
     def __iter__(self) -> Iterator[Clip]:
         return (self[row] for row in range(len(self)))
 

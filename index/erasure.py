@@ -25,6 +25,7 @@ from index import shared_files
 from index.clip_table import ClipTable
 from index.erased import block, patient_hash, workspace_key
 from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError
+from index.feedback import FeedbackStore
 from index.files import naming_a_full_disk, sync_folder, write_atomically
 from index.generation import (
     build_generation,
@@ -115,6 +116,8 @@ def erase_patient(
         say("rewriting the store's files")
         compact(store, still_mine, keep_versions=timedelta(0), deletions=True)
         _done(pending, note, "store", "rows deleted, files rewritten, older versions removed")
+        if removed := FeedbackStore(workspace).erase(patient_id, pending.video_ids):
+            _done(pending, note, "feedback.sqlite", f"{removed} rows removed")
         say("rebuilding the index")
         _rebuild(store, workspace, patient_id, pending, note)
         say("searching what jobs have left")

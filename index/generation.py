@@ -12,6 +12,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from index.clip_map import PCA, clip_map
 from index.clip_table import ClipTable
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.exact import Vectors
@@ -21,7 +25,7 @@ from index.recall import tuned_recall
 from index.rows import StoredClips
 from index.workspace import current, previous, set_current
 
-_VECTORS, _CLIPS, _INDEX, MANIFEST = "vectors.npy", "clips.arrow", "index.faiss", "manifest.json"
+_VECTORS, _CLIPS, _INDEX, _MAP, MANIFEST = "vectors.npy", "clips.arrow", "index.faiss", "map.npy", "manifest.json"
 FLAT_CLIPS = 20_000
 """Up to so many clips every one is compared: exact, and fast enough."""
 RECALL_TARGET = 0.95
@@ -48,6 +52,7 @@ class GenerationManifest:
         recall_queries: on how many queries it was measured; others than it was tuned on.
         built_at: UTC, ISO 8601.
         digests: of each file, see `index.files.digest_of_file`.
+        map: how its clips are laid out to be looked at (`index.clip_map`); empty where they are not.
     """
 
     generation: str
@@ -65,16 +70,21 @@ class GenerationManifest:
     recall_queries: int
     built_at: str
     digests: dict[str, str]
+    map: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A loaded generation: row n of the index is `clips[n]`, and its vector `vectors.rows([n])`."""
+    """A loaded generation: row n of the index is `clips[n]`, its vector `vectors.rows([n])`.
+
+    On the map it lies at `positions[n]`, (N, 2) float32; None where there is no map.
+    """
 
     manifest: GenerationManifest
     index: Index
     vectors: Vectors
     clips: ClipTable
+    positions: NDArray[np.float32] | None = None
 
 
 def build_generation(
@@ -84,6 +94,7 @@ def build_generation(
     *,
     kind: str | None = None,
     recall_target: float = RECALL_TARGET,
+    map_by: str = PCA,
 ) -> GenerationManifest:
     """Build a generation beside the others; nothing sees it until it is published.
 
@@ -93,6 +104,7 @@ def build_generation(
         progress: told (recall queries done, in all).
         kind: of index; by default exact up to `FLAT_CLIPS` clips, approximate above.
         recall_target: what an approximate one is tuned to.
+        map_by: how the clips are laid out to be looked at, see `index.clip_map`.
 
     Raises:
         StateError: there are no clips.
@@ -113,20 +125,26 @@ def build_generation(
         remove_unfinished(folder)
         building.mkdir()
         try:
-            return _build(stored, building, progress, kind, recall_target)
+            return _build(stored, building, progress, kind, recall_target, map_by)
         finally:
             shutil.rmtree(building, ignore_errors=True)
             sync_folder(folder)
 
 
 def _build(
-    stored: StoredClips, building: Path, progress: Callable[[int, int], None], kind: str, recall_target: float
+    stored: StoredClips,
+    building: Path,
+    progress: Callable[[int, int], None],
+    kind: str,
+    recall_target: float,
+    map_by: str,
 ) -> GenerationManifest:
     folder = building.parent
-    files = [_VECTORS, _CLIPS]
+    files = [_VECTORS, _CLIPS, _MAP]
     Vectors.write(building / _VECTORS, stored.vectors)
     stored.clips.write(building / _CLIPS)
     vectors = Vectors.map(building / _VECTORS)
+    Vectors.write(building / _MAP, clip_map(vectors, map_by))
     index: Index
     if kind == FLAT:
         index = FlatIndex(vectors)
@@ -152,6 +170,7 @@ def _build(
         "recall_queries": recall.queries,
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "digests": {name: digest_of_file(building / name) for name in files},
+        "map": map_by,
     }
     text = json.dumps(values, indent=2) + "\n"
     (building / MANIFEST).write_text(text, encoding="utf-8")
@@ -300,7 +319,7 @@ def load_generation(folder: Path, generation: str | None = None) -> Generation:
     if name is None:
         raise StateError("no index is published: run `semiome index build` first")
     manifest = read_manifest(folder, name)
-    if manifest.digests.keys() != ({_VECTORS, _CLIPS} if manifest.index == FLAT else {_VECTORS, _CLIPS, _INDEX}):
+    if manifest.digests.keys() != _files_of(manifest):
         raise DamagedData(f"the manifest of generation {name} does not name its files: build the index again")
     for file, expected in manifest.digests.items():
         path = folder / name / file
@@ -320,7 +339,15 @@ def load_generation(folder: Path, generation: str | None = None) -> Generation:
         index = IvfIndex.read(folder / name / _INDEX, vectors, manifest.effort)
     else:
         raise DamagedData(f"the manifest of generation {name} does not say how to search it: build the index again")
-    return Generation(manifest, index, vectors, clips)
+    positions = Vectors.map(folder / name / _MAP).all if manifest.map else None
+    if positions is not None and positions.shape != (len(clips), 2):
+        raise DamagedData(f"generation {name}: a map of {positions.shape} for {len(clips)} clips")
+    return Generation(manifest, index, vectors, clips, positions)
+
+
+def _files_of(manifest: GenerationManifest) -> set[str]:
+    """Names of a generation's files; those of versions before 0.2 have no map."""
+    return {_VECTORS, _CLIPS} | ({_MAP} if manifest.map else set()) | ({_INDEX} if manifest.index != FLAT else set())
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,17 @@ class Snapshot:
 
     def __len__(self) -> int:
         return len(self.generation.clips) + len(self._tail)
+
+    @cached_property
+    def rows_in_generation(self) -> NDArray[np.int64]:
+        """Rows of the generation that are still stored, of videos that are."""
+        known = np.array([name in self.videos for name in self.video_ids], np.bool_)
+        there = known[self.video_of_row[: len(self.generation.clips)]]
+        return np.flatnonzero(there if self._alive is None else there & self._alive)
+
+    def holds_video(self, video_id: str) -> bool:
+        """Whether a video has clips here."""
+        return video_id in self.videos and bool(len(self._rows(lambda table: table.rows_of_video(video_id))))
 
     def clip(self, row: int) -> Clip:
         """What a row is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +33,9 @@ def train(
     alpha: Annotated[
         float | None, typer.Option(help="How often a conformal set may miss; by default 0.1 if the patients allow it.")
     ] = None,
+    feedback: Annotated[
+        bool, typer.Option("--feedback", help="Also learn the labels that people gave on the review page.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a head on the labelled clips of the encoder in use, and use it from now on."""
@@ -44,7 +47,8 @@ def train(
     screen = Screen(as_json=as_json)
     with screen.progress("Training the head") as progress:
         config = HeadConfig(epochs=epochs, seed=seed)
-        head = train_and_install(Workspace.at(workspace), config, hold_out_split, progress, alpha)
+        place = Workspace.at(workspace)
+        head = train_and_install(place, config, hold_out_split, progress, alpha, with_feedback=feedback)
     card = head.card
     values = {
         "head_id": head.head_id,
@@ -77,18 +81,25 @@ def train_and_install(
     hold_out_split: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
     alpha: float | None = None,
+    *,
+    with_feedback: bool = False,
 ) -> Head:
-    """Train on what a workspace holds, calibrate, save, and make the head the one in use."""
+    """Train on what a workspace holds, calibrate, save, and make the head the one in use.
+
+    With feedback, a label that people agree on counts instead of the manifest's.
+    """
     from dataclasses import replace
 
     from encoder.head import Head, save_head
     from index.erased import patient_hash, workspace_key
+    from index.feedback import FeedbackStore, newest_labels
     from index.store import Store
     from index.workspace import set_current
     from trainer.calibrate import calibrated
     from trainer.head import train_head
 
-    data, held_out = labelled_clips(Store(place), encoder_in_use(place), hold_out_split)
+    labels = newest_labels(FeedbackStore(place).all())[0] if with_feedback else {}
+    data, held_out = labelled_clips(Store(place), encoder_in_use(place), hold_out_split, labels)
     head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
     key = workspace_key(place)  # a head outlives its patients' erasure, and goes to other machines
     hidden = sorted(patient_hash(key, patient) for patient in head.card.held_out_patients)
@@ -98,16 +109,26 @@ def train_and_install(
     return head
 
 
-def labelled_clips(store: Store, encoder_id: str, hold_out_split: str) -> tuple[LabelledClips, list[str]]:
-    """The stored clips of labelled videos, and which of their patients are held out."""
+def labelled_clips(
+    store: Store, encoder_id: str, hold_out_split: str, labels: Mapping[str, str] | None = None
+) -> tuple[LabelledClips, list[str]]:
+    """The stored clips of labelled videos, and which of their patients are held out.
+
+    Args:
+        store: holds them.
+        encoder_id: whose embeddings.
+        hold_out_split: patients with a video of it are held out.
+        labels: of videos, that count instead of the stored ones.
+    """
+    from index.feedback import with_labels
     from trainer.head import LabelledClips
 
-    stored, videos = store.clips(encoder_id), store.videos()
+    stored, videos = store.clips(encoder_id), with_labels(store.videos(), labels or {})
     labelled = {name for name, video in videos.items() if video.label}
     rows = [row for row, clip in enumerate(stored.clips) if clip.video_id in labelled]
     clips = [stored.clips[row] for row in rows]
-    labels = [videos[clip.video_id].label for clip in clips]
+    said = [videos[clip.video_id].label for clip in clips]
     # By patient, and whether or not the video of that split has a label: none of their clips may be learned from.
     of_split = {video.patient_id for video in videos.values() if video.split == hold_out_split}
     held_out = sorted(of_split & {clip.patient_id for clip in clips})
-    return LabelledClips(encoder_id, clips, labels, stored.vectors[rows]), held_out
+    return LabelledClips(encoder_id, clips, said, stored.vectors[rows]), held_out

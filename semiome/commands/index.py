@@ -42,6 +42,7 @@ def build(
         str | None, typer.Option(help="flat or ivf-rabitq; by default chosen by the number of clips.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Publish it even if it finds fewer.")] = False,
+    map_by: Annotated[str, typer.Option("--map", help="How the review page's map is made: pca or umap.")] = "pca",
     encoder: EncoderOption = None,
     server: Annotated[
         list[str] | None,
@@ -81,7 +82,7 @@ def build(
     fetch(place)
     with screen.progress("Building and measuring recall") as progress:
         stored = Store(place).clips(encoder_id)
-        manifest = build_generation(stored, place.generations, progress, kind=kind, recall_target=recall)
+        manifest = build_generation(stored, place.generations, progress, kind=kind, recall_target=recall, map_by=map_by)
     rolled_out: Rollout | None = None
     if server:
         from service.connection import Connection

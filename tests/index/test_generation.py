@@ -45,7 +45,7 @@ def test_its_manifest_says_where_it_comes_from(stored):
     assert manifest.table_version == Store(stored).clips("enc1").table_version
     assert (manifest.width, manifest.index, manifest.recall, manifest.recall_queries) == (8, "flat", 1.0, 60)
     assert (manifest.recall_interval, manifest.recall_target, manifest.effort) == ((1.0, 1.0), 0.95, None)
-    assert manifest.digests.keys() == {"vectors.npy", "clips.arrow"}
+    assert manifest.digests.keys() == {"vectors.npy", "clips.arrow", "map.npy"}
 
 
 def test_numbers_grow_and_building_publishes_nothing(stored):
@@ -58,7 +58,7 @@ def test_numbers_grow_and_building_publishes_nothing(stored):
     assert load_generation(stored.generations).manifest == manifest
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "clips.arrow"])
+@pytest.mark.parametrize("name", ["vectors.npy", "clips.arrow", "map.npy"])
 def test_every_flipped_byte_is_refused(stored, name):
     path = stored.generations / current(stored.generations) / name
     whole = path.read_bytes()
@@ -166,7 +166,7 @@ def test_an_approximate_index_is_tuned_to_its_target_and_loads_as_it_was(workspa
     query = stored_clips.vectors[5:6]
     similarities, rows = loaded.index.search(query, 10, Allowed(1000))
     np.testing.assert_allclose(similarities[0], (stored_clips.vectors[rows[0]] @ query[0]), atol=1e-6)
-    assert high.digests.keys() == {"vectors.npy", "clips.arrow", "index.faiss"}
+    assert high.digests.keys() == {"vectors.npy", "clips.arrow", "map.npy", "index.faiss"}
 
 
 def test_a_generation_below_its_target_is_published_only_when_forced(stored):

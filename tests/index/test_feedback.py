@@ -1,0 +1,198 @@
+"""What people say: kept as it was said, in spite of others who speak, and gone with the patient."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from index.backup import back_up, restore
+from index.erasure import erase_patient
+from index.errors import DamagedData, InvalidInput, NotFound
+from index.feedback import Feedback, FeedbackStore, newest_labels, path_of, with_labels
+from index.feedback_export import events_sidecar, events_tsv, label_studio
+from index.records import Video
+from index.semiology import SIGNS
+from index.store import Store
+from tests.conftest import commit, make_cohort, publish_all
+
+SAID = Feedback(
+    "v1-0", "p1", label="TLE", semiology=("Semiology-tonic",), start_s=3.0, end_s=8.5, note="left arm\nfirst"
+)
+JUDGED = Feedback("v1-0", "p1", query_video_id="v2-0", query_patient_id="p2", relevance="relevant", clip_id="0" * 32)
+
+
+def test_what_is_saved_is_found_again_with_author_and_time(workspace):
+    store = FeedbackStore(workspace)
+    saved = store.save(SAID, "token:eve")
+
+    assert store.all() == (saved,)
+    assert replace(saved, feedback_id="", at="") == replace(SAID, author="token:eve")
+    assert len(saved.feedback_id) == 16
+    assert saved.at.endswith("+00:00")
+
+
+def test_it_is_found_by_the_videos_on_either_side(workspace):
+    store = FeedbackStore(workspace)
+    first, second = store.save(SAID, "a"), store.save(JUDGED, "a")
+
+    assert store.all(["v1-0"]) == (first, second)
+    assert store.all(["v2-0"]) == (second,)
+    assert store.all(["v3-0"]) == ()
+
+
+def test_nothing_was_said_in_a_new_workspace(workspace):
+    assert FeedbackStore(workspace).all() == ()
+    assert FeedbackStore(workspace).erase("p1", []) == 0
+    assert not path_of(workspace).exists()
+
+
+def test_only_its_author_takes_it_back_or_whoever_may_all(workspace):
+    store = FeedbackStore(workspace)
+    one, two = store.save(SAID, "a"), store.save(SAID, "b")
+
+    with pytest.raises(NotFound, match="no feedback of yours"):
+        store.remove(one.feedback_id, "b")
+    assert store.remove(one.feedback_id, "a") == one
+    assert store.remove(two.feedback_id) == two
+    assert store.all() == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"label": "epilepsy"}, "label"),
+        ({"relevance": "maybe"}, "relevance"),
+        ({"semiology": ("Semiology tonic",)}, "semiology"),
+        ({"semiology": tuple(f"S-{n}" for n in range(33))}, "semiology"),
+        ({"start_s": 9.0}, "start_s"),
+        ({"start_s": -1.0}, "start_s"),
+        ({"end_s": float("nan")}, "start_s"),
+        ({"end_s": float("inf")}, "start_s"),
+        ({"note": "x" * 2001}, "note"),
+        ({"note": "a\0b"}, "note"),
+        ({"video_id": "../secret"}, "video_id"),
+        ({"query_video_id": "a b"}, "query_video_id"),
+        ({"clip_id": "x"}, "clip_id"),
+        ({"label": "", "semiology": (), "note": "  ", "start_s": 0.0, "end_s": 0.0}, "feedback"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_field(workspace, changed, field):
+    with pytest.raises(InvalidInput) as caught:
+        FeedbackStore(workspace).save(replace(SAID, **changed), "a")
+
+    assert caught.value.field == field
+    assert not path_of(workspace).exists()
+
+
+def test_several_processes_lose_nothing(workspace):
+    code = (
+        "import sys; from pathlib import Path; from index.workspace import Workspace\n"
+        "from index.feedback import Feedback, FeedbackStore\n"
+        "store = FeedbackStore(Workspace(Path(sys.argv[1])))\n"
+        "for n in range(25): store.save(Feedback('v', 'p', note=f'{sys.argv[2]} {n}'), sys.argv[2])"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(workspace.root), str(n)]) for n in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+
+    found = sorted(one.note for one in FeedbackStore(workspace).all())
+    assert found == sorted(f"{writer} {n}" for writer in range(3) for n in range(25))
+
+
+def test_a_damaged_file_is_said_to_be_one(workspace):
+    FeedbackStore(workspace).save(SAID, "a")
+    path_of(workspace).write_bytes(b"no database" * 100)
+
+    with pytest.raises(DamagedData, match="what people have said"):
+        FeedbackStore(workspace).all()
+
+
+def test_an_erased_patient_is_in_no_byte_of_it_on_either_side_and_others_stay(workspace):
+    cohort = make_cohort()
+    commit(workspace, cohort)
+    publish_all(workspace)
+    store = FeedbackStore(workspace)
+    kept = store.save(Feedback("v0-0", "p0", note="stays with the others"), "a")
+    store.save(replace(SAID, note="a note about somebody erased"), "a")
+    store.save(replace(JUDGED, video_id="v3-0", patient_id="p3", query_video_id="v1-2", query_patient_id="p1"), "b")
+    store.save(replace(JUDGED, note="said by a moved video", patient_id="p4", query_patient_id="p4"), "b")
+
+    receipt = erase_patient(workspace, "p1")
+
+    assert store.all() == (kept,)
+    data = path_of(workspace).read_bytes()
+    assert b"stays with the others" in data
+    assert not any(word in data for word in (b"somebody erased", b"v1-2", b"a moved video"))
+    assert {"place": "feedback.sqlite", "action": "3 rows removed"} in receipt["places"]
+
+
+def test_nothing_is_kept_of_a_patient_who_was_erased(workspace):
+    commit(workspace, make_cohort())
+    publish_all(workspace)
+    erase_patient(workspace, "p1")
+
+    with pytest.raises(NotFound, match="not stored any more"):
+        FeedbackStore(workspace).save(SAID, "a")
+
+
+def test_a_backup_holds_it(workspace, tmp_path):
+    commit(workspace, make_cohort())
+    saved = FeedbackStore(workspace).save(SAID, "a")
+    back_up(workspace, tmp_path / "backup")
+    brought_back = type(workspace)(tmp_path / "again")
+    restore(tmp_path / "backup", brought_back)
+
+    assert FeedbackStore(brought_back).all() == (saved,)
+
+
+LABELLED = st.tuples(st.sampled_from(["v1", "v2"]), st.sampled_from(["a", "b"]), st.sampled_from(["TLE", "exTLE", ""]))
+
+
+@given(st.lists(LABELLED, max_size=12))
+def test_the_newest_word_of_each_author_counts_and_who_disagrees_is_named(said):
+    labels, disputed = newest_labels(Feedback(video, "p", label=label, author=author) for video, author, label in said)
+
+    words = {}
+    for video, author, label in said:
+        if label:
+            words.setdefault(video, {})[author] = label
+    assert labels == {v: next(iter(by.values())) for v, by in words.items() if len(set(by.values())) == 1}
+    assert disputed == sorted(v for v, by in words.items() if len(set(by.values())) == 2)
+
+
+def test_labels_of_people_count_instead_of_the_manifests(workspace):
+    commit(workspace, make_cohort())
+    videos = with_labels(Store(workspace).videos(), {"v0-0": "exTLE"})
+
+    assert (videos["v0-0"].label, videos["v0-1"].label) == ("exTLE", "TLE")
+
+
+VIDEOS = {"v1-0": Video("v1-0", "p1", "0" * 64, duration_s=24.0)}
+
+
+def test_events_have_a_line_for_each_sign_and_label_with_hed_tags_where_there_are_some():
+    whole = Feedback("v1-0", "p1", semiology=("Own-sign",), author="b", at="later")
+
+    assert events_tsv([replace(SAID, author="a", at="now"), JUDGED, whole], VIDEOS).splitlines() == [
+        "onset\tduration\ttrial_type\tvideo_id\tlabel\tHED\tauthor\tat\tnote",
+        "0\t0\tlabel\tv1-0\tTLE\tn/a\ta\tnow\tleft arm first",
+        "3\t5.5\tSemiology-tonic\tv1-0\tn/a\tsc:Semiology-tonic\ta\tnow\tleft arm first",
+        "0\t24\tOwn-sign\tv1-0\tn/a\tn/a\tb\tlater\tn/a",
+    ]
+    assert events_sidecar()["trial_type"]["Levels"] == SIGNS
+
+
+def test_label_studio_gets_a_task_a_video_with_an_annotation_for_each_word():
+    (task,) = label_studio([replace(SAID, author="a", at="now"), JUDGED], VIDEOS)
+
+    assert task["data"] == {"video": "/preview/v1-0.mp4", "video_id": "v1-0"}
+    (annotation,) = task["annotations"]
+    assert [(one["type"], one["value"]) for one in annotation["result"]] == [
+        ("choices", {"choices": ["TLE"]}),
+        ("timelinelabels", {"timelinelabels": ["Semiology-tonic"], "ranges": [{"start": 75, "end": 212}]}),
+        ("textarea", {"text": ["left arm\nfirst"]}),
+    ]
+    json.dumps(task)
