@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "api.md"
 PACKAGE = ".semiome.v1."
-READ_IN = ("retrieval", "classification", "catalog", "admin", "common")
+READ_IN = ("retrieval", "classification", "catalog", "review", "admin", "common")
 """The order of the files on the page: what most readers come for stands first."""
 
 HEAD = """\

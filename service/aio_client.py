@@ -13,13 +13,15 @@ from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
 from index.records import Video
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
-from service import calls, convert, convert_verdict
+from protos import review_pb2 as review
+from service import calls, convert, convert_review, convert_verdict
 from service.answers import (
     BatchAnswer,
     BatchItem,
     ClassifyAnswer,
     CountsAnswer,
     Operation,
+    PreviewPart,
     SearchAnswer,
     SearchBatchAnswer,
     SearchResultItem,
@@ -97,12 +99,27 @@ class AioClient:
         label: str = "",
     ) -> UploadAnswer:
         """What resembles a video file. Its embeddings are kept only under an id that is given."""
+        return await self._uploaded(calls.upload_parts(path, k, options, patient_id, store_as, label))
+
+    async def search_by_stream(
+        self, chunks: AsyncIterator[bytes], size_bytes: int, k: int = convert.DEFAULT_K, options: Options = PLAIN
+    ) -> UploadAnswer:
+        """The same for a file that comes in chunks; nothing of it is kept."""
+
+        async def parts() -> AsyncIterator[retrieval.SearchByVideoRequest]:
+            yield calls.upload_header(size_bytes, k, options)
+            async for chunk in chunks:
+                for start in range(0, len(chunk), calls.CHUNK_BYTES):
+                    yield retrieval.SearchByVideoRequest(chunk=chunk[start : start + calls.CHUNK_BYTES])
+
+        return await self._uploaded(parts())
+
+    async def _uploaded(self, parts: Any) -> UploadAnswer:  # noqa: ANN401  an iterator, or one that is awaited
         method = self._channel.stream_unary(
             calls.UPLOAD,
             retrieval.SearchByVideoRequest.SerializeToString,
             retrieval.SearchByVideoResponse.FromString,
         )
-        parts = calls.upload_parts(path, k, options, patient_id, store_as, label)
         timeout_s = max(self.connection.timeout_s, UPLOAD_TIMEOUT_S)
         try:
             message = await method(parts, timeout=timeout_s, metadata=self.connection.metadata())
@@ -150,6 +167,20 @@ class AioClient:
     async def status(self) -> StatusAnswer:
         """What each worker serves."""
         return await self.ask(calls.status())
+
+    async def preview(self, video_id: str, offset: int = 0, length: int = 0) -> AsyncIterator[PreviewPart]:
+        """A part of a video's preview, as it comes; a length of 0 is all that follows."""
+        method: Any = self._channel.unary_stream(
+            calls.PREVIEW, review.GetPreviewRequest.SerializeToString, review.GetPreviewResponse.FromString
+        )
+        call = method(calls.preview_request(video_id, offset, length), metadata=self.connection.metadata())
+        try:
+            async for message in call:
+                yield convert_review.preview_part(message)
+        except grpc.RpcError as error:
+            raise self.connection.failure(error) from None
+        finally:
+            call.cancel()
 
     async def wait(self, operation: Operation) -> Operation:
         """Wait until an operation has ended, and say how."""

@@ -308,3 +308,62 @@ class StatusAnswer:
     provenance: Provenance
     workers: tuple[Worker, ...]
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallerFacts:
+    """Who the caller is to a server: identity, as the audit log has it, and roles."""
+
+    identity: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PointVideo:
+    """What points of the map are coloured by; see `index.records.Video`."""
+
+    video_id: str
+    patient_id: str
+    label: str
+    semiology: tuple[str, ...]
+    recorded_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapPage:
+    """Points of the map.
+
+    Attributes:
+        total: points there are in all.
+        method: how they were placed.
+        positions: two float32, little-endian, a point.
+        videos: that these points are of.
+        video_of_point: one uint32, little-endian, a point: among `videos`.
+        clip_index_of_point: one uint32, little-endian, a point.
+    """
+
+    provenance: Provenance
+    total: int
+    method: str
+    positions: bytes
+    videos: tuple[PointVideo, ...]
+    video_of_point: bytes
+    clip_index_of_point: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """A report of an evaluation: its name, when it was written (ISO 8601, UTC), and its size."""
+
+    report_id: str
+    written_at: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewPart:
+    """The next bytes of a preview; in the first part the size of all of it and its frames a second."""
+
+    size_bytes: int
+    fps: int
+    chunk: bytes

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from index.feedback import Feedback
 from index.query import ANYTHING, PLAIN, ClipQuery, ExamplesQuery, Filter, Options, Query, VectorQuery, VideoQuery
 from protos import admin_pb2 as admin
 from protos import catalog_pb2 as catalog
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
-from service import convert, convert_admin, convert_catalog, convert_verdict
+from protos import review_pb2 as review
+from service import convert, convert_admin, convert_catalog, convert_review, convert_verdict
 from service.answers import (
     BatchAnswer,
+    CallerFacts,
     ClassifyAnswer,
     CountsAnswer,
     GenerationFacts,
     HeadFacts,
+    MapPage,
     Operation,
     PatientsAnswer,
+    ReportFacts,
     SearchAnswer,
     SearchBatchAnswer,
     StatusAnswer,
@@ -31,10 +36,12 @@ _RETRIEVAL = "/semiome.v1.RetrievalService/"
 _CLASSIFICATION = "/semiome.v1.ClassificationService/"
 _CATALOG = "/semiome.v1.CatalogService/"
 _ADMIN = "/semiome.v1.AdminService/"
+_REVIEW = "/semiome.v1.ReviewService/"
 UPLOAD = f"{_RETRIEVAL}SearchByVideo"
 SEARCH_STREAM = f"{_RETRIEVAL}SearchStream"
+PREVIEW = f"{_REVIEW}GetPreview"
 CLASSIFY_STREAM = f"{_CLASSIFICATION}ClassifyStream"
-_CHUNK_BYTES = 512 * 1024
+CHUNK_BYTES = 512 * 1024
 Item = ClipQuery | VideoQuery
 
 
@@ -75,17 +82,24 @@ def upload_parts(
     path: Path, k: int, options: Options, patient_id: str, store_as: str, label: str
 ) -> Iterator[retrieval.SearchByVideoRequest]:
     """A video as it is uploaded."""
+    yield upload_header(path.stat().st_size, k, options, patient_id, store_as, label)
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield retrieval.SearchByVideoRequest(chunk=chunk)
+
+
+def upload_header(
+    size_bytes: int, k: int, options: Options, patient_id: str = "", store_as: str = "", label: str = ""
+) -> retrieval.SearchByVideoRequest:
+    """What goes before the bytes of an upload."""
     header = retrieval.UploadHeader(
         options=convert.options_to_proto(k, options),
         patient_id=patient_id,
         store_as_video_id=store_as,
         label=label,
-        size_bytes=path.stat().st_size,
+        size_bytes=size_bytes,
     )
-    yield retrieval.SearchByVideoRequest(header=header)
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            yield retrieval.SearchByVideoRequest(chunk=chunk)
+    return retrieval.SearchByVideoRequest(header=header)
 
 
 def classify(item: Item) -> Rpc[ClassifyAnswer]:
@@ -202,6 +216,66 @@ def cancel_operation(operation_id: str) -> Rpc[Operation]:
     """Stop a build."""
     request = admin.CancelOperationRequest(operation_id=operation_id)
     return Rpc(f"{_ADMIN}CancelOperation", request, admin.CancelOperationResponse, _operation)
+
+
+def caller() -> Rpc[CallerFacts]:
+    """Who the caller is."""
+    return Rpc(f"{_REVIEW}GetCaller", review.GetCallerRequest(), review.GetCallerResponse, convert_review.caller_facts)
+
+
+def preview_request(video_id: str, offset: int, length: int) -> review.GetPreviewRequest:
+    """A part of a preview; a length of 0 is all that follows."""
+    return review.GetPreviewRequest(video_id=video_id, offset_bytes=offset, length_bytes=length)
+
+
+def thumbnails(video_id: str, clip_index: int) -> Rpc[bytes]:
+    """Thumbnails of a clip, JPEG."""
+    request = review.GetThumbnailsRequest(video_id=video_id, clip_index=clip_index)
+    return Rpc(f"{_REVIEW}GetThumbnails", request, review.GetThumbnailsResponse, _jpeg)
+
+
+def map_page(offset: int, page_size: int) -> Rpc[MapPage]:
+    """Points of the map."""
+    request = review.GetMapRequest(offset=offset, page_size=page_size)
+    return Rpc(f"{_REVIEW}GetMap", request, review.GetMapResponse, convert_review.map_page)
+
+
+def save_feedback(said: Feedback) -> Rpc[Feedback]:
+    """Keep what somebody says."""
+    request = review.SaveFeedbackRequest(feedback=convert_review.feedback_to_proto(said))
+    response = review.SaveFeedbackResponse
+    return Rpc(f"{_REVIEW}SaveFeedback", request, response, convert_review.saved_feedback, repeatable=False)
+
+
+def list_feedback(video_ids: Sequence[str]) -> Rpc[tuple[Feedback, ...]]:
+    """What was said."""
+    request = review.ListFeedbackRequest(video_ids=video_ids)
+    return Rpc(f"{_REVIEW}ListFeedback", request, review.ListFeedbackResponse, convert_review.listed_feedback)
+
+
+def delete_feedback(feedback_id: str) -> Rpc[None]:
+    """Take back what was said."""
+    request = review.DeleteFeedbackRequest(feedback_id=feedback_id)
+    return Rpc(f"{_REVIEW}DeleteFeedback", request, review.DeleteFeedbackResponse, lambda message: None)
+
+
+def list_reports() -> Rpc[tuple[ReportFacts, ...]]:
+    """Reports of evaluations."""
+    request, response = review.ListReportsRequest(), review.ListReportsResponse
+    return Rpc(f"{_REVIEW}ListReports", request, response, convert_review.listed_reports)
+
+
+def report(report_id: str) -> Rpc[str]:
+    """A report, HTML."""
+    return Rpc(f"{_REVIEW}GetReport", review.GetReportRequest(report_id=report_id), review.GetReportResponse, _html)
+
+
+def _jpeg(message: review.GetThumbnailsResponse) -> bytes:
+    return message.jpeg
+
+
+def _html(message: review.GetReportResponse) -> str:
+    return message.html
 
 
 def _generation(

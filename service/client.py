@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from index.feedback import Feedback
 from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
 from index.records import Video
 from protos import classification_pb2 as classification
@@ -163,6 +164,18 @@ class Client:
     def embeddings(self, clip_ids: Sequence[str]) -> tuple[VectorQuery, ...]:
         """Embeddings of stored clips, ready to be queries."""
         return self._ask(calls.embeddings(clip_ids))
+
+    def feedback(self, video_ids: Sequence[str] = ()) -> tuple[Feedback, ...]:
+        """What people said of these videos, or of all; oldest first."""
+        return self._ask(calls.list_feedback(video_ids))
+
+    def save_feedback(self, said: Feedback) -> Feedback:
+        """Keep what one says of a video; author and time are the server's."""
+        return self._ask(calls.save_feedback(said))
+
+    def delete_feedback(self, feedback_id: str) -> None:
+        """Take back what one has said."""
+        self._ask(calls.delete_feedback(feedback_id))
 
     def status(self) -> StatusAnswer:
         """What each worker serves."""

@@ -56,6 +56,7 @@ class Connection:
         certificate: one's own, PEM, where the server wants one.
         key: its private key.
         token_file: holds a token; read for each call, so that it can be renewed.
+        token: the token itself, for a program that acts for people who gave it theirs.
         server_name: what the server's certificate says, where that is not the address.
         tries: of calls that may be repeated.
     """
@@ -66,6 +67,7 @@ class Connection:
     certificate: Path | None = None
     key: Path | None = None
     token_file: Path | None = None
+    token: str = field(default="", repr=False)
     server_name: str = ""
     tries: int = 4
     _seen: _Seen = field(default_factory=lambda: _Seen(), repr=False, compare=False)
@@ -73,7 +75,7 @@ class Connection:
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise InvalidInput("a client's certificate and its key belong together: give both")
-        if self.token_file is not None and not self.encrypted and not self._is_local():
+        if (self.token_file is not None or self.token) and not self.encrypted and not self._is_local():
             raise InvalidInput(
                 "a token must not go unencrypted over a network: give the CA of the server's certificate"
             )
@@ -105,9 +107,11 @@ class Connection:
         """
         said = []
         if self.token_file is not None:
-            said.append(
-                ("authorization", f"Bearer {(_read(self.token_file) or b'').decode('ascii', 'replace').strip()}")
-            )
+            token = (_read(self.token_file) or b"").decode("ascii", "replace").strip()
+        else:
+            token = self.token
+        if token:
+            said.append(("authorization", f"Bearer {token}"))
         if seen := self._seen.value:
             said.append((SEEN, seen))
         return tuple(said)

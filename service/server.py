@@ -22,7 +22,7 @@ from index.errors import SemiomeError, ServiceError, StateError
 from index.query import ClipQuery
 from index.search import search_each
 from index.workspace import Workspace
-from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2
+from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, review_pb2
 from service import audit, tls, uploads
 from service.admin import Admin
 from service.audit import AuditLog
@@ -36,6 +36,7 @@ from service.knowledge import Knowledge, Source
 from service.limits import Limits
 from service.metrics import Metrics
 from service.retrieval import Retrieval
+from service.review import Review
 from service.roster import Roster
 from service.tracing import NoTracer, OpenTelemetry, Tracer
 
@@ -46,6 +47,7 @@ SERVICES = tuple(
         (classification_pb2, "ClassificationService"),
         (catalog_pb2, "CatalogService"),
         (admin_pb2, "AdminService"),
+        (review_pb2, "ReviewService"),
     )
 )
 _SWITCH_S = 0.002
@@ -106,6 +108,7 @@ class Server:
             *classification.methods(),
             *Catalog(self.source).methods(),
             *administration.methods(),
+            *Review(workspace, self.source).methods(),
             *_standard_methods(self.healthy),
         )
 

@@ -22,14 +22,14 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2
+from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, review_pb2
 from service.access import AUDIENCE, ISSUER
 from service.roster import Roster
 from service.server import Place, Server
 
 METHODS = {
     f"/{service.full_name}/{method.name}": method
-    for file in (retrieval_pb2, classification_pb2, catalog_pb2, admin_pb2, health_pb2, reflection_pb2)
+    for file in (retrieval_pb2, classification_pb2, catalog_pb2, review_pb2, admin_pb2, health_pb2, reflection_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
     if f"/{service.full_name}/{method.name}" != "/grpc.health.v1.Health/List"

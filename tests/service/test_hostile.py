@@ -34,6 +34,7 @@ from tests.service.attackers import (
 
 RETRIEVAL, CLASSIFICATION = "/semiome.v1.RetrievalService", "/semiome.v1.ClassificationService"
 CATALOG, ADMIN = "/semiome.v1.CatalogService", "/semiome.v1.AdminService"
+REVIEW = "/semiome.v1.ReviewService"
 COUNTS, SEARCH = f"{CATALOG}/GetCounts", f"{RETRIEVAL}/Search"
 DOCUMENTED = {
     *("OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "DATA_LOSS"),
@@ -63,6 +64,15 @@ VALID = {
     f"{CATALOG}/GetPatient": {"patient_id": "p1"},
     f"{CATALOG}/ListPatients": {"page_size": 2, "page_token": "cDE="},
     f"{CATALOG}/GetEmbeddings": {"clip_ids": [CLIP]},
+    f"{REVIEW}/GetPreview": {"video_id": "v1-0", "offset_bytes": 3, "length_bytes": 4},
+    f"{REVIEW}/GetThumbnails": {"video_id": "v1-0", "clip_index": 1},
+    f"{REVIEW}/GetMap": {"offset": 3, "page_size": 7},
+    f"{REVIEW}/SaveFeedback": {
+        "feedback": {"video_id": "v1-0", "query_video_id": "v2-0", "relevance": 1, "semiology": ["Semiology-tonic"]}
+    },
+    f"{REVIEW}/ListFeedback": {"video_ids": ["v1-0"]},
+    f"{REVIEW}/DeleteFeedback": {"feedback_id": "0123456789abcdef"},
+    f"{REVIEW}/GetReport": {"report_id": "ablation"},
     f"{ADMIN}/ActivateGeneration": {"generation": "000001-1f0c9a2b"},
     f"{ADMIN}/ActivateHead": {"head_id": "0123456789abcdef"},
     f"{ADMIN}/GetOperation": {"operation_id": "0123456789abcdef"},

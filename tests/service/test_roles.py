@@ -33,14 +33,15 @@ SEARCH, CLASSIFY, LOOK, BUILD = (
     {"reader", "clinician", "classifier", "trainer", "admin"},
     {"trainer", "admin"},
 )
+WIDE = {"clinician", "trainer", "admin"}
 ANYBODY = {*LOOK, "nobody", "stranger"}
 """Also a caller without a role, and one without a token."""
 EXPECTED = {
     "/semiome.v1.RetrievalService/Search": SEARCH,
     "/semiome.v1.RetrievalService/SearchBatch": SEARCH,
     "/semiome.v1.RetrievalService/SearchStream": SEARCH,
-    "/semiome.v1.RetrievalService/Recommend": {"clinician", "trainer", "admin"},
-    "/semiome.v1.RetrievalService/SearchByVideo": {"clinician", "trainer", "admin"},
+    "/semiome.v1.RetrievalService/Recommend": WIDE,
+    "/semiome.v1.RetrievalService/SearchByVideo": WIDE,
     "/semiome.v1.ClassificationService/Classify": CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyBatch": CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyStream": CLASSIFY,
@@ -61,6 +62,15 @@ EXPECTED = {
     "/semiome.v1.AdminService/GetOperation": BUILD,
     "/semiome.v1.AdminService/ListOperations": BUILD,
     "/semiome.v1.AdminService/CancelOperation": BUILD,
+    "/semiome.v1.ReviewService/GetCaller": LOOK,
+    "/semiome.v1.ReviewService/GetPreview": WIDE,
+    "/semiome.v1.ReviewService/GetThumbnails": WIDE,
+    "/semiome.v1.ReviewService/GetMap": WIDE,
+    "/semiome.v1.ReviewService/SaveFeedback": WIDE,
+    "/semiome.v1.ReviewService/ListFeedback": WIDE,
+    "/semiome.v1.ReviewService/DeleteFeedback": WIDE,
+    "/semiome.v1.ReviewService/ListReports": WIDE,
+    "/semiome.v1.ReviewService/GetReport": WIDE,
     "/grpc.health.v1.Health/Check": ANYBODY,
     "/grpc.health.v1.Health/Watch": ANYBODY,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": LOOK,
