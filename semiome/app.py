@@ -19,13 +19,16 @@ from semiome.commands import (
     encoder,
     erase,
     evaluate,
+    feedback,
     head,
     health,
     index,
     manifest,
     pretrain,
+    previews,
     serve,
     store,
+    web,
 )
 
 
@@ -57,7 +60,9 @@ app.command("encode")(encode.encode)
 app.command("pretrain")(pretrain.pretrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ablate")(ablate.ablate)
+app.command("previews")(previews.previews)
 app.command("serve")(serve.serve)
+app.command("web")(web.web)
 app.command("doctor")(doctor.doctor)
 app.command("erase")(erase.erase)
 app.command("health")(health.health)
@@ -71,5 +76,6 @@ for name, group in (
     ("store", store.app),
     ("access", access.app),
     ("audit", audit.app),
+    ("feedback", feedback.app),
 ):
     app.add_typer(group, name=name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from encoder.detector import detector_id
 from encoder.embed import Embedder, threads_beside
 from encoder.manifest import Manifest, ManifestRow, read_manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, encode
+from encoder.previews import make_previews
 from encoder.timesformer import preset
 from encoder.weights import Encoder, identified, install_encoder, with_crop
 from index.errors import StateError
@@ -38,6 +41,7 @@ from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.files import write_cohort
 from service.answers import BatchAnswer, SearchAnswer
 from service.client import Client
+from service.config import PAGE_PORT
 from trainer.clips import TrainingClips
 from trainer.decoding import decode_all
 from trainer.evaluate import judge_patients
@@ -181,7 +185,7 @@ class DemoResult:
         clip = next(iter(self.answers.searches.values())).neighbours[0].query_clip_id
         screen.say(
             f"Everything is left in {self.workspace}: videos, manifest and true signs in cohort/. To go on:\n"
-            f"  {command} serve --workspace {self.workspace}\n"
+            f"  {command} serve --workspace {self.workspace} --web\n"
             f"  {command} search --clip {clip} --group-by video\n"
             f"  {command} classify --video {next(iter(self.answers.searches))}"
         )
@@ -228,6 +232,8 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
         options = EncodeOptions(batch=4)
         embedder = Embedder(encoder, threads=threads_beside(shape, options.decoders))
         report = encode(manifest, embedder, Store(place), options, progress)
+    with clock.step("previews"), screen.progress("Making previews") as progress:
+        make_previews(manifest, place, cores, progress)
     with clock.step("train head and build index"):
         train_and_install(place, HeadConfig(seed=config.seed), _HELD_OUT)
         generation = build_generation(Store(place).clips(encoder.encoder_id), place.generations)
@@ -266,8 +272,12 @@ def _ask(folder: Path, video_ids: list[str]) -> Answers:
 
 
 @contextmanager
-def server_process(workspace: Path) -> Iterator[str]:
+def server_process(workspace: Path, *options: str) -> Iterator[str]:
     """A `semiome serve` process on a free port, for the length of the block.
+
+    Args:
+        workspace: what it serves.
+        options: more of its options; with `--web-port` the page's address is what it yields.
 
     Yields:
         Its address.
@@ -275,18 +285,8 @@ def server_process(workspace: Path) -> Iterator[str]:
     Raises:
         StateError: it did not start, or did not end cleanly.
     """
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "semiome",
-        "serve",
-        "--workspace",
-        str(workspace),
-        "--port",
-        "0",
-        "--json",
-    ]
+    served = ("--workspace", str(workspace), "--port", "0", "--json", *options)
+    command = [sys.executable, "-P", "-m", "semiome", "serve", *served]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline() if process.stdout else ""
@@ -294,12 +294,39 @@ def server_process(workspace: Path) -> Iterator[str]:
         if "address" not in values:
             _, said = process.communicate()
             raise StateError(f"the server did not start: {said.strip()[-500:]}")
-        yield str(values["address"])
+        yield str(values.get("page", values["address"]))
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate()
     if process.returncode != 0:
         raise StateError(f"the server ended with {process.returncode} instead of 0")
+
+
+def show_page(workspace: Path, screen: Screen, *, wait: bool, open_it: bool) -> None:
+    """The end of the demo: its review page.
+
+    Args:
+        workspace: of the demo.
+        screen: is told where the page is.
+        wait: serve it until Ctrl-C; else only say how.
+        open_it: in a browser too.
+    """
+    if not wait:
+        screen.note(f"to look at it: `semiome serve --workspace {workspace} --web`, then http://127.0.0.1:{PAGE_PORT}")
+        return
+    port = PAGE_PORT
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            port = 0
+    with server_process(workspace, "--web-port", str(port)) as address:
+        screen.note(f"The review page is at {address} (Ctrl-C ends)")
+        if open_it:
+            webbrowser.open(address)
+        with suppress(KeyboardInterrupt):
+            signal.pause()
 
 
 def _judged(clips: TrainingClips, answers: Answers) -> tuple[Scores, Scores, Scores]:

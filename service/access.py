@@ -61,7 +61,9 @@ def make_access(folder: Path, hosts: Sequence[str]) -> None:
     _write(folder / _JWKS, (json.dumps(keys, indent=2) + "\n").encode(), secret=False)
     settings = (
         f'[tls]\ncertificate = "server.pem"\nkey = "server.key"\n\n'
-        f'[tokens]\njwks = "{_JWKS}"\nissuer = "{ISSUER}"\naudience = "{AUDIENCE}"\n'
+        f'[tokens]\njwks = "{_JWKS}"\nissuer = "{ISSUER}"\naudience = "{AUDIENCE}"\n\n'
+        f"# The review page: served with the rest where this is there, or with `semiome serve --web`.\n"
+        f'# [page]\n# port = 8050\n# ca = "ca.pem"\n'
     )
     _write(folder / SETTINGS, settings.encode(), secret=False)
 

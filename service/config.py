@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from index.errors import InvalidInput
 from service.roles import Role
 
+PAGE_PORT = 8050
+
 
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -26,6 +28,17 @@ class TlsConfig(_Config):
     """Its private key, PEM."""
     client_ca: Path | None = None
     """Who signs clients' certificates, PEM; where it is set, no client gets in without one."""
+
+
+class PageSettings(_Config):
+    """The review page, served by a process beside the server."""
+
+    port: int = Field(default=PAGE_PORT, ge=0, le=65535)
+    """0 takes a free one."""
+    names: tuple[str, ...] = ()
+    """That browsers reach it by, beside localhost and the server's own address."""
+    ca: Path | None = None
+    """Who signed the server's certificate, PEM: the page asks the server over TLS too."""
 
 
 class TokenConfig(_Config):
@@ -70,6 +83,8 @@ class ServerConfig(_Config):
     """Processes that answer; they share the index's pages."""
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """Port of Prometheus' metrics over HTTP, on the loopback address; by default none."""
+    page: PageSettings | None = None
+    """The review page; by default none. With [tls] it is served by the same certificate."""
     tls: TlsConfig | None = None
     """By default plaintext, on loopback addresses only."""
     tokens: TokenConfig | None = None
@@ -112,6 +127,11 @@ class ServerConfig(_Config):
             raise ValueError("expected [tokens], or [certificates] with tls.client_ca: else anybody could ask")
         if self.certificates and (self.tls is None or self.tls.client_ca is None):
             raise ValueError("[certificates] needs tls.client_ca")
+        if self.page is not None and self.tls is not None:
+            if self.page.ca is None:
+                raise ValueError("[page] needs page.ca with [tls]: who signed the server's certificate")
+            if self.tls.client_ca is not None:
+                raise ValueError("[page] can't be served where every client needs a certificate: use `semiome web`")
         return self
 
     @property
@@ -153,7 +173,11 @@ def read_config(path: Path | None, **given: Any) -> ServerConfig:  # noqa: ANN40
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InvalidInput(f"the server's settings can't be read ({type(error).__name__}): give TOML") from None
-        for section, names in (("tls", ("certificate", "key", "client_ca")), ("tokens", ("jwks",))):
+        for section, names in (
+            ("tls", ("certificate", "key", "client_ca")),
+            ("tokens", ("jwks",)),
+            ("page", ("ca",)),
+        ):
             part = values.get(section)
             if not isinstance(part, dict):
                 continue
@@ -166,3 +190,22 @@ def read_config(path: Path | None, **given: Any) -> ServerConfig:  # noqa: ANN40
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in error.errors())
         raise InvalidInput("; ".join(problems)) from None
+
+
+def with_page(config: ServerConfig, port: int | None = None) -> ServerConfig:
+    """The same settings, with the review page.
+
+    Args:
+        config: where it may have the page already.
+        port: of the page, instead of what is set.
+
+    Raises:
+        InvalidInput: it can't be served so.
+    """
+    page = (config.page or PageSettings()).model_dump()
+    if port is not None:
+        page["port"] = port
+    try:
+        return ServerConfig(**{**config.model_dump(), "page": page})
+    except ValidationError as error:
+        raise InvalidInput("; ".join(one["msg"] for one in error.errors())) from None

@@ -11,7 +11,13 @@ from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOpt
 from semiome.console import Screen
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from index.workspace import Workspace
+    from service.config import ServerConfig
     from service.knowledge import Source
+
+_LOOK_AGAIN_S = 1.0
 
 
 def serve(
@@ -27,14 +33,19 @@ def serve(
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Prometheus' metrics on this loopback port.")
     ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Serve the review page too, on port 8050.")] = False,
+    web_port: Annotated[int | None, typer.Option(min=0, max=65535, help="The review page on this port.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer gRPC calls until SIGTERM or Ctrl-C; takes up new generations, labels and heads by itself."""
     import os
+    from contextlib import ExitStack
 
-    from service.config import read_config
+    from service.config import read_config, with_page
 
     settings = read_config(config, host=host, port=port, workers=workers, metrics_port=metrics_port)
+    if web or web_port is not None:
+        settings = with_page(settings, web_port)
     # Before anything that computes is imported. One core answers calls; threads that push it off its core hold up all.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // settings.workers - 1, 1)))
     from index.workspace import Workspace
@@ -42,27 +53,57 @@ def serve(
     from service.server import run
     from service.server import serve as serving
     from service.supervisor import supervise
+    from service.web_server import page_beside
 
     logs.set_up()
     screen = Screen(as_json=as_json)
     if not settings.signs_in:
         screen.note("whoever can reach this port on this machine may ask anything: --config with [tokens] changes that")
 
+    page = ExitStack()
+
     def ready(address: str, said: dict[str, Any]) -> None:
         values = {**said, "address": address, "pid": os.getpid()}
-        screen.result(
-            values,
-            lambda: screen.say(
+        if settings.page is not None:
+            page.close()  # of a server that waited for its index, which may have been at another address
+            values["page"] = page.enter_context(page_beside(settings, address))
+
+        def show() -> None:
+            screen.say(
                 f"serving {said['clips']} clips on {address}: generation {said['generation']}, encoder "
                 f"{said['encoder_id']}, head {said['head_id'] or 'none'} (Ctrl-C ends)"
-            ),
-        )
+            )
+            if "page" in values:
+                screen.say(f"the review page is at {values['page']}")
 
-    if settings.workers > 1:
-        supervise(Workspace.at(workspace), settings, ready)
-        return
+        screen.result(values, show)
 
     def ready_alone(address: str, source: Source) -> None:
         ready(address, source.knowledge.summary())
 
-    run(serving(Workspace.at(workspace), settings, ready_alone))
+    with page:
+        if settings.page is not None:
+            _wait_for_an_index(Workspace.at(workspace), settings, page, screen)
+        if settings.workers > 1:
+            supervise(Workspace.at(workspace), settings, ready)
+        else:
+            run(serving(Workspace.at(workspace), settings, ready_alone))
+
+
+def _wait_for_an_index(place: Workspace, settings: ServerConfig, page: ExitStack, screen: Screen) -> None:
+    """Where nothing is published yet, show the page that says what to do, until something is."""
+    import time
+
+    from index.sharing import fetch
+    from index.workspace import named
+    from service.server import bracketed
+    from service.web_server import page_beside
+
+    fetch(place)
+    if named(place.generations, "CURRENT") is not None:
+        return
+    address = page.enter_context(page_beside(settings, f"{bracketed(settings.host)}:{settings.port}"))
+    screen.note(f"nothing is published yet: waiting for `semiome index build`; what to do stands at {address}")
+    while named(place.generations, "CURRENT") is None:
+        time.sleep(_LOOK_AGAIN_S)
+        fetch(place)

@@ -1,0 +1,56 @@
+// What the page asks its server. Errors are words for people, with what to do next.
+
+const NEXT = {
+  UNAUTHENTICATED: "Sign in again.",
+  UNAVAILABLE: "Is the Semiome server running? Try again in a moment.",
+  RESOURCE_EXHAUSTED: "Wait a little, then try again.",
+  DEADLINE_EXCEEDED: "It took too long. Try again, or ask for less.",
+  PERMISSION_DENIED: "Your role does not include this; ask whoever gave you the token.",
+};
+
+/** A refusal, with gRPC's name of its kind. */
+export class Refused extends Error {
+  constructor(code, text) {
+    super(`${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."} ${NEXT[code] || ""}`.trim());
+    this.code = code;
+  }
+}
+
+async function answered(response) {
+  if (response.ok) return response.status === 204 ? null : response.json();
+  let said = { code: "UNKNOWN", error: `the server answered ${response.status}` };
+  try { said = await response.json(); } catch { /* not ours: a proxy's page, say */ }
+  if (said.code === "UNAUTHENTICATED") document.dispatchEvent(new CustomEvent("signed-out"));
+  throw new Refused(said.code, said.error);
+}
+
+async function ask(path, options) {
+  let response;
+  try { response = await fetch(path, options); } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("UNAVAILABLE", "the page's server does not answer");
+  }
+  return answered(response);
+}
+
+export const get = (path, signal) => ask(path, { signal });
+export const post = (path, values, signal) =>
+  ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(values), signal });
+export const remove = (path) => ask(path, { method: "DELETE" });
+
+/** Uploads a file as it is, telling how far it is. */
+export function upload(path, file, onProgress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    request.upload.addEventListener("progress", (event) => onProgress(event.loaded / event.total));
+    request.addEventListener("error", () => reject(new Refused("UNAVAILABLE", "the upload was cut off")));
+    request.addEventListener("load", () =>
+      answered(new Response(request.status === 204 ? null : request.responseText, { status: request.status })).then(resolve, reject));
+    request.send(file);
+  });
+}
+
+const path = (name) => encodeURIComponent(name);
+export const films = { preview: (video) => `/preview/${path(video)}.mp4`, strip: (video, clip) => `/thumbnails/${path(video)}/${clip}.jpg` };
+export const videoPath = (video) => `/api/videos/${path(video)}`;

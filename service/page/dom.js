@@ -1,0 +1,52 @@
+// Making elements without ever parsing text as HTML: what people typed stays text.
+
+/** An element. Properties beginning with "on" are listeners; class, data-*, aria-* and the like are attributes. */
+export function el(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (key in made && !key.includes("-") && typeof value !== "string") made[key] = value;
+    else made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat(Infinity).filter((one) => one !== null && one !== undefined && one !== false));
+  return made;
+}
+
+/** Puts children in place of what is there. */
+export function fill(parent, ...children) {
+  parent.replaceChildren(...children.flat(Infinity).filter((one) => one !== null && one !== undefined && one !== false));
+  return parent;
+}
+
+let hiding = 0;
+
+/** Says something for a few seconds, to eyes and to screen readers. */
+export function say(text) {
+  const status = document.getElementById("status");
+  fill(status, el("span", {}, text));
+  clearTimeout(hiding);
+  hiding = setTimeout(() => fill(status), 6000);
+}
+
+/** Minutes and seconds. */
+export function clock(seconds) {
+  const whole = Math.max(Math.floor(seconds), 0);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+/** A label as a small coloured word. */
+export function labelOf(label) {
+  return label ? el("span", { class: `label ${label}` }, label) : el("span", { class: "soft" }, "no label");
+}
+
+/** A sign in the ILAE's words where there are some, else its name without what is the same in all of them. */
+export function signWords(signs, tag) { return signs[tag] || tag.replace(/^Semiology-/, "").replaceAll("-", " "); }
+
+/** Signs as small words. */
+export function tagsOf(signs, tags) { return tags.map((tag) => el("span", { class: "tag", title: tag }, signWords(signs, tag))); }
+
+/** What went wrong, and what to do about it. */
+export function problem(error) {
+  return el("p", { class: "error", role: "alert" }, el("strong", {}, "That did not work. "), error.message || String(error));
+}

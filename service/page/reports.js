@@ -1,0 +1,26 @@
+// Reports of evaluations, and what people said, to take elsewhere.
+import { get } from "./api.js";
+import { el, fill, problem } from "./dom.js";
+
+export class ReportsView {
+  constructor(me, parameters) {
+    this.wanted = parameters.get("report") || "";
+    this.sees = me.seesFilms;
+  }
+
+  async open(main) {
+    const list = el("div", {});
+    fill(main, el("h2", {}, "Reports"), list);
+    if (!this.sees) { fill(list, el("p", {}, "Your role does not see reports.")); return; }
+    try {
+      const { reports } = await get("/api/reports");
+      fill(list,
+        el("section", { class: "panel" }, el("h3", {}, "Evaluations"),
+          reports.length ? el("ul", {}, reports.map((one) => el("li", {}, el("a", { href: `#/reports?report=${encodeURIComponent(one.report_id)}`, "aria-current": one.report_id === this.wanted ? "true" : null }, one.report_id), el("span", { class: "soft" }, ` ${one.written_at.slice(0, 16).replace("T", " ")} UTC`))))
+            : el("p", {}, "None yet: ", el("code", {}, "semiome ablate examples/ablation.toml"), " compares ways of pretraining and writes one.")),
+        el("section", { class: "panel" }, el("h3", {}, "What people said"), el("p", {}, "Labels, signs and judgements of this page, for other programs:"),
+          el("ul", {}, el("li", {}, el("a", { href: "/api/events.tsv", download: "events.tsv" }, "events.tsv"), " with HED tags"), el("li", {}, el("a", { href: "/api/label-studio.json", download: "label-studio.json" }, "label-studio.json")))),
+        this.wanted ? el("iframe", { src: `/report/${encodeURIComponent(this.wanted)}`, title: `Report ${this.wanted}`, sandbox: "" }) : null);
+    } catch (error) { fill(list, problem(error)); }
+  }
+}

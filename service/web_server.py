@@ -1,0 +1,157 @@
+"""The review page's server: where it listens, over what, and until when."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from index.errors import InvalidInput, StateError
+from service.config import PageSettings, ServerConfig
+from service.connection import Connection
+from service.web import make_app
+
+
+@dataclass(frozen=True, slots=True)
+class PageConfig:
+    """Where the page is.
+
+    Attributes:
+        host: address to listen on; any but a loopback address needs a certificate.
+        port: 0 takes a free one.
+        names: that browsers reach it by, beside the address.
+        certificate: PEM; with it TLS is spoken.
+        key: its private key.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    names: tuple[str, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise InvalidInput("the page's certificate and its key belong together: give both")
+        try:
+            loopback = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            raise InvalidInput("expected an address to listen on, such as 127.0.0.1 or 0.0.0.0") from None
+        if not loopback and self.certificate is None:
+            raise InvalidInput("expected a loopback address such as 127.0.0.1 without a certificate for the page")
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names that a request may be for."""
+        return ("localhost", "127.0.0.1", "[::1]", "::1", self.host, *self.names)
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: Any = None) -> None:  # noqa: ANN401  as uvicorn has it
+        await super().startup(sockets)
+        if self.servers:
+            self._on_ready(int(self.servers[0].sockets[0].getsockname()[1]))
+
+
+def run_page(
+    connection: Connection, config: PageConfig, on_ready: Callable[[str], None], ended: Callable[[], None] | None = None
+) -> None:
+    """Serve the page until SIGTERM or Ctrl-C.
+
+    Args:
+        connection: to the gRPC server; without a token.
+        config: where.
+        on_ready: told the page's address.
+        ended: blocks until whoever started the page is gone.
+
+    Raises:
+        StateError: the port can't be had, or the certificate can't be used.
+    """
+    scheme = "http" if config.certificate is None else "https"
+    shown = config.names[0] if config.names else config.host
+    app = make_app(connection, config.hosts, encrypted=scheme == "https")
+    settings = uvicorn.Config(
+        app,
+        host=config.host,
+        port=config.port,
+        ssl_certfile=config.certificate,
+        ssl_keyfile=config.key,
+        log_config=None,
+        access_log=False,  # it would name videos
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(settings, lambda port: on_ready(f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}"))
+    if ended is not None:
+
+        def follow() -> None:
+            ended()
+            server.should_exit = True
+
+        threading.Thread(target=follow, daemon=True).start()
+    try:
+        server.run()
+    except SystemExit:
+        raise StateError(f"port {config.port} of {config.host} can't be had: is another page running?") from None
+    except OSError as error:
+        raise StateError(f"the page's certificate can't be used ({type(error).__name__})") from None
+
+
+@contextmanager
+def page_beside(config: ServerConfig, address: str) -> Iterator[str]:
+    """The review page as a process of its own beside a server, for the length of the block.
+
+    Args:
+        config: the server's, with a page.
+        address: where the server listens.
+
+    Yields:
+        The page's address.
+
+    Raises:
+        StateError: it did not start.
+    """
+    page = config.page or PageSettings()
+    host, _, port = address.rpartition(":")
+    wildcard = host.strip("[]") in {"0.0.0.0", "::"}  # noqa: S104  listened on, not connected to
+    options = ["--server", f"{'localhost' if wildcard else host}:{port}", "--port", str(page.port)]
+    options += [part for name in page.names for part in ("--name", name)]
+    if config.tls is not None:
+        options += ["--ca", str(page.ca), "--host", config.host]
+        options += ["--tls-certificate", str(config.tls.certificate), "--tls-key", str(config.tls.key)]
+    with page_process(*options) as started:
+        yield started
+
+
+@contextmanager
+def page_process(*options: str) -> Iterator[str]:
+    """A `semiome web` process with these options, as `page_beside`; it ends when this one does, however that is."""
+    command = [sys.executable, "-P", "-m", "semiome", "web", "--json", "--until-stdin-ends", *options]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        if not line:
+            raise StateError("the review page did not start: what it says above tells why")
+        yield str(json.loads(line)["page"])
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()

@@ -1,0 +1,96 @@
+"""Who has signed in to the review page: a cookie that means nothing elsewhere, and a client with their token."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from service import calls
+from service.aio_client import AioClient
+from service.answers import CallerFacts
+from service.connection import Connection
+
+_IDLE_S = 8 * 3600.0
+_MOST = 1000
+
+
+@dataclass(slots=True)
+class Session:
+    """One person in one browser.
+
+    Attributes:
+        client: calls in their name.
+        caller: who they are to the server.
+        used_at: by the sessions' clock.
+    """
+
+    client: AioClient
+    caller: CallerFacts
+    used_at: float = field(default=0.0)
+
+
+class Sessions:
+    """All of them, in memory alone: whoever stops the page signs everybody out.
+
+    Args:
+        server: where the gRPC server is; without a token.
+        clock: in seconds.
+    """
+
+    def __init__(self, server: Connection, clock: Callable[[], float] = time.monotonic) -> None:
+        self._server = server
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+
+    async def begin(self, token: str) -> tuple[str, Session]:
+        """Sign in.
+
+        Args:
+            token: of the person; empty where the server asks nobody who they are.
+
+        Returns:
+            What the cookie holds, and the session.
+
+        Raises:
+            ServiceError: the server does not take the token, or none.
+        """
+        # A connection of its own, and so what this person has seen: nobody else's answers go back.
+        connection = replace(self._server, token=token, _seen=type(self._server._seen)())
+        client = AioClient(connection)
+        try:
+            caller = await client.ask(calls.caller())
+        except BaseException:
+            await client.close()
+            raise
+        await self._tidy()
+        name = secrets.token_urlsafe(32)
+        session = self._sessions[name] = Session(client, caller, self._clock())
+        return name, session
+
+    def find(self, name: str) -> Session | None:
+        """Whose cookie this is."""
+        session = self._sessions.get(name)
+        if session is None or self._clock() - session.used_at > _IDLE_S:
+            return None
+        session.used_at = self._clock()
+        return session
+
+    async def end(self, name: str) -> None:
+        """Sign out."""
+        session = self._sessions.pop(name, None)
+        if session is not None:
+            await session.client.close()
+
+    async def close(self) -> None:
+        """Sign everybody out."""
+        await asyncio.gather(*(self.end(name) for name in list(self._sessions)))
+
+    async def _tidy(self) -> None:
+        by_age = sorted(self._sessions, key=lambda name: self._sessions[name].used_at)
+        too_many = len(by_age) + 1 - _MOST
+        for number, name in enumerate(by_age):
+            if number < too_many or self._clock() - self._sessions[name].used_at > _IDLE_S:
+                await self.end(name)
