@@ -1,0 +1,47 @@
+"""The made-up cohort of `cohorts.py` as a workspace to serve: used by `service.py` and `page.py`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from cohorts import CLIPS_OF_A_PATIENT, CLIPS_OF_A_VIDEO, WIDTH, embeddings, patients
+from figures import say
+
+from encoder.head import Head, HeadCard, HeadModel, save_head
+from index.generation import build_generation, publish
+from index.records import Clip, EmbeddedClip, Video, clip_id
+from index.store import Store
+from index.workspace import Workspace, set_current
+
+
+def fill(workspace: Workspace, clips: int) -> None:
+    """Store the made-up cohort, index it, and put a head of random weights beside it."""
+    import torch
+
+    started = time.monotonic()
+    vectors, owner, store = embeddings(clips), patients(clips), Store(workspace)
+    with store.committing("bench", WIDTH) as committer:
+        for first in range(0, clips, 20 * CLIPS_OF_A_PATIENT):
+            starts = range(first, min(first + 20 * CLIPS_OF_A_PATIENT, clips), CLIPS_OF_A_VIDEO)
+            committer.commit([video_of(start, vectors, owner) for start in starts])
+        committer.compact()
+    manifest = build_generation(store.clips("bench"), workspace.generations)
+    publish(workspace.generations, manifest.generation)
+    torch.manual_seed(0)
+    card = HeadCard((WIDTH, 256, 2), ("TLE", "exTLE"), 0.5, 1.0, "bench", "0" * 64, 1, 1, 1, (), 0, 1)
+    head = Head(HeadModel(card.widths), card)
+    save_head(head, workspace.heads)
+    set_current(workspace.heads, head.head_id)
+    took = time.monotonic() - started
+    say(f"stored and indexed {clips} clips in {took:.0f} s: {manifest.index}, recall {manifest.recall:.3f}")
+
+
+def video_of(start: int, vectors: Any, owner: Any) -> tuple[Video, list[EmbeddedClip]]:  # noqa: ANN401
+    """Ten clips from a row on."""
+    number, patient = start // CLIPS_OF_A_VIDEO, f"p{owner[start]}"
+    source, name = f"{number:016d}".ljust(64, "0"), f"v{number}"
+    rows = range(start, min(start + CLIPS_OF_A_VIDEO, len(vectors)))
+    clips = [Clip(clip_id(source, name, k), name, patient, k, 10.0 * k, 10.0) for k in range(len(rows))]
+    video = Video(name, patient, source, label=("TLE", "exTLE")[owner[start] % 2], clip_count=len(rows))
+    return video, [EmbeddedClip(clip, vectors[row]) for clip, row in zip(clips, rows, strict=True)]
