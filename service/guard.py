@@ -273,7 +273,10 @@ class Guard:
             await self._audit.write(self._entry(method, call, code))
         except (OSError, SemiomeError) as error:  # the caller is refused all the same
             _logger.error("a refusal could not be written to the audit log: %s", type_and_place(error))
-        _logger.info("%s answered %s to %s, request %s", method.name, code, call.caller.identity, call.request_id)
+        # What is too much comes by the thousand: metrics and the audit log have it.
+        level = logging.DEBUG if code == "RESOURCE_EXHAUSTED" else logging.INFO
+        told = (method.name, code, call.caller.identity, call.request_id)
+        _logger.log(level, "%s answered %s to %s, request %s", *told)
 
     def _gave_up(self, method: Method, call: Call) -> None:
         """A caller has gone, and nothing can be awaited any more."""

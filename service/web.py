@@ -123,6 +123,7 @@ class _Page:
             post("/api/upload", _upload),
             get("/api/counts", _counts),
             get("/api/status", _status),
+            get("/api/generations", _generations),
             get("/api/map", _map),
             get("/api/feedback", _list_feedback),
             post("/api/feedback", _save_feedback),
@@ -232,6 +233,11 @@ async def _status(request: Request, session: Session) -> Response:  # noqa: ARG0
     workers = [{"tail_clips": one.tail_clips, "calls": one.calls} for one in answer.workers]
     made = web_values.provenance_values(answer.provenance)
     return JSONResponse({"provenance": made, "workers": workers, "version": answer.version})
+
+
+async def _generations(request: Request, session: Session) -> Response:  # noqa: ARG001
+    found = await session.client.ask(calls.list_generations())
+    return JSONResponse({"generations": list(map(web_values.generation_values, reversed(found)))})
 
 
 async def _map(request: Request, session: Session) -> Response:

@@ -11,7 +11,7 @@ from index.errors import InvalidInput
 from index.feedback import Feedback
 from index.query import ClipQuery, ExamplesQuery, GroupBy, Options, Query, SearchFilter, VideoQuery
 from index.records import Clip, Neighbour, Video
-from service.answers import ClassifyAnswer, CountsAnswer, MapPage, Provenance
+from service.answers import ClassifyAnswer, CountsAnswer, GenerationFacts, MapPage, Provenance
 
 _SETS = ("labels", "semiology", "cameras", "patient_ids", "video_ids", "excluded_video_ids")
 _TIMES = ("recorded_from", "recorded_until")
@@ -159,6 +159,11 @@ def counts_values(answer: CountsAnswer) -> dict[str, Any]:
         "labels": [asdict(one) for one in answer.labels],
         "semiology": [asdict(one) for one in answer.semiology],
     }
+
+
+def generation_values(one: GenerationFacts) -> dict[str, Any]:
+    """An index generation."""
+    return asdict(one)
 
 
 def map_values(page: MapPage) -> dict[str, Any]:

@@ -57,7 +57,9 @@ export class Players {
       if (!video.getAttribute("src")) return;
       video.hidden = true;
       none.hidden = false;
-      none.textContent = "There is no film of this video yet. `semiome previews manifest.csv` makes it.";
+      none.textContent = video.getAttribute("src").startsWith("blob:")
+        ? "This browser can't play the file. The search works all the same."
+        : "There is no film of this video yet. `semiome previews manifest.csv` makes it.";
     });
     return { video, none, caption, figure: el("figure", {}, video, none, caption) };
   }

@@ -4,6 +4,7 @@ import { el, fill, problem } from "./dom.js";
 
 export class ReportsView {
   constructor(me, parameters) {
+    this.me = me;
     this.wanted = parameters.get("report") || "";
     this.sees = me.seesFilms;
   }
@@ -20,7 +21,19 @@ export class ReportsView {
             : el("p", {}, "None yet: ", el("code", {}, "semiome ablate examples/ablation.toml"), " compares ways of pretraining and writes one.")),
         el("section", { class: "panel" }, el("h3", {}, "What people said"), el("p", {}, "Labels, signs and judgements of this page, for other programs:"),
           el("ul", {}, el("li", {}, el("a", { href: "/api/events.tsv", download: "events.tsv" }, "events.tsv"), " with HED tags"), el("li", {}, el("a", { href: "/api/label-studio.json", download: "label-studio.json" }, "label-studio.json")))),
+        this.me.looksAfter ? await recall() : null,
         this.wanted ? el("iframe", { src: `/report/${encodeURIComponent(this.wanted)}`, title: `Report ${this.wanted}`, sandbox: "" }) : null);
     } catch (error) { fill(list, problem(error)); }
   }
+}
+
+/** How much of the true neighbours each index finds, as it was measured when it was built. */
+async function recall() {
+  const { generations } = await get("/api/generations");
+  const names = ["Index", "Kind", "Clips", "Finds of the true 10 nearest", "Built", ""];
+  return el("section", { class: "panel" }, el("h3", {}, "Recall of the indexes"),
+    el("p", { class: "soft" }, "Measured on clips that the index was not tuned on, each without its own patient."),
+    el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Indexes" }, el("table", {}, el("thead", {}, el("tr", {}, names.map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", {}, generations.map((one) => el("tr", {}, el("td", {}, one.generation), el("td", {}, one.index), el("td", { class: "number" }, String(one.clips)),
+        el("td", { class: "number" }, `${(100 * one.recall).toFixed(1)} %`), el("td", {}, one.built_at.slice(0, 16).replace("T", " ")), el("td", {}, one.serving ? "serves" : one.served_before ? "served before" : "")))))));
 }

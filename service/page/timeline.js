@@ -30,7 +30,7 @@ export class Timeline {
 
   show(clips) {
     this.clips = clips;
-    this.chosen = null;
+    this.chosen = this.verdicts = this.flipping = null;
     this.buttons = clips.map((clip, place) =>
       el("button", { type: "button", "aria-pressed": "false", onclick: (event) => this.#choose(place, event.shiftKey), onkeydown: (event) => this.#key(place, event) },
         clock(clip.start_s)));

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import subprocess
@@ -23,7 +24,8 @@ from index.store import Store
 from index.workspace import Workspace
 from tests.encoder.encode_worker import job
 
-KILLS = 50
+KILLS = int(os.environ.get("SEMIOME_KILLS", "12"))
+"""`make faults` has more."""
 NAMES = ("h264_25fps.mp4", "short_7s.mp4", "h264_vfr.mp4", "h264_rotate90.mp4", "mjpeg.avi", "vp9.webm")
 
 
@@ -58,7 +60,7 @@ def stored_videos(workspace, encoder):
         return set()
 
 
-def test_a_job_killed_at_fifty_random_moments_leaves_what_an_undisturbed_one_leaves(
+def test_a_job_killed_at_random_moments_leaves_what_an_undisturbed_one_leaves(
     hospital, tmp_path, tiny_encoder, processes
 ):
     manifest = hospital(*((name, f"p{number}", f"v{number}") for number, name in enumerate(NAMES)))
@@ -96,7 +98,7 @@ def test_a_job_killed_at_fifty_random_moments_leaves_what_an_undisturbed_one_lea
             assert before <= stored_videos(folder, tiny_encoder)
         assert table(folder, tiny_encoder) == wanted
         assert Store(Workspace(folder)).videos() == videos
-    assert resumed > 5
+    assert resumed >= max(KILLS // 10, 1)
 
 
 _ON_A_SMALL_DISK = """

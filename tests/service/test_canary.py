@@ -129,6 +129,7 @@ def test_every_method_that_takes_a_text_was_given_one(told):
         *(f"/semiome.v1.AdminService/{verb}" for verb in ("GetStatus", "BuildGeneration", "ListGenerations")),
         *(f"/semiome.v1.AdminService/{verb}" for verb in ("RollBackGeneration", "ListHeads", "ListOperations")),
         "/semiome.v1.CatalogService/GetCounts",
+        *(f"/semiome.v1.ReviewService/{verb}" for verb in ("GetCaller", "GetMap", "ListReports")),
     }
 
 

@@ -112,7 +112,15 @@ def as_role(guarded):
 
 FILMS = ("/preview/v1-0.mp4", "/thumbnails/v1-0/0.jpg")
 EVERYTHING = [
-    *("/api/videos", "/api/videos/v1-0", "/api/videos/v1-0/verdict", "/api/counts", "/api/status", "/api/map"),
+    *(
+        "/api/videos",
+        "/api/videos/v1-0",
+        "/api/videos/v1-0/verdict",
+        "/api/counts",
+        "/api/status",
+        "/api/map",
+        "/api/generations",
+    ),
     *("/api/feedback", "/api/events.tsv", "/api/label-studio.json", "/api/reports", "/report/ablation"),
     *FILMS,
 ]
