@@ -2,7 +2,10 @@
 import { get, post, remove } from "./api.js";
 import { clock, el, fill, labelOf, say, signWords, tagsOf } from "./dom.js";
 
-/** A form to say what a video is; `onSaved()` is called afterwards. `signs`: HED-SCORE names and the ILAE's words. */
+/**
+ * A form to say what a video is; `onSaved()` is called afterwards. `signs`: HED-SCORE names and the ILAE's words;
+ * `part()`: the stretch that is chosen. Its `told()` is to be called when that changes.
+ */
 export function form(video, signs, part, onSaved) {
   const label = el("select", { name: "label" }, el("option", { value: "" }, "say nothing"),
     ["TLE", "exTLE"].map((one) => el("option", { value: one }, one)));
@@ -14,7 +17,7 @@ export function form(video, signs, part, onSaved) {
   const told = () => {
     const stretch = part();
     whole.disabled = stretch === null;
-    if (stretch === null) whole.checked = true;
+    whole.checked = stretch === null;
     where.textContent = stretch ? `chosen: ${clock(stretch[0])} to ${clock(stretch[1])}` : "choose clips on the timeline to say when";
   };
   const note = el("textarea", { name: "note", rows: 2, maxLength: 2000 });
@@ -36,8 +39,7 @@ export function form(video, signs, part, onSaved) {
     el("div", { class: "row" }, el("label", {}, whole, "in the whole video"), where)),
   el("div", { class: "row" }, el("label", {}, "Note, without names", note), el("button", { type: "submit", class: "main" }, "Save")));
   told();
-  element.addEventListener("focusin", told);
-  return element;
+  return { element, told };
 }
 
 /** What was said of a video, with a way to take one's own back. */

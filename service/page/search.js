@@ -116,8 +116,8 @@ export class SearchView {
     if (!this.seesFilms) return;
     try {
       const list = await listed(video.video_id, this.signs);
-      fill(this.said, el("section", { class: "panel" }, el("h3", {}, `What ${video.video_id} is`),
-        form(video, this.signs, () => this.#stretch(), () => list.refresh()), list.element));
+      this.form = form(video, this.signs, () => this.#stretch(), () => list.refresh());
+      fill(this.said, el("section", { class: "panel" }, el("h3", {}, `What ${video.video_id} is`), this.form.element, list.element));
     } catch (error) { fill(this.said, problem(error)); }
   }
 
@@ -167,10 +167,13 @@ export class SearchView {
       el("label", {}, "Show", this.group), el("label", {}, "Label", this.label), el("label", {}, "Sign", this.sign),
       el("label", {}, "Recorded from", this.from), el("label", {}, "before", this.until),
       el("label", {}, this.others, "other patients only"),
-      el("button", { type: "button", onclick: () => { this.timeline.clear(); this.search(); } }, "Whole seizure"), this.refineButton);
+      el("button", { type: "button", onclick: () => { this.timeline.clear(); this.#chosen(); } }, "Whole seizure"), this.refineButton);
   }
 
-  #chosen() { this.search(); }
+  #chosen() {
+    if (this.form) this.form.told();
+    this.search();
+  }
 
   #asked() {
     const clips = this.timeline.chosenClips;

@@ -311,7 +311,7 @@ def test_signs_of_a_stretch_are_kept_with_its_times(workspace, page):
     page.locator(".timeline button").nth(1).click()
     form = page.locator("form", has_text="This seizure is")
     form.get_by_label("versive", exact=False).or_(form.get_by_label("version of eyes, head or trunk")).first.check()
-    form.get_by_label("in the whole video").uncheck()
+    expect(form.get_by_label("in the whole video")).not_to_be_checked()
     form.get_by_role("button", name="Save").click()
     expect(page.get_by_text("0:10 to 0:20")).to_be_visible()
 
