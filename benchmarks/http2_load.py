@@ -71,7 +71,7 @@ def load(
             key.data.read()
         for connection in connections:
             connection.try_again(now)
-    while rate and any(connection.waits for connection in connections) and time.perf_counter() < until + 30:
+    while rate and any(connection.waiting for connection in connections) and time.perf_counter() < until + 30:
         for key, _ in waiting.select(0.01):
             key.data.read()
         for connection in connections:
@@ -81,6 +81,8 @@ def load(
         connection.socket.close()
     answered = [one for connection in connections for one in connection.seconds]
     refused = [one for connection in connections for one in connection.refused]
+    if rate:  # never answered
+        refused += [float("inf") for connection in connections for _ in range(connection.waiting)]
     return Told(answered, refused, sum(connection.tried_again for connection in connections), took)
 
 
@@ -112,9 +114,9 @@ class _Connection:
         self._left = b""
 
     @property
-    def waits(self) -> bool:
-        """Whether an answer is still to come."""
-        return bool(self._begun or self._due or self._later)
+    def waiting(self) -> int:
+        """How many answers are still to come."""
+        return len(self._begun) + len(self._due) + len(self._later)
 
     def ask(self, calls: int, due: float = 0.0) -> None:
         """Begin so many calls, that were to begin at some time, by default now; or when the server lets them."""
@@ -131,7 +133,10 @@ class _Connection:
 
     def read(self) -> None:
         """Take what has come, and begin a call for each that has ended."""
-        data, at, ended, replies = self._left + self.socket.recv(2**20), 0, 0, []
+        received = self.socket.recv(2**20)
+        if not received:
+            raise ConnectionError("the server has closed a connection")
+        data, at, ended, replies = self._left + received, 0, 0, []
         while len(data) - at >= 9:
             size = int.from_bytes(data[at : at + 3], "big")
             if len(data) - at < 9 + size:

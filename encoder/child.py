@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 
 from encoder.picture import Crop
 from index.errors import StateError, VideoRefused
+from index.records import CLIP_SECONDS
 
 _logger = logging.getLogger(__name__)
 
 _MAX_LINE_BYTES = 64 * 1024
 _PIPE_BYTES = 1 << 20
 _MAX_PICTURE_BYTES = 3 * 4096 * 2304
-_MAX_PREVIEW_BYTES = 2 * 2**30
+_MAX_FILM_BYTES, _MAX_STRIP_BYTES, _MAX_FPS, _MAX_CLIPS = 2**30, 2**18, 60, 100_000
 # All that a child may see of its parent's environment.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
 
@@ -173,17 +174,19 @@ class Child:
         """The one preview."""
         strips: dict[int, bytes] = {}
         made: Preview | None = None
+        clips = alive = 0
         for message in self._messages(request, stall_s):
             with self._checked():
                 match message["event"]:
-                    case "planned" | "alive":
-                        pass
-                    case "strip":
-                        strips[int(message["clip_index"])] = self._bytes(int(message["size_bytes"]), stall_s)
-                    case "film":
-                        mp4 = self._bytes(int(message["size_bytes"]), stall_s)
-                        size = int(message["width"]), int(message["height"])
-                        made = Preview(mp4, strips, int(message["fps"]), *size, float(message["seconds"]))
+                    case "planned" if not clips:
+                        clips = min(int(message["clips"]), _MAX_CLIPS)
+                    case "alive" if alive < (clips + 1) * CLIP_SECONDS:  # one a second of video
+                        alive += 1
+                    case "strip" if 0 <= int(message["clip_index"]) < clips:
+                        size = int(message["size_bytes"])
+                        strips[int(message["clip_index"])] = self._bytes(size, _MAX_STRIP_BYTES, stall_s)
+                    case "film" if made is None:
+                        made = self._film(message, strips, stall_s)
                     case _:
                         raise ValueError
         if made is None:
@@ -226,8 +229,15 @@ class Child:
             raise ValueError
         return self._pixels((height, width, 3), stall_s)
 
-    def _bytes(self, size: int, stall_s: float) -> bytes:
-        if not 0 < size <= _MAX_PREVIEW_BYTES:
+    def _film(self, message: dict[str, Any], strips: dict[int, bytes], stall_s: float) -> Preview:
+        mp4 = self._bytes(int(message["size_bytes"]), _MAX_FILM_BYTES, stall_s)
+        fps, seconds = int(message["fps"]), float(message["seconds"])
+        if not (1 <= fps <= _MAX_FPS and 0 < seconds < float("inf")):
+            raise ValueError
+        return Preview(mp4, strips, fps, int(message["width"]), int(message["height"]), seconds)
+
+    def _bytes(self, size: int, most: int, stall_s: float) -> bytes:
+        if not 0 < size <= most:
             raise ValueError
         return self._pixels((size,), stall_s).tobytes()
 

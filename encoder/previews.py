@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from encoder.child import Preview
 from encoder.decoder import Decoder
 from encoder.manifest import Manifest, ManifestRow
-from index.errors import NotFound, VideoRefused
+from index.errors import Locked, NotFound, VideoRefused
 from index.files import new_folder, sha256_of_file
 from index.records import ID, Video
 from index.store import Store
@@ -29,12 +29,10 @@ class StoredPreview:
     Attributes:
         film: MP4.
         fps: its frames a second.
-        source_sha256: of the file that it was made from.
     """
 
     film: Path
     fps: int
-    source_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,32 +44,39 @@ class PreviewsMade:
     refused: dict[str, str]
 
 
-def stored_preview(workspace: Workspace, video_id: str) -> StoredPreview:
+def stored_preview(workspace: Workspace, video: Video) -> StoredPreview:
     """The preview of a video.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is none of the file that its embeddings are of.
     """
-    folder = _folder(workspace, video_id)
+    folder = _folder(workspace, video.video_id)
     try:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        return StoredPreview(folder / _FILM, int(facts["fps"]), str(facts["source_sha256"]))
+        if facts["source_sha256"] == video.source_sha256:
+            return StoredPreview(folder / _FILM, int(facts["fps"]))
     except (OSError, ValueError, KeyError, TypeError):
-        raise NotFound(
-            "that video has no preview: `semiome previews MANIFEST` makes it from the file that was encoded"
-        ) from None
+        pass
+    raise NotFound("that video has no preview: `semiome previews MANIFEST` makes it from the file that was encoded")
 
 
-def stored_strip(workspace: Workspace, video_id: str, clip_index: int) -> bytes:
+def stored_strip(workspace: Workspace, video: Video, clip_index: int) -> bytes:
     """Thumbnails of a clip, JPEG.
 
     Raises:
-        NotFound: there are none.
+        NotFound: there are none of the file that its embeddings are of.
     """
     try:
-        return (_folder(workspace, video_id) / f"{clip_index}.jpg").read_bytes()
+        return (stored_preview(workspace, video).film.parent / f"{clip_index}.jpg").read_bytes()
     except OSError:
         raise NotFound("that clip has no thumbnails: `semiome previews MANIFEST` makes them") from None
+
+
+def keep_previews_of(workspace: Workspace, video_ids: Set[str]) -> None:
+    """Remove all other previews: of videos that are stored no more."""
+    for folder in workspace.previews.iterdir() if workspace.previews.is_dir() else ():
+        if folder.is_dir() and folder.name not in video_ids:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_previews(
@@ -96,6 +101,7 @@ def make_previews(
     made: list[str] = []
     there: list[str] = []
     refused: dict[str, str] = {}
+    every: list[Decoder] = []
     idle: list[Decoder] = []
     lock = threading.Lock()
 
@@ -106,7 +112,10 @@ def make_previews(
         if _is_there(workspace, video):
             return False
         with lock:
-            decoder = idle.pop() if idle else Decoder(0, 0)
+            if not idle:
+                idle.append(Decoder(0, 0))
+                every.append(idle[-1])
+            decoder = idle.pop()
         try:
             _write(workspace, video, decoder.preview(_same_file(manifest, row, video)))
             if row.video_id not in Store(workspace).videos():  # erased meanwhile
@@ -119,17 +128,20 @@ def make_previews(
 
     total = len(manifest.rows)
     progress(0, total)
+    pool = ThreadPoolExecutor(decoders)
     try:
-        with ThreadPoolExecutor(decoders) as pool:
-            tasks = {pool.submit(work, row): row.video_id for row in manifest.rows}
-            for done, task in enumerate(as_completed(tasks), start=1):
-                try:
-                    (made if task.result() else there).append(tasks[task])
-                except VideoRefused as error:
-                    refused[tasks[task]] = str(error)
-                progress(done, total)
+        tasks = {pool.submit(work, row): row.video_id for row in manifest.rows}
+        for done, task in enumerate(as_completed(tasks), start=1):
+            try:
+                (made if task.result() else there).append(tasks[task])
+            except (VideoRefused, Locked) as error:
+                refused[tasks[task]] = str(error)
+            progress(done, total)
     finally:
-        for decoder in idle:
+        for decoder in every:  # what is under way ends soon where this ends early, Ctrl-C above all
+            decoder.interrupt()
+        pool.shutdown(wait=True, cancel_futures=True)
+        for decoder in every:
             decoder.close()
     return PreviewsMade(tuple(sorted(made)), tuple(sorted(there)), dict(sorted(refused.items())))
 
@@ -142,9 +154,10 @@ def _folder(workspace: Workspace, video_id: str) -> Path:
 
 def _is_there(workspace: Workspace, video: Video) -> bool:
     try:
-        return stored_preview(workspace, video.video_id).source_sha256 == video.source_sha256
+        stored_preview(workspace, video)
     except NotFound:
         return False
+    return True
 
 
 def _same_file(manifest: Manifest, row: ManifestRow, video: Video) -> Path:
@@ -171,7 +184,7 @@ def _write(workspace: Workspace, video: Video, preview: Preview) -> None:
         "seconds": preview.seconds,
     }
     with new_folder(folder) as building:
+        (building / _FACTS).write_text(json.dumps(facts), encoding="utf-8")  # first: it says whose the rest is
         (building / _FILM).write_bytes(preview.mp4)
         for index, jpeg in preview.strips.items():
             (building / f"{index}.jpg").write_bytes(jpeg)
-        (building / _FACTS).write_text(json.dumps(facts), encoding="utf-8")

@@ -142,7 +142,7 @@ def erase_patient(
             "scan": asdict(looked),
             "id_scanned_for": len(patient_id.encode()) >= LEAST_NEEDLE_BYTES,
             "not_covered": "weights trained on this patient, backups, copies outside the workspace, and, of a shared "
-            "one, the folders of other hosts until these fetch what is new",
+            "one, the folders of other hosts until their servers start again",
         },
     )
     if looked.files_with_finds:
@@ -298,8 +298,12 @@ def _cleaned(folder: Path, names: set[str]) -> Iterator[tuple[Path, str]]:
         for path in (*mentioning, *pictures):
             path.unlink()
             yield path, "removed"
-        for path in [path for path in inner.iterdir() if path.is_dir() and path.name in names]:
-            shutil.rmtree(path)
+        unfinished = {f".{name}{end}" for name in names for end in (".tmp", ".lock")}  # as a kill leaves a new folder
+        for path in [path for path in inner.iterdir() if path.name in names | unfinished]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
             yield path, "removed"
         sync_folder(inner)
 

@@ -109,8 +109,10 @@ class ServiceError(SemiomeError):
 
     Attributes:
         code: gRPC status name, such as `NOT_FOUND`.
+        message: without it.
     """
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
+        self.message = message
         super().__init__(f"{code}: {message}")

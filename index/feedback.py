@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -114,13 +114,16 @@ class FeedbackStore:
 
     def all(self, video_ids: Iterable[str] = ()) -> tuple[Feedback, ...]:
         """What was said, oldest first: of these videos, or of all where none is named."""
-        wanted = set(video_ids)
-        if not self._path.exists():
-            return ()
-        with self._database() as database:
-            rows = database.execute("select * from feedback order by at, rowid").fetchall()
-        found = map(_read, rows)
-        return tuple(one for one in found if not wanted or one.video_id in wanted or one.query_video_id in wanted)
+        wanted, rows = set(video_ids), self._rows()
+        erased = erased_among(
+            self._workspace, {name for one in rows for name in (one.patient_id, one.query_patient_id)}
+        )
+        return tuple(
+            one
+            for one in rows
+            if (not wanted or one.video_id in wanted or one.query_video_id in wanted)
+            and erased.isdisjoint({one.patient_id, one.query_patient_id})
+        )
 
     def remove(self, feedback_id: str, author: str = "") -> Feedback:
         """Take one thing back.
@@ -140,24 +143,48 @@ class FeedbackStore:
         return found[0]
 
     def erase(self, patient_id: str, video_ids: Iterable[str]) -> int:
-        """Remove all that concerns a patient, on either side of a judgement, out of the file's bytes too.
+        """Remove all that concerns a patient, on either side of a judgement or in a note, out of the file's bytes too.
 
         Returns:
             How much that was.
         """
+        videos = set(video_ids)
+        names = re.compile(rf"(?<![\w.-])({'|'.join(map(re.escape, sorted({patient_id, *videos})))})(?![\w.-])")
+        return self._erase(
+            lambda one: (
+                patient_id in {one.patient_id, one.query_patient_id}
+                or not videos.isdisjoint({one.video_id, one.query_video_id})
+                or names.search(one.note) is not None
+            )
+        )
+
+    def let_go_of_the_erased(self) -> int:
+        """Remove what concerns patients that were erased from another host of a shared workspace.
+
+        Returns:
+            How much that was.
+        """
+        patients = {patient for one in self._rows() for patient in (one.patient_id, one.query_patient_id)}
+        erased = erased_among(self._workspace, patients - {""})
+        return self._erase(lambda one: not erased.isdisjoint({one.patient_id, one.query_patient_id})) if erased else 0
+
+    def _erase(self, concerned: Callable[[Feedback], bool]) -> int:
         if not self._path.exists():
             return 0
-        videos = set(video_ids)
-        gone = [
-            (one.feedback_id,)
-            for one in self.all()
-            if patient_id in {one.patient_id, one.query_patient_id} or videos & {one.video_id, one.query_video_id}
-        ]
         with self._database() as database:
             with database:
+                database.execute("begin immediate")
+                rows = map(_read, database.execute("select * from feedback").fetchall())
+                gone = [(one.feedback_id,) for one in rows if concerned(one)]
                 database.executemany("delete from feedback where feedback_id = ?", gone)
             database.execute("vacuum")
         return len(gone)
+
+    def _rows(self) -> list[Feedback]:
+        if not self._path.exists():
+            return []
+        with self._database() as database:
+            return list(map(_read, database.execute("select * from feedback order by at, rowid").fetchall()))
 
     @contextmanager
     def _database(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -287,17 +288,19 @@ def server_process(workspace: Path, *options: str) -> Iterator[str]:
     """
     served = ("--workspace", str(workspace), "--port", "0", "--json", *options)
     command = [sys.executable, "-P", "-m", "semiome", "serve", *served]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        values = json.loads(line) if line else {}
-        if "address" not in values:
-            _, said = process.communicate()
-            raise StateError(f"the server did not start: {said.strip()[-500:]}")
-        yield str(values.get("page", values["address"]))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop it once it is full
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            values = json.loads(line) if line else {}
+            if "address" not in values:
+                process.wait()
+                log.seek(0)
+                raise StateError(f"the server did not start: {log.read().strip()[-500:]}")
+            yield str(values.get("page", values["address"]))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
     if process.returncode != 0:
         raise StateError(f"the server ended with {process.returncode} instead of 0")
 

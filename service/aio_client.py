@@ -42,11 +42,12 @@ class AioClient:
     Args:
         server: `host:port`, or a `Connection` with certificates and a token.
         timeout_s: longest wait for one answer, where `server` is an address.
+        own_connection: shares no connection with other clients of this process, and so not their calls at once.
     """
 
-    def __init__(self, server: str | Connection, timeout_s: float = 30.0) -> None:
+    def __init__(self, server: str | Connection, timeout_s: float = 30.0, *, own_connection: bool = False) -> None:
         self.connection = server if isinstance(server, Connection) else Connection(server, timeout_s)
-        options: Any = self.connection.options()
+        options: Any = [*self.connection.options(), ("grpc.use_local_subchannel_pool", int(own_connection))]
         if self.connection.encrypted:
             self._channel = grpc.aio.secure_channel(self.connection.address, self.connection.credentials(), options)
         else:
@@ -173,7 +174,8 @@ class AioClient:
         method: Any = self._channel.unary_stream(
             calls.PREVIEW, review.GetPreviewRequest.SerializeToString, review.GetPreviewResponse.FromString
         )
-        call = method(calls.preview_request(video_id, offset, length), metadata=self.connection.metadata())
+        request, said = calls.preview_request(video_id, offset, length), self.connection.metadata()
+        call = method(request, timeout=self.connection.timeout_s, metadata=said)
         try:
             async for message in call:
                 yield convert_review.preview_part(message)

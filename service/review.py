@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.previews import stored_preview, stored_strip
+from encoder.previews import keep_previews_of, stored_preview, stored_strip
 from index.errors import InvalidInput, NotFound, StateError
 from index.feedback import Feedback, FeedbackStore
 from index.query import ClipQuery
@@ -38,6 +38,9 @@ class Review:
         self._workspace = workspace
         self._source = source
         self._feedback = FeedbackStore(workspace)
+        if workspace.bucket:  # another host may have erased somebody
+            self._feedback.let_go_of_the_erased()
+            keep_previews_of(workspace, set(source.knowledge.snapshot.videos))
         self._points = lru_cache(2)(_points)
 
     def methods(self) -> tuple[Method, ...]:
@@ -64,7 +67,7 @@ class Review:
         """A part of a video's preview."""
         knowledge = self._source.knowledge
         video = _stored(knowledge, request.video_id)
-        preview = stored_preview(self._workspace, video.video_id)
+        preview = stored_preview(self._workspace, video)
         call.reads(knowledge.provenance, [video.patient_id])
         with preview.film.open("rb") as film:
             size = film.seek(0, 2)
@@ -84,7 +87,7 @@ class Review:
         """Thumbnails of a clip."""
         knowledge = self._source.knowledge
         video = _stored(knowledge, request.video_id)
-        jpeg = await asyncio.to_thread(stored_strip, self._workspace, video.video_id, request.clip_index)
+        jpeg = await asyncio.to_thread(stored_strip, self._workspace, video, request.clip_index)
         call.reads(knowledge.provenance, [video.patient_id])
         return review.GetThumbnailsResponse(jpeg=jpeg)
 

@@ -25,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 
 from index.errors import InvalidInput, SemiomeError, ServiceError
 from index.feedback_export import events_tsv, label_studio
-from index.query import GroupBy, Options, SearchFilter, VideoQuery
+from index.query import MAX_K, GroupBy, Options, SearchFilter, VideoQuery
 from index.records import Neighbour, Video
 from index.semiology import SIGNS
 from service import calls, web_values
@@ -56,7 +56,9 @@ _logger = logging.getLogger(__name__)
 Answerer = Callable[[Request, Session], Awaitable[Response]]
 
 
-def make_app(server: Connection, hosts: Sequence[str], *, encrypted: bool = False) -> Starlette:
+def make_app(
+    server: Connection, hosts: Sequence[str], *, encrypted: bool = False, open_to_all: bool = True
+) -> Starlette:
     """The page as an ASGI application.
 
     Args:
@@ -64,8 +66,9 @@ def make_app(server: Connection, hosts: Sequence[str], *, encrypted: bool = Fals
         hosts: names that browsers reach the page by; a request for another one is refused, so that no other site's name
             can be made to point here.
         encrypted: it is served over TLS, and its cookie never goes without.
+        open_to_all: see `Sessions`.
     """
-    page = _Page(Sessions(server), encrypted=encrypted)
+    page = _Page(Sessions(server, open_to_all=open_to_all), encrypted=encrypted)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -148,7 +151,7 @@ class _Page:
         except ServiceError as error:
             if error.code != "UNAUTHENTICATED":
                 raise
-            return JSONResponse({"identity": "", "error": str(error)})  # an answer, not a failure of the page
+            return JSONResponse({"identity": "", "error": error.message})  # an answer, not a failure of the page
         response = JSONResponse(_who(session))
         response.set_cookie(COOKIE, name, httponly=True, samesite="strict", secure=self._encrypted, path="/")
         return response
@@ -212,7 +215,9 @@ async def _upload(request: Request, session: Session) -> Response:
     try:
         size, k = int(request.headers.get("content-length", "0")), int(request.query_params.get("k", "10"))
     except ValueError:
-        raise InvalidInput("expected the length of the video, and a number of hits") from None
+        size = k = -1
+    if not (0 < size < 2**40 and 0 < k <= MAX_K):
+        raise InvalidInput("expected a video with its length, and a number of hits")
     answer = await session.client.search_by_stream(request.stream(), size, k, Options(group_by=GroupBy.VIDEO))
     videos = await _videos_of(session, answer.neighbours)
     return JSONResponse(
@@ -326,8 +331,8 @@ def _download(text: str, name: str, media_type: str) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    code = error.code if isinstance(error, ServiceError) else "INVALID_ARGUMENT"
-    return JSONResponse({"code": code, "error": str(error)}, _STATUSES.get(code, 502))
+    code, text = (error.code, error.message) if isinstance(error, ServiceError) else ("INVALID_ARGUMENT", str(error))
+    return JSONResponse({"code": code, "error": text}, _STATUSES.get(code, 502))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:  # noqa: ARG001

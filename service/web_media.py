@@ -12,10 +12,15 @@ from index.errors import InvalidInput
 from service import calls
 from service.web_sessions import Session
 
+_MOST_AT_ONCE = 2 * 2**20
+_MOST_CLIPS = 2**31
+
 
 async def thumbnails(request: Request, session: Session) -> Response:
     """Thumbnails of a clip."""
     named = request.path_params
+    if named["clip_index"] >= _MOST_CLIPS:
+        raise InvalidInput("expected the number of a clip")
     jpeg = await session.client.ask(calls.thumbnails(named["video_id"], named["clip_index"]))
     return Response(jpeg, media_type="image/jpeg")
 
@@ -23,9 +28,12 @@ async def thumbnails(request: Request, session: Session) -> Response:
 async def preview(request: Request, session: Session) -> Response:
     """A film, or the part of it that a player asks for."""
     start, end = await _range(request, session)
-    parts = session.client.preview(request.path_params["video_id"], start, 0 if end is None else end - start + 1)
+    partial = "range" in request.headers
+    # Of a player's open end so much at a time: it asks on, and a paused one holds no call.
+    length = 0 if not partial else min(_MOST_AT_ONCE, _MOST_AT_ONCE if end is None else end - start + 1)
+    parts = session.client.preview(request.path_params["video_id"], start, length)
     first = await anext(parts)
-    last = first.size_bytes - 1 if end is None else min(end, first.size_bytes - 1)
+    last = min(start + length if length else first.size_bytes, first.size_bytes) - 1
 
     async def chunks() -> AsyncIterator[bytes]:
         yield first.chunk
@@ -37,7 +45,6 @@ async def preview(request: Request, session: Session) -> Response:
         "content-length": str(last - start + 1),
         "semiome-fps": str(first.fps),
     }
-    partial = "range" in request.headers
     if partial:
         headers["content-range"] = f"bytes {start}-{last}/{first.size_bytes}"
     return StreamingResponse(chunks(), 206 if partial else 200, headers, "video/mp4")

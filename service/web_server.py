@@ -50,6 +50,11 @@ class PageConfig:
             raise InvalidInput("expected a loopback address such as 127.0.0.1 without a certificate for the page")
 
     @property
+    def is_local(self) -> bool:
+        """Whether only who is on this machine reaches it: no other address, and no name that a proxy gives it."""
+        return not self.names and (self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback)
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """Names that a request may be for."""
         return ("localhost", "127.0.0.1", "[::1]", "::1", self.host, *self.names)
@@ -84,7 +89,7 @@ def run_page(
     """
     scheme = "http" if config.certificate is None else "https"
     shown = config.names[0] if config.names else config.host
-    app = make_app(connection, config.hosts, encrypted=scheme == "https")
+    app = make_app(connection, config.hosts, encrypted=scheme == "https", open_to_all=config.is_local)
     settings = uvicorn.Config(
         app,
         host=config.host,

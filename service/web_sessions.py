@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from index.errors import ServiceError
 from service import calls
 from service.aio_client import AioClient
 from service.answers import CallerFacts
@@ -37,11 +38,16 @@ class Sessions:
 
     Args:
         server: where the gRPC server is; without a token.
+        open_to_all: whoever reaches the page may be whoever the server takes a caller of this machine for. Only for a
+            page that this machine alone can reach: else the server would take everybody for one of this machine.
         clock: in seconds.
     """
 
-    def __init__(self, server: Connection, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, server: Connection, *, open_to_all: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._server = server
+        self._open_to_all = open_to_all
         self._clock = clock
         self._sessions: dict[str, Session] = {}
 
@@ -57,15 +63,19 @@ class Sessions:
         Raises:
             ServiceError: the server does not take the token, or none.
         """
+        if not token and not self._open_to_all:
+            raise ServiceError("UNAUTHENTICATED", "this page wants a token of everybody")
         # A connection of its own, and so what this person has seen: nobody else's answers go back.
         connection = replace(self._server, token=token, _seen=type(self._server._seen)())
-        client = AioClient(connection)
+        client = AioClient(connection, own_connection=True)
         try:
             caller = await client.ask(calls.caller())
+            if not token and not caller.identity.startswith("loopback:"):  # the page's own certificate
+                raise ServiceError("UNAUTHENTICATED", "this page wants a token of everybody")
+            await self._tidy()
         except BaseException:
             await client.close()
             raise
-        await self._tidy()
         name = secrets.token_urlsafe(32)
         session = self._sessions[name] = Session(client, caller, self._clock())
         return name, session
@@ -89,8 +99,8 @@ class Sessions:
         await asyncio.gather(*(self.end(name) for name in list(self._sessions)))
 
     async def _tidy(self) -> None:
-        by_age = sorted(self._sessions, key=lambda name: self._sessions[name].used_at)
+        by_age = sorted((session.used_at, name) for name, session in self._sessions.items())
         too_many = len(by_age) + 1 - _MOST
-        for number, name in enumerate(by_age):
-            if number < too_many or self._clock() - self._sessions[name].used_at > _IDLE_S:
+        for number, (used_at, name) in enumerate(by_age):
+            if number < too_many or self._clock() - used_at > _IDLE_S:
                 await self.end(name)

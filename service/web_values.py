@@ -9,11 +9,12 @@ from typing import Any
 
 from index.errors import InvalidInput
 from index.feedback import Feedback
-from index.query import ClipQuery, ExamplesQuery, GroupBy, Options, Query, SearchFilter, VideoQuery
+from index.query import MAX_K, ClipQuery, ExamplesQuery, GroupBy, Options, Query, SearchFilter, VideoQuery
 from index.records import Clip, Neighbour, Video
 from service.answers import ClassifyAnswer, CountsAnswer, GenerationFacts, MapPage, Provenance
 
 _SETS = ("labels", "semiology", "cameras", "patient_ids", "video_ids", "excluded_video_ids")
+_MOST_SECONDS, _LONGEST_TOKEN = 1e9, 16_384
 _TIMES = ("recorded_from", "recorded_until")
 _SAID = ("video_id", "clip_id", "query_video_id", "query_clip_id", "relevance", "label", "note")
 
@@ -44,7 +45,7 @@ def search_of(asked: object) -> tuple[Query, int, Options]:
         aligned=aligned,
     )
     k = values.get("k", 10)
-    if not isinstance(k, int) or isinstance(k, bool):
+    if not isinstance(k, int) or isinstance(k, bool) or not 0 <= k <= MAX_K:
         raise InvalidInput("expected a whole number of hits", field="k")
     return query, k, options
 
@@ -75,7 +76,7 @@ def feedback_of(said: object) -> Feedback:
         value = values.get(name, 0)
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise InvalidInput("expected seconds", field=name)
-        given[name] = float(value)
+        given[name] = float(value) if abs(value) < _MOST_SECONDS else _MOST_SECONDS  # which is refused
     return Feedback(patient_id="", semiology=tuple(_texts(values, "semiology")), **given)
 
 
@@ -85,7 +86,10 @@ def token_of(given: object) -> str:
     Raises:
         InvalidInput: it is no text.
     """
-    return _text(_mapping(given, "a sign-in"), "token").strip()
+    token = _text(_mapping(given, "a sign-in"), "token").strip()
+    if not (token.isascii() and token.isprintable() and len(token) <= _LONGEST_TOKEN):
+        raise InvalidInput("expected a token: letters, digits and `. _ -` alone", field="token")
+    return token
 
 
 def feedback_values(said: Feedback) -> dict[str, Any]:
@@ -211,13 +215,22 @@ def _list(values: Mapping[str, Any], name: str) -> list[Any]:
 
 def _texts(values: Mapping[str, Any], name: str) -> Iterable[str]:
     given = _list(values, name)
-    if not all(isinstance(one, str) for one in given):
+    if not all(isinstance(one, str) and _is_text(one) for one in given):
         raise InvalidInput("expected a list of texts", field=name)
     return given
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:
     given = values.get(name, "")
-    if not isinstance(given, str):
+    if not isinstance(given, str) or not _is_text(given):
         raise InvalidInput("expected a text", field=name)
     return given
+
+
+def _is_text(given: str) -> bool:
+    """Whether it can be written down: JSON may hold halves of letters."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -115,6 +115,9 @@ def encode(
         },
         lambda: show_report(report, chosen.encoder_id, screen),
     )
+    if previews is not None:
+        for video_id in sorted(previews.refused.keys() - {refusal.video_id for refusal in report.refused}):
+            screen.warn(f"no preview of {video_id}: {previews.refused[video_id]}")
     if again is not None:
         screen.note(f"once they are mended: semiome encode {again} --media-root {rows.folder}")
     if report.refused:

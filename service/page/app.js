@@ -47,7 +47,8 @@ function firstRun() {
 }
 
 function signIn(error = null) {
-  me = null;
+  if (view && view.close) view.close();
+  me = view = null;
   fill(document.getElementById("who"));
   fill(document.getElementById("views"));
   document.title = "Sign in – Semiome review";
@@ -73,7 +74,9 @@ async function start() {
   if (!who.identity) { signIn(); return; }
   const has = (...roles) => roles.some((role) => who.roles.includes(role));
   me = { ...who, seesFilms: has("admin", "clinician", "trainer"), judges: has("admin", "classifier", "clinician", "trainer"), looksAfter: has("admin", "trainer") };
-  const out = el("button", { type: "button", onclick: async () => { await remove("/api/session"); if (view && view.close) view.close(); view = null; signIn(); } }, "Sign out");
+  const out = el("button", { type: "button", onclick: async () => {
+    try { await remove("/api/session"); signIn(); } catch (error) { say(`You are still signed in. ${error.message}`); }
+  } }, "Sign out");
   fill(document.getElementById("who"), el("span", {}, `${me.identity}, ${me.roles.join(", ")}`), el("button", { type: "button", "aria-haspopup": "dialog", onclick: keys }, "Keys"), me.identity.startsWith("loopback:") ? null : out);
   await show();
 }

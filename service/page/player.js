@@ -27,6 +27,11 @@ export function follow(pairs) {
   };
 }
 
+/** Frames a second of a film, as its server says. */
+async function rate(source) {
+  try { return Number((await fetch(source, { headers: { range: "bytes=0-0" } })).headers.get("semiome-fps")) || 25; } catch { return 25; }
+}
+
 /** Both films and what controls them. */
 export class Players {
   constructor() {
@@ -37,6 +42,7 @@ export class Players {
     this.fps = 25;
     this.loop = null; // [from, to] in seconds of the query
     this.onTime = () => {};
+    this.stretch = () => null; // what is chosen to be looped: [from, to], or null
     this.element = el("section", { "aria-label": "Films side by side" },
       el("div", { class: "players" }, this.query.figure, this.result.figure), this.#controls());
     const lead = this.query.video;
@@ -86,7 +92,14 @@ export class Players {
   }
 
   /** Shows the query's film. */
-  show(source, ...caption) { this.#load(this.query, source, caption); this.loop = null; this.#show(); }
+  show(source, ...caption) {
+    this.#load(this.query, source, caption);
+    this.loop = null;
+    this.loopButton.setAttribute("aria-pressed", "false");
+    this.fps = 25;
+    if (!source.startsWith("blob:")) rate(source).then((fps) => { if (this.query.video.getAttribute("src") === source) this.fps = fps; });
+    this.#show();
+  }
 
   /** Puts a result beside it; `pairs` as `follow` takes them, `at` seconds of the query to begin at. */
   beside(source, pairs, at, ...caption) {
@@ -114,10 +127,10 @@ export class Players {
 
   step(frames) { this.query.video.pause(); this.seek(this.query.video.currentTime + frames / this.fps); }
 
-  /** Loops the clip that is shown, or what `stretch` was given. */
-  toggleLoop(stretch = null) {
+  /** Loops what is chosen, or the clip that is shown; or no more. */
+  toggleLoop() {
     const now = Math.floor(this.query.video.currentTime / CLIP_S) * CLIP_S;
-    this.loop = this.loop && !stretch ? null : stretch || [now, now + CLIP_S];
+    this.loop = this.loop ? null : this.stretch() || [now, now + CLIP_S];
     this.loopButton.setAttribute("aria-pressed", String(this.loop !== null));
   }
 
@@ -146,7 +159,8 @@ export class Players {
     const other = this.result.video;
     const keep = () => {
       if (lead.paused || lead.ended) return;
-      if (this.loop && (lead.currentTime >= this.loop[1] || lead.currentTime < this.loop[0] - 0.1)) this.seek(this.loop[0]);
+      const end = this.loop && Math.min(this.loop[1], (lead.duration || Infinity) - 0.05); // before it has ended
+      if (this.loop && (lead.currentTime >= end || lead.currentTime < this.loop[0] - 0.1)) this.seek(this.loop[0]);
       if (other.readyState > 1 && !other.seeking) {
         if (this.overlaps && other.paused) other.play().catch(() => {});
         if (!this.overlaps && !other.paused) other.pause();

@@ -23,6 +23,7 @@ export class SearchView {
   async open(main) {
     this.players = new Players();
     this.timeline = new Timeline(() => this.#chosen(), (seconds) => this.players.seek(seconds));
+    this.players.stretch = () => this.#stretch();
     this.players.onTime = (seconds) => this.timeline.now(seconds);
     this.title = el("h2", {}, "Which past seizures look like this one?");
     this.about = el("p", {});
@@ -252,13 +253,14 @@ export class SearchView {
   /** Keeps whether a result is like the query. */
   async say(place, relevance, button) {
     const hit = this.hits[place];
+    const card = this.cards[place];
     if (!hit || !this.query.videoId) return;
     const known = this.likes.get(hit.clip.video_id);
     try {
       if (!known || known.relevance !== relevance) await judge(hit, this.query, relevance);
     } catch (error) { say(error.message); return; }
     this.likes.set(hit.clip.video_id, { relevance, clipId: hit.clip.clip_id });
-    for (const other of this.cards[place].querySelectorAll("button[aria-pressed]")) other.setAttribute("aria-pressed", String(other === button));
+    for (const other of card.querySelectorAll("button[aria-pressed]")) other.setAttribute("aria-pressed", String(other === button));
     this.refineButton.hidden = false;
     say(relevance === "relevant" ? "Kept: like this. Search again to use it." : "Kept: not like this. Search again to use it.");
   }
@@ -269,7 +271,7 @@ export class SearchView {
       ",": () => this.players.step(-1), ".": () => this.players.step(1),
       ArrowLeft: () => this.players.seek(this.players.query.video.currentTime - 2),
       ArrowRight: () => this.players.seek(this.players.query.video.currentTime + 2),
-      l: () => this.players.toggleLoop(this.#stretch()), "<": () => this.players.faster(-1), ">": () => this.players.faster(1),
+      l: () => this.players.toggleLoop(), "<": () => this.players.faster(-1), ">": () => this.players.faster(1),
       n: () => this.#go(1), p: () => this.#go(-1),
       "+": () => this.#press("relevant", "Like this"), "-": () => this.#press("not_relevant", "Not like this"), r: () => this.search(),
     }[event.key];

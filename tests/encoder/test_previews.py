@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, encode
 from encoder.preview import THUMBNAIL_WIDTH, THUMBNAILS
-from encoder.previews import make_previews, stored_preview, stored_strip
+from encoder.previews import keep_previews_of, make_previews, stored_preview, stored_strip
 from index.erasure import erase_patient
 from index.errors import NotFound, VideoRefused
 from index.store import Store
@@ -117,14 +118,17 @@ def test_previews_are_made_once_and_again_for_another_file(encoded, hospital, ti
     assert make_previews(manifest, workspace, 2).made == ("first", "second")
     again = make_previews(manifest, workspace, 2)
     assert (again.made, again.there, again.refused) == ((), ("first", "second"), {})
-    preview = stored_preview(workspace, "first")
+    first = Store(workspace).videos()["first"]
+    preview = stored_preview(workspace, first)
     assert preview.fps == 25
     assert preview.film.read_bytes()[4:8] == b"ftyp"
-    assert stored_strip(workspace, "first", 0)[:2] == b"\xff\xd8"
+    assert stored_strip(workspace, first, 0)[:2] == b"\xff\xd8"
 
     (manifest.folder / "short_7s.mp4").write_bytes((VIDEOS / "exactly_10s.mp4").read_bytes())
     assert make_previews(manifest, workspace, 1).there == ("first", "second")  # as long as the stored one is the old
     encode(manifest, Embedder(tiny_encoder), Store(workspace), EncodeOptions())
+    with pytest.raises(NotFound):  # of the old file, for embeddings of the new one
+        stored_preview(workspace, Store(workspace).videos()["first"])
     assert make_previews(manifest, workspace, 1).made == ("first",)
     assert json.loads((workspace.previews / "first" / "preview.json").read_text())["seconds"] == 10.0
 
@@ -145,10 +149,11 @@ def test_what_is_not_stored_or_another_file_gets_no_preview(encoded, hospital):
 @pytest.mark.parametrize("name", ["nothing", "../store", "..", "a/b", ""])
 def test_a_preview_that_is_not_there_is_not_found(encoded, name):
     workspace, _ = encoded
+    video = replace(Store(workspace).videos()["first"], video_id=name)
     with pytest.raises(NotFound):
-        stored_preview(workspace, name)
+        stored_preview(workspace, video)
     with pytest.raises(NotFound):
-        stored_strip(workspace, name, 0)
+        stored_strip(workspace, video, 0)
 
 
 def test_previews_are_erased_with_the_patient(encoded):
@@ -160,3 +165,22 @@ def test_previews_are_erased_with_the_patient(encoded):
     assert {"place": "previews/(theirs)", "action": "removed"} in receipt["places"]
     assert make_previews(manifest, workspace, 1).refused == {"first": "it is not stored: encode it first"}
     assert not (workspace.previews / "first").exists()
+
+
+def test_what_a_kill_has_left_of_a_preview_is_erased_too(encoded):
+    workspace, _ = encoded
+    unfinished = workspace.previews / ".first.tmp"
+    unfinished.mkdir(parents=True)
+    (unfinished / "film.mp4").write_bytes(b"half a film")
+    (workspace.previews / ".first.lock").touch()
+    erase_patient(workspace, "pat-one-0001")
+
+    assert list(workspace.previews.iterdir()) == []
+
+
+def test_previews_of_videos_that_another_host_erased_go(encoded):
+    workspace, manifest = encoded
+    make_previews(manifest, workspace, 2)
+    keep_previews_of(workspace, {"second"})
+
+    assert [path.name for path in workspace.previews.iterdir()] == ["second"]

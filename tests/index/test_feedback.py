@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.backup import back_up, restore
+from index.erased import block, patient_hash, workspace_key
 from index.erasure import erase_patient
 from index.errors import DamagedData, InvalidInput, NotFound
 from index.feedback import Feedback, FeedbackStore, newest_labels, path_of, with_labels
@@ -115,7 +116,9 @@ def test_an_erased_patient_is_in_no_byte_of_it_on_either_side_and_others_stay(wo
     commit(workspace, cohort)
     publish_all(workspace)
     store = FeedbackStore(workspace)
-    kept = store.save(Feedback("v0-0", "p0", note="stays with the others"), "a")
+    kept = store.save(Feedback("v0-0", "p0", note="stays with the others, p11 and v1-01"), "a")
+    store.save(Feedback("v0-0", "p0", note="the same as in p1, as it seems"), "a")
+    store.save(Feedback("v0-0", "p0", note="compare v1-2"), "a")
     store.save(replace(SAID, note="a note about somebody erased"), "a")
     store.save(replace(JUDGED, video_id="v3-0", patient_id="p3", query_video_id="v1-2", query_patient_id="p1"), "b")
     store.save(replace(JUDGED, note="said by a moved video", patient_id="p4", query_patient_id="p4"), "b")
@@ -126,7 +129,7 @@ def test_an_erased_patient_is_in_no_byte_of_it_on_either_side_and_others_stay(wo
     data = path_of(workspace).read_bytes()
     assert b"stays with the others" in data
     assert not any(word in data for word in (b"somebody erased", b"v1-2", b"a moved video"))
-    assert {"place": "feedback.sqlite", "action": "3 rows removed"} in receipt["places"]
+    assert {"place": "feedback.sqlite", "action": "5 rows removed"} in receipt["places"]
 
 
 def test_nothing_is_kept_of_a_patient_who_was_erased(workspace):
@@ -196,3 +199,16 @@ def test_label_studio_gets_a_task_a_video_with_an_annotation_for_each_word():
         ("textarea", {"text": ["left arm\nfirst"]}),
     ]
     json.dumps(task)
+
+
+def test_what_another_host_has_erased_is_shown_no_more_and_goes(workspace):
+    store = FeedbackStore(workspace)
+    kept = store.save(Feedback("v0-0", "p0", note="stays"), "a")
+    store.save(SAID, "a")
+    store.save(JUDGED, "a")
+    block(workspace, patient_hash(workspace_key(workspace), "p1"))
+
+    assert store.all() == (kept,)
+    assert store.let_go_of_the_erased() == 2
+    assert b"left arm" not in path_of(workspace).read_bytes()
+    assert store.let_go_of_the_erased() == 0

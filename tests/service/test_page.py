@@ -313,7 +313,8 @@ def test_signs_of_a_stretch_are_kept_with_its_times(workspace, page):
     form.get_by_label("versive", exact=False).or_(form.get_by_label("version of eyes, head or trunk")).first.check()
     expect(form.get_by_label("in the whole video")).not_to_be_checked()
     form.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("0:10 to 0:20")).to_be_visible()
+    expect(page.get_by_text("Saved with your name and the time.")).to_be_visible()
+    expect(page.get_by_role("cell", name="0:10 to 0:20")).to_be_visible()
 
     (kept,) = [one for one in FeedbackStore(workspace).all(["v1"]) if one.semiology]
     assert (kept.semiology, kept.start_s, kept.end_s) == (("Semiology-versive",), 10.0, 20.0)

@@ -20,7 +20,7 @@ from tests.conftest import commit, make_cohort, make_video, publish_all
 from tests.service.attackers import answering
 
 COHORT = make_cohort()
-FILM = bytes(range(256)) * 4096  # a mebibyte, and the service does not look into it
+FILM = bytes(range(256)) * 10_000  # 2.4 MiB, and the service does not look into it
 SAID = Feedback("v1-0", "", label="exTLE", semiology=("Semiology-tonic",), start_s=1.0, end_s=2.0, note="arm")
 
 
@@ -29,7 +29,8 @@ def put_preview(workspace, video_id, film=FILM):
     folder.mkdir(parents=True)
     (folder / "film.mp4").write_bytes(film)
     (folder / "0.jpg").write_bytes(b"\xff\xd8 strip")
-    (folder / "preview.json").write_text(json.dumps({"fps": 25, "source_sha256": "0" * 64}))
+    source = {video.video_id: video.source_sha256 for video, _ in COHORT}.get(video_id, "")
+    (folder / "preview.json").write_text(json.dumps({"fps": 25, "source_sha256": source}))
 
 
 @pytest.fixture(scope="module")
