@@ -29,7 +29,11 @@ export function follow(pairs) {
 
 /** Frames a second of a film, as its server says. */
 async function rate(source) {
-  try { return Number((await fetch(source, { headers: { range: "bytes=0-0" } })).headers.get("semiome-fps")) || 25; } catch { return 25; }
+  try {
+    const answer = await fetch(source, { headers: { range: "bytes=0-0" } });
+    await answer.arrayBuffer(); // what nobody reads stays under way
+    return Number(answer.headers.get("semiome-fps")) || 25;
+  } catch { return 25; }
 }
 
 /** Both films and what controls them. */
