@@ -34,6 +34,7 @@ RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 _PROCESS = "service.operation_process"
 _KEPT = 100
 _ENDING_S = 0.5
+_JUST_BEGUN_S = 1.0
 """One that has said that it is done holds its lock a moment longer."""
 
 
@@ -103,8 +104,14 @@ class Operations:
             return found
         if found.kind == ERASE:
             raise StateError("an erasure can't be stopped: it must go on to its end")
-        if not _is_ours(found.pid):
-            raise StateError("it runs on another host: ask a server of that host to stop it")
+        until = time.monotonic() + _JUST_BEGUN_S
+        while not _is_ours(found.pid):
+            if time.monotonic() >= until:
+                raise StateError("it runs on another host: ask a server of that host to stop it")
+            time.sleep(0.02)  # for a moment after its start a process has no name yet; or it has just ended
+            found = self.get(operation_id)
+            if found.state != RUNNING:
+                return found
         self._stopped(operation_id).touch()
         with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(found.pid, signal.SIGTERM)

@@ -1,6 +1,7 @@
 """One rank of the gradient test: the gradient of one batch, in several ways, saved by rank 0. Run by torchrun."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -42,6 +43,9 @@ if __name__ == "__main__":
             if ranks.rank == 0:
                 saved = {"loss": loss.total, "z": embedded, "gradient": found}
                 torch.save(saved, Path(sys.argv[1], f"{at_once}.pt"))
-    names = [Path(task, "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that has just ended
+            names.append(Path(task, "comm").read_text())
     if left := [name for name in names if "gloo" in name]:
         sys.exit(f"threads of the process group are left, and may abort the process at its end: {left}")
