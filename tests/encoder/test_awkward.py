@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
@@ -13,6 +12,7 @@ from encoder.probe import probe
 from index.errors import StateError, VideoRefused
 from tests.encoder.awkward import write
 from tests.encoder.barcode import HALVES, SIZE, expected_clips, read_numbers
+from tests.waiting import until
 
 X264 = "x264-params"
 KINDS = {
@@ -153,10 +153,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     pid = int(done.stdout)
 
-    deadline = time.monotonic() + 20
-    while lives(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not lives(pid))
 
 
 def lives(pid):

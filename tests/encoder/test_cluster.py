@@ -23,6 +23,7 @@ from index.errors import InvalidInput, StateError
 from index.store import Store
 from index.workspace import Workspace
 from semiome.shipped import shipped_bed_detector
+from tests.waiting import PATIENCE_S
 
 # Ray warns of its own settings, and leaves sockets to the end of the process.
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -101,7 +102,7 @@ def test_a_killed_actor_costs_nothing_but_time(kind, cluster, hospital, tmp_path
                     killed.append(process)
             time.sleep(0.01)
 
-    killer = threading.Thread(target=kill_one)
+    killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     engine = ray_engine(tiny_encoder, ClusterOptions(workers=2, decoders=2, batch=1))
     report = encode_with(engine, manifest, tiny_encoder, Store(there))
@@ -139,7 +140,7 @@ def test_a_cluster_that_does_not_answer_is_said_within_seconds(address, hospital
         env={**os.environ, "RAY_ADDRESS": address},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -23,6 +23,7 @@ from index.errors import DamagedData, NotFound, StateError, VideoRefused
 from index.store import Store
 from index.workspace import Workspace
 from tests.encoder.encode_worker import job
+from tests.waiting import PATIENCE_S
 
 KILLS = int(os.environ.get("SEMIOME_KILLS", "12"))
 """`make faults` has more."""
@@ -67,7 +68,7 @@ def test_a_job_killed_at_random_moments_leaves_what_an_undisturbed_one_leaves(
     whole, record = tmp_path / "whole", tmp_path / "whole.log"
     undisturbed = begun(processes, manifest, whole, record)
     started = time.monotonic()
-    undisturbed.join(60)
+    undisturbed.join(PATIENCE_S)
     seconds = time.monotonic() - started
     assert undisturbed.exitcode == 0
     wanted = table(whole, tiny_encoder)
@@ -86,11 +87,11 @@ def test_a_job_killed_at_random_moments_leaves_what_an_undisturbed_one_leaves(
             record.unlink(missing_ok=True)
             resumed += bool(before)
             process = begun(processes, manifest, folder, record)
-            process.join(moments.uniform(0, seconds) if kills < KILLS else 60)
+            process.join(moments.uniform(0, seconds) if kills < KILLS else PATIENCE_S)
             if process.is_alive():
                 process.kill()
                 kills += 1
-            process.join(60)
+            process.join(PATIENCE_S)
             done = process.exitcode == 0
             # What is stored is not encoded again, and what was stored stays.
             again = {video_of[digest] for digest in record.read_text().split()} if record.exists() else set()

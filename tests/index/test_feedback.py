@@ -19,6 +19,7 @@ from index.records import Video
 from index.semiology import SIGNS
 from index.store import Store
 from tests.conftest import commit, make_cohort, publish_all
+from tests.waiting import PATIENCE_S
 
 SAID = Feedback(
     "v1-0", "p1", label="TLE", semiology=("Semiology-tonic",), start_s=3.0, end_s=8.5, note="left arm\nfirst"
@@ -97,7 +98,7 @@ def test_several_processes_lose_nothing(workspace):
         "for n in range(25): store.save(Feedback('v', 'p', note=f'{sys.argv[2]} {n}'), sys.argv[2])"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(workspace.root), str(n)]) for n in range(3)]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(PATIENCE_S) for writer in writers] == [0, 0, 0]
 
     found = sorted(one.note for one in FeedbackStore(workspace).all())
     assert found == sorted(f"{writer} {n}" for writer in range(3) for n in range(25))

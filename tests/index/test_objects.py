@@ -30,6 +30,7 @@ from index.store import Store
 from index.workspace import Workspace, current
 from semiome.app import app
 from tests.conftest import make_cohort, make_video
+from tests.waiting import PATIENCE_S
 
 SERVER = Path(__file__).with_name("s3.py")
 
@@ -262,7 +263,7 @@ def test_one_writes_at_a_time_and_the_dead_hold_nobody_up(hosts):
     started = context.Event()
     holder = context.Process(target=hold, args=(one.root, one.bucket, started))
     holder.start()
-    assert started.wait(60)
+    assert started.wait(PATIENCE_S)
 
     with pytest.raises(Locked):
         commit(two, make_cohort(patients=1))

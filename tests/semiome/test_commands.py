@@ -31,6 +31,7 @@ from semiome.commands.head import labelled_clips
 from semiome.console import Screen
 from semiome.simulation.beds import draw_bedroom
 from tests.conftest import DATA, WIDTH, commit, make_video, tiny_architecture
+from tests.waiting import PATIENCE_S
 
 
 def semiome(*arguments, cwd):
@@ -128,7 +129,7 @@ def test_the_whole_way(folder):
             assert "expected" in refused.stderr
     finally:
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=30)
+        server.communicate(timeout=PATIENCE_S)
     assert server.returncode == 0
 
 
@@ -152,7 +153,7 @@ def test_a_job_that_was_ended_at_any_moment_is_finished_by_the_next(folder, tmp_
             process.communicate(timeout=moment)
         except subprocess.TimeoutExpired:
             process.send_signal(number)
-            _, said = process.communicate(timeout=20)
+            _, said = process.communicate(timeout=PATIENCE_S)
             assert process.returncode in {-number, 130, 0}
             assert "Traceback" not in said or moment == 1.0  # while Python itself starts
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from encoder.weights import new_encoder, save_encoder
 from index.errors import InvalidInput
 from tests.conftest import tiny_architecture
+from tests.waiting import PATIENCE_S, until
 from trainer.run import RunConfig, read_config
 
 VIDEOS = tuple(
@@ -65,12 +65,18 @@ def steps_of(workspace, name="run"):
 
 def kill_after(process, steps, workspace, number=signal.SIGKILL):
     """Send a signal once so many steps are logged."""
-    deadline = time.monotonic() + 90
-    while len(steps_of(workspace)) < steps:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    await_steps(process, steps, workspace)
     os.kill(process.pid, number)
+
+
+def await_steps(process, steps, workspace):
+    """Wait until so many steps are logged by a process that goes on."""
+
+    def reached():
+        assert process.poll() is None
+        return len(steps_of(workspace)) >= steps
+
+    until(reached)
 
 
 def test_a_run_killed_in_mid_epoch_ends_with_the_loss_curve_and_weights_of_one_that_was_not(study, tmp_path):
@@ -95,7 +101,7 @@ def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(study, tmp_path):
         command(config, tmp_path / "w"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     kill_after(process, 3, tmp_path / "w", signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 4
     assert "run the same command again to go on" in err
@@ -112,7 +118,7 @@ def test_sigterm_to_torchrun_leaves_a_checkpoint_of_the_last_step(study, tmp_pat
         command(config, tmp_path / "w", *RANKS), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     kill_after(process, 8, tmp_path / "w", signal.SIGTERM)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=PATIENCE_S) != 0
 
     (checkpoint,) = (tmp_path / "w" / "runs" / "run" / "checkpoints").iterdir()
     assert checkpoint.name == f"checkpoint-{len(steps_of(tmp_path / 'w')):08d}.safetensors"
@@ -137,14 +143,10 @@ def test_a_killed_rank_ends_the_job_within_a_minute_and_it_resumes(study, tmp_pa
     process = subprocess.Popen(
         command(config, tmp_path / "w", *RANKS), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while len(steps_of(tmp_path / "w")) < 25:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    await_steps(process, 25, tmp_path / "w")
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
     os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=PATIENCE_S) != 0
 
     before = len(steps_of(tmp_path / "w"))
     code, values, said = pretrained(config, tmp_path / "w", *RANKS)

@@ -16,6 +16,7 @@ from semiome.app import app
 from semiome.commands.head import labelled_clips
 from tests.conftest import commit, make_cohort, publish_all
 from tests.service.servers import running
+from tests.waiting import PATIENCE_S
 
 
 def ask(*arguments, code=0):
@@ -25,7 +26,7 @@ def ask(*arguments, code=0):
 
 
 def get(address, path):
-    with urllib.request.urlopen(f"{address}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{address}{path}", timeout=PATIENCE_S) as answer:
         return answer.read().decode()
 
 
@@ -118,7 +119,7 @@ def test_a_page_waits_with_a_server_for_the_first_index(tmp_path):
             assert said["clips"] == 60
             assert "Semiome review" in get(said["page"], "/")
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
+            process.communicate(timeout=PATIENCE_S)
             assert process.returncode == 0
         finally:
             process.kill()

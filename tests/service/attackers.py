@@ -26,6 +26,7 @@ from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, re
 from service.access import AUDIENCE, ISSUER
 from service.roster import Roster
 from service.server import Place, Server
+from tests.waiting import PATIENCE_S
 
 METHODS = {
     f"/{service.full_name}/{method.name}": method
@@ -65,7 +66,7 @@ def serving(workspace, *options):
             assert line, log.read_text()
             yield Served(json.loads(line), log, process.pid)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE_S) == 0
         finally:
             process.kill()
     assert "Traceback" not in log.read_text()
@@ -121,7 +122,7 @@ def with_one_string(descriptor, text, depth=4):
             yield {field.name: [value] if field.is_repeated else value}
 
 
-def start(channel, name, parts, timeout=10.0, metadata=()):
+def start(channel, name, parts, timeout=PATIENCE_S, metadata=()):
     """Call a method with raw bytes; `parts` are the messages of a stream, or the one message."""
     method = METHODS.get(name)
     streams_in, streams_out = (method.client_streaming, method.server_streaming) if method else (False, False)
@@ -136,7 +137,7 @@ def start(channel, name, parts, timeout=10.0, metadata=()):
     return call(given, timeout=timeout, metadata=metadata) if streams_out else call.future(given, timeout, metadata)
 
 
-def outcome(channel, name, parts=(b"",), timeout=10.0, metadata=()):
+def outcome(channel, name, parts=(b"",), timeout=PATIENCE_S, metadata=()):
     """What a call ends with: (its code's name, all that the caller is told, as one text of bytes)."""
     call = start(channel, name, list(parts), timeout, metadata)
     said = b""
@@ -157,7 +158,7 @@ def outcome(channel, name, parts=(b"",), timeout=10.0, metadata=()):
     return "OK", said
 
 
-def code(channel, name, parts=(b"",), timeout=10.0, metadata=()):
+def code(channel, name, parts=(b"",), timeout=PATIENCE_S, metadata=()):
     """The name of the code that a call ends with."""
     return outcome(channel, name, parts, timeout, metadata)[0]
 
@@ -170,7 +171,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 def connected(address):
     """A connection that has said nothing yet."""
     host, port = address.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
         yield connection
 
 

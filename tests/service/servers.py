@@ -7,6 +7,8 @@ import sys
 import tempfile
 from contextlib import contextmanager
 
+from tests.waiting import PATIENCE_S
+
 
 @contextmanager
 def running(workspace, *options, end=signal.SIGTERM):
@@ -30,7 +32,7 @@ def running(workspace, *options, end=signal.SIGTERM):
         finally:
             process.send_signal(end)
             try:
-                process.communicate(timeout=30)
+                process.communicate(timeout=PATIENCE_S)
             finally:
                 process.kill()
         assert process.returncode == 0, _text(log)

@@ -18,6 +18,7 @@ from service.audit import AuditLog, Entry, folder_of, of_patient, verify
 from service.config import read_config
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.attackers import METHODS, answering, bearer, claims, code, serving
+from tests.waiting import PATIENCE_S
 
 FIRST = "000001.jsonl"
 
@@ -176,7 +177,7 @@ def worker(workspace, segment_bytes, name, count):
 def test_processes_that_write_at_once_make_one_chain(workspace):
     write(workspace, 1)
     workers = [worker(workspace, 20_000, f"w{number}", 200) for number in range(4)]
-    said = [line for process in workers for line in process.communicate(timeout=60)[0].splitlines()]
+    said = [line for process in workers for line in process.communicate(timeout=PATIENCE_S)[0].splitlines()]
 
     assert verify(workspace).lines == 801
     assert len(list(folder_of(workspace).glob("*.jsonl"))) > 5

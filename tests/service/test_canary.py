@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from service.audit import folder_of
 from service.client import Client
 from tests.conftest import commit, install_head, make_video, publish_all
 from tests.service.attackers import METHODS, outcome, raw_calls, request_class, serving, with_one_string
+from tests.waiting import PATIENCE_S, until
 
 CANARY = "Erika Mustermann-Canary"
 PSEUDONYMS = tuple(f"pat-canary-{number:04d}" for number in range(1, 5))
@@ -61,7 +61,7 @@ def served(tmp_path_factory):
     port = free_port()
 
     def metrics():
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
             return answer.read().decode()
 
     with serving(workspace, "--metrics-port", str(port)) as served:
@@ -80,10 +80,7 @@ def requests_with(name, text):
 
 def ended_operations(client):
     """All operations, when none runs any more."""
-    deadline = time.monotonic() + 30
-    while any(one.state == "running" for one in client.operations()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: all(one.state != "running" for one in client.operations()))
     return client.operations()
 
 

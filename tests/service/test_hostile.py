@@ -31,6 +31,7 @@ from tests.service.attackers import (
     start,
     with_one_string,
 )
+from tests.waiting import PATIENCE_S, cpu_s, until
 
 RETRIEVAL, CLASSIFICATION = "/semiome.v1.RetrievalService", "/semiome.v1.ClassificationService"
 CATALOG, ADMIN = "/semiome.v1.CatalogService", "/semiome.v1.AdminService"
@@ -78,6 +79,8 @@ VALID = {
     f"{ADMIN}/GetOperation": {"operation_id": "0123456789abcdef"},
     f"{ADMIN}/CancelOperation": {"operation_id": "0123456789abcdef"},
 }
+HELD_UP_S = 30.0
+"""Whoever is not answered within this is held up: much less than what the attackers below would hold on."""
 FEW = settings(max_examples=25, deadline=None)
 
 
@@ -105,14 +108,12 @@ def channel(address):
 
 @pytest.fixture
 def others_are_answered(address):
-    """What checks that somebody else is answered within two seconds."""
+    """What checks that somebody else is answered meanwhile."""
 
     def check():
         with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-            began = time.monotonic()
-            assert code(channel, COUNTS, timeout=10) == "OK"
-            assert code(channel, SEARCH, [message(f"{RETRIEVAL}/SearchStream")], timeout=10) == "OK"
-            assert time.monotonic() - began < 2
+            assert code(channel, COUNTS, timeout=HELD_UP_S) == "OK"
+            assert code(channel, SEARCH, [message(f"{RETRIEVAL}/SearchStream")], timeout=HELD_UP_S) == "OK"
 
     yield check
     check()
@@ -231,20 +232,27 @@ def test_more_filters_than_may_be_are_refused(channel):
     ],
 )
 @pytest.mark.parametrize("count", [1001, 2_000_000])
-def test_too_many_items_are_refused_before_they_are_looked_at(channel, others_are_answered, name, number, count):
-    began = time.monotonic()
-
-    assert code(channel, name, [field(number, b"") * count]) == "INVALID_ARGUMENT"
-    assert time.monotonic() - began < 1.5
+def test_too_many_items_are_refused_unseen(served, channel, others_are_answered, name, number, count):
+    with costing_no_more_than_parsing(served, name, data := field(number, b"") * count):
+        assert code(channel, name, [data]) == "INVALID_ARGUMENT"
 
 
 @pytest.mark.parametrize("size", [1_000_000])
-def test_a_filter_of_a_million_names_holds_nobody_up(channel, others_are_answered, size):
-    query = request_class(SEARCH)(query={"clip_id": CLIP}).SerializeToString()
-    began = time.monotonic()
+def test_a_filter_of_a_million_names_holds_nobody_up(served, channel, others_are_answered, size):
+    data = request_class(SEARCH)(query={"clip_id": CLIP}).SerializeToString()
+    data += field(2, field(3, field(3, b"") * size))
+    with costing_no_more_than_parsing(served, SEARCH, data):
+        assert code(channel, SEARCH, [data]) in DOCUMENTED
 
-    assert code(channel, SEARCH, [query + field(2, field(3, field(3, b"") * size))]) in DOCUMENTED
-    assert time.monotonic() - began < 1.5
+
+@contextmanager
+def costing_no_more_than_parsing(served, name, data):
+    """Whatever other processes do: the server spends no more on a message than some times what parsing takes here."""
+    began = time.process_time()
+    request_class(name).FromString(data)
+    parsing, before = time.process_time() - began, cpu_s(served[1].pid)
+    yield
+    assert cpu_s(served[1].pid) - before < 10 * parsing + 0.5  # 1.3 times where this was written
 
 
 BAD_VECTORS = {
@@ -291,7 +299,7 @@ def test_slow_readers_hold_nobody_up(address, others_are_answered):
     def forever(data):
         for _ in range(2000):
             yield data
-        go_on.wait(20)
+        go_on.wait(PATIENCE_S)
 
     with ExitStack() as stack:
         for name in (f"{RETRIEVAL}/SearchStream", f"{CLASSIFICATION}/ClassifyStream"):
@@ -305,7 +313,7 @@ def test_slow_readers_hold_nobody_up(address, others_are_answered):
 
 
 def start_stream(channel, name, requests):
-    return channel.stream_stream(name)(requests, timeout=30)
+    return channel.stream_stream(name)(requests, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +384,7 @@ def open_streams(channel, count):
 
     def requests():
         yield message(f"{RETRIEVAL}/SearchStream")
-        over.wait(30)
+        over.wait(PATIENCE_S)
 
     calls = [start_stream(channel, f"{RETRIEVAL}/SearchStream", requests()) for _ in range(count)]
     try:
@@ -390,11 +398,8 @@ def open_streams(channel, count):
 
 
 def answers_again(channel, name=COUNTS):
-    """Whether a call is answered within two seconds: a cancelled one may take a moment to end."""
-    deadline = time.monotonic() + 2
-    while (said := code(channel, name)) == "RESOURCE_EXHAUSTED" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return said == "OK"
+    """Whether a call is answered in the end: a cancelled one may take a moment to give its place back."""
+    return until(lambda: (said := code(channel, name)) != "RESOURCE_EXHAUSTED" and said) == "OK"
 
 
 def test_one_call_more_than_may_be_is_told_when_to_come_again(narrow):

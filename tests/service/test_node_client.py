@@ -16,6 +16,7 @@ from service.access import SETTINGS, make_access, make_token, write_secret
 from service.client import Client
 from service.connection import Connection
 from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parent.parent.parent
 MODULES = ROOT / ".venv" / "node" / "node_modules"
@@ -49,7 +50,7 @@ def place(tmp_path_factory):
         yield folder, f"localhost:{json.loads(line)['address'].split(':')[1]}"
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert "Traceback" not in (folder / "log").read_text()
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import grpc
 import pytest
@@ -18,15 +17,12 @@ from service.operations import Operations
 from service.wire import DETAILS
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.servers import running
+from tests.waiting import PATIENCE_S, until
 
 
 def ended(operations, operation):
-    deadline = time.monotonic() + 60
-    while operation.state == "running":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-        operation = operations.get(operation.operation_id)
-    return operation
+    until(lambda: operations.get(operation.operation_id).state != "running")
+    return operations.get(operation.operation_id)
 
 
 def test_a_build_and_an_erasure_by_call(workspace):
@@ -77,8 +73,7 @@ def test_a_build_can_be_stopped_and_leaves_nothing(stored):
     operations = Operations(stored)
     before = sorted(os.listdir(stored.generations))
     running_one = operations.build(publish=True, force=False)
-    while not operations.get(running_one.operation_id).pid:
-        time.sleep(0.01)
+    until(lambda: operations.get(running_one.operation_id).pid)
     operations.cancel(running_one.operation_id)
 
     assert ended(operations, running_one).state in {"cancelled", "done"}
@@ -90,9 +85,7 @@ def test_a_build_can_be_stopped_and_leaves_nothing(stored):
 def test_one_whose_process_was_killed_is_said_to_have_failed(stored):
     operations = Operations(stored)
     started = operations.build(publish=True, force=False)
-    while not (pid := operations.get(started.operation_id).pid):
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(until(lambda: operations.get(started.operation_id).pid), signal.SIGKILL)
 
     found = ended(operations, started)
     assert (found.state, found.code) in {("failed", "ABORTED"), ("done", "")}
@@ -125,7 +118,7 @@ def test_an_empty_id_is_named_as_the_wrong_field(workspace):
             "/semiome.v1.AdminService/ErasePatient", admin.ErasePatientRequest.SerializeToString
         )
         with pytest.raises(grpc.RpcError) as caught:
-            erase(admin.ErasePatientRequest(), timeout=20)
+            erase(admin.ErasePatientRequest(), timeout=PATIENCE_S)
 
     status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS])
     (bad,) = (part for part in status.details if part.Is(error_details_pb2.BadRequest.DESCRIPTOR))

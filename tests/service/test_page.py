@@ -22,6 +22,7 @@ from index.feedback import FeedbackStore
 from index.store import Store
 from index.workspace import Workspace, set_current
 from service.web_server import page_process
+from tests import waiting
 from tests.conftest import DATA, publish_all
 from tests.service.servers import running
 from tests.service.test_web import with_tokens
@@ -93,7 +94,8 @@ def opened(chromium, address, width=1280, height=900):
     page.add_init_script(
         "addEventListener('securitypolicyviolation', (e) => console.error(`CSP ${e.violatedDirective}`))"
     )
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(1000 * waiting.PATIENCE_S)
+    expect.set_options(timeout=1000 * waiting.PATIENCE_S)
     page.goto(address)
     yield page
     context.close()
@@ -113,10 +115,7 @@ def take(page, video):
 
 def until(page, script):
     """Waits for an expression to hold; Playwright's own way of waiting would need what the page's policy forbids."""
-    deadline = time.monotonic() + 20
-    while not page.evaluate(script):
-        assert time.monotonic() < deadline, script
-        time.sleep(0.05)
+    waiting.until(lambda: page.evaluate(script), lambda: script)
 
 
 def field(page, words):
@@ -157,7 +156,7 @@ NUMBERS = """() => [...document.querySelectorAll('.players video')].map((video) 
 def test_from_a_file_to_a_refined_search(workspace, page):
     page.get_by_label("Or a file that is not stored:").set_input_files(VIDEOS / "exactly_10s.mp4")
     expect(page.get_by_text("5 nearest videos").or_(page.get_by_text("6 nearest videos"))).to_be_visible(
-        timeout=60_000  # the server loads its encoder when the first video comes
+        timeout=1000 * waiting.PATIENCE_S  # the server loads its encoder when the first video comes
     )
     expect(page.get_by_text("An uploaded file")).to_be_visible()
     assert films(page).count() == 2
@@ -188,15 +187,25 @@ def test_from_a_file_to_a_refined_search(workspace, page):
 
 
 def test_both_films_play_in_step(page):
+    # Three times at most: a machine that has other work to do draws too few pictures even of films that are in step.
+    tried = []
+    while len(tried) < 3 and not any(in_step(*one) for one in tried):
+        tried.append(played(page))
+    assert any(in_step(*one) for one in tried), tried
+
+
+def played(page):
+    """Play for five seconds: (pictures drawn, seconds of film, 95th percentile of the difference in seconds)."""
     take(page, "v1")
     page.locator(".hit", has_text="v2 of p2").get_by_role("button", name="Play beside").click()
     films(page)
-    seen = np.array(page.evaluate(DRIFT, [5.0]))
+    lead, other = np.array(page.evaluate(DRIFT, [5.0])).reshape(-1, 2).T
+    # The same pictures in two codecs: their clips belong together one by one.
+    return (len(lead), np.ptp(lead), np.quantile(np.abs(lead - other), 0.95)) if len(lead) else (0, 0.0, np.inf)
 
-    drift = np.abs(seen[:, 0] - seen[:, 1])  # the same pictures in two codecs: their clips belong together one by one
-    assert len(seen) > 30
-    assert seen[-1, 0] - seen[0, 0] > 2.0
-    assert np.quantile(drift, 0.95) < 0.08, drift
+
+def in_step(pictures, seconds, drift):
+    return pictures > 30 and seconds > 2.0 and drift < 0.08
 
 
 def test_both_films_show_the_same_moment_where_they_stand_and_step_by_frames(page):

@@ -30,6 +30,7 @@ from service.client import Client
 from service.config import ServerConfig
 from service.knowledge import Source
 from tests.conftest import commit, install_head, make_cohort, make_video, publish_all
+from tests.waiting import PATIENCE_S, until
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def running(workspace, end=signal.SIGTERM):
         yield json.loads(line)
     finally:
         process.send_signal(end)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert "Traceback" not in log, log
 
@@ -163,7 +164,7 @@ def test_bytes_that_are_no_message_do_not_harm_the_server(served, client):
         call = channel.unary_unary("/semiome.v1.RetrievalService/Search")
         for garbage in (b"\xff" * 100, b"\x0a\xff\xff", b"\x08", b"\x0a\x01\xff"):
             with pytest.raises(grpc.RpcError) as caught:
-                call(garbage, timeout=10)
+                call(garbage, timeout=PATIENCE_S)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert caught.value.details() == "the request is not a message of this method"
 
@@ -208,10 +209,8 @@ def test_a_new_generation_and_a_new_head_are_taken_up_without_a_failed_call(work
         commit(workspace, [make_video(8, 0, 2, np.random.default_rng(8))])
         second = publish_all(workspace).generation
         head = install_head(workspace)
-        deadline = time.monotonic() + 30
-        while client.search(VideoQuery("v0-0")).provenance != Provenance("enc1", second, head.head_id, 3):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        last = Provenance("enc1", second, head.head_id, 3)
+        until(lambda: client.search(VideoQuery("v0-0")).provenance == last)
         assert len(client.classify(VideoQuery("v8-0")).judged.clips) == 2
 
 

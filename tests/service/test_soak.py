@@ -41,7 +41,7 @@ def test_nothing_fails_and_nothing_piles_up_while_everything_changes(workspace):
                     except ServiceError as error:
                         failed.append(error)
 
-        asking = [threading.Thread(target=ask, args=(mine,)) for mine in seen]
+        asking = [threading.Thread(target=ask, args=(mine,), daemon=True) for mine in seen]
         for thread in asking:
             thread.start()
         files, memory, swaps, until = [], [], 0, time.monotonic() + SECONDS

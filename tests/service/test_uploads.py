@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 
 import grpc
 import pytest
@@ -20,6 +19,7 @@ from service import calls
 from service.client import Client
 from tests.conftest import DATA, EXPECTED, publish_all
 from tests.service.servers import running
+from tests.waiting import PATIENCE_S, until
 
 VIDEOS = DATA / "videos"
 
@@ -103,7 +103,7 @@ def test_every_kind_of_file_is_embedded_or_refused_with_its_reason(served, clien
     assert leftovers(workspace) == []
 
 
-def upload(address, parts, timeout=30):
+def upload(address, parts, timeout=PATIENCE_S):
     with grpc.insecure_channel(address) as channel:
         method = channel.stream_unary(calls.UPLOAD, retrieval.SearchByVideoRequest.SerializeToString)
         with pytest.raises(grpc.RpcError) as caught:
@@ -155,20 +155,15 @@ def test_one_upload_too_many_is_told_to_come_again_and_a_caller_who_goes_leaves_
 
     def slow():
         yield header()
-        release.wait(20)
+        release.wait(PATIENCE_S)
 
     with grpc.insecure_channel(address) as channel:
         method = channel.stream_unary(calls.UPLOAD, retrieval.SearchByVideoRequest.SerializeToString)
         held = [method.future(slow()) for _ in range(2)]
-        deadline = time.monotonic() + 10
-        while len(leftovers(workspace)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: len(leftovers(workspace)) == 2)
         assert upload(address, [header(), chunk()])[0] == "RESOURCE_EXHAUSTED"
         for call in held:
             call.cancel()
         release.set()
-        while leftovers(workspace):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: not leftovers(workspace))
     assert upload(address, [header(), chunk()])[0] == "INVALID_ARGUMENT"

@@ -19,6 +19,7 @@ from service.web_server import PageConfig, page_process
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.attackers import answering
 from tests.service.test_review import FILM, put_preview
+from tests.waiting import PATIENCE_S
 
 CLIP = make_cohort()[0][1][0].clip.clip_id
 
@@ -31,7 +32,7 @@ class Browser:
         self.cookie = ""
 
     def ask(self, method, path, body=None, **headers):
-        connection = http.client.HTTPConnection(self.host, timeout=30)
+        connection = http.client.HTTPConnection(self.host, timeout=PATIENCE_S)
         usual = {"origin": f"http://{self.host}"} if method != "GET" else {}
         if self.cookie:
             usual["cookie"] = f"{COOKIE}={self.cookie}"

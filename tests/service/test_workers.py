@@ -18,6 +18,7 @@ from service.client import Client
 from service.connection import Connection
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.servers import running
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def pids(address):
 
 
 def metrics(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
         return answer.read().decode()
 
 
@@ -63,22 +64,24 @@ def test_a_killed_worker_comes_back_and_its_sibling_serves_meanwhile(workspace):
                     except ServiceError as error:
                         failed.append(error)
 
-        asking = [threading.Thread(target=ask) for _ in range(3)]
+        asking = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
         for thread in asking:
             thread.start()
-        time.sleep(0.5)
+        until(lambda: answered[0])
         os.kill(min(before), signal.SIGKILL)
-        deadline = time.monotonic() + 30
-        while len(now := pids(said["address"])) < 2 or min(before) in now:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+
+        def both():
+            now = pids(said["address"])
+            return now if len(now) == 2 and min(before) not in now else None
+
+        now = until(both)
+        until(lambda: answered[0] > 10)
         stop.set()
         for thread in asking:
             thread.join()
         counted = metrics(port)
 
     assert failed == []
-    assert answered[0] > 10
     assert max(before) in now
     searches = (
         'grpc_server_handled_total{grpc_code="OK",grpc_method="Search",grpc_service="semiome.v1.RetrievalService"'
@@ -97,10 +100,7 @@ def test_workers_end_when_their_supervisor_is_killed(workspace):
     supervisor.kill()
     supervisor.communicate()
 
-    deadline = time.monotonic() + 20
-    while any(os.path.exists(f"/proc/{pid}") for pid in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers))
 
 
 def test_sigterm_says_not_serving_and_lets_calls_in_flight_finish(workspace):
@@ -111,16 +111,17 @@ def test_sigterm_says_not_serving_and_lets_calls_in_flight_finish(workspace):
 
         def items():
             yield VideoQuery("v0-0")
-            go.wait(20)
+            go.wait(PATIENCE_S)
             yield ClipQuery(make_cohort()[0][1][0].clip.clip_id)
 
         def stream():
             with Client(said["address"]) as client:
-                results.extend(one.code for one in client.search_stream(items()))
+                for one in client.search_stream(items()):
+                    results.append(one.code)
 
-        in_flight = threading.Thread(target=stream)
+        in_flight = threading.Thread(target=stream, daemon=True)
         in_flight.start()
-        time.sleep(0.5)
+        until(lambda: results)
         os.kill(said["pid"], signal.SIGTERM)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         with Client(Connection(said["address"], tries=1)) as late, pytest.raises(ServiceError) as caught:
@@ -169,16 +170,13 @@ def test_both_workers_take_up_a_new_index_and_nobody_goes_back(workspace):
                 with Client(connection) as client:  # a new connection each time: perhaps to the other worker
                     mine.append(client.search(VideoQuery("v0-0")).provenance.generation)
 
-        asking = [threading.Thread(target=ask, args=(mine,)) for mine in seen]
+        asking = [threading.Thread(target=ask, args=(mine,), daemon=True) for mine in seen]
         for thread in asking:
             thread.start()
         for _ in range(3):
             time.sleep(0.4)
             last = publish_all(workspace).generation
-        deadline = time.monotonic() + 20
-        while any(not mine or mine[-1] != last for mine in seen):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: all(mine and mine[-1] == last for mine in seen))
         stop.set()
         for thread in asking:
             thread.join()
