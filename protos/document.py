@@ -66,7 +66,7 @@ call -d '{"query": {"video_id": "v0001"}, "options": {"k": 5, "group_by": "GROUP
   localhost:50051 semiome.v1.RetrievalService/Search
 
 call -d '{"query": {"video_id": "v0001"}, "options": {"filter": {
-    "semiology": ["Semiology-version", "Semiology-oral-automatisms"], "none_of": [{"cameras": ["test"]}]}}}' \\
+    "semiology": ["Semiology-versive", "Semiology-oroalimentary"], "none_of": [{"cameras": ["test"]}]}}}' \\
   localhost:50051 semiome.v1.RetrievalService/Search
 ```
 

@@ -72,7 +72,7 @@ def make_video(patient, number, clips, random, width=WIDTH, **fields):
     described = {
         "label": ("TLE", "exTLE", "")[patient % 3],
         "recorded_at": f"2024-0{1 + patient % 9}-0{1 + number % 9}T00:00:00",
-        "semiology": ("Semiology-version",) if number % 2 else (),
+        "semiology": ("Semiology-versive",) if number % 2 else (),
         "duration_s": 10.0 * clips,
         "clip_count": clips,
     }

@@ -6,6 +6,7 @@ Looks, room and camera are drawn without regard to class: whoever tells the clas
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -31,6 +32,8 @@ _SECONDS = (22.0, 42.0)
 _STEREOTYPY = 0.8
 """How often a seizure keeps to its patient's habit, sign by sign: seizures of one focus resemble each other."""
 _HELD_OUT_SHARE = 0.3
+_OPENED = datetime(2024, 1, 8)  # noqa: DTZ001  a clock on the wall, as recorders have it
+"""When the first patient was admitted; one more each week."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Recording:
     Attributes:
         video_id: its id.
         patient: who is in it.
+        recorded_at: when, on the clock of the made-up hospital.
         seconds: how long.
         night: infrared.
         blanket: colour of a blanket over the legs.
@@ -83,6 +87,7 @@ class Recording:
 
     video_id: str
     patient: Patient
+    recorded_at: datetime
     seconds: float
     night: bool
     blanket: Colour | None
@@ -99,16 +104,18 @@ class Recording:
 
     def signs_between(self, start_s: float, end_s: float) -> tuple[str, ...]:
         """Seizure signs seen for at least a second in a stretch of the video."""
-        names = {sign.name for sign in SIGNS}
-        return tuple(
-            sorted(
-                {
-                    event.name
-                    for event in self.events
-                    if event.name in names and min(event.end_s, end_s) - max(event.start_s, start_s) >= 1
-                }
-            )
-        )
+        return tuple(sorted(sign.name for sign in self._seen(start_s, end_s)))
+
+    @property
+    def semiology(self) -> tuple[str, ...]:
+        """What the signs of the whole video are called in HED-SCORE."""
+        return tuple(sorted({sign.tag for sign in self._seen(0, self.seconds)}))
+
+    def _seen(self, start_s: float, end_s: float) -> list[Sign]:
+        lasting = {
+            event.name for event in self.events if min(event.end_s, end_s) - max(event.start_s, start_s) >= 1
+        }
+        return [sign for sign in SIGNS if sign.name in lasting]
 
 
 def simulate_cohort(patients: int, videos: int, seed: int, prefix: str = "sim") -> tuple[Recording, ...]:
@@ -131,7 +138,11 @@ def simulate_cohort(patients: int, videos: int, seed: int, prefix: str = "sim") 
         ]
     }
     cohort = [_patient(f"{prefix}-{i + 1:02d}", label, i in held_out, random) for i, label in enumerate(labels)]
-    return tuple(_recording(patient, number, random) for patient in cohort for number in range(videos))
+    return tuple(
+        _recording(patient, _OPENED + timedelta(weeks=week), number, random)
+        for week, patient in enumerate(cohort)
+        for number in range(videos)
+    )
 
 
 def _patient(patient_id: str, label: str, held_out: bool, random: np.random.Generator) -> Patient:
@@ -165,21 +176,28 @@ def _colour(random: np.random.Generator) -> Colour:
     return red, green, blue
 
 
-def _recording(patient: Patient, number: int, random: np.random.Generator) -> Recording:
+def _recording(patient: Patient, admitted: datetime, number: int, random: np.random.Generator) -> Recording:
     seconds = round(random.uniform(*_SECONDS), 1)
     nurse = None
     if random.random() < 0.3:
         begin = random.uniform(0, seconds - 8)
         nurse = (begin, begin + random.uniform(4, 7))
+    night = random.random() < 0.4
+    blanket = _colour(random) if random.random() < 0.4 else None
+    events = tuple(_events(patient, seconds, random))
+    seed = int(random.integers(2**31))
+    # A seizure a day, in the eight hours from ten in the morning or in the evening.
+    at = timedelta(days=number, hours=22 if night else 10, seconds=seed % (8 * 3600))
     return Recording(
         video_id=f"{patient.patient_id}-{'abcdefgh'[number % 8]}{number // 8 or ''}",
         patient=patient,
+        recorded_at=admitted + at,
         seconds=seconds,
-        night=random.random() < 0.4,
-        blanket=_colour(random) if random.random() < 0.4 else None,
+        night=night,
+        blanket=blanket,
         nurse_s=nurse,
-        events=tuple(_events(patient, seconds, random)),
-        seed=int(random.integers(2**31)),
+        events=events,
+        seed=seed,
     )
 
 

@@ -59,14 +59,14 @@ def write_recording(recording: Recording, folder: Path) -> None:
 
 
 def _manifest(recordings: Iterable[Recording]) -> Iterable[Sequence[object]]:
-    yield "file_name", "patient_id", "video_id", "label", "semiology", "split", "camera"
+    yield "file_name", "patient_id", "video_id", "label", "recorded_at", "semiology", "split", "camera"
     for recording in recordings:
         patient = recording.patient
-        signs = ";".join(recording.signs_between(0, recording.seconds))
+        at, signs = recording.recorded_at.isoformat(), ";".join(recording.semiology)
         split = "test" if patient.held_out else "train"
         camera = f"room{patient.room + 1}-camera{patient.camera + 1}"
         name = f"videos/{recording.video_id}.mp4"
-        yield name, patient.patient_id, recording.video_id, patient.label, signs, split, camera
+        yield name, patient.patient_id, recording.video_id, patient.label, at, signs, split, camera
 
 
 def _truth(recordings: Iterable[Recording]) -> Iterable[Sequence[object]]:

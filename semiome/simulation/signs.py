@@ -40,9 +40,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A seizure sign and how likely it is in a seizure of each class."""
+    """A seizure sign and how likely it is in a seizure of each class.
+
+    Attributes:
+        name: what is drawn.
+        tag: what the sign is called in HED-SCORE, as in `index.semiology.SIGNS`; more than one may be called the same.
+        tle: how likely in a temporal seizure.
+        extle: how likely in an extratemporal one.
+        act: moves the patient.
+    """
 
     name: str
+    tag: str
     tle: float
     extle: float
     act: Callable[[Motion, Array, Array, Event], None]
@@ -238,18 +247,18 @@ ACTIVITIES = {
 }
 
 SIGNS = (
-    Sign("Semiology-behavioral-arrest", 0.70, 0.20, _arrest),
-    Sign("Semiology-oral-automatisms", 0.75, 0.15, _oral),
-    Sign("Semiology-manual-automatisms", 0.70, 0.20, _manual),
-    Sign("Semiology-dystonic-posture", 0.50, 0.15, _dystonic),
-    Sign("Semiology-nose-wiping", 0.40, 0.10, _nose_wipe),
-    Sign("Semiology-pedalling", 0.08, 0.55, _pedalling),
-    Sign("Semiology-hypermotor", 0.12, 0.60, _thrashing),
-    Sign("Semiology-asymmetric-tonic", 0.10, 0.45, _fencing),
-    Sign("Semiology-pelvic-thrusting", 0.05, 0.30, _pelvic),
-    Sign("Semiology-version", 0.35, 0.35, _version),
-    Sign("Semiology-tonic", 0.25, 0.35, _tonic),
-    Sign("Semiology-clonic", 0.25, 0.35, _clonic),
+    Sign("behavioral-arrest", "Semiology-motor-behavioral-arrest", 0.70, 0.20, _arrest),
+    Sign("oral-automatisms", "Semiology-oroalimentary", 0.75, 0.15, _oral),
+    Sign("manual-automatisms", "Semiology-manual", 0.70, 0.20, _manual),
+    Sign("dystonic-posture", "Semiology-dystonic", 0.50, 0.15, _dystonic),
+    Sign("nose-wiping", "Postictal-nose-wiping", 0.40, 0.10, _nose_wipe),
+    Sign("pedalling", "Semiology-hypermotor", 0.08, 0.55, _pedalling),
+    Sign("thrashing", "Semiology-hypermotor", 0.12, 0.60, _thrashing),
+    Sign("asymmetric-tonic", "Semiology-postural", 0.10, 0.45, _fencing),
+    Sign("pelvic-thrusting", "Semiology-hypermotor", 0.05, 0.30, _pelvic),
+    Sign("version", "Semiology-versive", 0.35, 0.35, _version),
+    Sign("tonic", "Semiology-tonic", 0.25, 0.35, _tonic),
+    Sign("clonic", "Semiology-clonic", 0.25, 0.35, _clonic),
 )
 
 _ACTS = {**ACTIVITIES, **{sign.name: sign.act for sign in SIGNS}}

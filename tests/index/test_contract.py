@@ -26,7 +26,7 @@ from tests.index.reference import KINDS, aligned, assert_same, grouped, referenc
 leaf = st.builds(
     SearchFilter,
     labels=st.frozensets(st.sampled_from(["TLE", "exTLE"])),
-    semiology=st.frozensets(st.just("Semiology-version")),
+    semiology=st.frozensets(st.just("Semiology-versive")),
     excluded_patient_ids=st.frozensets(st.sampled_from(["p1", "p2"])),
     patient_ids=st.frozensets(st.sampled_from(["p1", "p3", "p4"])),
     excluded_video_ids=st.frozensets(st.sampled_from(["v1-0", "v3-1"])),

@@ -60,7 +60,7 @@ def test_hits_carry_the_label_of_their_video():
 @pytest.mark.parametrize(
     ("where", "admits"),
     [
-        (SearchFilter(semiology=frozenset({"Semiology-version"})), lambda v: "Semiology-version" in v.semiology),
+        (SearchFilter(semiology=frozenset({"Semiology-versive"})), lambda v: "Semiology-versive" in v.semiology),
         (SearchFilter(patient_ids=frozenset({"p1", "p3"})), lambda v: v.patient_id in {"p1", "p3"}),
         (SearchFilter(recorded_from="2024-03-02"), lambda v: v.recorded_at >= "2024-03-02"),
         (SearchFilter(recorded_until="2024-03-02"), lambda v: v.recorded_at < "2024-03-02"),

@@ -8,6 +8,7 @@ import pytest
 
 from encoder.manifest import read_manifest
 from index.records import LABELS
+from index.semiology import SIGNS as HED_SIGNS
 from semiome.simulation.cohort import CAMERAS, ROOMS, simulate_cohort
 from semiome.simulation.figure import MATTRESS, Motion, lying
 from semiome.simulation.files import write_cohort, write_recording
@@ -78,7 +79,7 @@ def test_every_activity_and_sign_is_drawn_and_no_limb_sinks_into_the_bed(name):
         assert np.isfinite(limb.a).all()
         if limb.part != "hair":
             assert min(limb.b[:, 2].min(), limb.a[:, 2].min()) > MATTRESS - 0.2
-    if name not in {"lying-still", "Semiology-behavioral-arrest"}:
+    if name not in {"lying-still", "behavioral-arrest"}:
         change = sum(np.abs(moving.angles[key] - still.angles[key])[20:60].mean() for key in moving.angles)
         assert change > 0.02
     before = {key: angle[:9] for key, angle in still.angles.items()}
@@ -120,7 +121,9 @@ def test_the_manifest_can_be_read_and_the_truth_is_written_beside_it(written):
     with (folder / "truth.csv").open() as stream:
         truth = list(csv.DictReader(stream))
 
+    tag_of = {sign.name: sign.tag for sign in SIGNS}
     assert rows.keys() == {recording.video_id for recording in recordings}
+    assert len({recording.recorded_at for recording in recordings}) == len(recordings)
     for recording in recordings:
         row = rows[recording.video_id]
         assert (row.label, row.patient_id) == (recording.patient.label, recording.patient.patient_id)
@@ -128,7 +131,9 @@ def test_the_manifest_can_be_read_and_the_truth_is_written_beside_it(written):
         clips = [line for line in truth if line["video_id"] == recording.video_id]
         assert [int(line["clip_index"]) for line in clips] == list(range(int(np.ceil(recording.seconds / 10))))
         seen = {sign for line in clips for sign in line["signs"].split(";") if sign}
-        assert seen <= set(row.semiology)
+        assert {tag_of[name] for name in seen} <= set(row.semiology) <= set(HED_SIGNS)
+        assert row.recorded_at == recording.recorded_at.isoformat()
+        assert (recording.recorded_at.hour in {22, 23, 0, 1, 2, 3, 4, 5}) == recording.night
 
 
 def test_a_seizure_moves_more_than_sleep(tmp_path):
@@ -137,11 +142,11 @@ def test_a_seizure_moves_more_than_sleep(tmp_path):
 
     base = next(r for r in simulate_cohort(20, 2, 0) if not r.night)
     energy = {}
-    for name in ("Semiology-hypermotor", "lying-still"):
+    for name in ("thrashing", "lying-still"):
         event = Event(name, 0.5, 11.5, side=0, vigour=1.0, tempo=1.0)
         recording = replace(base, video_id=name, seconds=12.0, events=(event,), nurse_s=None, blanket=None)
         write_recording(recording, tmp_path)
         with av.open(str(tmp_path / f"{name}.mp4")) as container:
             frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])[25:250:5]
         energy[name] = np.expm1(motion_energy(frames)).sum()
-    assert energy["Semiology-hypermotor"] > 2 * energy["lying-still"]
+    assert energy["thrashing"] > 2 * energy["lying-still"]

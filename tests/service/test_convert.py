@@ -108,7 +108,7 @@ def test_batch_answers_survive_the_wire(response, provenance, good, words):
 
 def test_what_the_catalogue_says_survives_the_wire():
     provenance = Provenance("e", "g", "h", 3)
-    video = Video("v", "p", "", "TLE", "2024-01-01", ("Semiology-version",), "room1", "test", 12.5, 2, salvaged=True)
+    video = Video("v", "p", "", "TLE", "2024-01-01", ("Semiology-versive",), "room1", "test", 12.5, 2, salvaged=True)
     count = Count("TLE", 3, 2, 1)
     answer = VideoAnswer(provenance, video, (Clip("c", "v", "p", 0, 0.0, 10.0),))
     counts = CountsAnswer(provenance, count, (count,), (count, count))

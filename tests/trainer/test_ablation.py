@@ -33,7 +33,7 @@ def cohort():
         replace(
             clip,
             split="external" if int(clip.patient_id[1:]) >= 8 else "",
-            signs=("Semiology-version",) if clip.clip_index else (),
+            signs=("Semiology-versive",) if clip.clip_index else (),
         )
         for clip in made.clips
     ]
