@@ -1,8 +1,10 @@
-"""The server's certificates: read again when a client connects and the files have changed."""
+"""Certificates of the server and of the review page: read again when their files have changed."""
 
 from __future__ import annotations
 
 import logging
+import ssl
+from collections.abc import Iterable
 from pathlib import Path
 
 import grpc
@@ -32,7 +34,7 @@ class _Certificates:
     def __init__(self, config: TlsConfig) -> None:
         self._config = config
         try:
-            self._seen = self._stamps()
+            self._seen = _stamps(self._files())
             self.first = self._read()
         except (OSError, ValueError) as error:
             raise StateError(
@@ -42,7 +44,7 @@ class _Certificates:
     def if_changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Called by gRPC as a client connects. Half-written files leave the old ones in use."""
         try:
-            stamps = self._stamps()
+            stamps = _stamps(self._files())
             if stamps == self._seen:
                 return None
             found = self._read()
@@ -56,9 +58,6 @@ class _Certificates:
     def _files(self) -> tuple[Path, ...]:
         files = (self._config.certificate, self._config.key, self._config.client_ca)
         return tuple(file for file in files if file is not None)
-
-    def _stamps(self) -> tuple[tuple[int, int], ...]:
-        return tuple((status.st_mtime_ns, status.st_ino) for status in map(Path.stat, self._files()))
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         from cryptography import x509
@@ -75,3 +74,35 @@ class _Certificates:
             raise ValueError("another certificate's key")  # as between the copying of the two
         roots = self._config.client_ca.read_bytes() if self._config.client_ca else None
         return grpc.ssl_server_certificate_configuration([(key, certificate)], roots)
+
+
+class PageCertificate:
+    """The review page's certificate in the context that answers browsers."""
+
+    def __init__(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+        """Of files that the context has read already.
+
+        Raises:
+            OSError: they are there no more.
+        """
+        self._context, self._files = context, (certificate, key)
+        self._seen = _stamps(self._files)
+
+    def renew(self) -> None:
+        """Take up what has changed, for those who connect from now on. Half-written files leave the old in use."""
+        try:
+            stamps = _stamps(self._files)
+            if stamps == self._seen:
+                return
+            self._seen = stamps
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)  # tried apart: half of it would stay
+            self._context.load_cert_chain(*self._files)
+        except OSError as error:  # of the files, or of what is in them
+            _logger.warning("the page's new certificate can't be used (%s): the old one stays", type_and_place(error))
+            return
+        _logger.info("took up a new certificate for the page")
+
+
+def _stamps(files: Iterable[Path]) -> tuple[tuple[int, int], ...]:
+    """By which a file that was written again is told from what it was."""
+    return tuple((status.st_mtime_ns, status.st_ino) for status in map(Path.stat, files))

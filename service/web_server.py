@@ -18,6 +18,7 @@ import uvicorn
 from index.errors import InvalidInput, StateError
 from service.config import PageSettings, ServerConfig
 from service.connection import Connection
+from service.tls import PageCertificate
 from service.web import make_app
 
 
@@ -60,17 +61,30 @@ class PageConfig:
         return ("localhost", "127.0.0.1", "[::1]", "::1", self.host, *self.names)
 
 
+_TICKS_A_SECOND = 10
+"""Of uvicorn, which does some things once a tick."""
+
+
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """Says when it listens, and takes up a certificate that was renewed."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[int], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._certificate: PageCertificate | None = None
 
     async def startup(self, sockets: Any = None) -> None:  # noqa: ANN401  as uvicorn has it
         await super().startup(sockets)
+        if self.config.ssl is not None:
+            certificate, key = Path(str(self.config.ssl_certfile)), Path(str(self.config.ssl_keyfile))
+            self._certificate = PageCertificate(self.config.ssl, certificate, key)
         if self.servers:
             self._on_ready(int(self.servers[0].sockets[0].getsockname()[1]))
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._certificate is not None and counter % _TICKS_A_SECOND == 0:
+            self._certificate.renew()
+        return await super().on_tick(counter)
 
 
 def run_page(

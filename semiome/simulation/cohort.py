@@ -32,7 +32,7 @@ _SECONDS = (22.0, 42.0)
 _STEREOTYPY = 0.8
 """How often a seizure keeps to its patient's habit, sign by sign: seizures of one focus resemble each other."""
 _HELD_OUT_SHARE = 0.3
-_OPENED = datetime(2024, 1, 8)  # noqa: DTZ001  a clock on the wall, as recorders have it
+_OPENED = datetime(2024, 1, 8)  # a clock on the wall, as recorders have it: of no time zone
 """When the first patient was admitted; one more each week."""
 
 
@@ -112,9 +112,7 @@ class Recording:
         return tuple(sorted({sign.tag for sign in self._seen(0, self.seconds)}))
 
     def _seen(self, start_s: float, end_s: float) -> list[Sign]:
-        lasting = {
-            event.name for event in self.events if min(event.end_s, end_s) - max(event.start_s, start_s) >= 1
-        }
+        lasting = {event.name for event in self.events if min(event.end_s, end_s) - max(event.start_s, start_s) >= 1}
         return [sign for sign in SIGNS if sign.name in lasting]
 
 

@@ -4,6 +4,8 @@ import json
 import ssl
 import subprocess
 import sys
+import time
+import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +16,7 @@ from service.access import make_access, make_client_certificate, renew_server_ce
 from service.client import Client
 from service.connection import Connection
 from tests.service.servers import running
+from tests.waiting import PATIENCE_S, until
 
 
 def connection(said, access, role="admin", **more):
@@ -50,9 +53,39 @@ def test_a_renewed_certificate_is_taken_up_without_a_dropped_call(secured, acces
         (access / "server.pem").write_bytes(broken)
 
 
+def test_the_page_takes_up_a_renewed_certificate_too_and_keeps_it_where_a_new_one_is_broken(secured, access):
+    settings = access / "page.toml"
+    settings.write_text((access / "serve.toml").read_text() + '[page]\nport = 0\nca = "ca.pem"\n')
+    with running(secured, "--config", str(settings), "--workers", "2") as said:
+        page = {"address": said["page"].removeprefix("https://")}
+        before = served_certificate(page, access)
+        renew_server_certificate(access, ["localhost", "127.0.0.1"])
+        until(lambda: served_certificate(page, access) != before)
+        renewed, key = served_certificate(page, access), (access / "server.key").read_bytes()
+        (access / "server.key").write_bytes(key[:100])
+        time.sleep(2.5)
+        assert served_certificate(page, access) == renewed
+        (access / "server.key").write_bytes(key)
+        token = (access / "clinician.token").read_text().strip()
+        for _ in range(4):  # whichever worker answers
+            assert signed_in(page, access, token) == "token:some clinician"
+
+
 def served_certificate(said, access):
     host, port = said["address"].split(":")
     return ssl.get_server_certificate((host, int(port)), ca_certs=str(access / "ca.pem"))
+
+
+def signed_in(page, access, token):
+    """Who the page says one is that signs in with a token."""
+    context = ssl.create_default_context(cafile=str(access / "ca.pem"))
+    asked = urllib.request.Request(
+        f"https://{page['address']}/api/session",
+        json.dumps({"token": token}).encode(),
+        {"origin": f"https://{page['address']}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(asked, context=context, timeout=PATIENCE_S) as answer:
+        return json.load(answer)["identity"]
 
 
 def test_a_certificate_alone_signs_in_where_the_settings_name_it(secured, access, tmp_path):
