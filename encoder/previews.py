@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from encoder.child import Preview
 from encoder.decoder import Decoder
+from encoder.faces import blurred, find_faces, stretches_without
 from encoder.manifest import Manifest, ManifestRow
-from index.errors import Locked, NotFound, VideoRefused
-from index.files import new_folder, sha256_of_file
+from encoder.video_writer import own_pictures, write_h264
+from index.errors import InvalidInput, Locked, NotFound, VideoRefused
+from index.files import new_folder, sha256_of_file, write_atomically
 from index.records import ID, Video
 from index.store import Store
 from index.workspace import Workspace
@@ -70,6 +75,72 @@ def stored_strip(workspace: Workspace, video: Video, clip_index: int) -> bytes:
         return (stored_preview(workspace, video).film.parent / f"{clip_index}.jpg").read_bytes()
     except OSError:
         raise NotFound("that clip has no thumbnails: `semiome previews MANIFEST` makes them") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A film that was written to a file.
+
+    Attributes:
+        seconds: its length.
+        faces_blurred: whether faces were looked for.
+        without_a_face: from when to when, in seconds, none was found: somebody should look there.
+    """
+
+    seconds: float
+    faces_blurred: bool
+    without_a_face: tuple[tuple[float, float], ...]
+
+
+def export_film(
+    workspace: Workspace,
+    video_id: str,
+    to: Path,
+    *,
+    blur_faces: bool,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Exported:
+    """Write the small film of a stored video to a file.
+
+    Args:
+        workspace: where its preview is.
+        video_id: of the video.
+        to: the file, MP4; none may be there.
+        blur_faces: find faces and make them unrecognisable.
+        progress: told (pictures done, pictures in all), each of them looked at once and written once.
+
+    Raises:
+        NotFound: the video is not stored, or has no preview.
+        InvalidInput: the file is there already.
+        StateError: the extra for faces is not installed.
+    """
+    video = Store(workspace).videos().get(video_id)
+    if video is None:
+        raise NotFound("that video is not stored: check the id")
+    if to.exists():
+        raise InvalidInput(f"{to.name} is there already: choose another name")
+    preview = stored_preview(workspace, video)
+    facts = json.loads((preview.film.parent / _FACTS).read_text(encoding="utf-8"))
+    fps, seconds = preview.fps, float(facts["seconds"])
+    if not blur_faces:
+
+        def copy(part: Path) -> None:
+            shutil.copyfile(preview.film, part)
+
+        write_atomically(to, copy)
+        return Exported(seconds, faces_blurred=False, without_a_face=())
+    total = 2 * round(seconds * fps)
+    looks = find_faces(own_pictures(preview.film), fps, lambda number: progress(number, total))
+    found: list[bool] = []
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        for picture, there in blurred(own_pictures(preview.film), looks, fps):
+            found.append(there)
+            progress(total // 2 + len(found), total)
+            yield picture
+
+    write_h264(to, pictures(), fps, facts["width"], facts["height"])
+    return Exported(seconds, faces_blurred=True, without_a_face=stretches_without(found, fps))
 
 
 def keep_previews_of(workspace: Workspace, video_ids: Set[str]) -> None:

@@ -1,8 +1,8 @@
-"""Writing H.264 MP4 files."""
+"""Writing H.264 MP4 files, and reading those that we wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
@@ -26,3 +26,10 @@ def write_h264(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, width:
             container.mux(stream.encode(None))
 
     write_atomically(path, write)
+
+
+def own_pictures(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """(height, width, 3) RGB frames of a film that we made; what comes from elsewhere is decoded in a child instead."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)

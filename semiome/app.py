@@ -20,6 +20,7 @@ from semiome.commands import (
     erase,
     evaluate,
     feedback,
+    film,
     head,
     health,
     index,
@@ -61,6 +62,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ablate")(ablate.ablate)
 app.command("previews")(previews.previews)
+app.command("film")(film.film)
 app.command("serve")(serve.serve)
 app.command("web")(web.web)
 app.command("doctor")(doctor.doctor)
