@@ -6,12 +6,16 @@ import os
 import shutil
 from pathlib import Path
 
-# Several tests at once, each on one core, and so are the processes they start; read when torch is imported.
+# Several tests at once, each on one core, and so are the processes they start; read when torch is imported. Threads that
+# wait for each other in a loop would hold up whoever else wants the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from encoder.head import Head, HeadCard, HeadModel, save_head
 from encoder.timesformer import architecture
@@ -21,9 +25,19 @@ from index.records import Clip, EmbeddedClip, Video, clip_id
 from index.store import Store
 from index.workspace import Workspace, set_current
 
+# Neither how long an example takes nor how long it takes to make up is what a test is about.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
 DATA = Path(__file__).parent / "data"
 EXPECTED = json.loads((DATA / "videos" / "expected.json").read_text())["files"]
 WIDTH = 8
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """UMAP sets threads for the whole process: what torch computes after it would take ten times as long."""
+    torch.set_num_threads(1)
 
 
 def tiny_architecture(num_frames=4, image_size=32):

@@ -398,8 +398,9 @@ def open_streams(channel, count):
 
 
 def answers_again(channel, name=COUNTS):
-    """Whether a call is answered in the end: a cancelled one may take a moment to give its place back."""
-    return until(lambda: (said := code(channel, name)) != "RESOURCE_EXHAUSTED" and said) == "OK"
+    """Whether a call is answered in the end: a cancelled one may take a moment to give its place, or its stream, back."""
+    come_again = {"RESOURCE_EXHAUSTED", "UNAVAILABLE"}
+    return until(lambda: (said := code(channel, name)) not in come_again and said) == "OK"
 
 
 def test_one_call_more_than_may_be_is_told_when_to_come_again(narrow):
