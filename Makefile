@@ -39,11 +39,12 @@ check: .venv .venv/node
 	$(BIN)/python -m protos.document --check
 
 # Longer than a test run may take: kills, full disks, flipped bits and moved clocks (needs unshare and Debian's faketime),
-# an encode job killed at fifty moments, then ten thousand random steps against a dict.
+# an encode job killed at fifty moments, ten thousand random steps against a dict, eight writers at once.
 faults: .venv
 	$(BIN)/python -m tests.index.faults
 	SEMIOME_KILLS=50 $(BIN)/pytest tests/encoder/test_survival.py -k killed_at_random_moments
 	SEMIOME_STEPS=10000 $(BIN)/pytest tests/index/test_stateful.py
+	SEMIOME_WRITERS=8 $(BIN)/pytest tests/index/test_doctor.py -k writers
 
 # Made-up bytes behind the wire for a minute.
 fuzz: .venv

@@ -1,4 +1,5 @@
 from google.rpc import status_pb2 as _status_pb2
+from protos import classification_pb2 as _classification_pb2
 from protos import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -119,18 +120,20 @@ class RecommendResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
-    __slots__ = ("options", "patient_id", "store_as_video_id", "label", "size_bytes")
+    __slots__ = ("options", "patient_id", "store_as_video_id", "label", "size_bytes", "classify")
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
     STORE_AS_VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFY_FIELD_NUMBER: _ClassVar[int]
     options: SearchOptions
     patient_id: str
     store_as_video_id: str
     label: str
     size_bytes: int
-    def __init__(self, options: _Optional[_Union[SearchOptions, _Mapping]] = ..., patient_id: _Optional[str] = ..., store_as_video_id: _Optional[str] = ..., label: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    classify: bool
+    def __init__(self, options: _Optional[_Union[SearchOptions, _Mapping]] = ..., patient_id: _Optional[str] = ..., store_as_video_id: _Optional[str] = ..., label: _Optional[str] = ..., size_bytes: _Optional[int] = ..., classify: _Optional[bool] = ...) -> None: ...
 
 class SearchByVideoRequest(_message.Message):
     __slots__ = ("header", "chunk")
@@ -141,13 +144,15 @@ class SearchByVideoRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UploadHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class SearchByVideoResponse(_message.Message):
-    __slots__ = ("provenance", "clips", "hits", "stored")
+    __slots__ = ("provenance", "clips", "hits", "stored", "verdict")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     CLIPS_FIELD_NUMBER: _ClassVar[int]
     HITS_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
     provenance: _common_pb2.Provenance
     clips: _containers.RepeatedCompositeFieldContainer[_common_pb2.Clip]
     hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
     stored: bool
-    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., stored: _Optional[bool] = ...) -> None: ...
+    verdict: _classification_pb2.Verdict
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., stored: _Optional[bool] = ..., verdict: _Optional[_Union[_classification_pb2.Verdict, _Mapping]] = ...) -> None: ...

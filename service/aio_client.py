@@ -98,17 +98,26 @@ class AioClient:
         patient_id: str = "",
         store_as: str = "",
         label: str = "",
+        classify: bool = False,
     ) -> UploadAnswer:
         """What resembles a video file. Its embeddings are kept only under an id that is given."""
-        return await self._uploaded(calls.upload_parts(path, k, options, patient_id, store_as, label))
+        return await self._uploaded(
+            calls.upload_parts(path, k, options, patient_id, store_as, label, classify=classify)
+        )
 
     async def search_by_stream(
-        self, chunks: AsyncIterator[bytes], size_bytes: int, k: int = convert.DEFAULT_K, options: Options = PLAIN
+        self,
+        chunks: AsyncIterator[bytes],
+        size_bytes: int,
+        k: int = convert.DEFAULT_K,
+        options: Options = PLAIN,
+        *,
+        classify: bool = False,
     ) -> UploadAnswer:
         """The same for a file that comes in chunks; nothing of it is kept."""
 
         async def parts() -> AsyncIterator[retrieval.SearchByVideoRequest]:
-            yield calls.upload_header(size_bytes, k, options)
+            yield calls.upload_header(size_bytes, k, options, classify=classify)
             async for chunk in chunks:
                 for start in range(0, len(chunk), calls.CHUNK_BYTES):
                     yield retrieval.SearchByVideoRequest(chunk=chunk[start : start + calls.CHUNK_BYTES])
@@ -126,7 +135,7 @@ class AioClient:
             message = await method(parts, timeout=timeout_s, metadata=self.connection.metadata())
         except grpc.RpcError as error:
             raise self.connection.failure(error) from None
-        return convert.upload_answer(message)
+        return convert_verdict.upload_answer(message)
 
     async def classify(self, item: Item) -> ClassifyAnswer:
         """The verdict on one clip or video, with all evidence."""

@@ -58,12 +58,16 @@ class SearchBatchAnswer:
 
 @dataclass(frozen=True, slots=True)
 class UploadAnswer:
-    """What resembles an uploaded video: its own clips, the hits, and whether its embeddings were kept."""
+    """What resembles an uploaded video: its own clips, the hits, whether its embeddings were kept, and its verdict.
+
+    `judged` is there where it was asked for, and a head of the encoder that serves is loaded.
+    """
 
     provenance: Provenance
     clips: tuple[Clip, ...]
     neighbours: tuple[Neighbour, ...]
     stored: bool
+    judged: Judged | None = None
 
 
 @dataclass(frozen=True, slots=True)

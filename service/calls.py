@@ -79,17 +79,24 @@ def search_stream_request(query: Query, k: int, options: Options = PLAIN) -> ret
 
 
 def upload_parts(
-    path: Path, k: int, options: Options, patient_id: str, store_as: str, label: str
+    path: Path, k: int, options: Options, patient_id: str, store_as: str, label: str, *, classify: bool
 ) -> Iterator[retrieval.SearchByVideoRequest]:
     """A video as it is uploaded."""
-    yield upload_header(path.stat().st_size, k, options, patient_id, store_as, label)
+    yield upload_header(path.stat().st_size, k, options, patient_id, store_as, label, classify=classify)
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             yield retrieval.SearchByVideoRequest(chunk=chunk)
 
 
 def upload_header(
-    size_bytes: int, k: int, options: Options, patient_id: str = "", store_as: str = "", label: str = ""
+    size_bytes: int,
+    k: int,
+    options: Options,
+    patient_id: str = "",
+    store_as: str = "",
+    label: str = "",
+    *,
+    classify: bool = False,
 ) -> retrieval.SearchByVideoRequest:
     """What goes before the bytes of an upload."""
     header = retrieval.UploadHeader(
@@ -98,6 +105,7 @@ def upload_header(
         store_as_video_id=store_as,
         label=label,
         size_bytes=size_bytes,
+        classify=classify,
     )
     return retrieval.SearchByVideoRequest(header=header)
 

@@ -22,10 +22,10 @@ class Classification:
 
     Args:
         source: what is known.
-        on_verdict: told each verdict's label and whether the head abstains.
+        on_verdict: told each verdict.
     """
 
-    def __init__(self, source: Source, on_verdict: Callable[[str, bool], None]) -> None:
+    def __init__(self, source: Source, on_verdict: Callable[[Judged], None]) -> None:
         self._source = source
         self._on_verdict = on_verdict
 
@@ -50,13 +50,11 @@ class Classification:
         call.check_deadline()
         answer = await asyncio.to_thread(self._source.knowledge.classify, item)
         call.check_deadline()
-        evidence = answer.judged.evidence
-        neighbours = tuple((label, disclosure.shown(call.caller, hits)) for label, hits in evidence.neighbours)
-        distance = disclosure.shown_distance(call.caller, evidence.distance)
-        judged = replace(answer.judged, evidence=replace(evidence, neighbours=neighbours, distance=distance))
-        self._count(judged)
+        judged = disclosure.shown_judged(call.caller, answer.judged)
+        self._on_verdict(judged)
         call.reads(answer.provenance, {clip.patient_id for clip in judged.clips})
-        call.reads(answer.provenance, {one for _, hits in neighbours for one in convert.patients_of(hits)})
+        near = judged.evidence.neighbours
+        call.reads(answer.provenance, {one for _, hits in near for one in convert.patients_of(hits)})
         return convert_verdict.classify_response(replace(answer, judged=judged))
 
     async def classify_batch(
@@ -87,10 +85,6 @@ class Classification:
         call.check_deadline()
         for result in answer.results:
             if result.judged is not None:
-                self._count(result.judged)
+                self._on_verdict(result.judged)
         call.reads(answer.provenance, patients)
         return answer
-
-    def _count(self, judged: Judged) -> None:
-        sets = judged.evidence.prediction_set
-        self._on_verdict(judged.verdict.label, sets is not None and sets.abstains)

@@ -106,6 +106,7 @@ class Client:
         patient_id: str = "",
         store_as: str = "",
         label: str = "",
+        classify: bool = False,
     ) -> UploadAnswer:
         """What resembles a video file. Its embeddings are kept only under an id that is given."""
         method = self._channel.stream_unary(
@@ -113,10 +114,10 @@ class Client:
             retrieval.SearchByVideoRequest.SerializeToString,
             retrieval.SearchByVideoResponse.FromString,
         )
-        parts = calls.upload_parts(path, k, options, patient_id, store_as, label)
+        parts = calls.upload_parts(path, k, options, patient_id, store_as, label, classify=classify)
         timeout_s = max(self.connection.timeout_s, UPLOAD_TIMEOUT_S)
         try:
-            return convert.upload_answer(method(parts, timeout=timeout_s, metadata=self.connection.metadata()))
+            return convert_verdict.upload_answer(method(parts, timeout=timeout_s, metadata=self.connection.metadata()))
         except grpc.RpcError as error:
             raise self.connection.failure(error) from None
 

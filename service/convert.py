@@ -28,7 +28,7 @@ from index.query import (
 from index.records import Clip, Match, Neighbour
 from protos import common_pb2 as common
 from protos import retrieval_pb2 as retrieval
-from service.answers import Provenance, SearchAnswer, SearchBatchAnswer, SearchResultItem, UploadAnswer
+from service.answers import Provenance, SearchAnswer, SearchBatchAnswer, SearchResultItem
 
 _GROUPS = {
     common.GROUP_BY_UNSPECIFIED: GroupBy.CLIP,
@@ -278,12 +278,6 @@ def search_batch_answer(message: retrieval.SearchBatchResponse) -> SearchBatchAn
 def search_result(message: retrieval.SearchBatchResult | retrieval.SearchStreamResponse) -> SearchResultItem:
     """One result of many."""
     return SearchResultItem(code_name(message.status), message.status.message, hits_from_proto(message.hits))
-
-
-def upload_answer(message: retrieval.SearchByVideoResponse) -> UploadAnswer:
-    """The message as an answer."""
-    clips = tuple(map(clip_from_proto, message.clips))
-    return UploadAnswer(provenance_from_proto(message.provenance), clips, hits_from_proto(message.hits), message.stored)
 
 
 def status(code: str, message: str) -> status_pb2.Status:

@@ -9,8 +9,18 @@ from index.query import ClipQuery, VideoQuery
 from index.records import ClipVerdict, Verdict
 from protos import classification_pb2 as classification
 from protos import common_pb2 as common
+from protos import retrieval_pb2 as retrieval
 from service import convert
-from service.answers import BatchAnswer, BatchItem, ClassifyAnswer, Distance, Evidence, Judged, PredictionSet
+from service.answers import (
+    BatchAnswer,
+    BatchItem,
+    ClassifyAnswer,
+    Distance,
+    Evidence,
+    Judged,
+    PredictionSet,
+    UploadAnswer,
+)
 
 
 def items_from_proto(messages: Sequence[common.Item]) -> list[ClipQuery | VideoQuery | InvalidInput]:
@@ -76,6 +86,28 @@ def batch_answer(
         for result in message.results
     )
     return BatchAnswer(convert.provenance_from_proto(message.provenance), tuple(results))
+
+
+def upload_response(answer: UploadAnswer) -> retrieval.SearchByVideoResponse:
+    """What resembles an upload, and the verdict on it, as a message."""
+    return retrieval.SearchByVideoResponse(
+        provenance=convert.provenance_to_proto(answer.provenance),
+        clips=map(convert.clip_to_proto, answer.clips),
+        hits=convert.hits_to_proto(answer.neighbours),
+        stored=answer.stored,
+        verdict=None if answer.judged is None else judged_to_proto(answer.judged),
+    )
+
+
+def upload_answer(message: retrieval.SearchByVideoResponse) -> UploadAnswer:
+    """The message as an answer."""
+    return UploadAnswer(
+        convert.provenance_from_proto(message.provenance),
+        tuple(map(convert.clip_from_proto, message.clips)),
+        convert.hits_from_proto(message.hits),
+        message.stored,
+        judged_from_proto(message.verdict) if message.HasField("verdict") else None,
+    )
 
 
 def judged_to_proto(judged: Judged) -> classification.Verdict:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from index.errors import InvalidInput
 from index.query import MAX_K, GroupBy, Options, Query, VectorQuery
 from index.records import Neighbour, Video
-from service.answers import Distance
+from service.answers import Distance, Judged
 from service.roles import EXACT, WIDE, Caller, require
 
 STEP = 0.05
@@ -83,6 +83,14 @@ def shown_distance(caller: Caller, distance: Distance | None) -> Distance | None
     if distance is None or caller.sees_exactly:
         return distance
     return replace(distance, value=rounded(distance.value), percentile=rounded(distance.percentile))
+
+
+def shown_judged(caller: Caller, judged: Judged) -> Judged:
+    """As `shown`, for what stands beside a verdict."""
+    evidence = judged.evidence
+    neighbours = tuple((label, shown(caller, hits)) for label, hits in evidence.neighbours)
+    distance = shown_distance(caller, evidence.distance)
+    return replace(judged, evidence=replace(evidence, neighbours=neighbours, distance=distance))
 
 
 def chosen(

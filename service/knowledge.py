@@ -16,7 +16,7 @@ from encoder.head import POSITIVE, Head, load_head, probabilities_of
 from index.errors import InvalidInput, NotFound, SemiomeError, StateError
 from index.novelty import usual_distances
 from index.query import PLAIN, ClipQuery, Options, Query, SearchResult, VideoQuery
-from index.records import LABELS, Verdict
+from index.records import LABELS, Clip, Verdict
 from index.search import search, search_each, search_page
 from index.serving import Serving
 from index.snapshot import Snapshot
@@ -119,14 +119,24 @@ class Knowledge:
             StateError: no head is loaded, or it belongs to another encoder.
             NotFound: the id is not stored.
         """
-        clips, vectors = self.snapshot.clips_of(item)
-        judged = evidence.judge(self._head(), clips, vectors, self.snapshot.encoder_id)
-        more = replace(
-            judged.evidence,
-            neighbours=evidence.nearest_of_each_class(self.snapshot, item),
-            distance=evidence.distance(self.snapshot, vectors, clips[0].patient_id, self.usual),
-        )
+        judged = self.judge(*self.snapshot.clips_of(item))
+        more = replace(judged.evidence, neighbours=evidence.nearest_of_each_class(self.snapshot, item))
         return ClassifyAnswer(self.provenance, replace(judged, evidence=more))
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether a head of the encoder that serves is loaded."""
+        return self.head is not None and self.head.card.encoder_id == self.snapshot.encoder_id
+
+    def judge(self, clips: tuple[Clip, ...], vectors_ND: NDArray[np.float32]) -> Judged:
+        """The verdict on clips of one video, stored or not, with all evidence but neighbours.
+
+        Raises:
+            StateError: no head is loaded, or it belongs to another encoder.
+        """
+        judged = evidence.judge(self._head(), clips, vectors_ND, self.snapshot.encoder_id)
+        unlike = evidence.distance(self.snapshot, vectors_ND, clips[0].patient_id, self.usual)
+        return replace(judged, evidence=replace(judged.evidence, distance=unlike))
 
     def classify_batch(self, items: Sequence[Item | InvalidInput], *, summaries: bool = False) -> BatchAnswer:
         """Verdicts on many; one that fails carries its status and spoils no other.

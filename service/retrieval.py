@@ -16,8 +16,8 @@ from index.query import PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQ
 from index.records import Neighbour
 from index.search import nearest_rows, search_each
 from protos import retrieval_pb2 as retrieval
-from service import convert, disclosure
-from service.answers import SearchAnswer
+from service import convert, convert_verdict, disclosure
+from service.answers import Judged, SearchAnswer
 from service.batcher import Batcher
 from service.errors import rich_status
 from service.guard import Call, Method
@@ -35,10 +35,18 @@ class Retrieval:
         source: what is known.
         uploads: embeds videos.
         on_batch: told how many searches were made in one pass.
+        on_verdict: told each verdict on an upload.
     """
 
-    def __init__(self, source: Source, uploads: Uploads, on_batch: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        uploads: Uploads,
+        on_batch: Callable[[int], None],
+        on_verdict: Callable[[Judged], None],
+    ) -> None:
         self._source = source
+        self._on_verdict = on_verdict
         self._uploads = uploads
         self._batcher: Batcher[Query, _Rows | SearchAnswer] = Batcher(_ask, on_batch)
 
@@ -139,14 +147,12 @@ class Retrieval:
     ) -> retrieval.SearchByVideoResponse:
         """What resembles a video that is uploaded."""
         answer = await self._uploads.answer(requests, call)
-        neighbours = disclosure.shown(call.caller, answer.neighbours)
+        neighbours, judged = disclosure.shown(call.caller, answer.neighbours), answer.judged
+        if judged is not None:
+            judged = disclosure.shown_judged(call.caller, judged)
+            self._on_verdict(judged)
         call.reads(answer.provenance, {clip.patient_id for clip in answer.clips} | convert.patients_of(neighbours))
-        return retrieval.SearchByVideoResponse(
-            provenance=convert.provenance_to_proto(answer.provenance),
-            clips=map(convert.clip_to_proto, answer.clips),
-            hits=convert.hits_to_proto(neighbours),
-            stored=answer.stored,
-        )
+        return convert_verdict.upload_response(replace(answer, neighbours=neighbours, judged=judged))
 
     async def _plain(self, query: Query, k: int, call: Call) -> bytes | retrieval.SearchResponse:
         """What most searches are, many callers' in one pass."""

@@ -25,6 +25,7 @@ from index.workspace import Workspace
 from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, review_pb2
 from service import audit, tls, uploads
 from service.admin import Admin
+from service.answers import Judged
 from service.audit import AuditLog
 from service.callers import Callers
 from service.catalog import Catalog
@@ -100,7 +101,7 @@ class Server:
         )
         self.healthy = health.aio.HealthServicer()
         embedder = uploads.Uploads(workspace, self.source, config)
-        self._retrieval = Retrieval(self.source, embedder, self._metrics.batch.observe)
+        self._retrieval = Retrieval(self.source, embedder, self._metrics.batch.observe, self._count_verdict)
         classification = Classification(self.source, self._count_verdict)
         administration = Admin(workspace, self.source, place.roster)
         self._methods = (
@@ -203,8 +204,10 @@ class Server:
             return lambda: None
         return self._metrics.serve(self._config.metrics_port)[1]
 
-    def _count_verdict(self, label: str, abstained: bool) -> None:
-        self._metrics.verdicts.labels(label, str(abstained).lower()).inc()
+    def _count_verdict(self, judged: Judged) -> None:
+        sets = judged.evidence.prediction_set
+        abstains = sets is not None and sets.abstains
+        self._metrics.verdicts.labels(judged.verdict.label, str(abstains).lower()).inc()
 
     async def _catch_up(self, seen: str) -> None:
         """Nothing older than what a caller has seen may follow: what is published is looked at again."""

@@ -153,7 +153,9 @@ class Uploads:
             tuple(clip.clip.clip_id for clip in clips),
         )
         answer = knowledge.search(query, k, options)
-        return UploadAnswer(answer.provenance, tuple(one.clip for one in clips), answer.neighbours, stored=False)
+        shown = tuple(one.clip for one in clips)
+        judged = knowledge.judge(shown, query.vector) if header.classify and knowledge.can_judge else None
+        return UploadAnswer(answer.provenance, shown, answer.neighbours, stored=False, judged=judged)
 
     def _store_and_search(
         self, folder: Path, header: retrieval.UploadHeader, k: int, options: Options, given_up: threading.Event
@@ -174,7 +176,9 @@ class Uploads:
         knowledge = self._source.knowledge
         query = VideoQuery(header.store_as_video_id)
         answer = knowledge.search(query, k, options)
-        return UploadAnswer(answer.provenance, knowledge.snapshot.clips_of(query)[0], answer.neighbours, stored=True)
+        clips, vectors = knowledge.snapshot.clips_of(query)
+        judged = knowledge.judge(clips, vectors) if header.classify and knowledge.can_judge else None
+        return UploadAnswer(answer.provenance, clips, answer.neighbours, stored=True, judged=judged)
 
     def _loaded(self, knowledge: Knowledge) -> Embedder:
         """The model of the encoder that serves; loaded, with all that it takes, when it is first needed."""

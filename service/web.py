@@ -29,6 +29,7 @@ from index.query import MAX_K, GroupBy, Options, SearchFilter, VideoQuery
 from index.records import Neighbour, Video
 from index.semiology import SIGNS
 from service import calls, web_values
+from service.answers import ClassifyAnswer
 from service.connection import Connection
 from service.errors import type_and_place
 from service.web_guard import Headers, SameOrigin
@@ -218,12 +219,15 @@ async def _upload(request: Request, session: Session) -> Response:
         size = k = -1
     if not (0 < size < 2**40 and 0 < k <= MAX_K):
         raise InvalidInput("expected a video with its length, and a number of hits")
-    answer = await session.client.search_by_stream(request.stream(), size, k, Options(group_by=GroupBy.VIDEO))
+    options, classify = Options(group_by=GroupBy.VIDEO), request.query_params.get("classify") == "1"
+    answer = await session.client.search_by_stream(request.stream(), size, k, options, classify=classify)
+    judged = answer.judged and ClassifyAnswer(answer.provenance, answer.judged)
     videos = await _videos_of(session, answer.neighbours)
     return JSONResponse(
         {
             "provenance": web_values.provenance_values(answer.provenance),
             "clips": list(map(web_values.clip_values, answer.clips)),
+            "verdict": judged and web_values.verdict_values(judged),
             "hits": [web_values.hit_values(hit, videos) for hit in answer.neighbours],
         }
     )

@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-# Several tests at once, each on one core, and so are the processes they start; read when torch is imported. Threads that
-# wait for each other in a loop would hold up whoever else wants the core.
+# Several tests at once, each on one core, and so are the processes they start; read when torch is imported. Threads
+# that wait for each other in a loop would hold up whoever else wants the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
@@ -119,11 +119,11 @@ def publish_all(workspace, encoder_id="enc1"):
     return manifest
 
 
-def install_head(workspace, encoder_id="enc1", seed=0):
+def install_head(workspace, encoder_id="enc1", seed=0, width=WIDTH):
     """A head with random weights, in use from now on."""
     torch.manual_seed(seed)
-    card = HeadCard((WIDTH, 2), ("TLE", "exTLE"), 0.5, 1.0, encoder_id, "0" * 64, 1, 1, 1, (), seed, 1)
-    head = Head(HeadModel((WIDTH, 2)), card)
+    card = HeadCard((width, 2), ("TLE", "exTLE"), 0.5, 1.0, encoder_id, "0" * 64, 1, 1, 1, (), seed, 1)
+    head = Head(HeadModel((width, 2)), card)
     save_head(head, workspace.heads)
     set_current(workspace.heads, head.head_id)
     return head

@@ -133,7 +133,7 @@ export class SearchView {
     const words = el("span", {}, "Uploading");
     fill(state, bar, " ", words);
     try {
-      const found = await upload("/api/upload?k=20", file, (share) => { bar.value = share; if (share >= 1) words.textContent = "Embedding its clips: some seconds for each"; });
+      const found = await upload(`/api/upload?k=20${this.me.judges ? "&classify=1" : ""}`, file, (share) => { bar.value = share; if (share >= 1) words.textContent = "Embedding its clips: some seconds for each"; });
       if (this.local) URL.revokeObjectURL(this.local);
       this.local = URL.createObjectURL(file);
       this.query = { videoId: "", patientId: "", video: null };
@@ -141,12 +141,19 @@ export class SearchView {
       this.stage.hidden = false;
       this.details.open = false;
       this.timeline.show(found.clips);
-      fill(this.about, el("strong", {}, "An uploaded file"), ", which is not kept. Store it with ", el("code", {}, "semiome encode"), " for verdicts and feedback.");
+      fill(this.about, el("strong", {}, "An uploaded file"), ", which is not kept. Store it with ", el("code", {}, "semiome encode"), " for feedback and the evidence of a verdict. ", this.#judged(found.verdict));
       fill(this.said);
       this.players.show(this.local, "Query: the uploaded file");
       this.#show(found);
       fill(state);
     } catch (error) { fill(state, problem(error)); }
+  }
+
+  #judged(verdict) {
+    if (!verdict) return null;
+    this.timeline.colour(new Map(verdict.clips.map((clip) => [clip.clip_id, clip])), new Set(verdict.flipping_clip_ids));
+    return ["The head says ", labelOf(verdict.label), verdict.set && verdict.set.abstains ? ", but abstains" : "",
+      `; calibrated probability of exTLE ${verdict.probability.toFixed(2)}. Research use only.`];
   }
 
   // How it is asked

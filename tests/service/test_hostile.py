@@ -398,7 +398,7 @@ def open_streams(channel, count):
 
 
 def answers_again(channel, name=COUNTS):
-    """Whether a call is answered in the end: a cancelled one may take a moment to give its place, or its stream, back."""
+    """Whether a call is answered in the end: a cancelled one may take a moment to give its place or stream back."""
     come_again = {"RESOURCE_EXHAUSTED", "UNAVAILABLE"}
     return until(lambda: (said := code(channel, name)) not in come_again and said) == "OK"
 

@@ -8,22 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from encoder.embed import Embedder
-from encoder.head import Head, HeadCard, HeadModel, save_head
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, encode
 from encoder.previews import make_previews
 from encoder.weights import install_encoder
 from index.feedback import FeedbackStore
 from index.store import Store
-from index.workspace import Workspace, set_current
+from index.workspace import Workspace
 from service.web_server import page_process
 from tests import waiting
-from tests.conftest import DATA, publish_all
+from tests.conftest import DATA, install_head, publish_all
 from tests.service.servers import running
 from tests.service.test_web import with_tokens
 
@@ -56,11 +54,7 @@ def workspace(tmp_path_factory, tiny_encoder):
     encode(manifest, Embedder(tiny_encoder), Store(workspace), EncodeOptions())
     make_previews(manifest, workspace, 2)
     publish_all(workspace, tiny_encoder.encoder_id)
-    torch.manual_seed(0)
-    card = HeadCard((768, 2), ("TLE", "exTLE"), 0.5, 1.0, tiny_encoder.encoder_id, "0" * 64, 1, 1, 1, (), 0, 1)
-    head = Head(HeadModel((768, 2)), card)
-    save_head(head, workspace.heads)
-    set_current(workspace.heads, head.head_id)
+    install_head(workspace, tiny_encoder.encoder_id, width=768)
     (workspace.runs / "ablation").mkdir(parents=True)
     report = "<h1>Ablation</h1><script>parent.document.title = 'x'</script>"
     (workspace.runs / "ablation" / "report.html").write_text(report)
@@ -159,6 +153,10 @@ def test_from_a_file_to_a_refined_search(workspace, page):
         timeout=1000 * waiting.PATIENCE_S  # the server loads its encoder when the first video comes
     )
     expect(page.get_by_text("An uploaded file")).to_be_visible()
+    expect(
+        page.get_by_text(re.compile(r"The head says (TLE|exTLE); calibrated probability of exTLE [01]"))
+    ).to_be_visible()
+    assert page.locator(".timeline button").first.evaluate("(one) => one.style.getPropertyValue('--shade') !== ''")
     assert films(page).count() == 2
 
     page.locator(".hit", has_text="v1 of p1").get_by_text("Search from it").click()

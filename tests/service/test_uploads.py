@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from functools import partial
 
 import grpc
 import pytest
@@ -11,13 +12,13 @@ from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, encode
 from encoder.weights import install_encoder
 from index.errors import ServiceError
-from index.query import ClipQuery, GroupBy, Options
+from index.query import ClipQuery, GroupBy, Options, VideoQuery
 from index.store import Store
 from index.workspace import Workspace
 from protos import retrieval_pb2 as retrieval
 from service import calls
 from service.client import Client
-from tests.conftest import DATA, EXPECTED, publish_all
+from tests.conftest import DATA, EXPECTED, install_head, publish_all
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S, until
 
@@ -72,6 +73,25 @@ def test_its_patient_is_left_out_and_groups_are_made(client):
     answer = client.search_by_video(VIDEOS / "vp9.webm", 5, Options(group_by=GroupBy.VIDEO), patient_id="p1")
 
     assert sorted(hit.clip.video_id for hit in answer.neighbours) == ["v0", "v2"]
+
+
+def test_it_is_classified_where_that_is_asked_for_and_a_head_is_loaded(served, client, tiny_encoder):
+    workspace, _ = served
+    ask = partial(client.search_by_video, VIDEOS / "vp9.webm", 3)
+    assert ask(classify=True).judged is None
+    install_head(workspace, tiny_encoder.encoder_id, width=768)
+    until(lambda: client.counts().provenance.head_id)
+    answer, stored = ask(classify=True), client.classify(VideoQuery("v1")).judged
+
+    assert ask().judged is None
+    assert [clip.clip_id for clip in answer.judged.clips] == [clip.clip_id for clip in answer.clips]
+    assert answer.judged.evidence.neighbours == ()
+    found, wanted = answer.judged.verdict, stored.verdict
+    assert (found.label, found.votes, found.tie) == (wanted.label, wanted.votes, wanted.tie)
+    assert found.probability == pytest.approx(wanted.probability, abs=1e-5)
+    kept = client.search_by_video(VIDEOS / "h264_ntsc.mp4", 3, patient_id="p7", store_as="v7", classify=True).judged
+    assert kept.verdict == client.classify(VideoQuery("v7")).judged.verdict
+    assert leftovers(workspace) == []
 
 
 def test_one_that_is_to_be_kept_is_found_from_then_on(client):
