@@ -4,20 +4,16 @@ import json
 import os
 import signal
 
-import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
 
 from index.errors import NotFound, ServiceError, StateError
 from index.query import VideoQuery
 from index.workspace import current
-from protos import admin_pb2 as admin
 from service.client import Client
 from service.operations import Operations
-from service.wire import DETAILS
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.servers import running
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import until
 
 
 def ended(operations, operation):
@@ -108,18 +104,3 @@ def test_no_file_says_whom_an_operation_is_about(stored):
 
     for path in (stored.root / "operations").iterdir():
         assert b"p-nobody-canary" not in path.read_bytes()
-
-
-def test_an_empty_id_is_named_as_the_wrong_field(workspace):
-    commit(workspace, make_cohort(patients=2, videos=1, clips=2))
-    publish_all(workspace)
-    with running(workspace) as said, grpc.insecure_channel(said["address"]) as channel:
-        erase = channel.unary_unary(
-            "/semiome.v1.AdminService/ErasePatient", admin.ErasePatientRequest.SerializeToString
-        )
-        with pytest.raises(grpc.RpcError) as caught:
-            erase(admin.ErasePatientRequest(), timeout=PATIENCE_S)
-
-    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS])
-    (bad,) = (part for part in status.details if part.Is(error_details_pb2.BadRequest.DESCRIPTOR))
-    assert error_details_pb2.BadRequest.FromString(bad.value).field_violations[0].field == "patient_id"

@@ -1,18 +1,17 @@
 """A real server process on a free port, and real clients."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from pydantic import ValidationError
@@ -24,33 +23,15 @@ from index.search import search
 from index.serving import Serving
 from index.snapshot import Snapshot
 from index.workspace import Workspace
-from protos import retrieval_pb2, retrieval_pb2_grpc
+from protos import admin_pb2, retrieval_pb2, retrieval_pb2_grpc
 from service.answers import Provenance
 from service.client import Client
 from service.config import ServerConfig
 from service.knowledge import Source
+from service.wire import DETAILS
 from tests.conftest import commit, install_head, make_cohort, make_video, publish_all
+from tests.service.servers import running
 from tests.waiting import PATIENCE_S, until
-
-
-@contextmanager
-def running(workspace, end=signal.SIGTERM):
-    """A server process, for the length of the block; it must end cleanly.
-
-    Yields:
-        What it says of itself when it is ready.
-    """
-    command = [sys.executable, "-m", "semiome", "serve", "-w", str(workspace.root), "--port", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline()
-        assert line, process.communicate()[1]
-        yield json.loads(line)
-    finally:
-        process.send_signal(end)
-        _, log = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0
-    assert "Traceback" not in log, log
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +95,19 @@ def test_classify_answers_what_the_head_says(served, client):
     wanted = served[1].classify(vectors, "enc1")
     assert (answer.judged.verdict.label, answer.judged.verdict.votes) == (wanted.label, wanted.votes)
     assert answer.judged.verdict.probability == pytest.approx(wanted.probability)
+
+
+def test_an_empty_id_is_named_as_the_wrong_field(served):
+    with grpc.insecure_channel(served[2]["address"]) as channel:
+        erase = channel.unary_unary(
+            "/semiome.v1.AdminService/ErasePatient", admin_pb2.ErasePatientRequest.SerializeToString
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            erase(admin_pb2.ErasePatientRequest(), timeout=PATIENCE_S)
+
+    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS])
+    (bad,) = (part for part in status.details if part.Is(error_details_pb2.BadRequest.DESCRIPTOR))
+    assert error_details_pb2.BadRequest.FromString(bad.value).field_violations[0].field == "patient_id"
 
 
 def test_a_batch_has_a_status_for_each_item(client):
@@ -256,7 +250,7 @@ def test_a_head_of_another_encoder_is_refused_by_name(workspace):
     publish_all(workspace)
     install_head(workspace, encoder_id="other")
     with (
-        running(workspace, signal.SIGINT) as said,
+        running(workspace, end=signal.SIGINT) as said,
         Client(said["address"]) as client,
         pytest.raises(ServiceError, match=r"FAILED_PRECONDITION: .*encoder other"),
     ):
