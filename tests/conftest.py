@@ -34,6 +34,11 @@ EXPECTED = json.loads((DATA / "videos" / "expected.json").read_text())["files"]
 WIDTH = 8
 
 
+def pytest_xdist_auto_num_workers():
+    """One more than cores, for tests wait for processes much of the time; more than four would only start slowly."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """UMAP sets threads for the whole process: what torch computes after it would take ten times as long."""
