@@ -244,10 +244,11 @@ class Bench:
             "calls": run["calls"],
         }
         sys.stdout.write(json.dumps({**values, "goal": 0, "holds": not failed}) + "\n")
-        at, resident, files = np.array(samples[len(samples) // 5 :]).T
-        slope = float(np.polyfit(at, resident, 1)[0] * 3600 / resident.mean() * 100)
-        name = f"resident memory ({resident.mean() / 2**20:.0f} MiB), slope"
-        figure(name, slope, "% an hour", "goal", 1.0, slope, 1.0, at_most=True)
+        at, resident, own, files = np.array(samples[len(samples) // 5 :]).T
+        for what, sizes in (("resident memory", resident), ("of it the process's own, not mapped files", own)):
+            slope = float(np.polyfit(at, sizes, 1)[0] * 3600 / sizes.mean() * 100)
+            name = f"{what} ({sizes.mean() / 2**20:.0f} MiB), slope"
+            figure(name, slope, "% an hour", "goal", 1.0, slope, 1.0, at_most=True)
         grown = float(files[-5:].mean() - files[:5].mean())
         figure(
             "file descriptors, growth", grown, "files", "at first", float(files[:5].mean()), grown, 1.0, at_most=True
@@ -277,7 +278,8 @@ class Bench:
         watched, started, next_swap = psutil.Process(pid), time.monotonic(), 60.0
         while not stop.wait(2.0):
             now = time.monotonic() - started
-            samples.append((now, watched.memory_info().rss, watched.num_fds()))
+            memory = watched.memory_info()
+            samples.append((now, memory.rss, memory.rss - memory.shared, watched.num_fds()))
             if now >= next_swap:
                 command = [
                     "-m",
