@@ -32,12 +32,11 @@ from service import calls, web_values
 from service.answers import ClassifyAnswer
 from service.connection import Connection
 from service.errors import type_and_place
-from service.web_guard import Headers, SameOrigin
+from service.web_guard import Headers, HeldSessions, SameOrigin
 from service.web_media import preview, thumbnails
-from service.web_sessions import Session, Sessions
+from service.web_sessions import COOKIE, Session, Sessions
 
 PAGE = Path(__file__).parent / "page"
-COOKIE = "semiome-session"
 _VIDEOS_A_PAGE = 100
 _LISTED_VIDEOS = 1000
 _MAX_BODY_BYTES = 256 * 1024
@@ -82,6 +81,7 @@ def make_app(
             Middleware(Headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
             Middleware(SameOrigin),
+            Middleware(HeldSessions, sessions=page.sessions),
         ],
         exception_handlers={
             SemiomeError: _refused,

@@ -6,6 +6,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.web_sessions import COOKIE, Sessions
+
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
     "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -51,6 +53,20 @@ class SameOrigin:
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+class HeldSessions:
+    """A session that ends while it is answered, as by signing out while a film is on its way, is closed after that."""
+
+    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+        self._app = app
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        name = Request(scope).cookies.get(COOKIE, "") if scope["type"] == "http" else ""
+        async with self._sessions.held(name):
+            await self._app(scope, receive, send)
 
 
 def _from_here(request: Request) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from index.errors import ServiceError
@@ -14,6 +15,7 @@ from service.aio_client import AioClient
 from service.answers import CallerFacts
 from service.connection import Connection
 
+COOKIE = "semiome-session"
 _IDLE_S = 8 * 3600.0
 _MOST = 1000
 
@@ -26,11 +28,15 @@ class Session:
         client: calls in their name.
         caller: who they are to the server.
         used_at: by the sessions' clock.
+        requests: under way.
+        ended: signed out.
     """
 
     client: AioClient
     caller: CallerFacts
     used_at: float = field(default=0.0)
+    requests: int = 0
+    ended: bool = False
 
 
 class Sessions:
@@ -88,15 +94,34 @@ class Sessions:
         session.used_at = self._clock()
         return session
 
+    @asynccontextmanager
+    async def held(self, name: str) -> AsyncIterator[None]:
+        """For the length of a request: a session that ends meanwhile is closed after it, not under it."""
+        session = self._sessions.get(name)
+        if session is None:
+            yield
+            return
+        session.requests += 1
+        try:
+            yield
+        finally:
+            session.requests -= 1
+            await self._close(session)
+
     async def end(self, name: str) -> None:
-        """Sign out."""
+        """Sign out: nothing more is answered to this cookie."""
         session = self._sessions.pop(name, None)
         if session is not None:
-            await session.client.close()
+            session.ended = True
+            await self._close(session)
 
     async def close(self) -> None:
         """Sign everybody out."""
         await asyncio.gather(*(self.end(name) for name in list(self._sessions)))
+
+    async def _close(self, session: Session) -> None:
+        if session.ended and not session.requests:
+            await session.client.close()
 
     async def _tidy(self) -> None:
         by_age = sorted((session.used_at, name) for name, session in self._sessions.items())

@@ -92,10 +92,12 @@ def answering(workspace, config):
             task.cancel()
 
     try:
-        listener, port = asyncio.run_coroutine_threadsafe(begin(), loop).result(30)
-        yield f"localhost:{port}"
-        asyncio.run_coroutine_threadsafe(end(listener), loop).result(30)
-        server.close()
+        listener, port = asyncio.run_coroutine_threadsafe(begin(), loop).result(PATIENCE_S)
+        try:
+            yield f"localhost:{port}"
+        finally:
+            asyncio.run_coroutine_threadsafe(end(listener), loop).result(PATIENCE_S)
+            server.close()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -5,6 +5,7 @@ import json
 import urllib.parse
 from contextlib import contextmanager
 
+import grpc
 import pytest
 
 from index.errors import InvalidInput
@@ -14,8 +15,10 @@ from index.workspace import Workspace
 from service import web_values
 from service.access import make_access, make_token
 from service.config import ServerConfig, read_config, with_page
-from service.web import COOKIE, PAGE
+from service.connection import Connection
+from service.web import PAGE
 from service.web_server import PageConfig, page_process
+from service.web_sessions import COOKIE, Sessions
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.attackers import answering
 from tests.service.test_review import FILM, put_preview
@@ -434,6 +437,20 @@ def test_feedback_goes_to_the_page_without_whose_it_is():
 
 
 # How it is set up
+
+
+async def test_a_session_that_ends_under_a_request_is_closed_after_it(workspace):
+    with answering(workspace, ServerConfig(port=0)) as server:
+        sessions = Sessions(Connection(server))
+        name, session = await sessions.begin("")
+        async with sessions.held(name), sessions.held(name):
+            await sessions.end(name)
+            assert sessions.find(name) is None
+            assert (await session.client.counts()).total.clips == 60
+        with pytest.raises(grpc.aio.UsageError):
+            await session.client.counts()
+        async with sessions.held(name):
+            pass
 
 
 @pytest.mark.parametrize(
