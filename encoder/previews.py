@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Set
@@ -111,7 +112,7 @@ def export_film(
 
     Raises:
         NotFound: the video is not stored, or has no preview.
-        InvalidInput: the file is there already.
+        InvalidInput: the file is there already, or its folder is not.
         StateError: the extra for faces is not installed.
     """
     video = Store(workspace).videos().get(video_id)
@@ -119,6 +120,8 @@ def export_film(
         raise NotFound("that video is not stored: check the id")
     if to.exists():
         raise InvalidInput(f"{to.name} is there already: choose another name")
+    if not os.access(to.parent, os.W_OK):
+        raise InvalidInput("the folder that the film should go to is not there, or may not be written to")
     preview = stored_preview(workspace, video)
     facts = json.loads((preview.film.parent / _FACTS).read_text(encoding="utf-8"))
     fps, seconds = preview.fps, float(facts["seconds"])
