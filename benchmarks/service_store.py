@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from cohorts import CLIPS_OF_A_PATIENT, CLIPS_OF_A_VIDEO, WIDTH, embeddings, patients
 from figures import say
 
-from encoder.head import Head, HeadCard, HeadModel, save_head
+from encoder.head import Head, HeadCard, save_head
 from index.generation import build_generation, publish
 from index.records import Clip, EmbeddedClip, Video, clip_id
 from index.store import Store
@@ -17,8 +19,6 @@ from index.workspace import Workspace, set_current
 
 def fill(workspace: Workspace, clips: int) -> None:
     """Store the made-up cohort, index it, and put a head of random weights beside it."""
-    import torch
-
     started = time.monotonic()
     vectors, owner, store = embeddings(clips), patients(clips), Store(workspace)
     with store.committing("bench", WIDTH) as committer:
@@ -28,9 +28,13 @@ def fill(workspace: Workspace, clips: int) -> None:
         committer.compact()
     manifest = build_generation(store.clips("bench"), workspace.generations)
     publish(workspace.generations, manifest.generation)
-    torch.manual_seed(0)
     card = HeadCard((WIDTH, 256, 2), ("TLE", "exTLE"), 0.5, 1.0, "bench", "0" * 64, 1, 1, 1, (), 0, 1)
-    head = Head(HeadModel(card.widths), card)
+    random = np.random.default_rng(0)
+    layers = {}
+    for number, (inputs, outputs) in enumerate(pairwise(card.widths)):
+        layers[f"layers.{2 * number}.weight"] = random.normal(0, 0.05, (outputs, inputs)).astype(np.float32)
+        layers[f"layers.{2 * number}.bias"] = np.zeros(outputs, np.float32)
+    head = Head(layers, card)
     save_head(head, workspace.heads)
     set_current(workspace.heads, head.head_id)
     took = time.monotonic() - started

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.torch
-import torch
+import safetensors.numpy
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError, named
 from index.files import write_atomically, write_text_atomically
@@ -82,33 +80,31 @@ class HeadCard:
     conformal: Conformal | None = None
 
 
-class HeadModel(nn.Module):
-    """Linear layers with ReLU between them."""
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for into, out in pairwise(widths):
-            layers += [nn.Linear(into, out), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
-
-    def forward(self, vectors_ND: Tensor) -> Tensor:
-        """Logits (N, classes)."""
-        logits: Tensor = self.layers(vectors_ND)
-        return logits
-
-
 class Head:
-    """A trained head with its card and id. Safe to share between threads."""
+    """A trained head with its card and id: linear layers with ReLU between them. Safe to share between threads.
 
-    def __init__(self, model: HeadModel, card: HeadCard) -> None:
-        self.model = model.eval()
+    It is evaluated in NumPy, so that a server that only searches and judges never loads torch.
+
+    Attributes:
+        layers: float32 weights (outputs, inputs) and biases (outputs,), named as in the file: `layers.0.weight`, ….
+        card: what it says of itself.
+        head_id: digest of both.
+    """
+
+    def __init__(self, layers: Mapping[str, NDArray[np.float32]], card: HeadCard) -> None:
+        """Put layers and card together.
+
+        Raises:
+            ValueError: If the layers are not those of the card's widths.
+        """
+        _check_layers(layers, card.widths)
+        self.layers = dict(layers)
         self.card = card
         # What a card does not say is not in its digest: a new field changes no old head's id.
         said = {key: value for key, value in asdict(card).items() if value is not None}
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-        for name, tensor in sorted(model.state_dict().items()):
-            digest.update(name.encode() + tensor.numpy().tobytes())
+        for name, values in sorted(self.layers.items()):
+            digest.update(name.encode() + values.tobytes())
         self.head_id = digest.hexdigest()[:16]
 
     def classify(self, vectors_ND: NDArray[np.float32], encoder_id: str) -> Verdict:
@@ -134,10 +130,28 @@ class Head:
         expected = self.card.widths[0]
         if vectors_ND.ndim != 2 or vectors_ND.shape[1] != expected or not len(vectors_ND):
             raise InvalidInput(f"expected vectors (N, {expected}) with N of at least 1, got {vectors_ND.shape}")
-        with torch.inference_mode():
-            logits = self.model(torch.from_numpy(np.array(vectors_ND, np.float32))).double()
-            odds: NDArray[np.float64] = (logits[:, POSITIVE] - logits[:, 1 - POSITIVE]).numpy()
+        values = np.asarray(vectors_ND, np.float32)
+        for number in range(len(self.card.widths) - 1):
+            if number:
+                values = np.maximum(values, 0)
+            name = _layer_name(number)
+            values = values @ self.layers[f"{name}.weight"].T + self.layers[f"{name}.bias"]
+        odds: NDArray[np.float64] = values[:, POSITIVE].astype(np.float64) - values[:, 1 - POSITIVE]
         return odds
+
+
+def _layer_name(number: int) -> str:
+    """Name of a linear layer in the file; the odd numbers are the ReLUs between them."""
+    return f"layers.{2 * number}"
+
+
+def _check_layers(layers: Mapping[str, NDArray[np.float32]], widths: tuple[int, ...]) -> None:
+    expected: dict[str, tuple[int, ...]] = {}
+    for number, (inputs, outputs) in enumerate(pairwise(widths)):
+        expected |= {f"{_layer_name(number)}.weight": (outputs, inputs), f"{_layer_name(number)}.bias": (outputs,)}
+    found = {name: values.shape for name, values in layers.items()}
+    if found != expected or any(values.dtype != np.float32 for values in layers.values()):
+        raise ValueError(f"expected float32 layers {expected}, got {found}")
 
 
 def probabilities_of(log_odds_N: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
@@ -175,8 +189,7 @@ def save_head(head: Head, folder: Path) -> None:
     target = folder / head.head_id
     target.mkdir(parents=True, exist_ok=True)
     write_text_atomically(target / _CARD, json.dumps(asdict(head.card), indent=2) + "\n")
-    state = {name: tensor.contiguous() for name, tensor in head.model.state_dict().items()}
-    write_atomically(target / _WEIGHTS, lambda path: safetensors.torch.save_file(state, path))
+    write_atomically(target / _WEIGHTS, lambda path: safetensors.numpy.save_file(head.layers, path))
 
 
 def load_head(folder: Path, head_id: str | None = None) -> Head:
@@ -196,11 +209,9 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
         values: dict[str, Any] = json.loads((folder / name / _CARD).read_text(encoding="utf-8"))
         lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         card = HeadCard(**{**values, **lists, "conformal": _conformal(values.get("conformal"))})
-        model = HeadModel(card.widths)
-        model.load_state_dict(safetensors.torch.load_file(folder / name / _WEIGHTS))
+        head = Head(safetensors.numpy.load_file(folder / name / _WEIGHTS), card)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         raise DamagedData(f"head {name} can't be read ({type(error).__name__}): train it again") from None
-    head = Head(model, card)
     if head.head_id != name:
         raise DamagedData(f"head {name} is not what was saved: train it again")
     return head

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 from encoder.child import Preview
 from encoder.decoder import Decoder
-from encoder.faces import blurred, find_faces, stretches_without
 from encoder.manifest import Manifest, ManifestRow
-from encoder.video_writer import own_pictures, write_h264
 from index.errors import InvalidInput, Locked, NotFound, VideoRefused
 from index.files import new_folder, sha256_of_file, write_atomically
 from index.records import ID, Video
@@ -125,6 +123,9 @@ def export_film(
     preview = stored_preview(workspace, video)
     facts = json.loads((preview.film.parent / _FACTS).read_text(encoding="utf-8"))
     fps, seconds = preview.fps, float(facts["seconds"])
+    from encoder.faces import blurred, find_faces, stretches_without
+    from encoder.video_writer import own_pictures, write_h264  # PyAV: a server that only shows previews needs none
+
     if not blur_faces:
 
         def copy(part: Path) -> None:

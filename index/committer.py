@@ -33,16 +33,16 @@ class Committer:
         self._encoder_id = encoder_id
         self._width = width
         self._still_mine = still_mine
-        self._clips = store.clip_table(encoder_id)
+        self._clips = store.writable(f"clips_{encoder_id}")
         found = self._clips.schema.field("vector").type.list_size
         if found != width:
             raise StateError(f"the clip table of encoder {encoder_id} holds vectors of {found}, got {width}")
-        rows = select(self._clips, ["clip_id", "video_id", "row_sha256"])
+        rows = select(store.clip_table(encoder_id), ["clip_id", "video_id", "row_sha256"])
         columns = (rows.column(name).to_pylist() for name in ("clip_id", "video_id", "row_sha256"))
         self._known: dict[str, dict[str, str]] = {}
         for clip_id, video_id, digest in zip(*columns, strict=True):
             self._known.setdefault(video_id, {})[clip_id] = digest
-        patients = store.open_table("patients").to_arrow().to_pylist()
+        patients = select(store.open_table("patients"), None).to_pylist()
         self._keys: dict[str, str] = {row["patient_id"]: row["patient_key"] for row in patients}
         self._videos = store.videos()  # nobody else writes while this one may
 
@@ -99,7 +99,7 @@ class Committer:
                 {**asdict(video), "semiology": list(video.semiology), "patient_key": self._keys[video.patient_id]}
                 for video in changed
             ]
-            self._upsert(self._store.open_table("videos"), "video_id", pa.Table.from_pylist(rows, VIDEOS))
+            self._upsert(self._store.writable("videos"), "video_id", pa.Table.from_pylist(rows, VIDEOS))
             self._videos |= {video.video_id: video for video in changed}
             self._store.settle()
         return len(changed)
@@ -120,7 +120,7 @@ class Committer:
         moved = 0
         for encoder_id in self._store.encoder_ids():
             own = encoder_id == self._encoder_id
-            table = self._clips if own else self._store.clip_table(encoder_id)
+            table = self._store.clip_table(encoder_id)
             names = ("clip_id", "video_id", "patient_id")
             columns = (select(table, list(names)).column(name).to_pylist() for name in names)
             wrong = [
@@ -136,7 +136,7 @@ class Committer:
                 patient = videos[row["video_id"]].patient_id
                 new = {**row, "patient_id": patient, "patient_key": self._keys[patient]}
                 rows.append({**new, "row_sha256": row_sha256(new, vector), "vector": vector})
-            self._write(table, rows)
+            self._write(self._clips if own else self._store.writable(f"clips_{encoder_id}"), rows)
             if own:
                 for row in rows:
                     self._known[row["video_id"]][row["clip_id"]] = row["row_sha256"]
@@ -166,7 +166,7 @@ class Committer:
         new = sorted(patient_ids - self._keys.keys())
         if new:
             rows = [{"patient_id": patient, "patient_key": secrets.token_hex(16)} for patient in new]
-            self._upsert(self._store.open_table("patients"), "patient_id", pa.Table.from_pylist(rows, PATIENTS))
+            self._upsert(self._store.writable("patients"), "patient_id", pa.Table.from_pylist(rows, PATIENTS))
             self._keys |= {row["patient_id"]: row["patient_key"] for row in rows}
 
     def _row(self, video: Video, embedded: EmbeddedClip) -> dict[str, Any]:

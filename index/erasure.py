@@ -194,7 +194,7 @@ class _Note:
 def _begin(store: Store, patient_id: str, hashed: str) -> _Pending:
     keys = {}
     if "patients" in store.table_names():
-        keys = {row["patient_id"]: row["patient_key"] for row in store.open_table("patients").to_arrow().to_pylist()}
+        keys = {row["patient_id"]: row["patient_key"] for row in select(store.open_table("patients"), None).to_pylist()}
     if patient_id not in keys:
         raise NotFound("nothing of this patient is stored here: check the id")
     return _Pending(hashed, keys[patient_id], datetime.now(UTC).isoformat(timespec="seconds"))
@@ -229,13 +229,13 @@ def _remove_rows(store: Store, pending: _Pending, still_mine: Callable[[], None]
         table = store.open_table(name)
         if table.count_rows(predicate):
             still_mine()
-            table.delete(predicate)
+            store.writable(name).delete(predicate)
         if name.startswith("clips_"):
-            rows = select(table, ["clip_id", "video_id"])
+            rows = select(store.open_table(name), ["clip_id", "video_id"])
             pairs = zip(rows.column("clip_id").to_pylist(), rows.column("video_id").to_pylist(), strict=True)
             if left := [clip for clip, video in pairs if video in videos]:
                 still_mine()
-                table.delete(id_predicate("clip_id", left))
+                store.writable(name).delete(id_predicate("clip_id", left))
 
 
 def _rebuild(store: Store, workspace: Workspace, patient_id: str, pending: _Pending, note: _Note) -> None:

@@ -86,6 +86,14 @@ class Bucket:
         with _named_errors():
             return {one["path"]: one["size"] for part in obstore.list(self._store, prefix=prefix) for one in part}
 
+    def folders(self, prefix: str) -> list[str]:
+        """Names right below a prefix that have something below them."""
+        import obstore
+
+        with _named_errors():
+            found = obstore.list_with_delimiter(self._store, prefix=prefix)["common_prefixes"]
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in found]
+
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects; those that are not there are no error."""
         import obstore

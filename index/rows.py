@@ -1,4 +1,4 @@
-"""Rows of LanceDB's tables: some columns, a part at a time, or clips in order, each row's hash checked."""
+"""Rows of the store's tables: some columns, a part at a time, or clips in order, each row's hash checked."""
 
 from __future__ import annotations
 
@@ -40,27 +40,20 @@ def select(table: Any, columns: list[str] | None, where: str | None = None) -> p
     """Columns, by default all, of the rows for which `where`, made by `index.schema`, holds.
 
     Raises:
-        DamagedData: LanceDB can't make sense of its own files.
+        DamagedData: Lance can't make sense of its own files.
     """
     with _naming_panics():
-        return _query(table, columns, where).to_arrow()
+        return table.to_table(columns, where)
 
 
 def batches(table: Any, columns: list[str], where: str | None = None) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
     """As `select`, a part at a time.
 
     Raises:
-        DamagedData: LanceDB can't make sense of its own files.
+        DamagedData: Lance can't make sense of its own files.
     """
     with _naming_panics():
-        yield from _query(table, columns, where).to_batches()
-
-
-def _query(table: Any, columns: list[str] | None, where: str | None) -> Any:  # noqa: ANN401
-    query = table.search()
-    if columns is not None:
-        query = query.select(columns)
-    return query if where is None else query.where(where)
+        yield from table.to_batches(columns, where)
 
 
 @contextmanager

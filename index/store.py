@@ -14,24 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lancedb
 import numpy as np
 from numpy.typing import NDArray
 
 from index.clip_table import ClipTable
 from index.erased import erased_among
-from index.errors import DamagedData, NotFound, StateError
+from index.errors import NotFound
 from index.files import exclusive_lock, naming_a_full_disk, sync_tree
 from index.objects import bucket
 from index.records import Video
 from index.rows import StoredClips, batches, read_rows, select
 from index.schema import CLIP_COLUMNS, PATIENTS, VIDEOS, check_rows, clips_schema
+from index.tables import Tables
 from index.workspace import Workspace
 
 if TYPE_CHECKING:
     from index.committer import Committer
 
 _ROWS_AT_ONCE = 256
+_VIDEO_FIELDS = tuple(name for name in VIDEOS.names if name != "patient_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +65,17 @@ class Store:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._tables = Tables(workspace)
         self._synced: dict[Path, int] = {}
 
     @property
     def shared(self) -> bool:
         """Whether it lies on object storage."""
-        return bool(self._workspace.bucket)
+        return self._tables.shared
 
     def exists(self) -> bool:
         """Whether anything was ever written."""
-        if self._workspace.bucket:
-            with self._reached():
-                return bool(self._database().list_tables().tables)
-        return self._workspace.store.is_dir()
+        return self._tables.exists()
 
     def encoder_ids(self) -> tuple[str, ...]:
         """Encoders that have a clip table."""
@@ -88,7 +87,7 @@ class Store:
             return {}
         found = {}
         # In small parts: making objects of one holds up all other threads, such as those that answer searches.
-        for part in self.open_table("videos").to_arrow().drop_columns(["patient_key"]).to_batches(_ROWS_AT_ONCE):
+        for part in select(self.open_table("videos"), list(_VIDEO_FIELDS)).to_batches(_ROWS_AT_ONCE):
             for row in part.to_pylist():
                 found[row["video_id"]] = Video(**{**row, "semiology": tuple(row["semiology"])})
         return found
@@ -232,11 +231,7 @@ class Store:
 
     def sizes(self, table: str, part: str = "") -> dict[str, int]:
         """Bytes of a table's files, or of those in one of its folders, by name."""
-        below = f"{table}.lance/{part}" if part else f"{table}.lance"
-        if self._workspace.bucket:
-            return bucket(self._workspace.bucket).sizes(f"{self._workspace.store.name}/{below}")
-        files = (path for path in (self._workspace.store / below).rglob("*") if path.is_file())
-        return {str(path.relative_to(self._workspace.store)): path.stat().st_size for path in files}
+        return self._tables.sizes(table, part)
 
     def table_names(self) -> list[str]:
         """All tables whose creation was finished.
@@ -245,33 +240,15 @@ class Store:
             StateError: there is no store.
             DamagedData: a table has lost its versions.
         """
-        if not self.exists():
-            raise StateError("this workspace has no store yet: run `semiome encode` first")
-        names: list[str] = []
-        token = None
-        while True:
-            with self._reached():
-                page = self._database().list_tables(page_token=token)
-            names += page.tables
-            token = page.page_token
-            if not token:
-                return [name for name in names if self._was_created(name)]
-
-    def _was_created(self, name: str) -> bool:
-        """Whether a table's first version was finished; a crash or a full disk in its creation leaves none.
-
-        Raises:
-            DamagedData: it holds data and no version.
-        """
-        if any(path.endswith(".manifest") for path in self.sizes(name, "_versions")):
-            return True
-        if self.sizes(name, "data"):
-            raise DamagedData(f"table {name} of the store has lost its versions: bring the store back from a backup")
-        return False
+        return self._tables.names()
 
     def open_table(self, name: str) -> Any:  # noqa: ANN401
-        """A table at its newest version."""
-        with self._reached():
+        """A table at its newest version, to read."""
+        return self._tables.open(name)
+
+    def writable(self, name: str) -> Any:  # noqa: ANN401  lancedb has no types
+        """A table at its newest version, to change; the caller holds `writing`."""
+        with self._tables.reached():
             return self._database().open_table(name)
 
     def clip_table(self, encoder_id: str) -> Any:  # noqa: ANN401
@@ -284,23 +261,7 @@ class Store:
             raise NotFound(f"no clips of encoder {encoder_id} are stored: run `semiome encode` first")
         return self.open_table(f"clips_{encoder_id}")
 
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Turn what LanceDB raises of an object storage, with its address, into an error without.
-
-        Raises:
-            StateError: it does not answer, or not to us.
-        """
-        try:
-            yield
-        except (ValueError, OSError, RuntimeError) as error:
-            if self.shared:
-                raise StateError(
-                    f"the tables of this workspace can't be read from its object storage ({type(error).__name__}): "
-                    "check the bucket, the AWS_… variables and the network"
-                ) from None
-            raise
-
     def _database(self) -> Any:  # noqa: ANN401  lancedb has no types
-        place = self._workspace.store
-        return lancedb.connect(f"{self._workspace.bucket}/{place.name}" if self._workspace.bucket else str(place))
+        import lancedb  # seconds of a processor's time: only what writes pays them
+
+        return lancedb.connect(self._tables.address)

@@ -11,6 +11,9 @@ from index.store import Store
 KEEP_VERSIONS = timedelta(hours=1)
 """Old versions stay for so long: who reads one of them has the time to finish."""
 
+_SMALL_ROWS = 100_000
+"""A file of fewer rows is a small one, as LanceDB counts them."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
@@ -36,13 +39,13 @@ class TableFacts:
 def table_facts(store: Store, name: str) -> TableFacts:
     """Of a table of a store."""
     table = store.open_table(name)
-    fragments = table.stats()["fragment_stats"]
+    fragments = table.stats.dataset_stats(_SMALL_ROWS)
     return TableFacts(
         name=name,
         rows=table.count_rows(),
         fragments=fragments["num_fragments"],
-        small_fragments=fragments["num_small_fragments"],
-        versions=len(table.list_versions()),
+        small_fragments=fragments["num_small_files"],
+        versions=len(table.versions()),
         size_bytes=sum(store.sizes(name).values()),
     )
 
@@ -66,14 +69,14 @@ def compact(
     for name in store.table_names():
         # LanceDB's own `optimize` knows neither the threshold nor which of the two comes first.
         still_mine()
-        dataset = store.open_table(name).to_lance()
+        dataset = store.open_table(name)
         dataset.optimize.compact_files(**({"materialize_deletions_threshold": 0.0} if deletions else {}))
         if deletions:
             # Where nothing was left to merge, the newest version is still the deletion, with its predicate.
-            store.open_table(name).to_lance().update_config({"semiome.compacted_at_version": str(dataset.version)})
+            store.open_table(name).update_config({"semiome.compacted_at_version": str(dataset.version)})
         # What nobody else can be writing, since the caller holds the lock, needs no days of grace. On object storage
         # the lock may be lost unseen: there only an erasure takes files that no version names.
         alone = deletions or not store.shared
         still_mine()
-        store.open_table(name).to_lance().cleanup_old_versions(keep_versions, delete_unverified=alone)
+        store.open_table(name).cleanup_old_versions(keep_versions, delete_unverified=alone)
     store.settle()

@@ -18,6 +18,7 @@ MAY_IMPORT = {
 }
 OWNERS = {
     "lancedb": {"index/store.py"},
+    "lance": {"index/tables.py"},
     "pyarrow": {
         *("index/clip_table.py", "index/committer.py", "index/rows.py", "index/schema.py", "index/transfer.py"),
         "encoder/cluster.py",

@@ -90,7 +90,7 @@ def calibrated(head: Head, data: LabelledClips, config: HeadConfig, alpha: float
         card = replace(
             card, conformal=conformal(_videos(clips, labels, probability), _DEFAULT_ALPHA if alpha is None else alpha)
         )
-    return Head(head.model, card)
+    return Head(head.layers, card)
 
 
 def _unseen_logits(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoder.head import Head, HeadCard, HeadModel
+from encoder.head import Head, HeadCard
 from index.errors import InvalidInput
 from index.records import LABELS, Clip
 
@@ -36,6 +38,26 @@ class HeadConfig(BaseModel):
     """Weigh each clip by the inverse frequency of its class, so that the rarer class is not drowned."""
     seed: int = 0
     """Of initial weights and batches."""
+
+
+class HeadModel(nn.Module):
+    """The head as it is trained: linear layers with ReLU between them."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for into, out in pairwise(widths):
+            layers += [nn.Linear(into, out), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, vectors_ND: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        logits: Tensor = self.layers(vectors_ND)
+        return logits
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Weights and biases as `encoder.head.Head` takes them."""
+        return {name: tensor.numpy() for name, tensor in self.state_dict().items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +121,7 @@ def train_head(
         seed=config.seed,
         epochs=config.epochs,
     )
-    return Head(model, card)
+    return Head(model.arrays(), card)
 
 
 def fit(

@@ -103,7 +103,7 @@ def train_and_install(
     head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
     key = workspace_key(place)  # a head outlives its patients' erasure, and goes to other machines
     hidden = sorted(patient_hash(key, patient) for patient in head.card.held_out_patients)
-    head = Head(head.model, replace(head.card, held_out_patients=tuple(hidden)))
+    head = Head(head.layers, replace(head.card, held_out_patients=tuple(hidden)))
     save_head(head, place.heads)
     set_current(place.heads, head.head_id)
     return head

@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
-from encoder.head import Head, HeadCard, HeadModel, load_head, save_head
+from encoder.head import Head, HeadCard, load_head, save_head
 from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError
 from index.records import ClipVerdict, Verdict
 from index.workspace import set_current
@@ -28,11 +27,11 @@ def make_head(**fields):
         "seed": 0,
         "epochs": 1,
     }
-    model = HeadModel((2, 2))
-    with torch.no_grad():
-        model.layers[0].weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
-        model.layers[0].bias.zero_()
-    return Head(model, HeadCard(**{**card, **fields}))
+    layers = {
+        "layers.0.weight": np.array([[0.0, 0.0], [1.0, 0.0]], np.float32),
+        "layers.0.bias": np.zeros(2, np.float32),
+    }
+    return Head(layers, HeadCard(**{**card, **fields}))
 
 
 def logit(*probabilities):

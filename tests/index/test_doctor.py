@@ -57,7 +57,7 @@ def test_a_zero_byte_newest_version_is_named_and_moved_aside(stored, cohort):
 
 
 def test_changed_rows_are_counted_and_named(stored):
-    table = Store(stored).clip_table("enc1")
+    table = Store(stored).writable("clips_enc1")
     rows = table.to_arrow().to_pylist()
     for row in rows[:2]:
         row["vector"] = [-value for value in row["vector"]]
@@ -90,8 +90,8 @@ def test_a_damaged_generation_is_named_and_the_way_back(stored):
 
 def test_videos_without_clips_and_clips_without_videos_are_told(stored):
     store = Store(stored)
-    store.open_table("videos").delete("video_id = 'v0-0'")
-    store.clip_table("enc1").delete("video_id = 'v1-0'")
+    store.writable("videos").delete("video_id = 'v0-0'")
+    store.writable("clips_enc1").delete("video_id = 'v1-0'")
 
     found = states(stored)
     assert "1 videos have clips and no row" in found["clips of encoder enc1", "warning"].says

@@ -49,7 +49,7 @@ def fields(record):
 
 def traces(workspace, clips):
     """Bytes of the patient: id, clip ids, the beginning of every vector, and the random key."""
-    rows = Store(workspace).open_table("patients").to_arrow().to_pylist()
+    rows = Store(workspace).open_table("patients").to_table().to_pylist()
     key = next(row["patient_key"] for row in rows if row["patient_id"] == PATIENT)
     return [
         PATIENT.encode(),
@@ -117,9 +117,11 @@ def test_a_serving_snapshot_lets_go_of_the_patient(workspace):
     serving = Serving(workspace)
     query = VectorQuery(clips[0].vector, "enc1")
     assert search(serving.snapshot, query, 1).neighbours[0].clip == clips[0].clip
-    store, predicate_rows = Store(workspace), Store(workspace).open_table("patients").to_arrow().to_pylist()
+    store, predicate_rows = Store(workspace), Store(workspace).open_table("patients").to_table().to_pylist()
     key = next(row["patient_key"] for row in predicate_rows if row["patient_id"] == PATIENT)
-    store.clip_table("enc1").delete(f"patient_key = '{key}'")  # the first step of an erasure, the others still to come
+    store.writable("clips_enc1").delete(
+        f"patient_key = '{key}'"
+    )  # as an erasure begins
 
     assert serving.refresh() is True
 

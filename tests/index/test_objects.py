@@ -294,7 +294,7 @@ def test_two_who_wrote_at_once_are_told(hosts):
     commit(one, make_cohort(patients=1))
     with Store(one).committing("enc1", 8) as committer:
         committer._clips.count_rows()
-        table = Store(two).clip_table("enc1")
+        table = Store(two).writable("clips_enc1")
         table.delete("clip_id = 'none'")
         with pytest.raises(DamagedData, match="another process wrote"):
             committer.commit(make_cohort(patients=2))

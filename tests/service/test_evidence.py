@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder.head import Conformal, Head, HeadCard, HeadModel, vote
+from encoder.head import Conformal, Head, HeadCard, vote
 from index.novelty import NEIGHBOUR, novelty, usual_distances
 from index.query import ClipQuery, VideoQuery
 from index.serving import Serving
@@ -16,19 +16,16 @@ from protos import classification_pb2 as classification
 from service import convert_verdict
 from service.evidence import fewest_flipping, flipping
 from service.knowledge import Knowledge
-from tests.conftest import WIDTH, commit, make_cohort, publish_all
+from tests.conftest import WIDTH, commit, head_layers, make_cohort, publish_all
 
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=7)
 
 
 def head(conformal=None, temperature=1.7, threshold=0.4):
-    import torch
-
-    torch.manual_seed(3)
     card = HeadCard(
         (WIDTH, 2), ("TLE", "exTLE"), threshold, temperature, "enc1", "0" * 64, 1, 1, 1, (), 0, 1, conformal
     )
-    return Head(HeadModel((WIDTH, 2)), card)
+    return Head(head_layers(3), card)
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,7 @@ def test_what_was_removed_since_is_not_on_the_map(tmp_path):
     store = commit(workspace, COHORT)
     publish_all(workspace)
     gone = COHORT[0][1][0].clip.clip_id
-    store.clip_table("enc1").delete(f"clip_id = '{gone}'")
+    store.writable("clips_enc1").delete(f"clip_id = '{gone}'")
     with answering(workspace, ServerConfig(port=0)) as address, Client(address) as client:
         assert client._ask(calls.map_page(0, 0)).total == 59
 

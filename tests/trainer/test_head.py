@@ -1,11 +1,15 @@
 """Training the head: held-out patients stay out, both classes are needed, the card says what it saw."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+from encoder.head import POSITIVE, Head
 from index.errors import InvalidInput
 from index.records import Clip
-from trainer.head import HeadConfig, LabelledClips, train_head
+from trainer.head import HeadConfig, HeadModel, LabelledClips, train_head
 
 
 def labelled(patients=8, clips=6, gap=3.0):
@@ -63,3 +67,25 @@ def test_one_class_only_is_refused():
 def test_an_unknown_held_out_patient_is_refused():
     with pytest.raises(InvalidInput, match="1 of 2 held-out patients"):
         train_head(labelled(), HeadConfig(), held_out=["p1", "p99"])
+
+
+@pytest.mark.parametrize("widths", [(768, 2), (768, 256, 64, 2)])
+def test_numpy_gives_the_log_odds_that_torch_gives(widths):
+    torch.manual_seed(len(widths))
+    model = HeadModel(widths).eval()
+    card = replace(train_head(labelled(), HeadConfig(epochs=1)).card, widths=widths)
+    vectors = np.random.default_rng(0).normal(size=(500, 768)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(vectors)).double()
+    expected = (logits[:, POSITIVE] - logits[:, 1 - POSITIVE]).numpy()
+
+    np.testing.assert_allclose(Head(model.arrays(), card).log_odds(vectors), expected, rtol=0, atol=1e-6)
+
+
+def test_layers_that_are_not_those_of_the_card_are_refused():
+    head = train_head(labelled(), HeadConfig(epochs=1))
+    for layers in ({}, {**head.layers, "layers.0.bias": np.zeros(3, np.float32)}, HeadModel((8, 2)).arrays()):
+        with pytest.raises(ValueError, match="expected float32 layers"):
+            Head(layers, head.card)
