@@ -27,8 +27,8 @@ from index.errors import ServiceError
 from index.query import ClipQuery
 from index.store import Store
 from index.workspace import Workspace, set_current
-from semiome.demo import server_process
 from service.client import Client
+from service.starting import server_process
 
 CLIENTS, A_SECOND, AFTER_S = 16, 10, 5.0
 
@@ -51,7 +51,8 @@ def main() -> None:
         set_current(workspace.encoders, "bench")
         ids = Path(folder) / "ids"
         ids.write_text("\n".join(Store(workspace).clips("bench").clips.clip_ids.to_pylist()[:: clips // 1000]))
-        with server_process(workspace.root) as address:
+        with server_process(workspace.root) as server:
+            address = server["address"]
             build(workspace)  # of the kind that the next one is
             time.sleep(AFTER_S)
             calls = Path(folder) / "calls"

@@ -26,8 +26,8 @@ from index.query import ClipQuery
 from index.records import Clip, EmbeddedClip, Video, clip_id
 from index.store import Store
 from index.workspace import Workspace
-from semiome.demo import server_process
 from service.client import Client
+from service.starting import server_process
 
 WIDTH, VIDEOS_OF_A_PATIENT, CLIPS_OF_A_VIDEO, K = 768, 20, 10, 10
 GOAL = 2.0
@@ -44,8 +44,8 @@ def main() -> None:
         workspace = Workspace(Path(folder))
         fill(workspace, clips)
         generation = load_generation(workspace.generations)
-        with server_process(workspace.root) as address, Client(address) as client:
-            say(f"serving on {address}; {queries} queries, each in three ways in turn")
+        with server_process(workspace.root) as server, Client(server["address"]) as client:
+            say(f"serving on {server['address']}; {queries} queries, each in three ways in turn")
             measure(generation, client, queries)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from semiome.demo import server_process
+from service.starting import server_process
 
 HERE = Path(__file__).parent
 WIDTH, HEIGHT = 1280, 860
@@ -25,9 +25,10 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 def main() -> None:
     """Take all four."""
     workspace = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
-    with server_process(workspace, "--web-port", "0") as address, sync_playwright() as playwright:
+    with server_process(workspace, "--web-port", "0") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=QUIET)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        address = server["page"]
         page.goto(address)
         video = page.locator(".videos td a").nth(10).inner_text()
         search(page, address, video)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -43,6 +40,7 @@ from semiome.simulation.files import write_cohort
 from service.answers import BatchAnswer, SearchAnswer
 from service.client import Client
 from service.config import PAGE_PORT
+from service.starting import server_process
 from trainer.clips import TrainingClips
 from trainer.decoding import decode_all
 from trainer.evaluate import judge_patients
@@ -264,45 +262,12 @@ def _pretrained(
 
 def _ask(folder: Path, video_ids: list[str]) -> Answers:
     """Start a server of its own process and be its client."""
-    with server_process(folder) as address, Client(address) as client:
+    with server_process(folder) as server, Client(server["address"]) as client:
         searches = {
             video_id: client.search(VideoQuery(video_id), _NEIGHBOURS, Options(group_by=GroupBy.VIDEO))
             for video_id in video_ids
         }
         return Answers(searches, client.classify_batch([VideoQuery(video_id) for video_id in video_ids]))
-
-
-@contextmanager
-def server_process(workspace: Path, *options: str) -> Iterator[str]:
-    """A `semiome serve` process on a free port, for the length of the block.
-
-    Args:
-        workspace: what it serves.
-        options: more of its options; with `--web-port` the page's address is what it yields.
-
-    Yields:
-        Its address.
-
-    Raises:
-        StateError: it did not start, or did not end cleanly.
-    """
-    served = ("--workspace", str(workspace), "--port", "0", "--json", *options)
-    command = [sys.executable, "-P", "-m", "semiome", "serve", *served]
-    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop it once it is full
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            values = json.loads(line) if line else {}
-            if "address" not in values:
-                process.wait()
-                log.seek(0)
-                raise StateError(f"the server did not start: {log.read().strip()[-500:]}")
-            yield str(values.get("page", values["address"]))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate()
-    if process.returncode != 0:
-        raise StateError(f"the server ended with {process.returncode} instead of 0")
 
 
 def show_page(workspace: Path, screen: Screen, *, wait: bool, open_it: bool) -> None:
@@ -324,10 +289,10 @@ def show_page(workspace: Path, screen: Screen, *, wait: bool, open_it: bool) -> 
             probe.bind(("127.0.0.1", port))
         except OSError:
             port = 0
-    with server_process(workspace, "--web-port", str(port)) as address:
-        screen.note(f"The review page is at {address} (Ctrl-C ends)")
+    with server_process(workspace, "--web-port", str(port)) as server:
+        screen.note(f"The review page is at {server['page']} (Ctrl-C ends)")
         if open_it:
-            webbrowser.open(address)
+            webbrowser.open(server["page"])
         with suppress(KeyboardInterrupt):
             signal.pause()
 

@@ -209,3 +209,8 @@ def with_page(config: ServerConfig, port: int | None = None) -> ServerConfig:
         return ServerConfig(**{**config.model_dump(), "page": page})
     except ValidationError as error:
         raise InvalidInput("; ".join(one["msg"] for one in error.errors())) from None
+
+
+def bracketed(host: str) -> str:
+    """A host as an address has it."""
+    return f"[{host}]" if ":" in host else host

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from index.store import Store
 from index.workspace import Workspace
 from service.answers import Operation
 from service.operations import BUILD, CANCELLED, DONE, Operations, ended, failed
+from service.starting import request_of_parent
 
 _SAY_EVERY_S = 0.2
 
@@ -29,7 +29,7 @@ class _Cancelled(BaseException):
 
 def main() -> None:
     """Do what stdin says."""
-    request = json.load(sys.stdin)
+    request = request_of_parent()
     workspace = Workspace.at(request["workspace"])
     operations = Operations(workspace)
     operation = Operation(**request["operation"])

@@ -12,9 +12,6 @@ import os
 import re
 import secrets
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -28,6 +25,7 @@ from index.files import write_text_atomically
 from index.workspace import Workspace
 from service.answers import Operation
 from service.errors import status_of, type_and_place
+from service.starting import Child
 
 BUILD, ERASE = "build", "erase"
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
@@ -126,22 +124,12 @@ class Operations:
         with self._turn(_ENDING_S) as turn:
             operation = Operation(secrets.token_hex(8), kind, RUNNING, "starting", _now())
             self.write(operation)
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", _PROCESS],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=None,
-                pass_fds=[turn],  # the lock is the process' from now on
-                start_new_session=True,  # a worker that ends takes no build with it
-            )
-            operation = replace(operation, pid=process.pid)
+            # The lock is the child's from now on, and a worker that ends takes no build with it.
+            child = Child(_PROCESS, descriptors=[turn], outlives=True)
+            operation = replace(operation, pid=child.pid)
             self.write(operation)  # before it is told what to do, and says more itself
             workspace = self._workspace.bucket or str(self._workspace.root.absolute())
-            values = {**request, "workspace": workspace, "operation": asdict(operation), "lock": turn}
-            if process.stdin is not None:
-                with process.stdin:
-                    process.stdin.write(json.dumps(values).encode())
-            threading.Thread(target=process.wait, daemon=True).start()  # else it stays as a zombie
+            child.tell({**request, "workspace": workspace, "operation": asdict(operation), "lock": turn})
         for old in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
             old.unlink(missing_ok=True)
             self._stopped(old.stem).unlink(missing_ok=True)

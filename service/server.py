@@ -30,7 +30,7 @@ from service.audit import AuditLog
 from service.callers import Callers
 from service.catalog import Catalog
 from service.classification import Classification
-from service.config import ServerConfig
+from service.config import ServerConfig, bracketed
 from service.errors import type_and_place
 from service.guard import Call, Guard, Method
 from service.knowledge import Knowledge, Source
@@ -232,7 +232,6 @@ async def serve(
     config: ServerConfig,
     on_ready: Callable[[str, Source], None] = lambda address, source: None,
     place: Place | None = None,
-    ended: Callable[[], None] | None = None,
 ) -> None:
     """Serve a workspace until SIGTERM or SIGINT, then let calls in flight finish.
 
@@ -241,7 +240,6 @@ async def serve(
         config: how.
         on_ready: told the address, once calls are answered.
         place: among other workers; by default alone.
-        ended: blocks until whoever started this worker is gone.
 
     Raises:
         StateError: nothing is published, the port is taken, or keys or certificates can't be read.
@@ -254,13 +252,6 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if ended is not None:
-
-        def follow() -> None:
-            ended()
-            loop.call_soon_threadsafe(stop.set)
-
-        threading.Thread(target=follow, daemon=True).start()
     await asyncio.to_thread(server.warm_up)
     await asyncio.to_thread(server.tend)
     end_metrics = server.serve_metrics()
@@ -323,8 +314,3 @@ def _measure_usual(knowledge: Knowledge) -> None:
         _ = knowledge.usual
     except SemiomeError as error:
         _logger.warning("usual distances could not be measured: %s", error)
-
-
-def bracketed(host: str) -> str:
-    """A host as an address has it."""
-    return f"[{host}]" if ":" in host else host

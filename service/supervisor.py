@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -19,11 +16,12 @@ from typing import Any
 from index.errors import StateError
 from index.workspace import Workspace
 from service import logs, uploads
-from service.config import ServerConfig
+from service.config import ServerConfig, bracketed
 from service.knowledge import Source
 from service.metrics import count_into, serve_metrics, worker_is_gone
 from service.roster import Roster
-from service.server import Place, bracketed, run, serve
+from service.server import Place, run, serve
+from service.starting import Child, answer_parent, end_with_parent, request_of_parent
 
 _AGAIN_S, _AGAIN_MOST_S = 0.2, 10.0
 _LIVED_S = 30.0
@@ -67,9 +65,9 @@ def supervise(
             end_metrics()
         finally:
             for worker in workers:
-                worker.end()
+                worker.ask_to_end()
             for worker in workers:
-                worker.wait(config.drain_s + 20)
+                worker.end(config.drain_s + 20)
 
 
 class _Worker:
@@ -77,17 +75,15 @@ class _Worker:
 
     def __init__(self, workspace: Workspace, config: ServerConfig, port: int, folder: Path, number: int) -> None:
         place = workspace.bucket or str(workspace.root.absolute())
-        self._told = json.dumps(
-            {
-                "workspace": place,
-                "config": config.model_dump(mode="json"),
-                "port": port,
-                "roster": str(folder),
-                "number": number,
-            }
-        )
+        self._told = {
+            "workspace": place,
+            "config": config.model_dump(mode="json"),
+            "port": port,
+            "roster": str(folder),
+            "number": number,
+        }
         self._number = number
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Child | None = None
         self._started = 0.0
         self._again_s = _AGAIN_S
         self._again_at = 0.0
@@ -95,24 +91,17 @@ class _Worker:
     def start(self) -> None:
         """Start a process; it says when it is ready."""
         self._started = time.monotonic()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "service.supervisor"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        if self._process.stdin is not None:  # stays open: its end tells the worker that nobody looks after it
-            self._process.stdin.write(self._told + "\n")
-            self._process.stdin.flush()
+        self._process = Child("service.supervisor", request=self._told)
 
     def ready(self) -> dict[str, Any]:
         """What it says when it answers calls.
 
         Raises:
-            StateError: it did not come so far.
+            StateError: If it did not come so far.
         """
-        line = self._process.stdout.readline() if self._process and self._process.stdout else ""
-        said: dict[str, Any] = json.loads(line) if line else {}
-        if "error" in said or not said:
-            raise StateError(said.get("error", f"worker {self._number} did not start"))
-        return said
+        if self._process is None:
+            raise StateError(f"worker {self._number} is not running")
+        return self._process.answer()
 
     def look_after(self) -> None:
         """Start it again if it has died, later each time that it dies at once."""
@@ -121,40 +110,24 @@ class _Worker:
             if now >= self._again_at:
                 self.start()
             return
-        if process.poll() is None:
+        if process.status is None:
             return
+        status = process.end(0.0)
         worker_is_gone(process.pid)
-        self._close_pipes()
         self._again_s = _AGAIN_S if now - self._started > _LIVED_S else min(2 * self._again_s, _AGAIN_MOST_S)
         self._again_at = now + self._again_s
         self._process = None
-        _logger.error(
-            "worker %d ended with %d: another one starts in %.1f s", self._number, process.returncode, self._again_s
-        )
+        _logger.error("worker %d ended with %d: another one starts in %.1f s", self._number, status, self._again_s)
 
-    def end(self) -> None:
-        """Ask it to drain and end."""
-        if self._process is not None and self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+    def ask_to_end(self) -> None:
+        """Let it drain and end."""
+        if self._process is not None:
+            self._process.ask_to_end()
 
-    def wait(self, seconds: float) -> None:
+    def end(self, seconds: float) -> None:
         """Wait for its end; one that does not end is killed."""
-        if self._process is None:
-            return
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        if self._process is not None and self._process.end(seconds) == -signal.SIGKILL:
             _logger.error("worker %d did not end in time and was killed", self._number)
-            self._process.kill()
-            self._process.wait()
-        self._close_pipes()
-
-    def _close_pipes(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout) if self._process else ():
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
 
 
 def _reserved(config: ServerConfig) -> socket.socket:
@@ -178,26 +151,22 @@ def _reserved(config: ServerConfig) -> socket.socket:
 
 
 def main() -> None:
-    """One worker process: told on stdin what to do; it drains when stdin ends."""
-    told = json.loads(sys.stdin.readline())
+    """One worker process: told on stdin what to do; it drains when its supervisor is gone."""
+    told = request_of_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the supervisor says when
     logs.set_up()
+    end_with_parent()
     config = ServerConfig(**told["config"])
     place = Place(told["port"], Roster(Path(told["roster"]), told["number"]), alone=False)
 
     def ready(address: str, source: Source) -> None:
-        sys.stdout.write(json.dumps({**source.knowledge.summary(), "address": address}) + "\n")
-        sys.stdout.flush()
+        answer_parent({**source.knowledge.summary(), "address": address})
 
     try:
-        run(serve(Workspace.at(told["workspace"]), config, ready, place, _until_nobody_watches))
+        run(serve(Workspace.at(told["workspace"]), config, ready, place))
     except StateError as error:
-        sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+        answer_parent({"error": {"type": type(error).__name__, "message": str(error)}})
         sys.exit(4)
-
-
-def _until_nobody_watches() -> None:
-    sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import json
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +11,6 @@ from typing import Any
 import uvicorn
 
 from index.errors import InvalidInput, StateError
-from service.config import PageSettings, ServerConfig
 from service.connection import Connection
 from service.tls import PageCertificate
 from service.web import make_app
@@ -87,16 +81,13 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def run_page(
-    connection: Connection, config: PageConfig, on_ready: Callable[[str], None], ended: Callable[[], None] | None = None
-) -> None:
+def run_page(connection: Connection, config: PageConfig, on_ready: Callable[[str], None]) -> None:
     """Serve the page until SIGTERM or Ctrl-C.
 
     Args:
         connection: to the gRPC server; without a token.
         config: where.
         on_ready: told the page's address.
-        ended: blocks until whoever started the page is gone.
 
     Raises:
         StateError: the port can't be had, or the certificate can't be used.
@@ -116,61 +107,9 @@ def run_page(
         timeout_graceful_shutdown=5,
     )
     server = _Server(settings, lambda port: on_ready(f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}"))
-    if ended is not None:
-
-        def follow() -> None:
-            ended()
-            server.should_exit = True
-
-        threading.Thread(target=follow, daemon=True).start()
     try:
         server.run()
     except SystemExit:
         raise StateError(f"port {config.port} of {config.host} can't be had: is another page running?") from None
     except OSError as error:
         raise StateError(f"the page's certificate can't be used ({type(error).__name__})") from None
-
-
-@contextmanager
-def page_beside(config: ServerConfig, address: str) -> Iterator[str]:
-    """The review page as a process of its own beside a server, for the length of the block.
-
-    Args:
-        config: the server's, with a page.
-        address: where the server listens.
-
-    Yields:
-        The page's address.
-
-    Raises:
-        StateError: it did not start.
-    """
-    page = config.page or PageSettings()
-    host, _, port = address.rpartition(":")
-    wildcard = host.strip("[]") in {"0.0.0.0", "::"}  # noqa: S104  listened on, not connected to
-    options = ["--server", f"{'localhost' if wildcard else host}:{port}", "--port", str(page.port)]
-    options += [part for name in page.names for part in ("--name", name)]
-    if config.tls is not None:
-        options += ["--ca", str(page.ca), "--host", config.host]
-        options += ["--tls-certificate", str(config.tls.certificate), "--tls-key", str(config.tls.key)]
-    with page_process(*options) as started:
-        yield started
-
-
-@contextmanager
-def page_process(*options: str) -> Iterator[str]:
-    """A `semiome web` process with these options, as `page_beside`; it ends when this one does, however that is."""
-    command = [sys.executable, "-P", "-m", "semiome", "web", "--json", "--until-stdin-ends", *options]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        if not line:
-            raise StateError("the review page did not start: what it says above tells why")
-        yield str(json.loads(line)["page"])
-    finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()

@@ -35,6 +35,7 @@ def serve(
     ] = None,
     web: Annotated[bool, typer.Option("--web", help="Serve the review page too, on port 8050.")] = False,
     web_port: Annotated[int | None, typer.Option(min=0, max=65535, help="The review page on this port.")] = None,
+    until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Answer gRPC calls until SIGTERM or Ctrl-C; takes up new generations, labels and heads by itself."""
@@ -52,10 +53,11 @@ def serve(
     from service import logs
     from service.server import run
     from service.server import serve as serving
-    from service.supervisor import supervise
-    from service.web_server import page_beside
+    from service.starting import end_with_parent, page_beside
 
     logs.set_up()
+    if until_stdin_ends:
+        end_with_parent()
     screen = Screen(as_json=as_json)
     if not settings.signs_in:
         screen.note("whoever can reach this port on this machine may ask anything: --config with [tokens] changes that")
@@ -85,6 +87,8 @@ def serve(
         if settings.page is not None:
             _wait_for_an_index(Workspace.at(workspace), settings, page, screen)
         if settings.workers > 1:
+            from service.supervisor import supervise
+
             supervise(Workspace.at(workspace), settings, ready)
         else:
             run(serving(Workspace.at(workspace), settings, ready_alone))
@@ -96,8 +100,8 @@ def _wait_for_an_index(place: Workspace, settings: ServerConfig, page: ExitStack
 
     from index.sharing import fetch
     from index.workspace import named
-    from service.server import bracketed
-    from service.web_server import page_beside
+    from service.config import bracketed
+    from service.starting import page_beside
 
     fetch(place)
     if named(place.generations, "CURRENT") is not None:

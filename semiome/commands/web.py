@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +39,7 @@ def web(
     """Show the review page: seizures beside those they resemble. People sign in with their tokens of the server."""
     from service import logs
     from service.connection import Connection
+    from service.starting import end_with_parent
     from service.web_server import PageConfig, run_page
 
     logs.set_up()
@@ -52,8 +52,6 @@ def web(
         if open_page:
             typer.launch(address)
 
-    run_page(connection, config, ready, _wait_for_stdin if until_stdin_ends else None)
-
-
-def _wait_for_stdin() -> None:
-    sys.stdin.read()
+    if until_stdin_ends:
+        end_with_parent()
+    run_page(connection, config, ready)

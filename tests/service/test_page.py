@@ -19,7 +19,7 @@ from encoder.weights import install_encoder
 from index.feedback import FeedbackStore
 from index.store import Store
 from index.workspace import Workspace
-from service.web_server import page_process
+from service.starting import page_process
 from tests import waiting
 from tests.conftest import DATA, install_head, publish_all
 from tests.service.servers import running

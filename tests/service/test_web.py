@@ -16,8 +16,9 @@ from service import web_values
 from service.access import make_access, make_token
 from service.config import ServerConfig, read_config, with_page
 from service.connection import Connection
+from service.starting import page_process
 from service.web import PAGE
-from service.web_server import PageConfig, page_process
+from service.web_server import PageConfig
 from service.web_sessions import COOKIE, Sessions
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.attackers import answering
