@@ -1,8 +1,8 @@
-# `make demo`, `make test` and `make check` each work on a fresh clone: they create .venv first.
+# `make demo`, `make test`, `make slow` and `make check` each work on a fresh clone: they create .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check faults fuzz soak format protos lock clean
+.PHONY: demo needs test slow check faults fuzz soak format protos lock clean
 
 .venv: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -15,20 +15,30 @@ BIN := .venv/bin
 .venv/torchvision: | .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/torchvision torchvision==0.28.0
 
-# What Node needs: a client that is not ours, for the tests, and buf. Put in place whole, so that one that was cut short is
-# not taken for done.
+# What the Node client and buf need, with the Node that comes as a Python package. Put in place whole, so that one that was
+# cut short is not taken for done.
 .venv/node: examples/node/package.json examples/node/package-lock.json | .venv
 	rm -rf .venv/node .venv/node.part
 	mkdir .venv/node.part
 	cp examples/node/package.json examples/node/package-lock.json .venv/node.part
-	cd .venv/node.part && npm ci --loglevel=error --ignore-scripts --no-audit --no-fund > /dev/null
+	cd .venv/node.part && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --loglevel=error --ignore-scripts --no-audit --no-fund > /dev/null
 	mv .venv/node.part .venv/node
 
 demo: .venv
 	$(BIN)/semiome demo
 
-test: .venv .venv/torchvision .venv/node
+# What some tests need of the system is installed first where that is possible (see tests/needs.py); INSIST=--insist ends
+# here where it is not.
+needs: .venv
+	@$(BIN)/python -m tests.needs $(INSIST)
+
+# All that takes no longer than a coffee.
+test: needs .venv/torchvision .venv/node
 	$(BIN)/pytest
+
+# The rest: ranks, clusters, browsers, kills, whole studies.
+slow: needs .venv/torchvision .venv/node
+	$(BIN)/pytest -m slow
 
 check: .venv .venv/node
 	$(BIN)/ruff format --check .
@@ -42,7 +52,7 @@ check: .venv .venv/node
 # an encode job killed at fifty moments, ten thousand random steps against a dict, eight writers at once.
 faults: .venv
 	$(BIN)/python -m tests.index.faults
-	SEMIOME_KILLS=50 $(BIN)/pytest tests/encoder/test_survival.py -k killed_at_random_moments
+	SEMIOME_KILLS=50 $(BIN)/pytest -m slow tests/encoder/test_survival.py -k killed_at_random_moments
 	SEMIOME_STEPS=10000 $(BIN)/pytest tests/index/test_stateful.py
 	SEMIOME_WRITERS=8 $(BIN)/pytest tests/index/test_doctor.py -k writers
 
@@ -53,7 +63,7 @@ fuzz: .venv
 
 # Two minutes of searches while everything changes under them.
 soak: .venv
-	SEMIOME_SOAK_S=120 $(BIN)/pytest tests/service/test_soak.py
+	SEMIOME_SOAK_S=120 $(BIN)/pytest -m slow tests/service/test_soak.py
 
 format: .venv
 	$(BIN)/ruff format .

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ import numpy as np
 
 from encoder.timesformer import preset
 from encoder.weights import new_encoder
+from index.processors import usable_cores
 from semiome.shipped import DEMO_RECIPE, shipped_folder
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.study import EXTERNAL, StudySize, labelled_sets, write_study
@@ -98,7 +98,7 @@ def cohort(seed: int, size: StudySize, epochs: int, folder: Path) -> Cohort:
     shape, started = preset("timesformer-demo"), time.monotonic()
     frames = folder / "frames"
     if not (frames / "references.npz").exists():
-        write_study(frames, size, seed, shape.num_frames, shape.image_size, os.cpu_count() or 1)
+        write_study(frames, size, seed, shape.num_frames, shape.image_size, usable_cores())
     config = folder / "study.toml"
     config.write_text(described(seed, epochs))
     command = [sys.executable, "-m", "semiome", "ablate", str(config), "--workspace", str(folder), "--json"]

@@ -25,6 +25,7 @@ from encoder.pipeline import EncodeOptions, Engine, encode_with, local_engine
 from encoder.reading import Job, Reader, reading
 from encoder.timesformer import architecture, preset
 from encoder.weights import Encoder, new_encoder, save_encoder
+from index.processors import usable_cores
 from index.store import Store
 from index.workspace import Workspace
 from semiome.shipped import shipped_encoder
@@ -154,7 +155,7 @@ def _cohort(patients: int, videos: int, copies: int = 1) -> Iterator[Manifest]:
     """Simulated videos, each several times over under other ids."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        manifest = read_manifest(write_cohort(simulate_cohort(patients, videos, 7), folder, os.cpu_count() or 1))
+        manifest = read_manifest(write_cohort(simulate_cohort(patients, videos, 7), folder, usable_cores()))
         rows = []
         for copy in range(copies):
             for row in manifest.rows:
@@ -186,7 +187,7 @@ def job_part(*, quick: bool) -> None:
     )
     with _cohort(4, 2, copies=1 if quick else 5) as manifest:
         encoder = shipped_encoder()
-        options = EncodeOptions(batch=4, decoders=max((os.cpu_count() or 2) // 2, 1))
+        options = EncodeOptions(batch=4, decoders=max(usable_cores() // 2, 1))
         embedder = Embedder(encoder, threads=threads_beside(encoder.model.config, options.decoders))
         rounds = []
         for _ in range(1 if quick else 3):
@@ -218,7 +219,7 @@ def ray_part(*, quick: bool) -> None:
     rates: dict[str, list[float]] = {"local": [], "ray": []}
     with _cohort(4, 2) as manifest:
         for _ in range(1 if quick else 3):
-            embedder = Embedder(encoder, precision="fp32", threads=os.cpu_count())
+            embedder = Embedder(encoder, precision="fp32", threads=usable_cores())
             rates["local"].append(_timed(local_engine(embedder, EncodeOptions()), manifest, encoder).clips_per_s)
             engine = ray_engine(encoder, ClusterOptions(workers=2, decoders=1, batch=4))
             rates["ray"].append(_timed(engine, manifest, encoder).clips_per_s)
@@ -253,7 +254,7 @@ def cuda_part(*, quick: bool) -> None:
     figure("timesformer-l cuda bf16, frames made up", best, "clips/s", "the goal for one H200", 60.0, best / 60, 1.0)
     figure("its share of the matrix rate", best, "clips/s", "matrix products alone", limit, best / limit, None)
     with _cohort(4, 2, copies=1 if quick else 4) as manifest:
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         for decoders in sorted({1, max(cores // 4, 1), max(cores // 2, 1), cores}):
             job = _timed(local_engine(embedder, EncodeOptions(batch=8, decoders=decoders)), manifest, encoder)
             figure(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from figures import figure, say
 from search_overhead import fill
 
 from index.errors import ServiceError
+from index.processors import usable_cores
 from index.query import ClipQuery
 from index.store import Store
 from index.workspace import Workspace, set_current
@@ -43,7 +43,7 @@ def main() -> None:
         ask(*chosen.ask)
         return
     clips, quiet_s = (2_000, 3.0) if chosen.quick else (100_000, 30.0)
-    say(f"{os.cpu_count()} cores; {clips} clips")
+    say(f"{usable_cores()} cores; {clips} clips")
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder) / "workspace")
         fill(workspace, clips)

@@ -28,6 +28,8 @@ from cohorts import CLIPS_OF_A_PATIENT, CLIPS_OF_A_VIDEO, WIDTH, embeddings, pat
 from figures import figure, say
 from search_peers import PEERS, K
 
+from index.processors import usable_cores
+
 RECALL, TO_TUNE, TO_MEASURE, IN_BATCH = 0.95, 100, 300, 1000
 
 
@@ -49,7 +51,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        say(f"{os.cpu_count()} cores; {chosen.clips} clips of {WIDTH} values")
+        say(f"{usable_cores()} cores; {chosen.clips} clips of {WIDTH} values")
         prepare(folder, chosen.clips)
         peers = ["--peers", str(chosen.peers)] if chosen.peers else []
         found = {}
@@ -162,7 +164,7 @@ def _in_batch(engine: Any, name: str, queries: Any, rows: Any, effort: int) -> N
     if name in {"ours", "usearch", "hnswlib"}:
         engine.search(queries, rows, effort)
         return
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(lambda n: engine.search(queries[n : n + 1], rows[n : n + 1], effort), range(len(rows))))
 
 

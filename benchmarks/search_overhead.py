@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 
 from index.generation import build_generation, load_generation, publish
+from index.processors import usable_cores
 from index.query import ClipQuery
 from index.records import Clip, EmbeddedClip, Video, clip_id
 from index.store import Store
@@ -39,7 +40,7 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="2,000 clips: proves that the script runs")
     quick = options.parse_args().quick
     clips, queries = (2_000, 20) if quick else (100_000, 200)
-    say(f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB; {clips} clips of {WIDTH} values")
+    say(f"{usable_cores()} cores, {psutil.virtual_memory().total >> 30} GiB; {clips} clips of {WIDTH} values")
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         fill(workspace, clips)

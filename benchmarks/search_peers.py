@@ -6,7 +6,6 @@ as many more hits as the patient has clips. `efforts` are its settings from chea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 from cohorts import CLIPS_OF_A_PATIENT, WIDTH
 from numpy.typing import NDArray
+
+from index.processors import usable_cores
 
 K = 10
 _MANY = K + CLIPS_OF_A_PATIENT
@@ -29,13 +30,13 @@ class Usearch:
         from usearch.index import Index
 
         self._index = Index(ndim=WIDTH, metric="ip", dtype="f16", connectivity=16, expansion_add=128)
-        self._index.add(np.arange(len(vectors)), vectors, threads=os.cpu_count() or 1)
+        self._index.add(np.arange(len(vectors)), vectors, threads=usable_cores())
         self._patients = patients
 
     def search(self, queries: NDArray[np.float32], rows: Rows, effort: int) -> list[Rows]:
         """Rows of the nearest clips of other patients."""
         self._index.expansion_search = effort
-        found = self._index.search(queries if len(queries) > 1 else queries[0], _MANY, threads=os.cpu_count() or 1)
+        found = self._index.search(queries if len(queries) > 1 else queries[0], _MANY, threads=usable_cores())
         return [
             _others(np.asarray(keys, np.int64), self._patients, row)
             for keys, row in zip(np.atleast_2d(found.keys), rows, strict=True)
@@ -52,13 +53,13 @@ class Hnswlib:
 
         self._index = hnswlib.Index("ip", WIDTH)
         self._index.init_index(len(vectors), M=16, ef_construction=128)
-        self._index.add_items(vectors, num_threads=os.cpu_count() or 1)
+        self._index.add_items(vectors, num_threads=usable_cores())
         self._patients = patients
 
     def search(self, queries: NDArray[np.float32], rows: Rows, effort: int) -> list[Rows]:
         """Rows of the nearest clips of other patients."""
         self._index.set_ef(effort)
-        found, _ = self._index.knn_query(queries, _MANY, num_threads=os.cpu_count() or 1)
+        found, _ = self._index.knn_query(queries, _MANY, num_threads=usable_cores())
         return [_others(keys.astype(np.int64), self._patients, row) for keys, row in zip(found, rows, strict=True)]
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import socket
 import statistics
@@ -39,6 +38,7 @@ from figures import figure, say
 from service_load import SEARCH, process, run_load, write_requests
 from service_store import fill
 
+from index.processors import usable_cores
 from index.query import PLAIN, ClipQuery
 from index.store import Store
 from index.workspace import Workspace
@@ -62,7 +62,7 @@ def main() -> None:
     options.add_argument("--milvus", type=Path, help="an interpreter with milvus-lite and pymilvus")
     chosen = options.parse_args()
     clips, seconds, rounds = (2_000, 1.0, 1) if chosen.quick else (100_000, 6.0, 5)
-    say(f"{os.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB; {clips} clips of {WIDTH} values")
+    say(f"{usable_cores()} cores, {psutil.virtual_memory().total >> 30} GiB; {clips} clips of {WIDTH} values")
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(Path(scratch), clips, seconds, rounds)
         for part in chosen.parts:
@@ -134,7 +134,7 @@ class Bench:
             )
         alone, both = ([pair[side] for pair in pairs] for side in (0, 1))
         check(both)
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         say(f"{cores} cores for the load, its server and their threads" + ("" if cores > 3 else ": too few to scale"))
         compare("Search, two workers", both, alone, "calls/s", lambda run: run["a_second"], "one worker", 1.6)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from encoder.inference import Prepared, flop_of_clip, matrix_rate
 from encoder.timesformer import TimeSformer, normalise
 from encoder.weights import Encoder
 from index.errors import InvalidInput
+from index.processors import usable_cores
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PRECISIONS = ("auto", *DTYPES)
@@ -44,7 +44,7 @@ def threads_beside(config: TimesformerConfig, decoders: int) -> int:
     hold up all others (measured: the demo's encoder is a quarter faster with one thread of two). One that takes far
     longer hardly notices them.
     """
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     return cores if flop_of_clip(config) > _HEAVY_FLOP else max(cores - decoders, 1)
 
 

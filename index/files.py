@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from index.errors import DiskFull, InvalidInput, Locked
+from index.processors import usable_cores
 
 _PART_BYTES = 1 << 26
 
@@ -125,7 +126,7 @@ def digest_of_file(path: Path) -> str:
                 left -= read
             return digest.digest()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         return hashlib.sha256(b"".join(pool.map(digest, range(0, size, _PART_BYTES)))).hexdigest()
 
 

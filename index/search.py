@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from index import cursor as cursors
 from index.alignment import align
 from index.errors import EncoderMismatch, InvalidInput, SemiomeError, named
+from index.processors import usable_cores
 from index.query import (
     MAX_K,
     PLAIN,
@@ -105,7 +105,7 @@ def search_batch(
         step = 256
         parts = [queries[start : start + step] for start in range(0, len(queries), step)]
         return [result for part in parts for result in _plain_batch(snapshot, part, k)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(lambda query: search(snapshot, query, k, options), queries))
 
 

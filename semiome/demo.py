@@ -27,6 +27,7 @@ from encoder.timesformer import preset
 from encoder.weights import Encoder, identified, install_encoder, with_crop
 from index.errors import StateError
 from index.generation import GenerationManifest, build_generation, publish
+from index.processors import usable_cores
 from index.query import GroupBy, Options, VideoQuery
 from index.store import Store
 from index.workspace import Workspace
@@ -206,7 +207,7 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "cohort").is_dir():
         raise StateError(f"{folder} is not empty and not an earlier demo: name another folder with --workspace")
-    place, cores = Workspace(folder), os.cpu_count() or 1
+    place, cores = Workspace(folder), usable_cores()
     clock = _Clock()
 
     with clock.step("simulate"), screen.progress("Simulating videos") as progress:

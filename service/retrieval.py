@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput, SemiomeError
+from index.processors import usable_cores
 from index.query import PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
 from index.records import Neighbour
 from index.search import nearest_rows, search_each
@@ -234,7 +234,7 @@ def _rows_of_many(knowledge: Knowledge, queries: Sequence[Query | InvalidInput],
         return None
     parts = [asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE)]
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             found = list(pool.map(lambda part: nearest_rows(knowledge.snapshot, part, k), parts))
     except SemiomeError:
         return None

@@ -1,4 +1,7 @@
-"""Small real things that many tests use: videos, encoders, a stored cohort of width-8 vectors."""
+"""Small real things that many tests use: videos, encoders, a stored cohort of width-8 vectors.
+
+Nothing heavy is imported here at the top: what needs neither torch nor the store is collected and run in a moment.
+"""
 
 import csv
 import json
@@ -17,13 +20,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from encoder.head import Head, HeadCard, save_head
-from encoder.timesformer import architecture
-from encoder.weights import new_encoder
-from index.generation import build_generation, publish
+from index.processors import usable_cores
 from index.records import Clip, EmbeddedClip, Video, clip_id
-from index.store import Store
 from index.workspace import Workspace, set_current
+from tests import forge, needs
 
 # Neither how long an example takes nor how long it takes to make up is what a test is about.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,9 +34,26 @@ EXPECTED = json.loads((DATA / "videos" / "expected.json").read_text())["files"]
 WIDTH = 8
 
 
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        config.forge = forge.prepare()
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "forge"):
+        config.forge.cleanup()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        wanted = {name for mark in item.iter_markers("needs") for name in mark.args}
+        if wanted and (lacking := sorted(wanted & needs.missing())):
+            item.add_marker(pytest.mark.skip(reason=f"{', '.join(lacking)} is missing: see `python -m tests.needs`"))
+
+
 def pytest_xdist_auto_num_workers():
     """One more than cores, for tests wait for processes much of the time; more than four would only start slowly."""
-    return min((os.cpu_count() or 1) + 1, 4)
+    return min(usable_cores() + 1, 4)
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +64,8 @@ def one_thread():
 
 
 def tiny_architecture(num_frames=4, image_size=32):
+    from encoder.timesformer import architecture
+
     return architecture(
         num_frames=num_frames, image_size=image_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2
     )
@@ -55,6 +74,8 @@ def tiny_architecture(num_frames=4, image_size=32):
 @pytest.fixture(scope="session")
 def tiny_encoder():
     """A real encoder of one layer, 32 wide, with its projection to 768."""
+    from encoder.weights import new_encoder
+
     return new_encoder(tiny_architecture(), seed=0)
 
 
@@ -113,6 +134,8 @@ def make_cohort(patients=5, videos=3, clips=4, seed=0):
 
 
 def commit(workspace, cohort, encoder_id="enc1"):
+    from index.store import Store
+
     store = Store(workspace)
     with store.committing(encoder_id, len(cohort[0][1][0].vector)) as committer:
         committer.commit(cohort)
@@ -120,6 +143,9 @@ def commit(workspace, cohort, encoder_id="enc1"):
 
 
 def publish_all(workspace, encoder_id="enc1"):
+    from index.generation import build_generation, publish
+    from index.store import Store
+
     manifest = build_generation(Store(workspace).clips(encoder_id), workspace.generations)
     publish(workspace.generations, manifest.generation)
     return manifest
@@ -134,6 +160,8 @@ def head_layers(seed=0, width=WIDTH):
 
 def install_head(workspace, encoder_id="enc1", seed=0, width=WIDTH):
     """A head with random weights, in use from now on."""
+    from encoder.head import Head, HeadCard, save_head
+
     card = HeadCard((width, 2), ("TLE", "exTLE"), 0.5, 1.0, encoder_id, "0" * 64, 1, 1, 1, (), seed, 1)
     head = Head(head_layers(seed, width), card)
     save_head(head, workspace.heads)

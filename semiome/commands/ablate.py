@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +25,7 @@ def ablate(
     """Pretrain in four ways, judge with each and with the baselines, and write the table with its intervals."""
     from index.errors import InvalidInput
     from index.files import write_text_atomically
+    from index.processors import usable_cores
     from index.workspace import Workspace
     from trainer.ablation import AblationConfig, ablate
     from trainer.frame_cache import read_references
@@ -41,7 +41,7 @@ def ablate(
     check_map(settings.map)
     start = initial_encoder(settings.encoder, config.parent, settings.seed)
     shape = start.model.config
-    clips = _clips(settings, config.parent, shape.num_frames, shape.image_size, decoders or os.cpu_count() or 1, screen)
+    clips = _clips(settings, config.parent, shape.num_frames, shape.image_size, decoders or usable_cores(), screen)
     references = {} if settings.frame_cache is None else read_references(config.parent / settings.frame_cache)
     folder = Workspace.at(workspace).runs / settings.name
     with joined(settings.device) as ranks, screen.progress("Ablation") as progress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +28,7 @@ def beds(
     from encoder.bed_survey import survey, write_survey
     from encoder.manifest import read_manifest
     from encoder.weights import current_encoder
+    from index.processors import usable_cores
     from index.store import Store
     from index.workspace import Workspace
 
@@ -37,7 +37,7 @@ def beds(
     rows = read_manifest(manifest, media_root)
     chosen = current_encoder(place.encoders, encoder)
     with screen.progress("Looking for beds") as progress:
-        found = survey(rows, chosen, Store(place), max((os.cpu_count() or 2) // 2, 1), progress, device)
+        found = survey(rows, chosen, Store(place), max(usable_cores() // 2, 1), progress, device)
     boxes, *sheets = write_survey(found, place.new_run("beds"))
     counts = Counter((one.row.camera, one.kind) for one in found)
     refused = [(one.row.video_id, one.row.file_name, one.reason) for one in found if one.reason]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -63,6 +62,7 @@ def encode(
     from encoder.manifest import read_manifest
     from encoder.pipeline import EncodeOptions, EncodeReport, encode_with, local_engine
     from encoder.previews import make_previews
+    from index.processors import usable_cores
     from index.store import Store
     from index.workspace import Workspace
 
@@ -70,7 +70,7 @@ def encode(
     rows = read_manifest(manifest, media_root)
     place = Workspace.at(workspace)
     chosen = encoder_for(place, encoder, screen, writes=not only_ask)
-    options = EncodeOptions(batch, decoders or max((os.cpu_count() or 2) // 2, 1), salvage)
+    options = EncodeOptions(batch, decoders or max(usable_cores() // 2, 1), salvage)
     if engine == "ray" and not only_ask:
         used, run = _on_cluster(chosen, device, precision, workers, options, screen)
     else:
@@ -103,7 +103,7 @@ def encode(
     previews = None
     if with_previews:
         with screen.progress("Making previews") as progress:
-            previews = make_previews(rows, place, os.cpu_count() or 1, progress)
+            previews = make_previews(rows, place, usable_cores(), progress)
     screen.result(
         {
             "encoder_id": chosen.encoder_id,

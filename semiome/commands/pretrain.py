@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +29,7 @@ def pretrain(
     On several GPUs or machines: torchrun --nproc-per-node 4 -m semiome pretrain CONFIG.toml
     """
     from encoder.weights import install_encoder
+    from index.processors import usable_cores
     from index.workspace import Workspace
     from trainer.ranks import joined, launched_ranks
     from trainer.run import RunConfig, initial_encoder, read_config, run_pretraining
@@ -47,7 +47,7 @@ def pretrain(
     shape = start.model.config
     clips = clips_for(
         *(settings.manifest, settings.frame_cache, config.parent, shape.num_frames, shape.image_size),
-        decoders=decoders or os.cpu_count() or 1,
+        decoders=decoders or usable_cores(),
         screen=screen,
         writes=local_rank == 0,
         shared=world_size > 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -26,12 +25,13 @@ def previews(
     """
     from encoder.manifest import read_manifest
     from encoder.previews import make_previews
+    from index.processors import usable_cores
     from index.workspace import Workspace
 
     screen = Screen(as_json=as_json)
     with screen.progress("Making previews") as progress:
         made = make_previews(
-            read_manifest(manifest, media_root), Workspace.at(workspace), decoders or os.cpu_count() or 1, progress
+            read_manifest(manifest, media_root), Workspace.at(workspace), decoders or usable_cores(), progress
         )
 
     def show() -> None:

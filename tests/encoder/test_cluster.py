@@ -26,7 +26,10 @@ from semiome.shipped import shipped_bed_detector
 from tests.waiting import PATIENCE_S
 
 # Ray warns of its own settings, and leaves sockets to the end of the process.
-pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
 NAMES = ("h264_25fps.mp4", "empty.mp4", "short_7s.mp4", "h264_vfr.mp4", "truncated_half.mkv", "mjpeg.avi", "vp9.webm")
 
 

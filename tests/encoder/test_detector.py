@@ -29,7 +29,7 @@ from index.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHVISION = Path(sys.prefix) / "torchvision"
-"""Where `make test` puts a torchvision that this torch can't import by itself, and nothing else can see."""
+"""Where `make` puts a torchvision that this torch can't import by itself, and nothing else can see."""
 CLASSES = {0: "person", 1: "bed", 2: "chair"}
 
 
@@ -176,6 +176,7 @@ import_mask_rcnn(None, Path(sys.argv[1]))
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_mask_rcnns_box_goes_through_the_whole_way(hospital, workspace, tiny_encoder):
     manifest = hospital(("short_7s.mp4", "p1", "v1"))
     install_encoder(tiny_encoder, workspace.encoders)

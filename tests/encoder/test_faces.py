@@ -63,6 +63,7 @@ def detail(picture, middle, size=BOX):
     return np.abs(np.diff(part, axis=0)).mean() + np.abs(np.diff(part, axis=1)).mean()
 
 
+@pytest.mark.needs("libGL")
 def test_no_picture_shows_the_face_and_the_rest_stays(filmed, tmp_path):
     workspace, middles = filmed
     done = semiome("film", "v0-0", "--to", "out.mp4", "--blur-faces", "-w", workspace.root, cwd=tmp_path)
@@ -86,6 +87,7 @@ def test_where_no_face_was_found():
     assert stretches_without([False, True, True, False, False], 10) == ((0.0, 0.1), (0.3, 0.5))
 
 
+@pytest.mark.needs("libGL")
 def test_a_film_goes_out_as_it_is_and_nothing_is_written_over(filmed, tmp_path):
     workspace, _ = filmed
     film = stored_preview(workspace, Store(workspace).videos()["v0-0"]).film
@@ -104,6 +106,7 @@ def test_a_film_goes_out_as_it_is_and_nothing_is_written_over(filmed, tmp_path):
             export_film(workspace, video_id, tmp_path / "other.mp4", blur_faces=False)
 
 
+@pytest.mark.needs("libGL")
 def test_a_video_stored_before_its_preview_says_what_makes_one(filmed, tmp_path):
     workspace, _ = filmed
     commit(workspace, [make_video(1, 0, 1, np.random.default_rng(1))])

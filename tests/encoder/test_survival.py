@@ -61,6 +61,7 @@ def stored_videos(workspace, encoder):
         return set()
 
 
+@pytest.mark.slow
 def test_a_job_killed_at_random_moments_leaves_what_an_undisturbed_one_leaves(
     hospital, tmp_path, tiny_encoder, processes
 ):
@@ -119,6 +120,7 @@ for size in sizes:
 """
 
 
+@pytest.mark.needs("namespaces")
 def test_a_full_disk_is_named_and_the_same_command_goes_on_once_there_is_room(hospital, tmp_path, tiny_encoder):
     """On a real tmpfs: too small for the first table, for the rows."""
     manifest = hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2"))

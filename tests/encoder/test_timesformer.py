@@ -233,7 +233,7 @@ def test_numbers_that_do_not_fit_are_refused(wrong):
 
 
 def test_a_small_model_leaves_the_decoders_their_cores_and_a_large_one_takes_all(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("encoder.embed.usable_cores", lambda: 4)
 
     assert [threads_beside(preset("timesformer-demo"), decoders) for decoders in (1, 2, 8)] == [3, 2, 1]
     assert threads_beside(preset("timesformer-l"), 2) == threads_beside(preset("timesformer-b"), 2) == 4

@@ -33,7 +33,9 @@ from index.search import search
 from index.serving import Serving
 from index.store import Store
 from index.workspace import Workspace, current
+from tests import forge
 from tests.conftest import make_video
+from tests.forge import Forged
 
 PATIENTS, VIDEOS, CLIPS, WIDTH = 6, 2, 4, 64
 ERASED = "p5"
@@ -163,8 +165,8 @@ def kill(operation, template, times, seed=0):
             workspace = Workspace(Path(folder) / "workspace")
             shutil.copytree(template, workspace.root)
             before = current(workspace.generations)
-            command = [sys.executable, "-m", "tests.index.faults", "--work", operation, str(workspace.root)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+            command = ("--work", operation, workspace.root)
+            with Forged(*command, module="tests.index.faults", stdout=subprocess.PIPE) as worker:
                 assert worker.stdout.readline() == "ready\n"
                 began = time.monotonic()
                 if whole is not None:
@@ -339,7 +341,7 @@ def main():
     if chosen.work:
         work(*chosen.work)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with forge.prepare(), tempfile.TemporaryDirectory() as folder:
         if chosen.fill:
             disk = Path(folder)
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=True)

@@ -49,6 +49,7 @@ def test_any_store_has_a_map_within_its_borders(count, width):
     assert np.abs(found).max() <= 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_umap_keeps_neighbours_together():
     random = np.random.default_rng(2)

@@ -119,9 +119,7 @@ def test_a_serving_snapshot_lets_go_of_the_patient(workspace):
     assert search(serving.snapshot, query, 1).neighbours[0].clip == clips[0].clip
     store, predicate_rows = Store(workspace), Store(workspace).open_table("patients").to_table().to_pylist()
     key = next(row["patient_key"] for row in predicate_rows if row["patient_id"] == PATIENT)
-    store.writable("clips_enc1").delete(
-        f"patient_key = '{key}'"
-    )  # as an erasure begins
+    store.writable("clips_enc1").delete(f"patient_key = '{key}'")  # as an erasure begins
 
     assert serving.refresh() is True
 

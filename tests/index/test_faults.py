@@ -14,11 +14,14 @@ def template(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", faults.OPERATIONS)
 def test_kill(template, operation):
     assert faults.kill(operation, template, times=1)["points"] == 1
 
 
+@pytest.mark.slow
+@pytest.mark.needs("namespaces")
 def test_a_disk_that_is_full_at_any_page(template):
     found = faults.on_a_small_disk(template, ("upsert", "compact", "build", "publish", "erase"), step=48)
 
@@ -39,7 +42,8 @@ def test_flipped_bits_of_rows_are_never_read_as_rows(template):
     assert found["refused"] + found["read_right"] == 500
 
 
-@pytest.mark.skipif(shutil.which("faketime") is None, reason="needs Debian's faketime, which .ci/run installs")
+@pytest.mark.slow
+@pytest.mark.needs("faketime")
 def test_a_clock_that_is_a_day_off_loses_nothing(template):
     assert faults.shift_clock(template, [("-1d", "+1d", "+0d")])["operations"] == 5
 

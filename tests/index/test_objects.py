@@ -4,11 +4,9 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import boto3
 import numpy as np
@@ -30,16 +28,14 @@ from index.store import Store
 from index.workspace import Workspace, current
 from semiome.app import app
 from tests.conftest import make_cohort, make_video
+from tests.forge import Forged
 from tests.waiting import PATIENCE_S
-
-SERVER = Path(__file__).with_name("s3.py")
 
 
 @contextmanager
 def s3(*options):
     """An S3 server with a bucket; yields its address."""
-    command = [sys.executable, SERVER, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+    with Forged(*options, module="tests.index.s3", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
         try:
             address = f"http://127.0.0.1:{int(server.stdout.readline())}"
             boto3.client(

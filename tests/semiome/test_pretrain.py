@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from encoder.weights import new_encoder, save_encoder
 from index.errors import InvalidInput
+from tests import forge
 from tests.conftest import tiny_architecture
+from tests.forge import Forged
 from tests.waiting import PATIENCE_S, until
 from trainer.run import RunConfig, read_config
 
@@ -42,17 +45,19 @@ def study(hospital, tmp_path):
     return write
 
 
-def command(config, workspace, *launcher):
-    return [
-        *(sys.executable, *launcher, "-m", "semiome", "pretrain", str(config)),
-        *("--workspace", str(workspace), "--json"),
-    ]
+def start(config, workspace, *launcher, **streams):
+    """`semiome pretrain`, forged, or, behind a launcher, as a real process."""
+    command = ("pretrain", str(config), "--workspace", str(workspace), "--json")
+    if not launcher:
+        return Forged(*command, **streams)
+    return subprocess.Popen([sys.executable, *launcher, "-m", "semiome", *command], text=True, **streams)
 
 
 def pretrained(config, workspace, *launcher):
-    done = subprocess.run(command(config, workspace, *launcher), capture_output=True, text=True, check=False)
-    values = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
-    return done.returncode, values, done.stderr
+    process = start(config, workspace, *launcher, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate()
+    values = json.loads(out.splitlines()[-1]) if out.strip() else {}
+    return process.returncode, values, err
 
 
 def steps_of(workspace, name="run"):
@@ -84,7 +89,7 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_loss_curve_and_weights_of_one_t
     code, wanted, _ = pretrained(study(**recipe), tmp_path / "whole")
     assert code == 0
 
-    process = subprocess.Popen(command(study(**recipe), tmp_path / "killed"), stderr=subprocess.DEVNULL)
+    process = start(study(**recipe), tmp_path / "killed", stderr=subprocess.DEVNULL)
     kill_after(process, 7, tmp_path / "killed")
     assert process.wait() == -signal.SIGKILL
     code, found, _ = pretrained(study(**recipe), tmp_path / "killed")
@@ -97,9 +102,7 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_loss_curve_and_weights_of_one_t
 
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(study, tmp_path):
     config = study(epochs=2000, checkpoint_every=10_000)
-    process = subprocess.Popen(
-        command(config, tmp_path / "w"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = start(config, tmp_path / "w", stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     kill_after(process, 3, tmp_path / "w", signal.SIGTERM)
     out, err = process.communicate(timeout=PATIENCE_S)
 
@@ -112,11 +115,10 @@ def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(study, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_sigterm_to_torchrun_leaves_a_checkpoint_of_the_last_step(study, tmp_path):
     config = study(settings='frame_cache = "cache"', epochs=20_000, checkpoint_every=100_000)
-    process = subprocess.Popen(
-        command(config, tmp_path / "w", *RANKS), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    process = start(config, tmp_path / "w", *RANKS, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     kill_after(process, 8, tmp_path / "w", signal.SIGTERM)
     assert process.wait(timeout=PATIENCE_S) != 0
 
@@ -124,6 +126,7 @@ def test_sigterm_to_torchrun_leaves_a_checkpoint_of_the_last_step(study, tmp_pat
     assert checkpoint.name == f"checkpoint-{len(steps_of(tmp_path / 'w')):08d}.safetensors"
 
 
+@pytest.mark.slow
 def test_two_ranks_take_the_same_steps_as_one(study, tmp_path):
     cached = study(settings='frame_cache = "cache"', epochs=3)
 
@@ -138,14 +141,13 @@ def test_two_ranks_take_the_same_steps_as_one(study, tmp_path):
     assert values["coverage"] == alone["coverage"]
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_job_and_it_resumes(study, tmp_path):
     config = study(settings='frame_cache = "cache"', max_steps=120, epochs=2000, checkpoint_every=10)
-    process = subprocess.Popen(
-        command(config, tmp_path / "w", *RANKS), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    process = start(config, tmp_path / "w", *RANKS, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     await_steps(process, 15, tmp_path / "w")
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
     assert process.wait(timeout=PATIENCE_S) != 0
 
     before = len(steps_of(tmp_path / "w"))
@@ -193,6 +195,7 @@ def test_a_run_of_another_recipe_or_other_clips_is_not_gone_on_with(study, tmp_p
     assert "run run was begun with another configuration (pretrain.max_steps, pretrain.tau)" in said
 
 
+@pytest.mark.slow
 def test_ranks_that_disagree_on_the_clips_say_so(tmp_path):
     worker = tmp_path / "worker.py"
     worker.write_text(
@@ -206,6 +209,7 @@ def test_ranks_that_disagree_on_the_clips_say_so(tmp_path):
     assert "the ranks disagree on the manifest: rank 0 has digest-0, rank 1 has digest-1" in done.stderr
 
 
+@pytest.mark.slow
 def test_several_ranks_need_a_frame_cache(study, tmp_path):
     code, _, said = pretrained(study(epochs=1), tmp_path / "w", *RANKS)
 
@@ -221,7 +225,7 @@ def test_the_size_of_a_cache_is_said_before_it_is_written(study, tmp_path):
 
 
 def test_the_log_can_be_written_for_tensorboard_too(study, tmp_path):
-    done = subprocess.run([*command(study(max_steps=3), tmp_path / "w"), "--tensorboard"], check=False)
+    done = forge.run("pretrain", study(max_steps=3), "--workspace", tmp_path / "w", "--json", "--tensorboard")
 
     assert done.returncode == 0
     events = EventAccumulator(str(tmp_path / "w" / "runs" / "run" / "tensorboard"))

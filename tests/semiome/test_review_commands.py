@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import urllib.request
 
 import pytest
@@ -14,7 +13,9 @@ from index.store import Store
 from index.workspace import Workspace
 from semiome.app import app
 from semiome.commands.head import labelled_clips
+from tests import forge
 from tests.conftest import commit, make_cohort, publish_all
+from tests.forge import Forged
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S
 
@@ -93,20 +94,8 @@ def test_a_server_with_its_page_says_where_it_is_and_ends_with_it(stored):
 
 def test_a_page_waits_with_a_server_for_the_first_index(tmp_path):
     workspace = Workspace(tmp_path / "workspace")
-    command = [
-        sys.executable,
-        "-m",
-        "semiome",
-        "serve",
-        "-w",
-        workspace.root,
-        "--port",
-        "0",
-        "--web-port",
-        "0",
-        "--json",
-    ]
-    with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = ("serve", "-w", workspace.root, "--port", "0", "--web-port", "0", "--json")
+    with Forged(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             line = ""
             while "nothing is published yet" not in line:
@@ -128,9 +117,7 @@ def test_a_page_waits_with_a_server_for_the_first_index(tmp_path):
 def test_a_port_that_is_taken_is_said(stored):
     with running(stored, "--web-port", "0") as said:
         port = said["page"].rpartition(":")[2]
-        done = subprocess.run(
-            [sys.executable, "-m", "semiome", "web", "--port", port], capture_output=True, text=True, check=False
-        )
+        done = forge.run("web", "--port", port)
     assert done.returncode == 4
     assert f"port {port} of 127.0.0.1 can't be had" in done.stderr
 

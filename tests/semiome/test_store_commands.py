@@ -1,14 +1,13 @@
 """`semiome store` and `semiome index compare`, as their user meets them."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from index.workspace import Workspace
 from semiome.app import app
+from tests import forge
 from tests.conftest import commit, make_cohort
 
 
@@ -20,12 +19,8 @@ def ask(*arguments, code=0):
 
 def build(*arguments):
     """In a process of its own: it gives way to all others."""
-    done = subprocess.run(
-        [sys.executable, "-m", "semiome", "index", "build", *map(str, arguments), "--json"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
+    done = forge.run("index", "build", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 

@@ -19,6 +19,8 @@ from trainer.folds import check_leaks
 from trainer.frame_cache import read_cache, read_references
 from trainer.stage0 import Actions, Scale, explained, train_stage0
 
+pytestmark = pytest.mark.slow
+
 
 def test_clips_drawn_at_the_encoders_size_are_those_that_decoding_gives(tmp_path):
     recording = simulate_cohort(6, 1, seed=1)[2]

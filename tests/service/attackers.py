@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, re
 from service.access import AUDIENCE, ISSUER
 from service.roster import Roster
 from service.server import Place, Server
+from tests.forge import Forged
 from tests.waiting import PATIENCE_S
 
 METHODS = {
@@ -56,10 +56,10 @@ class Served:
 def serving(workspace, *options):
     """A server process; its log goes to a file, since a full pipe would hold the server up."""
     log = workspace.root.parent / f"{workspace.root.name}.log"
-    command = [sys.executable, "-m", "semiome", "serve", "-w", str(workspace.root), "--port", "0", "--json", *options]
+    command = ["serve", "-w", workspace.root, "--port", "0", "--json", *options]
     with (
         log.open("w") as stream,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True) as process,
+        Forged(*command, stdout=subprocess.PIPE, stderr=stream) as process,
     ):
         try:
             line = process.stdout.readline()

@@ -3,10 +3,10 @@
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 
+from tests.forge import Forged
 from tests.waiting import PATIENCE_S
 
 
@@ -22,9 +22,9 @@ def running(workspace, *options, end=signal.SIGTERM):
     Yields:
         What it says of itself when it is ready.
     """
-    command = [sys.executable, "-m", "semiome", "serve", "-w", str(workspace.root), "--port", "0", "--json", *options]
+    command = ["serve", "-w", workspace.root, "--port", "0", "--json", *options]
     with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop it once it is full
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = Forged(*command, stdout=subprocess.PIPE, stderr=log)
         try:
             line = process.stdout.readline()
             assert line, _text(log)

@@ -4,7 +4,6 @@ import json
 import resource
 import shutil
 import subprocess
-import sys
 
 import grpc
 import pytest
@@ -17,6 +16,7 @@ from service.access import make_access, make_token
 from service.audit import AuditLog, Entry, folder_of, of_patient, verify
 from service.config import read_config
 from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.forge import Forged
 from tests.service.attackers import METHODS, answering, bearer, claims, code, serving
 from tests.waiting import PATIENCE_S
 
@@ -170,8 +170,8 @@ def test_segments_that_change_places_are_seen(workspace, small_segments):
 
 
 def worker(workspace, segment_bytes, name, count):
-    command = [sys.executable, "-m", "tests.service.audit_worker", workspace.root, segment_bytes, name, count]
-    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    arguments = (workspace.root, segment_bytes, name, count)
+    return Forged(*arguments, module="tests.service.audit_worker", stdout=subprocess.PIPE)
 
 
 def test_processes_that_write_at_once_make_one_chain(workspace):

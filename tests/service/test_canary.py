@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 import urllib.request
 from dataclasses import replace
 
@@ -15,6 +13,7 @@ from index.query import ClipQuery, GroupBy, Options, VideoQuery
 from index.workspace import Workspace
 from service.audit import folder_of
 from service.client import Client
+from tests import forge
 from tests.conftest import commit, install_head, make_video, publish_all
 from tests.service.attackers import METHODS, outcome, raw_calls, request_class, serving, with_one_string
 from tests.waiting import PATIENCE_S, until
@@ -199,8 +198,8 @@ def test_pseudonyms_stand_in_no_log_no_metric_and_no_audit_line(served, read):
 
 
 def test_the_access_report_finds_a_patient_by_the_pseudonym(served, read):
-    command = [sys.executable, "-m", "semiome", "audit", "report", "-w", str(served[0].root), "--json", "--patient"]
-    done = subprocess.run([*command, PSEUDONYMS[0]], capture_output=True, text=True, check=True)
+    done = forge.run("audit", "report", "-w", served[0].root, "--json", "--patient", PSEUDONYMS[0])
+    assert done.returncode == 0, done.stderr
 
     methods = {line["method"].rsplit("/", 1)[1] for line in json.loads(done.stdout)["accesses"]}
     assert methods >= {"Search", "GetVideo", "GetEmbeddings", "Classify", "ListVideos", "ListPatients", "SearchStream"}

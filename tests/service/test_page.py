@@ -25,6 +25,8 @@ from tests.conftest import DATA, install_head, publish_all
 from tests.service.servers import running
 from tests.service.test_web import with_tokens
 
+pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
+
 VIDEOS = DATA / "videos"
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = (

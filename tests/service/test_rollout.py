@@ -1,8 +1,6 @@
 """An index brought to running servers by command, as cron would, and back where something is wrong."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,14 +10,14 @@ from index.workspace import current, set_current
 from service.client import Client
 from service.connection import Connection
 from service.rollout import roll_out
+from tests import forge
 from tests.conftest import make_cohort, publish_all
 from tests.service.servers import running
 
 
 def build(secured, said, access, *options):
-    command = [sys.executable, "-m", "semiome", "index", "build", "-w", str(secured.root), "--json"]
     who = ["--server", said["address"], "--ca", str(access / "ca.pem"), "--token-file", str(access / "admin.token")]
-    return subprocess.run([*command, *who, *options], capture_output=True, text=True, check=False)
+    return forge.run("index", "build", "-w", secured.root, "--json", *who, *options)
 
 
 def test_a_build_is_rolled_out_or_taken_back(secured, access):

@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -29,6 +27,7 @@ from service.client import Client
 from service.config import ServerConfig
 from service.knowledge import Source
 from service.wire import DETAILS
+from tests import forge
 from tests.conftest import commit, install_head, make_cohort, make_video, publish_all
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S, until
@@ -221,8 +220,7 @@ def test_a_damaged_generation_is_not_taken_up_and_the_old_one_serves(workspace):
 
 def test_a_port_that_is_taken_is_said(served):
     port = served[2]["address"].split(":")[1]
-    command = [sys.executable, "-m", "semiome", "serve", "-w", str(served[0].root), "--port", port]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forge.run("serve", "-w", served[0].root, "--port", port)
 
     assert done.returncode == 4
     assert f"port {port} of 127.0.0.1 can't be had" in done.stderr

@@ -2,8 +2,6 @@
 
 import json
 import ssl
-import subprocess
-import sys
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -15,6 +13,7 @@ from index.query import VideoQuery
 from service.access import make_access, make_client_certificate, renew_server_certificate
 from service.client import Client
 from service.connection import Connection
+from tests import forge
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S, until
 
@@ -25,12 +24,12 @@ def connection(said, access, role="admin", **more):
 
 def test_a_newcomer_signs_in_over_tls_and_a_stranger_does_not(secured, access):
     with running(secured, "--config", str(access / "serve.toml")) as said:
-        command = [sys.executable, "-m", "semiome", "search", "--server", said["address"], "--json", "--video", "v0-0"]
+        command = ["search", "--server", said["address"], "--json", "--video", "v0-0"]
         who = ["--ca", str(access / "ca.pem"), "--token-file", str(access / "clinician.token")]
-        found = subprocess.run([*command, *who], capture_output=True, text=True, check=False)
+        found = forge.run(*command, *who)
         assert found.returncode == 0, found.stderr
         assert len(json.loads(found.stdout)["neighbours"]) == 10
-        refused = subprocess.run([*command, *who[:2]], capture_output=True, text=True, check=False)
+        refused = forge.run(*command, *who[:2])
         assert refused.returncode == 4
         assert "UNAUTHENTICATED: say who you are" in refused.stderr
         with Client(Connection(said["address"], tries=1)) as plain, pytest.raises(ServiceError, match="UNAVAILABLE"):

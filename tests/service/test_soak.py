@@ -8,11 +8,15 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from index.errors import ServiceError
 from index.query import VideoQuery
 from service.client import Client
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.servers import running
+
+pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("SEMIOME_SOAK_S", "10"))
 

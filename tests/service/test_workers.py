@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 import urllib.request
@@ -17,6 +18,7 @@ from index.workspace import Workspace
 from service.client import Client
 from service.connection import Connection
 from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.forge import Forged
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S, until
 
@@ -91,11 +93,8 @@ def test_a_killed_worker_comes_back_and_its_sibling_serves_meanwhile(workspace):
 
 
 def test_workers_end_when_their_supervisor_is_killed(workspace):
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-m", "semiome", "serve", "-w", str(workspace.root), "--port", "0", "--json"]
-    supervisor = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = ("serve", "-w", workspace.root, "--port", "0", "--json", "--workers", "2")
+    supervisor = Forged(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     workers = pids(json.loads(supervisor.stdout.readline())["address"])
     supervisor.kill()
     supervisor.communicate()

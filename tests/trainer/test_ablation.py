@@ -22,6 +22,8 @@ from trainer.ranks import alone
 from trainer.report import as_html, as_text, laid_out, principal_components
 from trainer.settings import Reporter
 
+pytestmark = pytest.mark.slow
+
 ALONE = alone()
 OURS = ["none", "video", "patient", "both"]
 

@@ -17,6 +17,7 @@ ALONE = alone()
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world_size", "ways"), [(2, ("64", "1")), (4, ("64", "2"))])
 def test_the_gradient_is_the_same_on_any_number_of_ranks(world_size, ways, tmp_path):
     # Two steps, and with four ranks parts of 3 and 2 clips of which 2 fit: ranks must meet in the same collectives.

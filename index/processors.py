@@ -1,0 +1,52 @@
+"""How many processors this process may keep busy: fewer than the machine has, where somebody has set limits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+_CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def usable_cores(cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
+    """Processors that this process may run on and has the time of, at least 1.
+
+    The smallest of its affinity (`taskset`, a batch system) and the quotas of its control groups (a container's
+    `--cpus`, a pod's limit, systemd's `CPUQuota`), these rounded down: a thread more than a quota allows is paused with
+    all others until the next period.
+
+    Args:
+        cgroups: where control groups are mounted, version 1 or 2.
+        own: says which ones this process is in.
+    """
+    affinity = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    return max(1, min([affinity or 1, *(int(quota) for quota in _quotas(cgroups, own))]))
+
+
+def _quotas(cgroups: Path, own: Path) -> list[float]:
+    """Processors that each control group allows, from that of this process up to the outermost."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mounted = cgroups / "cpu" if controllers else cgroups
+        # A container sees its own group as the root, or the host's path below which nothing is mounted: look at all.
+        inside = PurePosixPath(path.lstrip("/"))
+        found += [_quota(mounted / group, version=1 if controllers else 2) for group in (inside, *inside.parents)]
+    return [quota for quota in found if quota is not None]
+
+
+def _quota(group: Path, version: int) -> float | None:
+    try:
+        if version == 1:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
+        else:
+            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
+    except (OSError, ValueError):  # no such limit
+        return None
