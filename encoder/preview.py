@@ -14,7 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -30,6 +30,8 @@ THUMBNAILS, THUMBNAIL_WIDTH = 5, 112
 _LEAST_FPS, _MOST_FPS = 5, 25
 _H264 = {"preset": "veryfast", "crf": "27", "bf": "0"}
 _JPEG_QUALITY = 70
+_SDTV = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}
+"""What players take a small film for that does not say what its colours are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +79,20 @@ def render(path: Path, facts: VideoFacts, alive: Callable[[], None]) -> Iterator
         stream.codec_context.gop_size = fps
         try:
             for number, frame in frames_of(path, facts):
-                picture = shrink(frame)
-                for _ in range(shown, _frames_until(facts, number, fps)):
-                    again = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                    container.mux(stream.encode(again))
-                    shown += 1
+                until = _frames_until(facts, number, fps)
+                places = wanted.get(number, ())
+                if shown == until and not places:
+                    continue  # of a faster video not every frame is shown
+                small = shrink(frame)
+                small.time_base = Fraction(1, fps)
+                for shown in range(shown + 1, until + 1):  # noqa: B020  goes on from where it was
+                    small.pts = shown - 1
+                    container.mux(stream.encode(small))
                     if shown % fps == 0:
                         alive()
-                for index, place in wanted.get(number, ()):
+                for index, place in places:
                     strips.setdefault(index, shrink.empty_strip())
-                    shrink.put(strips[index], place, picture)
+                    shrink.put(strips[index], place, small)
                 for done in [index for index in strips if index < _clip_of(facts, number)]:
                     yield Strip(done, _jpeg(strips.pop(done)))
         except VideoRefused as refused:
@@ -99,7 +105,7 @@ def render(path: Path, facts: VideoFacts, alive: Callable[[], None]) -> Iterator
 
 
 class _Shrinker:
-    """Frames of one video to upright RGB pictures of the preview's size."""
+    """Frames of one video to upright ones of the preview's size, as H.264 has them: no detour by RGB."""
 
     def __init__(self, facts: VideoFacts) -> None:
         self._turns = facts.rotation // 90
@@ -111,14 +117,28 @@ class _Shrinker:
         self._thumbnail_height = max(round(THUMBNAIL_WIDTH * self.height / self.width), 1)
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        small = self._reformatter.reformat(frame, self._across, self._down, "rgb24", interpolation="AREA", threads=1)
-        return np.ascontiguousarray(np.rot90(small.to_ndarray(), self._turns))
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        turned = self._turns != 0
+        small = self._reformatter.reformat(
+            frame,
+            self._across,
+            self._down,
+            "rgb24" if turned else "yuv420p",
+            interpolation="AREA",
+            threads=1,
+            **({} if turned else _SDTV),
+        )
+        if not turned:
+            return small
+        picture = np.asarray(small.to_ndarray(), np.uint8)
+        upright = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture, self._turns)), "rgb24")
+        return self._reformatter.reformat(upright, format="yuv420p", threads=1, **_SDTV)
 
     def empty_strip(self) -> NDArray[np.uint8]:
         return np.zeros((self._thumbnail_height, THUMBNAILS * THUMBNAIL_WIDTH, 3), np.uint8)
 
-    def put(self, strip: NDArray[np.uint8], place: int, picture: NDArray[np.uint8]) -> None:
+    def put(self, strip: NDArray[np.uint8], place: int, small: av.VideoFrame) -> None:
+        picture = small.to_ndarray(format="rgb24", src_colorspace=Colorspace.ITU601, src_color_range=ColorRange.MPEG)
         size = (THUMBNAIL_WIDTH, self._thumbnail_height)
         left = place * THUMBNAIL_WIDTH
         strip[:, left : left + THUMBNAIL_WIDTH] = np.asarray(

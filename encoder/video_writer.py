@@ -12,12 +12,23 @@ from numpy.typing import NDArray
 from index.files import write_atomically
 
 
-def write_h264(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, width: int, height: int) -> None:
-    """Write (height, width, 3) RGB frames as constant-rate H.264 with the index in front; whole or not at all."""
+def write_h264(
+    path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, width: int, height: int, preset: str = "veryfast"
+) -> None:
+    """Write (height, width, 3) RGB frames as constant-rate H.264 with the index in front; whole or not at all.
+
+    Args:
+        path: of the MP4.
+        frames: RGB.
+        fps: frames a second.
+        width: in pixels.
+        height: in pixels.
+        preset: x264's trade of time for size.
+    """
 
     def write(temporary: Path) -> None:
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            stream = container.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "24"})
+            stream = container.add_stream("libx264", rate=fps, options={"preset": preset, "crf": "24"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.thread_count = 1
             stream.codec_context.gop_size = 2 * fps
