@@ -250,11 +250,11 @@ class _Limb:
         y = (np.arange(above, below, dtype=np.float32) + np.float32(0.5 - ay))[:, None]
         dx, dy = np.float32(bx - ax), np.float32(by - ay)
         reach = np.float32(max(dx * dx + dy * dy, np.float32(1e-6)))
-        along = _within_one((x * dx + y * dy) / reach)
+        along: Picture = _within_one(np.asarray((x * dx + y * dy) / reach, np.float32))
         radius = np.float32(ra) + along * np.float32(rb - ra)
         nx, ny = (x - along * dx) / radius, (y - along * dy) / radius
         distance = np.sqrt(nx * nx + ny * ny)
-        cover = _within_one((1 - distance) * radius + np.float32(0.5))
+        cover: Picture = _within_one((1 - distance) * radius + np.float32(0.5))
         # Half a body's thickness of grace, so that what lies on the bed is not swallowed by it.
         cover *= depth[above:below, left:right] > self.depth[moment] - 0.25
         nz = np.sqrt(_within_one(1 - distance * distance))
