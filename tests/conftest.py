@@ -4,6 +4,7 @@ Nothing heavy is imported here at the top: what needs neither torch nor the stor
 """
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -100,6 +101,25 @@ def hospital(tmp_path):
         return folder / "manifest.csv"
 
     return write
+
+
+def made_once(tmp_path_factory, name, make):
+    """A folder that all of pytest's processes share, for what takes long to make.
+
+    Args:
+        tmp_path_factory: pytest's.
+        name: of the folder.
+        make: called with the folder by the first that wants it; what it returns, as JSON holds it, is for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = base / f"{name}.json"
+        if not made.exists():
+            (base / name).mkdir()
+            made.write_text(json.dumps(make(base / name)))
+    return base / name, json.loads(made.read_text())
 
 
 def unit(random, width=WIDTH):

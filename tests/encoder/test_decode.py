@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -41,12 +43,19 @@ REASONS = {
 }
 
 
+@pytest.fixture(scope="module")
+def decoders():
+    """`decoders(num_frames, size)`: one for all files, which starts no child that is not used."""
+    with ExitStack() as stack:
+        yield cache(lambda num_frames, size: stack.enter_context(Decoder(num_frames, size)))
+
+
 @pytest.mark.parametrize("num_frames", [16, 96])
 @pytest.mark.parametrize("name", OK)
-def test_an_ok_file_gives_exactly_its_clips_and_frames(name, num_frames):
+def test_an_ok_file_gives_exactly_its_clips_and_frames(decoders, name, num_frames):
     turned = "rotate90" in name
-    with Decoder(num_frames, SIZE) as decoder:
-        left, right = (list(decoder.decode(VIDEOS / name, crop)) for crop in (TURNED_HALVES if turned else HALVES))
+    decoder = decoders(num_frames, SIZE)
+    left, right = (list(decoder.decode(VIDEOS / name, crop)) for crop in (TURNED_HALVES if turned else HALVES))
 
     found = [
         (a.start_s, a.valid_seconds, read_numbers(a.frames, b.frames, turned)) for a, b in zip(left, right, strict=True)
@@ -55,9 +64,9 @@ def test_an_ok_file_gives_exactly_its_clips_and_frames(name, num_frames):
 
 
 @pytest.mark.parametrize("name", REJECT)
-def test_a_rejected_file_is_refused_with_its_reason(name):
-    with Decoder(4, 32) as decoder, pytest.raises(VideoRefused, match=REASONS[name]):
-        list(decoder.decode(VIDEOS / name))
+def test_a_rejected_file_is_refused_with_its_reason(decoders, name):
+    with pytest.raises(VideoRefused, match=REASONS[name]):
+        list(decoders(4, 32).decode(VIDEOS / name))
 
 
 def test_every_rejected_file_has_a_reason_here():

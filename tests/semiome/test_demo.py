@@ -2,14 +2,16 @@
 
 import pytest
 
+from tests.conftest import made_once
 from tests.semiome.test_commands import result_of, semiome
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
-    done = semiome("demo", "--patients", "6", "--videos", "2", "--epochs", "1", "--json", cwd=folder)
-    return folder, result_of(done)
+    def make(folder):
+        return result_of(semiome("demo", "--patients", "6", "--videos", "2", "--epochs", "1", "--json", cwd=folder))
+
+    return made_once(tmp_path_factory, "demo", make)
 
 
 def test_it_prints_one_object_with_everything(demo):
