@@ -77,14 +77,17 @@ class Child:
         """What it says of itself once it is ready; waits for it.
 
         Raises:
-            StateError: If it ended instead, or answered why it can't go on.
+            StateError: If it ended instead, answered why it can't go on, or said something else.
         """
         line = self._process.stdout.readline() if self._process.stdout else ""
-        answered: dict[str, Any] = json.loads(line) if line else {}
+        if not line:
+            raise StateError(f"a process that was started ended with status {self._process.wait()} before it was ready")
+        try:
+            answered: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise StateError("a process that was started said something other than that it is ready") from None
         if "error" in answered:
             raise StateError(str(answered["error"]["message"]))
-        if not answered:
-            raise StateError(f"a process that was started ended with status {self._process.wait()} before it was ready")
         return answered
 
     def ask_to_end(self) -> None:
@@ -163,7 +166,14 @@ def server_process(workspace: Path, *options: str, patience_s: float = 60.0) -> 
     with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop it once it is full
         server = Child("semiome", "serve", *served, log=log)
         try:
-            yield server.answer()
+            try:
+                answered = server.answer()
+            except StateError as error:
+                log.seek(0)
+                said = log.read().strip()[-500:]
+                more = "" if str(error) in said else f"; {said}"
+                raise StateError(f"the server did not start: {error}{more}") from None
+            yield answered
         finally:
             status = server.end(patience_s)
         if status:
