@@ -10,6 +10,7 @@ import os
 import sys
 
 from index.errors import InvalidInput, NotFound, SemiomeError, ServiceError, VideoRefused
+from index.processors import usable_cores
 
 BUG, USAGE, SOME_REFUSED, STATE = 1, 2, 3, 4
 _WRONG_INPUT = (InvalidInput, NotFound, VideoRefused)
@@ -20,6 +21,8 @@ def main() -> None:
     """Run the command line."""
     # FAISS, torch and OpenMP's runtimes are loaded into one process: idle threads must not spin against each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.argv[1:2] != ["serve"]:  # which keeps a processor free to answer, and so counts for itself
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # they know nothing of a container's quota
     from semiome.app import app
 
     try:

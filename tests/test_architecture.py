@@ -1,6 +1,7 @@
 """The shape of the code: who imports whom, who owns which library, what stays light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,14 @@ def test_package_files_hold_a_docstring_and_import_nothing(package):
         tree = ast.parse(path.read_text())
         assert len(tree.body) == 1
         assert ast.get_docstring(tree)
+
+
+def test_processors_are_counted_in_one_place():
+    trees = [*MAY_IMPORT, "benchmarks", "docs", "deploy", "examples"]
+    paths = {path.relative_to(ROOT) for tree in trees for path in (ROOT / tree).rglob("*.py")}
+    counting = {str(path) for path in paths if re.search(r"cpu_count|hardware_concurrency", (ROOT / path).read_text())}
+
+    assert counting == {"index/processors.py"}
 
 
 def test_records_and_errors_need_the_standard_library_only():
