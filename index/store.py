@@ -218,6 +218,7 @@ class Store:
         """
         what, lock = "the right to write to this workspace's store", self._workspace.commit_lock
         if self._workspace.bucket:
+            self._database()  # loading LanceDB takes seconds in which no sign of life could be given
             with bucket(self._workspace.bucket).lease(lock.name, what) as still_mine:
                 yield still_mine
         else:
