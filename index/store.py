@@ -218,7 +218,7 @@ class Store:
         """
         what, lock = "the right to write to this workspace's store", self._workspace.commit_lock
         if self._workspace.bucket:
-            self._database()  # loading LanceDB takes seconds in which no sign of life could be given
+            _lancedb()  # takes seconds to load, in which no sign of life could be given
             with bucket(self._workspace.bucket).lease(lock.name, what) as still_mine:
                 yield still_mine
         else:
@@ -263,6 +263,12 @@ class Store:
         return self.open_table(f"clips_{encoder_id}")
 
     def _database(self) -> Any:  # noqa: ANN401  lancedb has no types
-        import lancedb  # seconds of a processor's time: only what writes pays them
+        with self._tables.reached():
+            return _lancedb().connect(self._tables.address)
 
-        return lancedb.connect(self._tables.address)
+
+def _lancedb() -> Any:  # noqa: ANN401
+    """LanceDB, which takes seconds of a processor's time to load: only what writes pays them."""
+    import lancedb
+
+    return lancedb
