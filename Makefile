@@ -27,17 +27,16 @@ BIN := .venv/bin
 demo: .venv
 	$(BIN)/semiome demo
 
-# What some tests need of the system is installed first where that is possible (see tests/needs.py); INSIST=--insist ends
-# here where it is not.
-needs: .venv
-	@$(BIN)/python -m tests.needs $(INSIST)
+# What some tests need of the system is installed first where that is possible, else named (see tests/needs.py); with
+# INSIST=--insist anything that is missing is an error.
+needs:
+	@$(PYTHON) -m tests.needs $(INSIST)
 
-# All that takes no longer than a coffee.
-test: needs .venv/torchvision .venv/node
+test: needs .venv .venv/torchvision .venv/node
 	$(BIN)/pytest
 
 # The rest: ranks, clusters, browsers, kills, whole studies.
-slow: needs .venv/torchvision .venv/node
+slow: needs .venv .venv/torchvision .venv/node
 	$(BIN)/pytest -m slow
 
 check: .venv .venv/node

@@ -51,8 +51,15 @@ def complaints(root: Path = ROOT, baseline: Path = BASELINE) -> list[str]:
 def _ask(command: str, image: Path, *more: str) -> list[str]:
     """What buf says of our files in the image: Google's own are in there too and are not judged."""
     ours = ("--config", str(ROOT / "buf.yaml"), "--path", "protos")
+    path = os.pathsep.join(
+        (str(Path(sys.executable).parent), os.environ.get("PATH", ""))
+    )  # Node, which buf starts with
     done = subprocess.run(  # noqa: S603
-        [buf(), command, str(image), *more, *ours], capture_output=True, text=True, check=False
+        [buf(), command, str(image), *more, *ours],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path},
     )
     if done.returncode not in {0, 100}:  # 100: it worked, and found something
         raise SystemExit(f"buf {command} failed with {done.returncode}: {done.stderr.strip()}")

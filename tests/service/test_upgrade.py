@@ -23,8 +23,9 @@ SAID = json.loads((DATA / "workspace-0.1.0.json").read_text())
 
 @pytest.fixture
 def old(tmp_path):
+    filtered = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since 3.11.4
     with tarfile.open(DATA / "workspace-0.1.0.tar.gz") as archive:
-        archive.extractall(tmp_path / "workspace", filter="data")
+        archive.extractall(tmp_path / "workspace", **filtered)
     return Workspace(tmp_path / "workspace")
 
 
