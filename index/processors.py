@@ -1,4 +1,4 @@
-"""How many processors this process may keep busy: fewer than the machine has, where somebody has set limits."""
+"""How many processors this process may keep busy: fewer than the machine has where limits are set."""
 
 from __future__ import annotations
 

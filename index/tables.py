@@ -31,20 +31,20 @@ class Tables:
 
     @property
     def address(self) -> str:
-        """Of the folder they lie in, as LanceDB and Lance take it."""
+        """Path or URL of the folder they lie in, as LanceDB and Lance expect it."""
         place = self._workspace.store
         return f"{self._workspace.bucket}/{place.name}" if self.shared else str(place)
 
     def exists(self) -> bool:
-        """Whether there is any."""
+        """Whether a store was ever written."""
         return bool(self._folders()) if self.shared else self._workspace.store.is_dir()
 
     def names(self) -> list[str]:
         """All tables whose creation was finished, sorted.
 
         Raises:
-            StateError: there is no store.
-            DamagedData: a table has lost its versions.
+            StateError: If there is no store.
+            DamagedData: If a table has lost its versions.
         """
         if not self.exists():
             raise StateError("this workspace has no store yet: run `semiome encode` first")
@@ -54,7 +54,7 @@ class Tables:
         """A table at its newest version, to read.
 
         Raises:
-            StateError: the object storage can't be reached.
+            StateError: If the object storage can't be reached.
         """
         with self.reached():
             return lance.dataset(f"{self.address}/{name}.lance")
@@ -72,7 +72,7 @@ class Tables:
         """Turn what Lance raises of an object storage, with its address, into an error without.
 
         Raises:
-            StateError: it does not answer, or not to us.
+            StateError: If it does not answer, or refuses access.
         """
         try:
             yield
@@ -96,7 +96,7 @@ class Tables:
         """Whether a table's first version was finished; a crash or a full disk in its creation leaves none.
 
         Raises:
-            DamagedData: it holds data and no version.
+            DamagedData: If it holds data and no version.
         """
         if any(path.endswith(".manifest") for path in self.sizes(name, "_versions")):
             return True

@@ -138,7 +138,7 @@ def answer_parent(values: Mapping[str, Any]) -> None:
 
 
 def end_with_parent() -> None:
-    """Send SIGTERM to this process once whoever started it has ended, or has closed its stdin."""
+    """Send SIGTERM to this process once its parent has ended, or has closed its stdin."""
 
     def follow() -> None:
         sys.stdin.read()
