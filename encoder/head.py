@@ -210,7 +210,10 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
         lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         card = HeadCard(**{**values, **lists, "conformal": _conformal(values.get("conformal"))})
         head = Head(safetensors.numpy.load_file(folder / name / _WEIGHTS), card)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError),
+        AttributeError,  # a card that is no object, or weights of a type that NumPy does not have
+    ) as error:
         raise DamagedData(f"head {name} can't be read ({type(error).__name__}): train it again") from None
     if head.head_id != name:
         raise DamagedData(f"head {name} is not what was saved: train it again")

@@ -26,12 +26,15 @@ def usable_cores(cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
 def _quotas(cgroups: Path, own: Path) -> list[float]:
     """Processors that each control group allows, from that of this process up to the outermost."""
     try:
-        lines = own.read_text(encoding="utf-8").splitlines()
+        lines = os.fsdecode(own.read_bytes()).split("\n")
     except OSError:
         return []
     found = []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, separator, rest = line.partition(":")
+        controllers, separator, path = rest.partition(":")
+        if not separator or "\0" in path:
+            continue
         if controllers and "cpu" not in controllers.split(","):
             continue
         mounted = cgroups / "cpu" if controllers else cgroups
@@ -48,5 +51,5 @@ def _quota(group: Path, version: int) -> float | None:
         else:
             quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
         return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
-    except (OSError, ValueError):  # no such limit
+    except (OSError, ValueError, ArithmeticError):  # no such limit
         return None

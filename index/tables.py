@@ -31,9 +31,9 @@ class Tables:
 
     @property
     def address(self) -> str:
-        """Path or URL of the folder they lie in, as LanceDB and Lance expect it."""
+        """URL of the folder they lie in, or its absolute path: of `a:b` or `~` each library makes something else."""
         place = self._workspace.store
-        return f"{self._workspace.bucket}/{place.name}" if self.shared else str(place)
+        return f"{self._workspace.bucket}/{place.name}" if self.shared else str(place.absolute())
 
     def exists(self) -> bool:
         """Whether a store was ever written."""

@@ -19,6 +19,7 @@ _SERVICE_USAGE = ("INVALID_ARGUMENT", "NOT_FOUND")
 
 def main() -> None:
     """Run the command line."""
+    _open_closed_streams()
     # FAISS, torch and OpenMP's runtimes are loaded into one process: idle threads must not spin against each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.argv[1:2] != ["serve"]:  # which keeps a processor free to answer, and so counts for itself
@@ -30,6 +31,16 @@ def main() -> None:
     except SemiomeError as error:
         _complain(error)
         sys.exit(exit_code(error))
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that were closed (`<&-`) become /dev/null: else the next file opened takes their number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def exit_code(error: SemiomeError) -> int:

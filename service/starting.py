@@ -24,6 +24,8 @@ from index.errors import StateError
 from service.config import PageSettings, ServerConfig
 
 _PAGE_ENDS_S = 15.0
+_LOG_SHOWN = 2_000
+"""Characters of a log that an error shows: its end."""
 
 
 class Child:
@@ -94,11 +96,11 @@ class Child:
         """Send SIGTERM, unless it has ended."""
         self._process.terminate()
 
-    def end(self, patience_s: float) -> int:
+    def end(self, patience_s: float) -> bool:
         """Ask it to end and wait; kill it when it has not ended after `patience_s` seconds.
 
         Returns:
-            Its exit status; -9 if it had to be killed.
+            Whether it ended without being killed here.
         """
         self.ask_to_end()
         try:
@@ -106,8 +108,10 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._close()
-        return self._process.returncode
+            return False
+        finally:
+            self._close()
+        return True
 
     def tell(self, request: Mapping[str, Any]) -> None:
         """Send what `request_of_parent` receives there; once."""
@@ -127,7 +131,10 @@ class Child:
 
 def request_of_parent() -> dict[str, Any]:
     """What this process was told on stdin."""
-    request: dict[str, Any] = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit("the process that started this one ended before it said what to do")
+    request: dict[str, Any] = json.loads(line)
     return request
 
 
@@ -170,14 +177,14 @@ def server_process(workspace: Path, *options: str, patience_s: float = 60.0) -> 
                 answered = server.answer()
             except StateError as error:
                 log.seek(0)
-                said = log.read().strip()[-500:]
+                said = log.read().strip()[-_LOG_SHOWN:]
                 more = "" if str(error) in said else f"; {said}"
                 raise StateError(f"the server did not start: {error}{more}") from None
             yield answered
         finally:
-            status = server.end(patience_s)
-        if status:
-            raise StateError(f"the server ended with status {status} instead of 0")
+            server.end(patience_s)
+        if server.status:
+            raise StateError(f"the server ended with status {server.status} instead of 0")
 
 
 @contextmanager

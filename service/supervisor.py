@@ -101,7 +101,10 @@ class _Worker:
         """
         if self._process is None:
             raise StateError(f"worker {self._number} is not running")
-        return self._process.answer()
+        try:
+            return self._process.answer()
+        except StateError as error:
+            raise StateError(f"worker {self._number} did not start: {error}") from None
 
     def look_after(self) -> None:
         """Start it again if it has died, later each time that it dies at once."""
@@ -112,12 +115,14 @@ class _Worker:
             return
         if process.status is None:
             return
-        status = process.end(0.0)
+        process.end(0.0)
         worker_is_gone(process.pid)
         self._again_s = _AGAIN_S if now - self._started > _LIVED_S else min(2 * self._again_s, _AGAIN_MOST_S)
         self._again_at = now + self._again_s
         self._process = None
-        _logger.error("worker %d ended with %d: another one starts in %.1f s", self._number, status, self._again_s)
+        _logger.error(
+            "worker %d ended with %d: another one starts in %.1f s", self._number, process.status, self._again_s
+        )
 
     def ask_to_end(self) -> None:
         """Let it drain and end."""
@@ -126,7 +131,7 @@ class _Worker:
 
     def end(self, seconds: float) -> None:
         """Wait for its end; one that does not end is killed."""
-        if self._process is not None and self._process.end(seconds) == -signal.SIGKILL:
+        if self._process is not None and not self._process.end(seconds):
             _logger.error("worker %d did not end in time and was killed", self._number)
 
 

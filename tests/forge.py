@@ -47,6 +47,7 @@ _IMPORTED = (
 )
 _STREAMS = (0, 1, 2)
 _PDEATHSIG = 1
+_STALLED_S = 10.0
 
 
 class Forged:
@@ -240,13 +241,19 @@ class Forge:
 
     def _take(self, listener):
         connection, _ = listener.accept()
-        data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, len(_STREAMS))
-        while not data.endswith(b"\n"):
-            data += connection.recv(1 << 20)
+        connection.settimeout(_STALLED_S)
+        data, descriptors = b"", []
+        with contextlib.suppress(OSError):  # one that stalls or goes away holds up no other
+            data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, len(_STREAMS))
+            while not data.endswith(b"\n") and (more := connection.recv(1 << 20)):
+                data += more
+        if not data.endswith(b"\n"):
+            return self._let_go(connection, descriptors)
         threads = _threads()
         if threads != 1:
             _say(connection, {"refused": f"the forge has {threads} threads, and can't fork safely"})
             return self._let_go(connection, descriptors)
+        forge = os.getpid()
         pid = _forked()
         if pid:
             _say(connection, {"pid": pid})
@@ -256,6 +263,8 @@ class Forge:
                 os.close(descriptor)
             return None
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != forge:
+            os._exit(1)  # the forge ended before that counted
         for descriptor, stream in zip(descriptors, _STREAMS, strict=True):
             os.dup2(descriptor, stream)
         self._let_go(connection, descriptors)
@@ -305,8 +314,12 @@ def _work(todo):
     os.chdir(todo["cwd"])
     os.environ.clear()
     os.environ.update(todo["environment"])
+    time.tzset()
+    sys.modules["numpy"].random.seed()
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        setattr(sys, name, open(number, mode, buffering=1 if number == 2 else -1, closefd=False))  # noqa: SIM115
+        errors = "backslashreplace" if name == "stderr" else None
+        buffering = 1 if name == "stderr" else -1
+        setattr(sys, name, open(number, mode, buffering, errors=errors, closefd=False))  # noqa: SIM115
     sys.path.insert(0, todo["cwd"])
     sys.argv = [todo["module"], *todo["arguments"]]
     status = 0

@@ -34,13 +34,14 @@ class Need:
         if self.name == "namespaces":
             return _works("unshare", "-rm", "true")
         if self.name == "libGL":
-            listed = subprocess.run([_program("ldconfig"), "-p"], capture_output=True, text=True, check=False).stdout
-            return "libGL.so.1 " in listed and "libgthread-2.0.so.0 " in listed
+            return _libraries("libGL.so.1", "libgthread-2.0.so.0")
+        if self.name == "chromium" and not _libraries("libatomic.so.1"):  # what drives it needs that
+            return False
         return shutil.which(self.name, path=_PATH) is not None
 
 
 NEEDS = (
-    Need("chromium", ("chromium",), "the review page in a browser"),
+    Need("chromium", ("chromium", "libatomic1"), "the review page in a browser"),
     Need("faketime", ("faketime",), "clocks that are a day off"),
     Need("libGL", ("libgl1", "libglib2.0-0"), "the blurring of faces"),
     Need("namespaces", (), "full disks (the kernel must allow user and mount namespaces)"),
@@ -57,6 +58,11 @@ def missing():
 
 def _program(name):
     return shutil.which(name, path=_PATH) or name
+
+
+def _libraries(*names):
+    listed = subprocess.run([_program("ldconfig"), "-p"], capture_output=True, text=True, check=False).stdout
+    return all(f"{name} " in listed for name in names)
 
 
 def _works(*command):
@@ -86,6 +92,8 @@ def main():
     if not lacking:
         return
     how = f"`apt-get install {' '.join(packages)}` as root brings it" if packages else "no package brings it"
+    if packages and os.geteuid() == 0:
+        how = f"apt-get could not install {' '.join(packages)} here"
     what = "; ".join(f"{need.name}, for {need.tests}" for need in lacking)
     print(f"Missing: {what}. {how[0].upper()}{how[1:]}. These tests are left out.", flush=True)  # noqa: T201
     if "--insist" in sys.argv:

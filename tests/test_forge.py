@@ -67,3 +67,12 @@ def test_no_command_holds_the_streams_of_another(tmp_path):
     assert second.poll() is None
     second.kill()
     second.communicate(PATIENCE_S)
+
+
+def test_one_who_goes_away_holds_up_no_other():
+    assert forge.run("--version").returncode == 0
+    for sent in (b"", b'{"module": "semi'):
+        with forge._connected() as gone:
+            gone.sendall(sent)
+
+    assert forge.run("--version").returncode == 0

@@ -95,7 +95,10 @@ def test_a_changed_or_damaged_head_is_refused(tmp_path):
     card.write_text(json.dumps({**json.loads(card.read_text()), "threshold": 0.1}))
     with pytest.raises(DamagedData, match="not what was saved"):
         load_head(tmp_path, head.head_id)
-    for path, content in ((card, b"{"), (tmp_path / head.head_id / "head.safetensors", b"x")):
+    weights = tmp_path / head.head_id / "head.safetensors"
+    header = b'{"layers.0.bias":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+    odd = len(header).to_bytes(8, "little") + header + b"xx"
+    for path, content in ((card, b"{"), (card, b"null"), (card, b"[]"), (weights, b"x"), (weights, odd)):
         save_head(head, tmp_path)
         path.write_bytes(content)
         with pytest.raises(DamagedData, match="can't be read"):

@@ -12,7 +12,7 @@ HERE = len(os.sched_getaffinity(0))
 
 
 def made_up(tmp_path, own, files):
-    (tmp_path / "own").write_text(own)
+    (tmp_path / "own").write_bytes(os.fsencode(own))
     for name, text in files.items():
         path = tmp_path / "groups" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +37,10 @@ def made_up(tmp_path, own, files):
         ("3:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, HERE),
         ("3:cpuset:/\n", {"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, HERE),
         ("0::/\n", {"cpu.max": "garbage\n"}, HERE),
+        ("0::/\n", {"cpu.max": "100000 0\n"}, HERE),
+        ("0::/a\x85b\n", {"a\x85b/cpu.max": "100000 100000\n"}, 1),  # a path may hold what ends lines elsewhere
+        ("0::/a:b\n\nnonsense\n", {"a:b/cpu.max": "100000 100000\n"}, 1),
+        ("0::/a\udcff\n", {"cpu.max": "100000 100000\n"}, 1),  # bytes that are no text
         ("", {}, HERE),
     ],
 )

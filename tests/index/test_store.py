@@ -1,6 +1,7 @@
 """The store: idempotent, whole videos, one writer, one truth for labels."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import lancedb
 import numpy as np
@@ -13,6 +14,7 @@ from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.records import EmbeddedClip
 from index.schema import id_predicate
 from index.store import EncodedVideo, Store
+from index.workspace import Workspace
 from tests.conftest import WIDTH, commit, make_cohort, make_video
 
 
@@ -220,3 +222,15 @@ def test_no_text_from_outside_becomes_sql(value):
 def test_a_predicate_quotes_its_values():
     assert id_predicate("clip_id", ["a1", "b-2"]) == "clip_id IN ('a1', 'b-2')"
     assert id_predicate("clip_id", []) == "false"
+
+
+@pytest.mark.parametrize("name", ["x:y", "~", "~root", "memory:", "file:x", "s3:", "a b#c?d%20e"])
+def test_a_folder_of_any_name_holds_its_own_tables(tmp_path, monkeypatch, cohort, name):
+    """LanceDB and Lance each make something else of a relative path that looks like an address, or like a home."""
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(Path(name) / "ws")
+    commit(workspace, cohort)
+
+    assert len(Store(workspace).clips("enc1").clips) == 60
+    assert (tmp_path / name / "ws" / "store" / "clips_enc1.lance").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]

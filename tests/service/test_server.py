@@ -3,6 +3,9 @@
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -274,3 +277,24 @@ def test_an_erased_patient_is_found_no_more_even_where_the_new_index_can_not_be_
 
     with pytest.raises(NotFound):
         source.knowledge.search(VideoQuery("v1-0"), 1)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_change_nothing(stored, closed):
+    """Else the next file that is opened takes their numbers, and the server ends with an abort."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f"exec {sys.executable} -m semiome serve -w {stored.root} --port {port} {closed}"
+    with subprocess.Popen(["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            until(lambda: server.poll() is not None or answers(port))
+            server.terminate()
+            assert server.wait(PATIENCE_S) == 0
+        finally:
+            server.kill()
+
+
+def answers(port):
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
