@@ -44,7 +44,7 @@ def main() -> None:
     options.add_argument("before", type=Path, help="a checkout of the revision to compare with")
     options.add_argument("--quick", action="store_true", help="one round: proves that the script runs")
     chosen = options.parse_args()
-    rounds = 1 if chosen.quick else 5
+    rounds = 1 if chosen.quick else 3
     say(f"{usable_cores()} cores; {rounds} rounds of both revisions in turn")
     figures: list[tuple[str, str, float, Measure]] = [
         (

@@ -37,10 +37,11 @@ def _quotas(cgroups: Path, own: Path) -> list[float]:
             continue
         if controllers and "cpu" not in controllers.split(","):
             continue
-        mounted = cgroups / "cpu" if controllers else cgroups
+        places = (cgroups / "cpu", cgroups / controllers) if controllers else (cgroups, cgroups / "unified")
         # A container sees its own group as the root, or the host's path below which nothing is mounted: look at all.
         inside = PurePosixPath(path.lstrip("/"))
-        found += [_quota(mounted / group, version=1 if controllers else 2) for group in (inside, *inside.parents)]
+        groups = [place / group for place in places for group in (inside, *inside.parents)]
+        found += [_quota(group, version=1 if controllers else 2) for group in groups]
     return [quota for quota in found if quota is not None]
 
 

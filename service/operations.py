@@ -126,10 +126,13 @@ class Operations:
             self.write(operation)
             # The lock is the child's from now on, and a worker that ends takes no build with it.
             child = Child(_PROCESS, descriptors=[turn], outlives=True)
-            operation = replace(operation, pid=child.pid)
-            self.write(operation)  # before it is told what to do, and says more itself
-            workspace = self._workspace.bucket or str(self._workspace.root.absolute())
-            child.tell({**request, "workspace": workspace, "operation": asdict(operation), "lock": turn})
+            with contextlib.ExitStack() as untold:
+                untold.callback(child.end, 0.0)  # one that is never told what to do would hold the lock for ever
+                operation = replace(operation, pid=child.pid)
+                self.write(operation)  # before it is told what to do, and says more itself
+                workspace = self._workspace.bucket or str(self._workspace.root.absolute())
+                child.tell({**request, "workspace": workspace, "operation": asdict(operation), "lock": turn})
+                untold.pop_all()
         for old in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
             old.unlink(missing_ok=True)
             self._stopped(old.stem).unlink(missing_ok=True)

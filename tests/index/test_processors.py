@@ -34,6 +34,8 @@ def made_up(tmp_path, own, files):
             {"cpu/x/cpu.cfs_quota_us": "100000\n", "cpu/x/cpu.cfs_period_us": "100000"},
             1,
         ),
+        ("3:cpu,cpuacct:/\n", {f"cpu,cpuacct/cpu.cfs_{n}_us": "100000" for n in ("quota", "period")}, 1),
+        ("0::/x\n", {"unified/x/cpu.max": "100000 100000\n"}, 1),  # beside version 1
         ("3:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, HERE),
         ("3:cpuset:/\n", {"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, HERE),
         ("0::/\n", {"cpu.max": "garbage\n"}, HERE),

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from index.errors import NotFound, ServiceError, StateError
+from index.errors import DiskFull, NotFound, ServiceError, StateError
 from index.query import VideoQuery
 from index.workspace import current
 from service.client import Client
@@ -104,3 +104,23 @@ def test_no_file_says_whom_an_operation_is_about(stored):
 
     for path in (stored.root / "operations").iterdir():
         assert b"p-nobody-canary" not in path.read_bytes()
+
+
+def test_one_that_can_not_be_written_down_holds_up_no_other(stored, monkeypatch):
+    """Its process is never told what to do: it must not wait for that with the lock in its hands."""
+    operations, written = Operations(stored), []
+    write = Operations.write
+
+    def full(self, operation):
+        written.append(operation)
+        if len(written) == 2:
+            raise DiskFull
+        write(self, operation)
+
+    monkeypatch.setattr(Operations, "write", full)
+    with pytest.raises(DiskFull):
+        operations.build(publish=False, force=False)
+    monkeypatch.undo()
+
+    assert ended(operations, written[0]).state == "failed"
+    assert ended(operations, operations.build(publish=False, force=False)).state == "done"
