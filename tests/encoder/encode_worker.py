@@ -26,6 +26,8 @@ class _Recording(Embedder):
 
 def job(manifest, workspace, record, ready):
     """Encode, with the digests of all embedded clips in the file `record`, and a byte on `ready` when it begins."""
+    import lancedb  # noqa: F401  before it begins: a kill should meet the work, not an import
+
     pipeline._COMMIT_CLIPS = 2
     descriptor = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     embedder = _Recording(new_encoder(tiny_architecture(), seed=0), descriptor)
