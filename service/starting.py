@@ -170,7 +170,7 @@ def server_process(workspace: Path, *options: str, patience_s: float = 60.0) -> 
         StateError: If it does not start, or does not end cleanly.
     """
     served = ("--workspace", str(workspace), "--port", "0", "--json", "--until-stdin-ends", *options)
-    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop it once it is full
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that is not read would stop it once it is full
         server = Child("semiome", "serve", *served, log=log)
         try:
             try:

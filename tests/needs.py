@@ -52,7 +52,7 @@ NEEDS = (
 
 @functools.cache
 def missing():
-    """Names of what is not there."""
+    """Names of the needs that are not met."""
     return frozenset(need.name for need in NEEDS if not need.met())
 
 
