@@ -7,7 +7,6 @@ it back must not bring those patients back, so the list of the erased is kept ap
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from index.doctor import DAMAGED, examine
-from index.erased import erased_among, workspace_key
+from index.erased import brought_up_to_date, erased_among, workspace_key
 from index.erasure import erase_patient, unfinished
 from index.errors import DamagedData, InvalidInput, StateError
 from index.feedback import FeedbackStore, path_of
@@ -142,13 +141,9 @@ def restore(
 
 
 def _bring_up_to_date(workspace: Workspace, erased: Path) -> None:
-    known = set(workspace.erased.read_text(encoding="ascii").split()) if workspace.erased.exists() else set()
-    more = set(erased.read_bytes().decode("ascii", "replace").split())
-    if wrong := [line for line in more if not re.fullmatch("[0-9a-f]{64}", line)]:
-        raise InvalidInput(f"expected a workspace's list of the erased, 64 hex digits a line, got {wrong[0][:16]!r}")
-    if known - more:
-        raise InvalidInput("this list of the erased lacks some of the backup's: it is older, or of another workspace")
-    write_text_atomically(workspace.erased, "".join(f"{one}\n" for one in sorted(known | more)))
+    older = workspace.erased.read_text(encoding="ascii") if workspace.erased.exists() else ""
+    newer = erased.read_bytes().decode("ascii", "replace")
+    write_text_atomically(workspace.erased, brought_up_to_date(older, newer))
 
 
 def _plain(workspace: Workspace) -> None:

@@ -76,6 +76,15 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
         Finding("erasure", WARNING, f"one that began at {when} was interrupted: run `semiome erase` for them again")
         for when in unfinished(workspace)
     ]
+    findings += [
+        Finding(
+            "erasure",
+            WARNING,
+            f"one that began at {when} found texts that may name the patient: run it again with --also-text or "
+            "--keep-text",
+        )
+        for when in unfinished(workspace, asking=True)
+    ]
     return findings
 
 

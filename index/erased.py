@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 
 from index import shared_files
-from index.errors import DamagedData
+from index.errors import DamagedData, InvalidInput
 from index.workspace import Workspace
 
 _KEY_BYTES = 32
+_LIFTED = "-"
+"""Before the hash of a patient who was erased and may be taken in again."""
 
 
 def workspace_key(workspace: Workspace) -> bytes:
@@ -46,15 +49,50 @@ def erased_among(workspace: Workspace, patient_ids: set[str]) -> set[str]:
     return {patient for patient in patient_ids if patient_hash(key, patient) in hashes}
 
 
+def is_erased(workspace: Workspace, patient: str) -> bool:
+    """Whether the patient of this hash is on the list."""
+    return patient in _hashes(workspace)
+
+
 def block(workspace: Workspace, patient: str) -> None:
     """From now on this patient, by hash, is not taken in.
 
     The caller holds `Store.writing`.
     """
-    hashes = _hashes(workspace)
-    if patient not in hashes:
-        shared_files.write(workspace, workspace.erased, "".join(f"{one}\n" for one in sorted({*hashes, patient})))
+    lines = _lines(workspace)
+    if patient not in lines:
+        _write(workspace, (lines - {_LIFTED + patient}) | {patient})
+
+
+def lift(workspace: Workspace, patient: str) -> None:
+    """From now on this patient, by hash, may be taken in again; the list remembers that it was so.
+
+    The caller holds `Store.writing`.
+    """
+    _write(workspace, (_lines(workspace) - {patient}) | {_LIFTED + patient})
+
+
+def brought_up_to_date(older: str, newer: str) -> str:
+    """A list of the erased with what a newer one of the same workspace says.
+
+    Raises:
+        InvalidInput: one is not such a list, or the newer one lacks something of the older.
+    """
+    before, after = set(older.split()), set(newer.split())
+    if wrong := [line for line in after if not re.fullmatch(f"{_LIFTED}?[0-9a-f]{{64}}", line)]:
+        raise InvalidInput(f"expected a workspace's list of the erased, 64 hex digits a line, got {wrong[0][:16]!r}")
+    if {line.removeprefix(_LIFTED) for line in before} - {line.removeprefix(_LIFTED) for line in after}:
+        raise InvalidInput("this list of the erased lacks some of the backup's: it is older, or of another workspace")
+    return "".join(f"{line}\n" for line in sorted(after))
+
+
+def _write(workspace: Workspace, lines: set[str]) -> None:
+    shared_files.write(workspace, workspace.erased, "".join(f"{line}\n" for line in sorted(lines)))
 
 
 def _hashes(workspace: Workspace) -> set[str]:
+    return {line for line in _lines(workspace) if not line.startswith(_LIFTED)}
+
+
+def _lines(workspace: Workspace) -> set[str]:
     return set((shared_files.read(workspace, workspace.erased) or b"").decode("ascii").split())

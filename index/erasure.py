@@ -3,16 +3,15 @@
 The order makes it safe to be killed anywhere: what is still to be done, and what must not be found then, stands in a
 note without the patient's id; each step may be done twice; the note goes when all is done. Rows go first (from that
 moment no search finds them), then the bytes: LanceDB keeps deleted rows in its files until these are rewritten and
-every older version is removed.
+every older version is removed. What names the patient in texts and what is searched for afterwards are decided by the
+same function, `index.traces.folders.traces`.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import hmac
 import json
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -22,33 +21,25 @@ from pathlib import Path
 from typing import Any
 
 from index import shared_files
-from index.clip_table import ClipTable
-from index.erased import block, patient_hash, workspace_key
-from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError
+from index.erased import block, is_erased, lift, patient_hash, workspace_key
+from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.feedback import FeedbackStore
-from index.files import naming_a_full_disk, sync_folder, write_atomically
-from index.generation import (
-    build_generation,
-    building_lock,
-    list_generations,
-    read_clips,
-    read_manifest,
-    remove_unfinished,
-)
+from index.files import naming_a_full_disk
 from index.objects import bucket
+from index.removal import rebuild_without, remove_patient
 from index.rows import select
-from index.scan import LEAST_NEEDLE_BYTES, SCRATCH, scan
-from index.schema import id_predicate, vectors_of
-from index.sharing import fetch, release, remove
+from index.schema import id_predicate
 from index.store import Store
+from index.traces.folders import DOUBTFUL, GOES, LEFT, NOT_LOOKED_INTO, Trace, Ways, traces
+from index.traces.names import Names
+from index.traces.needles import needles_of, without_shared
+from index.traces.scan import SCRATCH, scan
 from index.upkeep import compact
-from index.workspace import Workspace, current
+from index.workspace import Workspace
 
-_SCANNED_ROWS = 16
-"""So many of the patient's clips and vectors are looked for afterwards; those of one file go or stay together."""
-_SCANNED_VALUES = 16
-_PICTURES = frozenset({".png", ".jpg", ".mp4", ".u8", ".npy", ".npz"})
-_TEXTS = frozenset({".json", ".jsonl", ".html", ".txt", ".toml", ".tsv", ".tmp"})
+_OWN_RULES = ("store", "generations", "models", "audit", "key", "erased", "erasures", "commit.lock", "feedback.sqlite")
+"""Entries of a workspace that are not gone through as texts: each has a step of its own, or holds keyed hashes only."""
+_LOCKS_AND_NOTES = ("-wal", "-shm", "-journal", ".lock")
 
 
 @dataclass(slots=True)
@@ -57,11 +48,12 @@ class _Pending:
 
     Attributes:
         patient_hash: keyed.
-        patient_key: random.
+        patient_key: random; empty where no row was left when it began.
         started_at: UTC, ISO 8601.
         video_ids: theirs; once the rows are gone nothing else tells.
         needles: bytes that must be nowhere afterwards, in hex.
         places: what has been done.
+        asking: all is done but what people have to decide.
     """
 
     patient_hash: str
@@ -70,6 +62,41 @@ class _Pending:
     video_ids: list[str] = field(default_factory=list)
     needles: list[str] = field(default_factory=list)
     places: list[dict[str, Any]] = field(default_factory=list)
+    asking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What an erasure would do.
+
+    Attributes:
+        videos: how many are theirs.
+        clips: rows of whatever encoder.
+        feedback: rows that go, notes that are blanked, notes that may name them.
+        traces: in files.
+    """
+
+    videos: int
+    clips: int
+    feedback: tuple[int, int, int]
+    traces: tuple[Trace, ...]
+
+
+def forecast(workspace: Workspace, patient_id: str, also: Iterable[Path] = ()) -> Forecast:
+    """What `erase_patient` would remove, and what it would ask about; nothing is changed.
+
+    Raises:
+        NotFound: nothing of this patient is stored, and they were not erased before.
+    """
+    store = Store(workspace)
+    pending = _note_of(workspace, patient_id).read() or _begin(store, workspace, patient_id)
+    own, names = _names(store, patient_id, pending)
+    clips = 0
+    for encoder_id in store.encoder_ids() if pending.patient_key else ():
+        clips += store.clip_table(encoder_id).count_rows(id_predicate("patient_key", [pending.patient_key]))
+    said = FeedbackStore(workspace).erase(patient_id, own, names, change=False)
+    found = tuple(_gone_through(workspace, also, names, texts=None, change=False))
+    return Forecast(len(own), clips, said, found)
 
 
 @naming_a_full_disk()
@@ -78,82 +105,144 @@ def erase_patient(
     patient_id: str,
     also: Iterable[Path] = (),
     say: Callable[[str], None] = lambda step: None,
+    *,
+    texts: bool | None = None,
 ) -> dict[str, Any]:
-    """Erase a patient, or finish an erasure that was interrupted.
+    """Erase a patient, finish an erasure that was interrupted, or look again for one who was erased before.
 
     Args:
         workspace: from where.
         patient_id: the manifest's.
         also: folders outside the workspace, such as frame caches, to search for the patient too.
         say: told each step.
+        texts: what becomes of texts in which an id stands that may mean something else, such as a plain number: True,
+            they go; False, they are not about the patient; None, they stay and the receipt lists them as undecided.
 
     Returns:
-        The receipt, as it was written.
+        The receipt, as it was written; its `complete` says whether anything was left or is undecided.
 
     Raises:
-        NotFound: nothing of this patient is stored, and no erasure of them is under way.
+        NotFound: nothing of this patient is stored, and they were not erased before.
         Locked: somebody is committing or building: try again when they are done.
         DiskFull: it goes on when it is called again.
+        DamagedData: something of the patient is still in the workspace's files: run it again.
     """
     if not patient_id:
         raise InvalidInput("expected a patient id, got none")
-    store, key = Store(workspace), workspace_key(workspace)
+    store, key, also = Store(workspace), workspace_key(workspace), list(also)
     hashed = patient_hash(key, patient_id)
-    note = _Note(workspace, f".pending-{hashed[:16]}.json")
+    note = _note_of(workspace, patient_id)
     with store.writing() as still_mine:
-        for left in workspace.root.glob(f"{SCRATCH}*"):
-            shutil.rmtree(left)
-        pending = note.read() or _begin(store, patient_id, hashed)
-        videos = {video.video_id for video in store.videos().values() if video.patient_id == patient_id}
-        pending.video_ids = sorted({*pending.video_ids, *videos})
-        found = {needle.hex() for needle in _needles(store, patient_id, pending.patient_key)}
-        pending.needles = sorted({*pending.needles, *found})
+        for scratch in workspace.root.glob(f"{SCRATCH}*"):
+            shutil.rmtree(scratch)
+        pending = note.read() or _begin(store, workspace, patient_id)
+        own, names = _names(store, patient_id, pending)
+        pending.video_ids = sorted(own)
+        if pending.patient_key:
+            found = {needle.hex() for needle in needles_of(store, pending.patient_key)}
+            pending.needles = sorted({*pending.needles, *found})
         note.write(pending)
         still_mine()
         block(workspace, hashed)
-        say("removing rows")
-        _remove_rows(store, pending, still_mine)
+        if pending.patient_key:
+            say("removing rows")
+            remove_patient(store, pending.patient_key, own, still_mine)
         say("rewriting the store's files")
         compact(store, still_mine, keep_versions=timedelta(0), deletions=True)
-        _done(pending, note, "store", "rows deleted, files rewritten, older versions removed")
-        if removed := FeedbackStore(workspace).erase(patient_id, pending.video_ids):
-            _done(pending, note, "feedback.sqlite", f"{removed} rows removed")
+        done = _Done(pending, note)
+        done("store", "rows deleted, files rewritten, older versions removed")
+        rows, notes, _ = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True)
+        if rows or notes:
+            done("feedback.sqlite", f"{rows} rows removed, {notes} notes blanked")
         say("rebuilding the index")
-        _rebuild(store, workspace, patient_id, pending, note)
+        rebuild_without(store, workspace, {patient_id}, own, done)
         say("searching what jobs have left")
-        names = {*pending.video_ids, patient_id}
-        for folder in (workspace.runs, workspace.previews, *also):
-            for path, action in _cleaned(folder, names):
-                place = str(path.relative_to(workspace.root)) if path.is_relative_to(workspace.root) else path.name
-                for name in names:
-                    place = place.replace(name, "(theirs)")
-                _done(pending, note, place, action)
-    say("looking for what is left")
+        for trace in _gone_through(workspace, also, names, texts=texts, change=True):
+            if trace.kind == GOES:
+                done(_shown(trace.path, workspace, names), trace.action)
+        say("looking for what is left")
+        said = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True, change=False)
+        again = list(_gone_through(workspace, also, names, texts=texts, change=False))
+        if any(said[:2]) or any(trace.kind == GOES for trace in again):
+            raise DamagedData("something of the patient was written while they were erased: run the same command again")
+        needles = [bytes.fromhex(needle) for needle in pending.needles]
+        searched = without_shared(store, needles)
     shared = bucket(workspace.bucket) if workspace.bucket else None
-    needles = [bytes.fromhex(needle) for needle in pending.needles]
-    looked = scan([workspace.root, *also], needles, skip=note.places, objects=shared)
+    looked = scan([workspace.root], searched, skip=note.places, objects=shared)
+    outside = scan(also, searched, below=workspace.root)
+    if looked.files_with_finds:
+        raise DamagedData(
+            f"{len(looked.files_with_finds)} files of the workspace still hold something of the patient: "
+            f"{', '.join(looked.files_with_finds[:3])}; run the same command again"
+        )
+    of = {kind: [trace for trace in again if trace.kind == kind] for kind in (DOUBTFUL, LEFT, NOT_LOOKED_INTO)}
+    undecided = [] if texts is False else [_shown(trace.path, workspace, names) for trace in of[DOUBTFUL]]
+    if said[2] and texts is None:
+        undecided.append("feedback.sqlite")
+    left = sorted({*(_shown(trace.path, workspace, names) for trace in of[LEFT]), *outside.files_with_finds})
     receipt = _signed(
         key,
         {
             "patient_hash": hashed,
             "started_at": pending.started_at,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "complete": not (undecided or left),
             "places": pending.places,
-            "scan": asdict(looked),
-            "id_scanned_for": len(patient_id.encode()) >= LEAST_NEEDLE_BYTES,
+            "undecided": undecided,
+            "doubtful_texts": {True: "removed", False: "said to be about something else", None: "listed"}[texts],
+            "left": left,
+            "not_looked_into": [_shown(trace.path, workspace, names) for trace in of[NOT_LOOKED_INTO]],
+            "scan": {
+                "needles": len(set(searched)),
+                "shared_with_others": len(set(needles)) - len(set(searched)),
+                "files": looked.files + outside.files,
+                "size_bytes": looked.size_bytes + outside.size_bytes,
+                "files_with_finds": looked.files_with_finds,
+            },
             "not_covered": "weights trained on this patient, backups, copies outside the workspace, and, of a shared "
             "one, the folders of other hosts until their servers start again",
         },
     )
-    if looked.files_with_finds:
-        raise DamagedData(
-            f"{len(looked.files_with_finds)} files of the workspace still hold something of the patient: "
-            f"{', '.join(looked.files_with_finds[:3])}; run the same command again"
-        )
     name = f"{receipt['finished_at'].replace(':', '')}-{secrets.token_hex(4)}.json"
     shared_files.write(workspace, workspace.erasures / name, json.dumps(receipt, indent=2) + "\n")
-    note.remove()
+    if undecided:
+        pending.asking = True
+        note.write(pending)
+    else:
+        note.remove()
     return receipt
+
+
+def lift_erasure(workspace: Workspace, patient_id: str, reason: str) -> dict[str, Any]:
+    """Let a patient be taken in again whose erasure was a mistake, or who has given consent again.
+
+    What was erased does not come back.
+
+    Returns:
+        The signed record, as it was written beside the receipts.
+
+    Raises:
+        InvalidInput: without a reason.
+        NotFound: the patient was not erased.
+        StateError: the erasure has not ended.
+    """
+    if not reason.strip() or len(reason) > 1000 or not reason.isprintable():
+        raise InvalidInput("expected a reason of 1 to 1000 printable characters")
+    store, key = Store(workspace), workspace_key(workspace)
+    hashed = patient_hash(key, patient_id)
+    with store.writing():
+        if _note_of(workspace, patient_id).read() is not None:
+            raise StateError("the erasure of this patient has not ended: finish it with `semiome erase` first")
+        if not is_erased(workspace, hashed):
+            raise NotFound("this patient is not on the list of the erased: check the id")
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        said = Names({patient_id})
+        record = {"patient_hash": hashed, "lifted_at": at, "reason": said.without(reason, said.find(reason))}
+        signed = _signed(key, record)
+        name = f"{at.replace(':', '')}-{secrets.token_hex(4)}-lifted.json"
+        shared_files.write(workspace, workspace.erasures / name, json.dumps(signed, indent=2) + "\n")
+        lift(workspace, hashed)
+    return signed
 
 
 def check_receipt(workspace: Workspace, receipt: dict[str, Any]) -> bool:
@@ -162,11 +251,11 @@ def check_receipt(workspace: Workspace, receipt: dict[str, Any]) -> bool:
     return hmac.compare_digest(str(receipt.get("signature")), _signed(workspace_key(workspace), values)["signature"])
 
 
-def unfinished(workspace: Workspace) -> list[str]:
-    """When each erasure that was interrupted began."""
+def unfinished(workspace: Workspace, *, asking: bool = False) -> list[str]:
+    """When each erasure began that was interrupted, or, of those, that has an answer to wait for."""
     names = [name for name in shared_files.names(workspace, workspace.erasures) if name.startswith(".pending-")]
     notes = (_Note(workspace, name).read() for name in names if name.endswith(".json"))
-    return [note.started_at for note in notes if note is not None]
+    return [note.started_at for note in notes if note is not None and note.asking == asking]
 
 
 class _Note:
@@ -191,145 +280,68 @@ class _Note:
         shared_files.remove(self._workspace, self._path)
 
 
-def _begin(store: Store, patient_id: str, hashed: str) -> _Pending:
+class _Done:
+    """Keeps what has been done in the note, once each."""
+
+    def __init__(self, pending: _Pending, note: _Note) -> None:
+        self._pending, self._note = pending, note
+
+    def __call__(self, place: str, action: str) -> None:
+        entry = {"place": place, "action": action}
+        if entry not in self._pending.places:
+            self._pending.places.append(entry)
+            self._note.write(self._pending)
+
+
+def _note_of(workspace: Workspace, patient_id: str) -> _Note:
+    return _Note(workspace, f".pending-{patient_hash(workspace_key(workspace), patient_id)[:16]}.json")
+
+
+def _begin(store: Store, workspace: Workspace, patient_id: str) -> _Pending:
     keys = {}
     if "patients" in store.table_names():
         keys = {row["patient_id"]: row["patient_key"] for row in select(store.open_table("patients"), None).to_pylist()}
-    if patient_id not in keys:
+    hashed = patient_hash(workspace_key(workspace), patient_id)
+    if patient_id not in keys and not is_erased(workspace, hashed):
         raise NotFound("nothing of this patient is stored here: check the id")
-    return _Pending(hashed, keys[patient_id], datetime.now(UTC).isoformat(timespec="seconds"))
+    return _Pending(hashed, keys.get(patient_id, ""), datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def _done(pending: _Pending, note: _Note, place: str, action: str) -> None:
-    entry = {"place": place, "action": action}
-    if entry not in pending.places:
-        pending.places.append(entry)
-        note.write(pending)
+def _names(store: Store, patient_id: str, pending: _Pending) -> tuple[set[str], Names]:
+    """The patient's videos, and what they and everybody else are called."""
+    videos = store.videos()
+    own = {*pending.video_ids, *(name for name, video in videos.items() if video.patient_id == patient_id)}
+    others = {name for name, video in videos.items() if video.patient_id != patient_id} | store.patients()
+    return own, Names({patient_id, *own}, others - {patient_id, *own})
 
 
-def _needles(store: Store, patient_id: str, patient_key: str) -> list[bytes]:
-    """Bytes that must be nowhere afterwards."""
-    needles = [patient_key.encode()]
-    if len(patient_id.encode()) >= LEAST_NEEDLE_BYTES:
-        needles.append(patient_id.encode())
-    for encoder_id in store.encoder_ids():
-        table = store.clip_table(encoder_id)
-        rows = select(table, ["clip_id", "vector"], id_predicate("patient_key", [patient_key]))
-        step = max(rows.num_rows // _SCANNED_ROWS, 1)
-        needles += [clip_id.encode() for clip_id in rows.column("clip_id").to_pylist()[::step]]
-        if rows.num_rows:
-            needles += [vector[:_SCANNED_VALUES].tobytes() for vector in vectors_of(rows)[::step]]
-    return needles
+def _gone_through(
+    workspace: Workspace, also: Iterable[Path], names: Names, *, texts: bool | None, change: bool
+) -> Iterator[Trace]:
+    """Everything that is gone through as text, inside the workspace and out."""
+    plain = Ways(doubtful=texts is True, change=change)
+    for entry in sorted(workspace.root.iterdir()) if workspace.root.is_dir() else ():
+        if entry.name in _OWN_RULES or entry.name.startswith(SCRATCH) or entry.name.endswith(_LOCKS_AND_NOTES):
+            continue
+        if entry == workspace.runs:
+            yield from traces(entry, names, Ways(plain.doubtful, whole_pictures=True, change=change))
+        elif entry == workspace.previews:
+            yield from traces(entry, names, Ways(plain.doubtful, named_after=True, change=change))
+        elif entry.is_dir():
+            yield from traces(entry, names, plain)
+    for trace in traces(workspace.root / "models", names, Ways(change=False)):
+        if trace.kind in (GOES, LEFT):
+            yield Trace(trace.path, LEFT, "what a model says of itself names them: train it again")
+    for folder in also:
+        yield from traces(folder, names, Ways(plain.doubtful, change=change, skip=workspace.root.resolve()))
 
 
-def _remove_rows(store: Store, pending: _Pending, still_mine: Callable[[], None]) -> None:
-    predicate = id_predicate("patient_key", [pending.patient_key])
-    videos = set(pending.video_ids)
-    for name in store.table_names():
-        table = store.open_table(name)
-        if table.count_rows(predicate):
-            still_mine()
-            store.writable(name).delete(predicate)
-        if name.startswith("clips_"):
-            rows = select(store.open_table(name), ["clip_id", "video_id"])
-            pairs = zip(rows.column("clip_id").to_pylist(), rows.column("video_id").to_pylist(), strict=True)
-            if left := [clip for clip, video in pairs if video in videos]:
-                still_mine()
-                store.writable(name).delete(id_predicate("clip_id", left))
-
-
-def _rebuild(store: Store, workspace: Workspace, patient_id: str, pending: _Pending, note: _Note) -> None:
-    """Replace the generation that serves if it holds the patient, and remove all that do."""
-    fetch(workspace, everything=True)
-    folder = workspace.generations
-    if not folder.is_dir():
-        return
-    with building_lock(folder):
-        remove_unfinished(folder)
-    videos = set(pending.video_ids)
-    holding = [name for name in list_generations(folder) if _holds(folder, name, patient_id, videos)]
-    serving = _serving(folder)
-    if serving in holding:
-        manifest = read_manifest(folder, serving)
-        stored = store.clips(manifest.encoder_id)
-        if len(stored.clips):
-            kind, target = manifest.index, manifest.recall_target
-            built = build_generation(stored, folder, kind=kind, recall_target=target).generation
-            release(workspace, built, publish_it=True, force=True)
-            _done(pending, note, f"generations/{built}", "built without the patient, published")
-    remove(workspace, holding)
-    for name in holding:
-        _done(pending, note, f"generations/{name}", "removed")
-
-
-def _serving(folder: Path) -> str:
-    try:
-        return current(folder) or ""
-    except SemiomeError:
-        return ""
-
-
-def _holds(folder: Path, name: str, patient_id: str, video_ids: set[str]) -> bool:
-    """Whether a generation holds the patient; one that can't be read might."""
-    try:
-        clips: ClipTable = read_clips(folder, name)
-    except (SemiomeError, OSError, ValueError):
-        return True
-    return patient_id in clips.patient_ids or not video_ids.isdisjoint(clips.video_ids)
-
-
-def _cleaned(folder: Path, names: set[str]) -> Iterator[tuple[Path, str]]:
-    """Take the patient out of what jobs have left: rows out of tables, everything else as a whole."""
-    if not folder.is_dir():
-        return
-    for inner in (folder, *sorted(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())):
-        if not inner.is_dir():
-            continue  # it went with its parent
-        tables = [path for path in inner.iterdir() if path.suffix == ".csv"]
-        others = [path for path in inner.iterdir() if path.is_file() and path.suffix != ".csv"]
-        mentioning = [path for path in others if _mentions(path, names)]
-        named = bool(mentioning)
-        for path in tables:
-            if removed := _drop_rows(path, names):
-                named = True
-                yield path, f"{removed} rows removed"
-        # Pictures and frames say nothing of whose they are; what lies beside them does.
-        pictures = [path for path in others if named and path.suffix in _PICTURES and path not in mentioning]
-        for path in (*mentioning, *pictures):
-            path.unlink()
-            yield path, "removed"
-        unfinished = {f".{name}{end}" for name in names for end in (".tmp", ".lock")}  # as a kill leaves a new folder
-        for path in [path for path in inner.iterdir() if path.name in names | unfinished]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-            yield path, "removed"
-        sync_folder(inner)
-
-
-def _mentions(path: Path, names: set[str]) -> bool:
-    if path.stem in names:
-        return True
-    if path.suffix not in _TEXTS:
-        return False
-    text = path.read_text(encoding="utf-8", errors="replace")
-    whole_name = "|".join(map(re.escape, names))
-    return re.search(rf"(?<![\w.-])({whole_name})(?![\w.-])", text) is not None
-
-
-def _drop_rows(path: Path, names: set[str]) -> int:
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.reader(stream))
-    kept = [row for row in rows if names.isdisjoint(row)]
-    if len(kept) < len(rows):
-
-        def write(temporary: Path) -> None:
-            with temporary.open("w", encoding="utf-8", newline="") as stream:
-                csv.writer(stream).writerows(kept)
-
-        write_atomically(path, write)
-    return len(rows) - len(kept)
+def _shown(path: Path, workspace: Workspace, names: Names) -> str:
+    """A place as a receipt shows it: without the patient's names."""
+    place = str(path.relative_to(workspace.root)) if path.is_relative_to(workspace.root) else path.name
+    for mention in reversed(names.find(place)):
+        place = f"{place[: mention.start]}(theirs){place[mention.stop :]}"
+    return place
 
 
 def _signed(key: bytes, values: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, Locked, NotFound
 from index.files import naming_a_full_disk
 from index.records import ID, LABELS, Video
+from index.traces.names import ERASED, Names
 from index.workspace import Workspace
 
 RELEVANCES = ("relevant", "not_relevant")
@@ -142,21 +143,61 @@ class FeedbackStore:
             database.execute("delete from feedback where feedback_id = ?", (feedback_id,))
         return found[0]
 
-    def erase(self, patient_id: str, video_ids: Iterable[str]) -> int:
+    def erase(
+        self,
+        patient_id: str,
+        video_ids: Iterable[str],
+        names: Names,
+        *,
+        doubtful: bool = False,
+        change: bool = True,
+    ) -> tuple[int, int, int]:
         """Remove all that concerns a patient, on either side of a judgement or in a note, out of the file's bytes too.
+
+        Of what others said of others, only the note goes in which the patient is named.
+
+        Args:
+            patient_id: whom.
+            video_ids: theirs.
+            names: what they are called, in notes.
+            doubtful: whether notes that may name them go too.
+            change: whether anything is removed, or only counted.
+
+        Returns:
+            How many rows were theirs, how many notes named them, and how many may.
+        """
+        videos, gone, blanked, asked = set(video_ids), [], [], 0
+        for one in self._rows():
+            sides = {one.patient_id, one.query_patient_id}, {one.video_id, one.query_video_id}
+            mentions = names.find(one.note)
+            chosen = [mention for mention in mentions if mention.certain or doubtful]
+            if patient_id in sides[0] or not videos.isdisjoint(sides[1]):
+                gone.append(one.feedback_id)
+            elif chosen:
+                kept = names.without(one.note, chosen)
+                kept = "" if kept.strip() == ERASED else kept
+                blanked.append((kept, one.feedback_id))
+                if not (one.relevance or one.label or one.semiology or kept):
+                    blanked.pop()
+                    gone.append(one.feedback_id)
+            if mentions and not chosen:
+                asked += one.feedback_id not in gone
+        if change and (gone or blanked):
+            with self._database() as database:
+                with database:
+                    database.executemany("update feedback set note = ? where feedback_id = ?", blanked)
+                    database.executemany("delete from feedback where feedback_id = ?", [(one,) for one in gone])
+                database.execute("vacuum")
+        return len(gone), len(blanked), asked
+
+    def remove_videos(self, video_ids: Iterable[str]) -> int:
+        """Remove what was said of videos, on either side of a judgement.
 
         Returns:
             How much that was.
         """
         videos = set(video_ids)
-        names = re.compile(rf"(?<![\w.-])({'|'.join(map(re.escape, sorted({patient_id, *videos})))})(?![\w.-])")
-        return self._erase(
-            lambda one: (
-                patient_id in {one.patient_id, one.query_patient_id}
-                or not videos.isdisjoint({one.video_id, one.query_video_id})
-                or names.search(one.note) is not None
-            )
-        )
+        return self._erase(lambda one: not videos.isdisjoint({one.video_id, one.query_video_id}))
 
     def let_go_of_the_erased(self) -> int:
         """Remove what concerns patients that were erased from another host of a shared workspace.

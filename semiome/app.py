@@ -27,6 +27,7 @@ from semiome.commands import (
     manifest,
     pretrain,
     previews,
+    remove,
     serve,
     store,
     web,
@@ -66,6 +67,7 @@ app.command("film")(film.film)
 app.command("serve")(serve.serve)
 app.command("web")(web.web)
 app.command("doctor")(doctor.doctor)
+app.command("remove")(remove.remove)
 app.command("erase")(erase.erase)
 app.command("health")(health.health)
 app.command("search")(ask.search)

@@ -22,6 +22,7 @@ OWNERS = {
     "lance": {"index/tables.py"},
     "pyarrow": {
         *("index/clip_table.py", "index/committer.py", "index/rows.py", "index/schema.py", "index/transfer.py"),
+        "index/traces/parquet.py",
         "encoder/cluster.py",
     },
     "obstore": {"index/objects.py"},

@@ -1,66 +1,164 @@
-"""`semiome erase`: a patient out of every file, with a receipt."""
+"""`semiome erase`: a patient out of every file, with a receipt; and back onto the list of those who may be stored."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from semiome.console import Screen
 
+if TYPE_CHECKING:
+    from index.erasure import Forecast
+    from index.workspace import Workspace
+
+_MOST_SHOWN = 200
+
 
 def erase(
-    patient: Annotated[str | None, typer.Option(help="Whom: the manifest's patient_id.")] = None,
+    patient: Annotated[str | None, typer.Option(help="Patient to erase: the manifest's patient_id.")] = None,
     also: Annotated[
-        list[Path] | None, typer.Option(help="Folder outside the workspace to search too, such as a frame cache.")
+        list[Path] | None,
+        typer.Option(help="Folder outside the workspace to clear of the patient too, such as a frame cache."),
     ] = None,
-    check: Annotated[Path | None, typer.Option(help="Only say whether this receipt is genuine.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    also_text: Annotated[
+        bool | None,
+        typer.Option(
+            "--also-text/--keep-text",
+            help="Texts with an id that may mean something else, such as a plain number: remove them, or keep them as "
+            "being about something else. By default you are asked; with --yes they are kept and listed as undecided.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed; change nothing.")] = False,
+    check: Annotated[Path | None, typer.Option(help="Receipt to check: is it genuine and complete?")] = None,
+    lift: Annotated[
+        str | None, typer.Option(help="Patient who may be stored again: an erasure by mistake, or new consent.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="With --lift: why. It is kept beside the receipts.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase a patient: rows, vectors, old versions, indexes, previews, reports. It can't be undone.
+    """Erase a patient: rows, vectors, old versions, indexes, previews, notes and reports. It can't be undone.
 
-    Run it again if it is interrupted: it goes on where it was. Servers stop finding the patient within a second.
+    Everything that will be removed is listed first. If the command is interrupted, run it again: it resumes. Servers
+    stop finding the patient within a second. Ends with 3 if something is undecided or has to be removed by hand.
     """
-    from index.erasure import check_receipt, erase_patient
+    from index.erasure import erase_patient, forecast
     from index.errors import InvalidInput
     from index.workspace import Workspace
 
     screen = Screen(as_json=as_json)
     place = Workspace.at(workspace)
-    if (patient is None) == (check is None):
-        raise InvalidInput("name either --patient or --check")
+    if sum(option is not None for option in (patient, check, lift)) != 1:
+        raise InvalidInput("name one of --patient, --check and --lift")
     if check is not None:
-        try:
-            receipt = json.loads(check.read_text(encoding="utf-8"))
-            genuine = isinstance(receipt, dict) and check_receipt(place, receipt)
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"--check can't be read ({type(error).__name__}): give a receipt, a JSON file") from None
-        screen.result(
-            {"genuine": genuine},
-            lambda: screen.say(
-                "the receipt is genuine" if genuine else "the receipt is NOT of this workspace, or was changed"
-            ),
-        )
-        raise typer.Exit(0 if genuine else 4)
+        _check(place, check, screen)
+    if lift is not None:
+        _lift(place, lift, reason, screen)
+        return
     if missing := [folder for folder in also or () if not folder.is_dir()]:
         raise InvalidInput(f"--also names no folder: {missing[0].name}")
-    if not yes and not as_json:
-        typer.confirm("Erase this patient for ever?", abort=True)
-    receipt = erase_patient(place, patient or "", also or (), _silent if as_json else screen.say)
+    patient, folders = patient or "", list(also or ())
+    _check_id(place, patient, screen)
+    if dry_run or not as_json:
+        expected = forecast(place, patient, folders)
+        values = {
+            "videos": expected.videos,
+            "clips": expected.clips,
+            "feedback": dict(zip(("rows", "notes", "doubtful"), expected.feedback, strict=True)),
+            "traces": [{"path": str(t.path), "kind": t.kind, "action": t.action} for t in expected.traces],
+        }
+        if dry_run:
+            screen.result(values, lambda: _list(expected, screen))
+            return
+        _list(expected, screen)
+        if not yes:
+            typer.confirm("Erase this patient for ever?", abort=True)
+            if also_text is None and (expected.feedback[2] or any(t.kind == "doubtful" for t in expected.traces)):
+                also_text = typer.confirm("Remove the texts that may name the patient too? (No: they are kept)")
+    receipt = erase_patient(place, patient, folders, _silent if as_json else screen.say, texts=also_text)
+    screen.result(receipt, lambda: _tell(receipt, screen))
+    if not receipt["complete"]:
+        raise typer.Exit(3)
+
+
+def _check_id(place: Workspace, patient: str, screen: Screen) -> None:
+    """Ids that differ from the one given only as typing errors do are asked about before anything is done."""
+    from index.errors import NotFound
+    from index.near_misses import like
+    from index.store import Store
+
+    store = Store(place)
+    patients = store.patients() if store.exists() else set()
+    near = sorted(like(patient, patients))
+    if near and patient not in patients and not store.erased({patient}):
+        raise NotFound(f"patient {patient!r} is not stored; similar ids are: {', '.join(near)}")
+    if near:
+        screen.warn(f"similar ids stay, as other patients: {', '.join(near)}. If they are the same, erase each of them")
+
+
+def _list(expected: Forecast, screen: Screen) -> None:
+    rows, notes, asked = expected.feedback
+    screen.say(f"stored: {expected.clips} clips of {expected.videos} videos, with their indexes")
+    if rows or notes:
+        screen.say(f"feedback: {rows} rows to remove, {notes} notes to blank")
+    found = [(t.kind, str(t.path), t.action) for t in expected.traces]
+    if asked:
+        found.append(("doubtful", "feedback", f"{asked} notes may name them"))
+    if found:
+        screen.table("In files", ("", "file", "what happens"), found[:_MOST_SHOWN])
+    if len(found) > _MOST_SHOWN:
+        screen.say(f"and {len(found) - _MOST_SHOWN} more: --dry-run --json lists all")
+
+
+def _tell(receipt: dict[str, Any], screen: Screen) -> None:
     found = receipt["scan"]
-    screen.result(
-        receipt,
-        lambda: screen.say(
-            f"erased: {len(receipt['places'])} places cleared, {found['files']} files "
-            f"({found['size_bytes'] / 1e6:.1f} MB) searched afterwards for {found['needles']} traces, none found. "
-            f"Not covered: {receipt['not_covered']}."
-        ),
+    shared = f" ({found['shared_with_others']} more are not the patient's alone)" if found["shared_with_others"] else ""
+    screen.say(
+        f"erased: {len(receipt['places'])} places cleared, {found['files']} files "
+        f"({found['size_bytes'] / 1e6:.1f} MB) searched afterwards for {found['needles']} traces{shared}, none found. "
+        f"Not covered: {receipt['not_covered']}."
     )
+    if receipt["undecided"]:
+        screen.warn(
+            f"undecided: an id stands in {', '.join(receipt['undecided'][:5])} that may mean something else: run it "
+            "again with --also-text to remove these texts, or with --keep-text to keep them"
+        )
+    if receipt["left"]:
+        screen.warn(f"left: {', '.join(receipt['left'][:5])} can't be changed here: remove these files yourself")
+    if receipt["not_looked_into"]:
+        screen.warn(f"not looked into, since the format is not known: {', '.join(receipt['not_looked_into'][:5])}")
+
+
+def _check(place: Workspace, path: Path, screen: Screen) -> None:
+    from index.erasure import check_receipt
+    from index.errors import InvalidInput
+
+    try:
+        receipt = json.loads(path.read_text(encoding="utf-8"))
+        genuine = isinstance(receipt, dict) and check_receipt(place, receipt)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"--check can't be read ({type(error).__name__}): give a receipt, a JSON file") from None
+    complete = genuine and bool(receipt.get("complete", True))
+    says = "the receipt is genuine" if genuine else "the receipt is NOT of this workspace, or was changed"
+    if genuine and not complete:
+        says += ", and says that the erasure is not complete"
+    screen.result({"genuine": genuine, "complete": complete}, lambda: screen.say(says))
+    raise typer.Exit(0 if genuine else 4)
+
+
+def _lift(place: Workspace, patient: str, reason: str, screen: Screen) -> None:
+    from index.erasure import lift_erasure
+    from index.errors import InvalidInput
+
+    if not reason.strip():
+        raise InvalidInput("expected --reason with --lift: why may this patient be stored again?")
+    record = lift_erasure(place, patient, reason)
+    screen.result(record, lambda: screen.say("the patient may be stored again; what was erased does not come back"))
 
 
 def _silent(_: str) -> None:

@@ -162,7 +162,7 @@ def test_previews_are_erased_with_the_patient(encoded):
     receipt = erase_patient(workspace, "pat-one-0001")
 
     assert [path.name for path in workspace.previews.iterdir() if path.is_dir()] == ["second"]
-    assert {"place": "previews/(theirs)", "action": "removed"} in receipt["places"]
+    assert {"place": "previews/(theirs)", "action": "removed: named after them"} in receipt["places"]
     assert make_previews(manifest, workspace, 1).refused == {"first": "it is not stored: encode it first"}
     assert not (workspace.previews / "first").exists()
 

@@ -28,10 +28,10 @@ from index.faiss_index import FLAT, IVF
 from index.files import sync_tree
 from index.generation import build_generation, list_generations, load_generation, publish
 from index.query import ClipQuery
-from index.scan import scan
 from index.search import search
 from index.serving import Serving
 from index.store import Store
+from index.traces.scan import scan
 from index.workspace import Workspace, current
 from tests import forge
 from tests.conftest import make_video

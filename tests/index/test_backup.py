@@ -10,9 +10,9 @@ from index.backup import back_up, restore, verify
 from index.erasure import check_receipt, erase_patient
 from index.errors import DamagedData, InvalidInput, Locked, StateError
 from index.generation import list_generations
-from index.scan import scan
 from index.serving import Serving
 from index.store import Store
+from index.traces.scan import scan
 from index.workspace import Workspace
 from tests.conftest import commit, make_cohort, publish_all
 

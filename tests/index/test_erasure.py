@@ -11,10 +11,10 @@ from index.erasure import check_receipt, erase_patient, unfinished
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.generation import build_generation, list_generations, load_generation, publish
 from index.query import VectorQuery
-from index.scan import scan
 from index.search import search
 from index.serving import Serving
 from index.store import Store
+from index.traces.scan import scan
 from index.workspace import current
 from tests.conftest import WIDTH, commit, make_cohort, make_video, publish_all, unit
 
@@ -151,8 +151,9 @@ def test_a_short_id_is_told_from_longer_ones(workspace):
 
     receipt = erase_patient(workspace, "p1")
 
-    assert receipt["id_scanned_for"] is False
-    assert [path.name for path in (workspace.runs / "r").iterdir()] == ["a.json"]
+    assert receipt["complete"] is True
+    texts = {path.name: json.loads(path.read_text()) for path in (workspace.runs / "r").iterdir()}
+    assert texts == {"a.json": {"patients": ["p10"]}, "b.json": {"patients": ["(erased)"]}}
     assert "p1" not in {clip.patient_id for clip in Store(workspace).clips("enc1").clips}
     assert len(Store(workspace).clips("enc1").clips) == 11 * 12
 
@@ -192,7 +193,7 @@ def test_what_the_first_run_knew_the_second_still_looks_for(workspace, monkeypat
     run.mkdir(parents=True)
     (run / "refused.csv").write_text(f"video_id,reason\n{video.video_id},dark\nother,dark\n")
     with monkeypatch.context() as patched:
-        patched.setattr("index.erasure._rebuild", lambda *_: 1 / 0)
+        patched.setattr("index.erasure.rebuild_without", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             erase_patient(workspace, PATIENT)
     (workspace.root / "left").write_bytes(clips[0].vector.tobytes())

@@ -18,6 +18,7 @@ from index.feedback_export import events_sidecar, events_tsv, label_studio
 from index.records import Video
 from index.semiology import SIGNS
 from index.store import Store
+from index.traces.names import Names
 from tests.conftest import commit, make_cohort, publish_all
 from tests.waiting import PATIENCE_S
 
@@ -48,7 +49,7 @@ def test_it_is_found_by_the_videos_on_either_side(workspace):
 
 def test_nothing_was_said_in_a_new_workspace(workspace):
     assert FeedbackStore(workspace).all() == ()
-    assert FeedbackStore(workspace).erase("p1", []) == 0
+    assert FeedbackStore(workspace).erase("p1", [], Names({"p1"})) == (0, 0, 0)
     assert not path_of(workspace).exists()
 
 
@@ -124,13 +125,15 @@ def test_an_erased_patient_is_in_no_byte_of_it_on_either_side_and_others_stay(wo
     store.save(replace(JUDGED, video_id="v3-0", patient_id="p3", query_video_id="v1-2", query_patient_id="p1"), "b")
     store.save(replace(JUDGED, note="said by a moved video", patient_id="p4", query_patient_id="p4"), "b")
 
-    receipt = erase_patient(workspace, "p1")
+    judged = store.save(replace(JUDGED, video_id="v3-0", patient_id="p3", note="like v1-2."), "b")
 
-    assert store.all() == (kept,)
+    receipt = erase_patient(workspace, "p1", texts=True)
+
+    assert store.all() == (kept, replace(judged, note=""))
     data = path_of(workspace).read_bytes()
     assert b"stays with the others" in data
     assert not any(word in data for word in (b"somebody erased", b"v1-2", b"a moved video"))
-    assert {"place": "feedback.sqlite", "action": "5 rows removed"} in receipt["places"]
+    assert {"place": "feedback.sqlite", "action": "5 rows removed, 1 notes blanked"} in receipt["places"]
 
 
 def test_nothing_is_kept_of_a_patient_who_was_erased(workspace):

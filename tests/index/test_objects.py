@@ -213,7 +213,7 @@ def test_an_erasure_interrupted_on_one_host_is_finished_on_another(hosts, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("index.erasure._rebuild", cut)
+        patched.setattr("index.erasure.rebuild_without", cut)
         with pytest.raises(KeyboardInterrupt):
             erase_patient(one, "patient-of-mine")
     assert any(finding.what == "erasure" for finding in examine(two))

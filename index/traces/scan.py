@@ -40,6 +40,7 @@ def scan(
     needles: Sequence[bytes],
     skip: frozenset[Path] | set[Path] = frozenset(),
     objects: Bucket | None = None,
+    below: Path | None = None,
 ) -> Scan:
     """Look for any of these bytes, in names and in contents.
 
@@ -48,12 +49,15 @@ def scan(
         needles: at least `LEAST_NEEDLE_BYTES` long.
         skip: files, or names of objects, that are not looked into.
         objects: looked through too, brought into the first folder one by one.
+        below: a folder that is not looked through again.
     """
     folders = list(folders)
     files = size = 0
     finds = []
     for folder in folders:
-        for place, _, names in os.walk(folder):
+        for place, inner, names in os.walk(folder):
+            if below is not None:
+                inner[:] = [name for name in inner if not Path(place, name).samefile(below)]
             for name in names:
                 path = Path(place, name)
                 if path in skip or path.is_symlink() or not path.is_file():

@@ -1,0 +1,1 @@
+"""What is left of an erased patient in files, and how it is taken out."""

@@ -1,0 +1,180 @@
+"""Whether a text names a patient: the one rule for what an erasure removes and for whether it is gone.
+
+In a field that holds ids, a value is compared whole. In free text an id counts as a word: letter case, Unicode form and
+punctuation around it hide nothing, `P003,` names p003 and p0031 does not. A longer id of somebody who stays, such as
+p003-b, is never taken for a shorter one within it. An id that is a plain number, a common word or very short may stand
+in a text for something else: such a mention is doubtful, and people have to say what it is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+ERASED = "(erased)"
+"""Stands where something was taken out of a text."""
+
+_WORD = re.compile(r"[^\W_]+")
+_RUN = re.compile(r"(?:[^\W_]|[-_.])+")
+_LEAST_LETTERS = 3
+_LEAST_DIGITS = 7
+_COMMON = re.compile(
+    r"(fp|af|f|ft|fc|c|t|tp|cp|p|po|o|a)(z|[1-9]\d?)"  # electrodes of the 10-20 system, and percentiles
+    r"|[hx]26[45]|mp[34]|[bf]?f?p?(8|16|32|64)|bf16|int8|utf8|utf16|sha\d+|md5|i3d|k[46]00|x?64|x86|v\d|q[1-4]|hz\d+|\d+[kmg]?hz"
+    r"|\d+(s|ms|h|min|px|fps|mb|gb|kb|st|nd|rd|th|d|x)|\d+[tx]\d+\w*"
+    r"|(19|20)\d{6}"
+)
+_FORMATS = frozenset({"mp4", "h264", "h265", "x264", "mpeg4", "vp9", "av1", "utf8", "base64", "timesformer"})
+_WITHIN_A_NUMBER = (re.compile(r"\d[.,:/-]$"), re.compile(r"[.,:/-]\d|%|°"))
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A place in a text that names the patient.
+
+    Attributes:
+        start: index of the first character.
+        stop: index after the last.
+        certain: it can hardly mean anything else.
+    """
+
+    start: int
+    stop: int
+    certain: bool
+
+
+def folded(text: str) -> str:
+    """A text without what a reader does not tell apart: Unicode form, letter case, kinds of dashes, invisible marks."""
+    return _folded(text)[0]
+
+
+def is_distinctive(name: str) -> bool:
+    """Whether an id within a text can hardly mean anything but the patient."""
+    letters = "".join(_WORD.findall(folded(name)))
+    if letters in _FORMATS or _COMMON.fullmatch(letters):
+        return False
+    if letters.isdigit():
+        return len(letters) >= _LEAST_DIGITS
+    return len(letters) >= _LEAST_LETTERS and any(letter.isdigit() for letter in letters) and not letters.isdigit()
+
+
+class Names:
+    """What a patient is called: their id, and those of their videos; and what others are called, who stay."""
+
+    def __init__(self, own: Iterable[str], others: Iterable[str] = ()) -> None:
+        self._own = {name for name in own if name}
+        self._others = {name for name in others if name} - self._own
+        self._folded = {folded(name) for name in self._own}
+        self._folded_others = {folded(name) for name in self._others}
+        self._words_of_others = {tuple(_WORD.findall(name)) for name in self._folded_others}
+        shared = self._folded & self._folded_others
+        self._certain = {folded(name) for name in self._own if is_distinctive(name)} - shared
+        self._patterns = {tuple(_WORD.findall(name)): name for name in self._folded}
+        ordered = sorted(self._patterns, key=lambda words: (-len(words), [-len(word) for word in words]))
+        alternatives = "|".join(r"[-_.]+".join(map(re.escape, words)) for words in ordered if words)
+        self._search = re.compile(rf"(?<![^\W_])(?:{alternatives or '(?!)'})(?![^\W_])")
+
+    @property
+    def first_words(self) -> frozenset[str]:
+        """The first word of each of their ids, folded: a text without any of them names nobody."""
+        return frozenset(words[0] for words in self._patterns if words)
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Their ids."""
+        return frozenset(self._own)
+
+    def is_theirs(self, value: str) -> bool:
+        """Whether a value of a field that holds ids is one of theirs."""
+        value = value.strip()
+        if value in self._own or value in self._others:
+            return value in self._own
+        return folded(value) in self._folded and folded(value) not in self._folded_others
+
+    def is_certain(self, value: str) -> bool:
+        """Whether an id of theirs means them wherever it stands."""
+        return folded(value.strip()) in self._certain
+
+    def find(self, text: str) -> list[Mention]:
+        """Where a free text names them, in order."""
+        small, places = _folded(text)
+        mentions = []
+        for match in self._search.finditer(small):
+            if not self._is_of_another(small, *match.span()) and not _is_part_of_a_number(small, match):
+                name = self._patterns[tuple(_WORD.findall(match.group()))]
+                start, stop = places[match.start()], places[match.end() - 1] + 1
+                mentions.append(Mention(start, stop, name in self._certain))
+        return mentions
+
+    def without(self, text: str, mentions: Sequence[Mention]) -> str:
+        """A text without these mentions: all of it goes, unless it speaks of others too, or lists ids."""
+        if not mentions:
+            return text
+        bare = text.strip()
+        if not self._names_others(text) and not _is_list(bare):
+            before, after = text[: text.index(bare[0])], text[text.rindex(bare[-1]) + 1 :]
+            return f"{before}{ERASED}{after}"
+        kept, at = [], 0
+        for mention in mentions:
+            kept += [text[at : mention.start], ERASED]
+            at = mention.stop
+        return "".join([*kept, text[at:]])
+
+    def _is_of_another(self, small: str, start: int, stop: int) -> bool:
+        """Whether a longer id of another patient or video stands around this place."""
+        first, last = start, stop
+        while first and _RUN.fullmatch(small[first - 1]):
+            first -= 1
+        while last < len(small) and _RUN.fullmatch(small[last]):
+            last += 1
+        words = [
+            (match.start() + first, match.end() + first, match.group()) for match in _WORD.finditer(small[first:last])
+        ]
+        longest = 8  # words of an id
+        inner = [number for number, (begin, end, _) in enumerate(words) if begin >= start and end <= stop]
+        for begin in range(max(inner[0] - longest, 0), inner[0] + 1):
+            for end in range(inner[-1] + 1, min(inner[-1] + longest, len(words)) + 1):
+                longer = end - begin > len(inner)
+                if longer and tuple(word for _, _, word in words[begin:end]) in self._words_of_others:
+                    return True
+        return False
+
+    def _names_others(self, text: str) -> bool:
+        words = _WORD.findall(folded(text))
+        return any(
+            tuple(words[start:stop]) in self._words_of_others
+            for start in range(len(words))
+            for stop in range(start + 1, min(start + 8, len(words)) + 1)
+        )
+
+
+def _folded(text: str) -> tuple[str, Sequence[int]]:
+    """The folded text, and of each of its characters the place in the original."""
+    if text.isascii():
+        return text.lower(), range(len(text))
+    small, places = [], []
+    for place, letter in enumerate(text):
+        if unicodedata.category(letter) in ("Cf", "Mn"):
+            continue
+        for one in unicodedata.normalize("NFKD", letter).casefold():
+            category = unicodedata.category(one)
+            if category not in ("Cf", "Mn"):
+                small.append("-" if category == "Pd" or one == "\u2212" else one)
+                places.append(place)
+    return "".join(small), places
+
+
+def _is_part_of_a_number(small: str, match: re.Match[str]) -> bool:
+    """Whether a plain number is a part of another one, of a time or of a date (1.5, 10:01, 2024-3-1)."""
+    if not match.group().isdigit():
+        return False
+    before, after = small[max(match.start() - 2, 0) : match.start()], small[match.end() : match.end() + 2]
+    return bool(_WITHIN_A_NUMBER[0].search(before) or _WITHIN_A_NUMBER[1].match(after))
+
+
+def _is_list(text: str) -> bool:
+    """Whether a text is nothing but ids, such as `p003; p004`."""
+    parts = re.split(r"\s*[;,|]\s*", text)
+    return len(parts) > 1 and all(re.fullmatch(r"[^\W_][\w.-]*", part) for part in parts)

@@ -1,0 +1,56 @@
+"""`semiome remove`: videos that were stored by mistake, without their patients."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, MediaRootOption, WorkspaceOption
+from semiome.console import Screen
+
+
+def remove(
+    video: Annotated[list[str] | None, typer.Option(help="Id of a stored video; repeat for more.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="CSV whose videos are removed, as `encode` reads it.")] = None,
+    media_root: MediaRootOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove videos that were stored by mistake: rows, vectors, previews and feedback.
+
+    Their patients are not put on the list of the erased, so the same videos can be stored again. To remove all of a
+    patient, with a receipt, use `semiome erase`.
+    """
+    from encoder.manifest import read_manifest
+    from index.errors import InvalidInput, NotFound
+    from index.removal import remove_videos
+    from index.store import Store
+    from index.workspace import Workspace
+
+    screen = Screen(as_json=as_json)
+    place = Workspace.at(workspace)
+    if not video and manifest is None:
+        raise InvalidInput("name videos with --video or --manifest")
+    stored = Store(place).videos()
+    listed = [row.video_id for row in read_manifest(manifest, media_root).rows] if manifest is not None else []
+    wanted = list(dict.fromkeys([*(video or ()), *(name for name in listed if name in stored)]))
+    if not wanted:
+        raise NotFound("none of this manifest's videos is stored")
+    known = [stored[name] for name in wanted if name in stored]
+    rows = [(one.video_id, one.patient_id, str(one.clip_count), one.recorded_at or "-") for one in known]
+    if not as_json and known:
+        screen.table("To remove", ("video", "patient", "clips", "recorded"), rows)
+        if not yes:
+            typer.confirm(f"Remove {len(known)} videos?", abort=True)
+    removed = remove_videos(place, wanted, (lambda step: None) if as_json else screen.say)
+    screen.result(
+        asdict(removed),
+        lambda: screen.say(
+            f"removed: {removed.clips} clips of {removed.videos} videos, {removed.feedback} pieces of feedback"
+            + (f"; of {removed.patients} patients no video is left" if removed.patients else "")
+        ),
+    )
