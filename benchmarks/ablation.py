@@ -28,7 +28,7 @@ from encoder.weights import new_encoder
 from index.processors import usable_cores
 from semiome.shipped import DEMO_RECIPE, shipped_folder
 from semiome.simulation.cohort import simulate_cohort
-from semiome.simulation.study import EXTERNAL, StudySize, labelled_sets, write_study
+from semiome.simulation.study import HELD_OUT, StudySize, labelled_sets, write_study
 from trainer.evaluate import judge_patients
 from trainer.frame_cache import read_cache
 from trainer.head import HeadConfig
@@ -132,8 +132,8 @@ def untrained(frames: Path) -> list[Prediction]:
     clips = read_cache(frames)
     model = new_encoder(preset("timesformer-demo"), seed=0).model
     vectors = embed_clips(model, clips.frames, alone().device)
-    inside = sorted({clip.patient_id for clip in clips.clips if clip.label and clip.split != EXTERNAL})
-    outside = sorted({clip.patient_id for clip in clips.clips if clip.split == EXTERNAL})
+    inside = sorted({clip.patient_id for clip in clips.clips if clip.label and clip.split != HELD_OUT})
+    outside = sorted({clip.patient_id for clip in clips.clips if clip.split == HELD_OUT})
     return judge_patients(vectors, clips.clips, head_judge(HeadConfig()), inside, outside)
 
 
@@ -143,7 +143,7 @@ def redrawn(seed: int, size: StudySize, frames: Path, folder: Path) -> dict[str,
     class_of = {recording.patient.patient_id: recording.patient.label for recording in inside}
     cache = read_cache(frames)
     clips = [replace(clip, label=class_of.get(clip.patient_id, clip.label)) for clip in cache.clips]
-    outside = sorted({clip.patient_id for clip in clips if clip.split == EXTERNAL})
+    outside = sorted({clip.patient_id for clip in clips if clip.split == HELD_OUT})
     chosen = labelled_sets(class_of, size.labelled)
 
     def right(features: Features, judge: Judge) -> np.ndarray:

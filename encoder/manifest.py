@@ -14,12 +14,11 @@ from typing import TypeVar
 from encoder.picture import Crop
 from index.errors import InvalidInput, ManifestErrors, VideoRefused
 from index.files import write_text_atomically
-from index.records import ID, LABELS
+from index.records import ID, LABELS, TAG
 
 REQUIRED = ("file_name", "patient_id", "video_id")
 OPTIONAL = ("label", "recorded_at", "crop", "semiology", "split", "camera", "reason")
 """`reason` is what `write_manifest` says of refused videos; it is not read."""
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 Value = TypeVar("Value")
 _MAX_BYTES = 64 * 2**20
 
@@ -202,7 +201,7 @@ def _file_name(value: str) -> str:
     outside = path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value)
     if not value or outside or "\\" in value or not value.isprintable():
         raise ValueError
-    return value
+    return str(path)  # `./x.mp4` and `x.mp4` are one file
 
 
 def _label(value: str) -> str:
@@ -224,6 +223,6 @@ def _crop(value: str) -> Crop:
 
 def _tags(value: str) -> tuple[str, ...]:
     tags = tuple(sorted({tag.strip() for tag in value.split(";")}))
-    if not all(_TAG.fullmatch(tag) for tag in tags):
+    if not all(TAG.fullmatch(tag) for tag in tags):
         raise ValueError
     return tags

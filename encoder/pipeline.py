@@ -73,7 +73,8 @@ class EncodeReport:
         videos_updated: whose label, tags or patient changed, vectors untouched.
         refused: not stored, with the reason.
         salvaged: damaged, and stored up to the damage only.
-        same_content: video ids that share one file's content; each is stored, and a split that parts them leaks.
+        same_content: video ids that share one file's content, those that were stored before included; each has its own
+            vote and hit.
         seconds: whole job, and of it until the first video was begun (opening the store, loading a bed detector), in
             the model, waiting for frames, and committing.
         clips_per_s_at_most: what the device's rate in matrix products would allow; 0 where it was not measured.
@@ -149,10 +150,14 @@ def encode_with(
     store: Store,
     *,
     salvage: bool = False,
+    same_recording: bool = False,
     progress: Progress = lambda done, total, now: None,
     report: EncodeReport | None = None,
 ) -> EncodeReport:
-    """The same as `encode`, with the work done elsewhere, and told in `report` as it goes where one is given."""
+    """The same as `encode`, with the work done elsewhere, and told in `report` as it goes where one is given.
+
+    `same_recording` allows one recording to be stored for several patients.
+    """
     report = report or EncodeReport()
     started = time.monotonic()
     total = len(manifest.rows)
@@ -165,7 +170,7 @@ def encode_with(
         run = _Run(committer, report, tell, salvage=salvage)
         tell(0)
         jobs = [Job(row) for row in manifest.rows]
-        reader = job_reader(manifest, encoder, store)
+        reader = job_reader(manifest, encoder, store, same_recording=same_recording)
         with engine(reader, jobs, report) as events:
             report.seconds["starting"] = time.monotonic() - started
             try:
@@ -309,11 +314,11 @@ class _Run:
 
 
 def _same_content(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
-    """Ids of videos whose files are the same byte for byte."""
-    owners: dict[str, list[str]] = {}
+    """Ids of videos whose files are the same byte for byte; those that were refused are told elsewhere."""
+    owners: dict[str, dict[str, None]] = {}
     for job in jobs:
-        if job.source_sha256:
-            owners.setdefault(job.source_sha256, []).append(job.row.video_id)
+        if job.source_sha256 and not job.reason:
+            owners.setdefault(job.source_sha256, {}).update(dict.fromkeys((job.row.video_id, *job.copy_of)))
     return [tuple(ids) for ids in owners.values() if len(ids) > 1]
 
 

@@ -16,6 +16,7 @@ from encoder.child import Choose, ClipFrames
 from encoder.crop import CropPolicy, follows
 from encoder.decoder import DecodeLimits, Decoder
 from encoder.detector import Detector, OneAtATime
+from encoder.identity import Copies, copies
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import Crop
 from encoder.weights import Encoder
@@ -38,6 +39,7 @@ class Job:
         crop: what part of the picture was used, as `str(UsedCrop)`; set before the first clip.
         stored: what the store has of just this content, when nothing has to be done.
         patient_id: whose its stored clips are.
+        copy_of: other stored videos of the same patient that have just this content.
         clips: embedded so far.
         reason: it failed for, or empty.
         damaged: the clips before the damage are right.
@@ -48,6 +50,7 @@ class Job:
     crop: str = ""
     stored: Video | None = None
     patient_id: str = ""
+    copy_of: tuple[str, ...] = ()
     clips: list[EmbeddedClip] = field(default_factory=list)
     reason: str = ""
     damaged: bool = False
@@ -68,6 +71,7 @@ class Reader:
         policy: of the encoder, None where it takes whole pictures.
         beds: finds them; None where no picture is decoded, or the encoder has no policy.
         erased: patients of the manifest that are not taken in again.
+        copies: videos of the same content; None where nothing is stored.
     """
 
     manifest: Manifest
@@ -76,6 +80,7 @@ class Reader:
     policy: CropPolicy | None = None
     beds: BedFinder | None = None
     erased: frozenset[str] = frozenset()
+    copies: Copies | None = None
 
     def looking_for_beds(self, detector: Detector | None, limits: DecodeLimits, watch: Watch | None = None) -> Reader:
         """The same reader, able to choose crops by the encoder's policy; as it is where there is no detector.
@@ -104,8 +109,12 @@ class Reader:
         try:
             before = path.stat()
             job.source_sha256 = sha256_of_file(path)
+            if self.copies is not None:
+                job.copy_of = self.copies.of_patient(job.row, job.source_sha256)
             if self._is_stored(job):
                 return
+            if self.copies is not None:
+                self.copies.check(job.row, job.source_sha256)
             yield from decoder.decode(path, self._crop(job))
             after = path.stat()
         except OSError as error:
@@ -138,14 +147,22 @@ class Reader:
         return True
 
 
-def job_reader(manifest: Manifest, encoder: Encoder, store: Store) -> Reader:
-    """The reader of a manifest for an encoder, with what a store holds; it may not be there yet."""
+def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recording: bool = False) -> Reader:
+    """The reader of a manifest for an encoder, with what a store holds; it may not be there yet.
+
+    Args:
+        manifest: what is to be read.
+        encoder: for which.
+        store: where to.
+        same_recording: whether one recording may be stored for several patients.
+    """
     try:
         encoded, videos = store.encoded(encoder.encoder_id), store.videos()
     except StateError:
         encoded, videos = {}, {}
     erased = store.erased({row.patient_id for row in manifest.rows})
-    return Reader(manifest, encoded, videos, encoder.crop, erased=frozenset(erased))
+    same = copies(manifest, videos.values(), allowed=same_recording)
+    return Reader(manifest, encoded, videos, encoder.crop, erased=frozenset(erased), copies=same)
 
 
 @contextmanager

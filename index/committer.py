@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, StateError
-from index.records import EmbeddedClip, Video
+from index.records import EmbeddedClip, Video, check_clip, check_video
 from index.rows import select
 from index.schema import PATIENTS, VIDEOS, id_predicate, row_sha256, vectors_of
 from index.store import Store
@@ -56,8 +56,17 @@ class Committer:
             How many clips were written.
 
         Raises:
-            InvalidInput: a vector has the wrong width, a value that is not finite, or not unit length.
+            InvalidInput: a vector has the wrong width, a value that is not finite, or not unit length; or a field of a
+                video or clip is out of its bounds.
         """
+        for video, clips in videos:
+            check_video(video)
+            for embedded in clips:
+                check_clip(embedded.clip, video.source_sha256)
+                if (embedded.clip.video_id, embedded.clip.patient_id) != (video.video_id, video.patient_id):
+                    raise InvalidInput(
+                        f"clip {embedded.clip.clip_id} is of another video or patient than it is stored for"
+                    )
         self._add_patients({video.patient_id for video, _ in videos})
         wanted = {
             video.video_id: {embedded.clip.clip_id: self._row(video, embedded) for embedded in clips}
@@ -88,6 +97,8 @@ class Committer:
         Returns:
             How many rows were new or different.
         """
+        for video in videos:
+            check_video(video)
         self._add_patients({video.patient_id for video in videos})
         changed = [video for video in videos if self._videos.get(video.video_id) != video]
         if changed:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from index.erasure import unfinished
-from index.errors import DamagedData, NotFound, SemiomeError
+from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError
 from index.files import sync_folder
 from index.generation import FLAT_CLIPS, list_generations, load_generation
 from index.objects import bucket
+from index.records import Clip, Video, check_clip, check_video
 from index.rows import batches, select
-from index.schema import CLIP_COLUMNS, damaged_rows
+from index.schema import CLIP_COLUMNS, CLIP_FIELDS, damaged_rows
 from index.sharing import fetch
 from index.store import Store
 from index.upkeep import compact, table_facts
@@ -135,6 +137,7 @@ def _tables(store: Store, repairing: Callable[[], None] | None) -> list[Finding]
     except (SemiomeError, RuntimeError, OSError, ValueError) as error:
         says = str(error) if isinstance(error, SemiomeError) else f"can't be opened ({type(error).__name__})"
         return [Finding("store", DAMAGED, f"{says}: `semiome doctor --repair`, or bring it back from a backup")]
+    findings += _videos(videos)
     with_clips: set[str] = set()
     for encoder_id in (name.removeprefix("clips_") for name in names if name.startswith("clips_")):
         found, ids = _guarded(f"clips of encoder {encoder_id}", partial(_clips, store, encoder_id))
@@ -154,6 +157,45 @@ def _tables(store: Store, repairing: Callable[[], None] | None) -> list[Finding]
     if repairing and any(finding.state == WARNING and finding.what.startswith("table ") for finding in findings):
         compact(store, repairing)
         findings = [replace(f, repaired=f.state == WARNING and f.what.startswith("table ")) for f in findings]
+    return findings
+
+
+def _impossible_clips(batch: Any) -> list[str]:  # noqa: ANN401  of pyarrow
+    columns = [batch.column(name).to_pylist() for name in (*CLIP_FIELDS, "source_sha256")]
+    found = []
+    for *values, source in zip(*columns, strict=True):
+        clip = Clip(*values)
+        try:
+            check_clip(clip, source)
+        except InvalidInput:
+            found.append(clip.clip_id)
+    return found
+
+
+def _videos(videos: Mapping[str, Video]) -> list[Finding]:
+    """Rows that can't be, and recordings that are stored more than once."""
+    findings = []
+    wrong = []
+    for video in videos.values():
+        try:
+            check_video(video)
+        except InvalidInput as error:
+            wrong.append(f"{video.video_id[:64]!r}: {error}")
+    if wrong:
+        says = f"{len(wrong)} rows hold what no video may ({'; '.join(wrong[:3])}): `semiome remove` takes them out"
+        findings.append(Finding("videos", DAMAGED, says))
+    same: dict[str, list[Video]] = {}
+    for video in videos.values():
+        same.setdefault(video.source_sha256, []).append(video)
+    for group in (group for group in same.values() if len(group) > 1):
+        names = ", ".join(sorted(video.video_id for video in group))
+        of_several = len({video.patient_id for video in group}) > 1
+        says = (
+            f"{names} are the same file of several patients: they find each other as others, and a split may part them"
+            if of_several
+            else f"{names} are the same file: each has a vote, and is a hit of its own"
+        )
+        findings.append(Finding("same recording", WARNING, f"{says}; `semiome remove --video ID` takes one out"))
     return findings
 
 
@@ -181,9 +223,17 @@ def _clips(store: Store, encoder_id: str) -> tuple[list[Finding], set[str]]:
     keys = select(table, ["clip_id", "video_id"])
     ids = Counter(keys.column("clip_id").to_pylist())
     damaged: list[str] = []
+    wrong: list[str] = []
     for batch in batches(table, [*CLIP_COLUMNS, "vector"]):
         damaged += damaged_rows(batch)
+        wrong += _impossible_clips(batch)
     findings = []
+    if wrong:
+        says = (
+            f"{len(wrong)} clips are none that can be ({', '.join(wrong[:3])}, …): remove their videos with `semiome "
+            "remove`, and encode them again"
+        )
+        findings.append(Finding(what, DAMAGED, says))
     if doubled := [clip for clip, count in ids.items() if count > 1]:
         findings.append(Finding(what, DAMAGED, f"{len(doubled)} clips have more than one row ({doubled[0]}, …)"))
     if damaged:

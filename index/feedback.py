@@ -19,13 +19,12 @@ from pathlib import Path
 from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, Locked, NotFound
 from index.files import naming_a_full_disk
-from index.records import ID, LABELS, Video
+from index.records import ID, LABELS, TAG, Video
 from index.traces.names import ERASED, Names
 from index.workspace import Workspace
 
 RELEVANCES = ("relevant", "not_relevant")
 MAX_NOTE = 2000
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _CLIP = re.compile(r"[0-9a-f]{32}")
 _MAX_TAGS = 32
 _WAIT_S = 10.0
@@ -266,7 +265,7 @@ def check(said: Feedback) -> None:
         raise InvalidInput(f"expected {' or '.join(RELEVANCES)}, or nothing", field="relevance")
     if said.label and said.label not in LABELS:
         raise InvalidInput(f"expected {' or '.join(LABELS)}, or nothing", field="label")
-    if len(said.semiology) > _MAX_TAGS or not all(map(_TAG.fullmatch, said.semiology)):
+    if len(said.semiology) > _MAX_TAGS or not all(map(TAG.fullmatch, said.semiology)):
         raise InvalidInput(f"expected at most {_MAX_TAGS} tags of letters, digits and hyphens", field="semiology")
     if not (said.start_s == said.end_s == 0 or 0 <= said.start_s < said.end_s < 1e6):
         raise InvalidInput("expected a beginning before its end, in seconds of the video", field="start_s")

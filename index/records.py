@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
+
+from index.errors import InvalidInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +22,14 @@ CLIP_SECONDS = 10
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Ids of videos and patients, names of cameras and splits."""
+
+TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+"""Semiology tags, HED-SCORE names."""
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_CROP = re.compile(r"\d{1,6} \d{1,6} \d{1,6} \d{1,6}")
+_MOST_TAGS = 64
+_MOST_SECONDS = 1e8
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +174,75 @@ def clip_id(source_sha256: str, video_id: str, clip_index: int) -> str:
     The video id takes part because one recording may be listed twice, under two ids.
     """
     return hashlib.sha256(f"{source_sha256}/{video_id}/{clip_index}".encode()).hexdigest()[:32]
+
+
+def check_video(video: Video) -> None:
+    """Refuse a video that no store may hold; whatever is stored passes here.
+
+    Raises:
+        InvalidInput: If a field is of another type than it says, or out of its bounds; it is named, its value is not.
+    """
+
+    def wants(name: str, good: object, expected: str) -> None:
+        if not good:
+            raise InvalidInput(f"expected {expected} as {name} of a video", field=name)
+
+    for name in ("video_id", "patient_id"):
+        wants(name, _is(ID, getattr(video, name)), "1 to 64 letters, digits, dots, underscores or hyphens")
+    for name in ("camera", "split"):
+        value = getattr(video, name)
+        wants(name, value == "" or _is(ID, value), "1 to 64 letters, digits, dots, underscores or hyphens, or nothing")
+    wants("source_sha256", _is(_SHA256, video.source_sha256), "64 hex digits")
+    wants("label", video.label in ("", *LABELS), f"{' or '.join(LABELS)} or nothing")
+    wants("recorded_at", _is_time(video.recorded_at), "an ISO 8601 date or time, or nothing")
+    tags = video.semiology
+    wants("semiology", isinstance(tags, tuple) and len(tags) <= _MOST_TAGS and all(_is(TAG, t) for t in tags), "tags")
+    wants("duration_s", _is_number(video.duration_s, 0, _MOST_SECONDS), "a finite number of seconds, 0 or more")
+    wants("clip_count", type(video.clip_count) is int and video.clip_count >= 0, "a whole number, 0 or more")
+    wants("salvaged", isinstance(video.salvaged, bool), "true or false")
+    wants("crop", video.crop == "" or _is(_CROP, video.crop), "x y w h in pixels, or nothing")
+
+
+def check_clip(clip: Clip, source_sha256: str) -> None:
+    """Refuse a clip that no store may hold; whatever is stored passes here.
+
+    Args:
+        clip: to be stored.
+        source_sha256: of the file it was cut from.
+
+    Raises:
+        InvalidInput: If a field is of another type than it says, or out of its bounds, or the id is not this clip's.
+    """
+    for name in ("video_id", "patient_id"):
+        if not _is(ID, getattr(clip, name)):
+            raise InvalidInput(f"expected 1 to 64 letters, digits, dots, underscores or hyphens as {name}", field=name)
+    if type(clip.clip_index) is not int or clip.clip_index < 0:
+        raise InvalidInput("expected a whole number, 0 or more, as clip_index", field="clip_index")
+    if clip.clip_id != clip_id(source_sha256, clip.video_id, clip.clip_index):
+        raise InvalidInput(
+            "expected the id that a clip's file, video and number give it: any other is another clip's",
+            field="clip_id",
+        )
+    if clip.start_s != CLIP_SECONDS * clip.clip_index:
+        raise InvalidInput(
+            f"expected clip {clip.clip_id} to begin at {CLIP_SECONDS} s times its number", field="start_s"
+        )
+    if not _is_number(clip.valid_seconds, 0, CLIP_SECONDS) or clip.valid_seconds == 0:
+        raise InvalidInput(f"expected clip {clip.clip_id} to last at most {CLIP_SECONDS} s", field="valid_seconds")
+
+
+def _is(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_time(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > 40:
+        return False
+    try:
+        return value == "" or bool(datetime.fromisoformat(value))
+    except ValueError:
+        return False

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from index.committer import UNIT_TOLERANCE
 from index.errors import InvalidInput, StateError
 from index.files import new_folder
-from index.records import ID, LABELS, Clip, EmbeddedClip, Video
+from index.records import Clip, EmbeddedClip, Video, check_clip, check_video
 from index.rows import batches
 from index.schema import VIDEOS, check_rows, clips_schema, vectors_of
 from index.store import Store
@@ -85,8 +85,9 @@ def import_parquet(store: Store, folder: Path) -> Moved:
 
     Raises:
         InvalidInput: no such export, or one that holds what no store may: a wrong width, values that are not finite,
-            vectors that are not of unit length, a clip without its video, an id twice, an id of other characters; or a
-            video of the same id that is stored here from another file or for another patient.
+            vectors that are not of unit length, a clip without its video, an id twice, a field out of its bounds, a
+            clip under another one's id; or a video that is stored here under the same id from another file or for
+            another patient, or under another id for another patient.
         StateError: a patient was erased from this workspace.
         Locked: another process is committing.
     """
@@ -111,6 +112,11 @@ def import_parquet(store: Store, folder: Path) -> Moved:
             here, there = stored[name], videos[name]
             if (here.patient_id, here.source_sha256) != (there.patient_id, there.source_sha256):
                 raise InvalidInput(f"video {name[:64]!r} is stored here from another file, or for another patient")
+        owners = {video.source_sha256: video for video in stored.values()}
+        for name in by_video:
+            other = owners.get(videos[name].source_sha256)
+            if other is not None and other.patient_id != videos[name].patient_id:
+                raise InvalidInput(f"video {name!r} is stored here as {other.video_id!r} of another patient")
         names = sorted(by_video)
         for start in range(0, len(names), 64):
             written += committer.commit([(videos[name], by_video[name]) for name in names[start : start + 64]])
@@ -181,20 +187,17 @@ def _read(folder: Path) -> tuple[str, pa.Table, dict[str, Video]]:
     found = {row["video_id"]: Video(**{**row, "semiology": tuple(row["semiology"])}) for row in rows}
     if len(found) < len(rows):
         raise InvalidInput(f"{_VIDEOS} has a video twice")
-    if wrong := [video.label for video in found.values() if video.label not in ("", *LABELS)]:
-        raise InvalidInput(f"expected labels {' or '.join(LABELS)} or none, got {wrong[0][:64]!r}")
     ids = clips.column("clip_id").to_pylist()
     if len(set(ids)) < clips.num_rows:
         raise InvalidInput(f"{_CLIPS} has a clip twice")
-    named = [*ids, *found, *(video.patient_id for video in found.values())]
-    if wrong := [name for name in named if not ID.fullmatch(name)]:
-        raise InvalidInput(f"expected ids of letters, digits, dots, underscores and hyphens, got {wrong[0][:64]!r}")
+    for video in found.values():
+        check_video(video)
+    sources = clips.column("source_sha256").to_pylist()
+    for embedded, source in zip(_embedded(clips), sources, strict=True):
+        check_clip(embedded.clip, source)
     vectors = vectors_of(clips)
     if not (np.isfinite(vectors).all() and (np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()):
         raise InvalidInput("expected finite vectors of unit length")
-    times = (clips.column(name).to_numpy() for name in ("start_s", "valid_seconds", "clip_index"))
-    if not all(np.isfinite(values).all() and (values >= 0).all() for values in times):
-        raise InvalidInput(f"expected finite times from 0 on in {_CLIPS}")
     return encoder_id, clips, found
 
 

@@ -54,6 +54,10 @@ class Screen:
         """A line of the result, for people."""
         self._out.print(text, style=style, soft_wrap=True)
 
+    def can_ask(self) -> bool:
+        """Whether there is somebody to answer a question."""
+        return not self.as_json and sys.stdin.isatty()
+
     def note(self, text: str) -> None:
         """A line about what is going on, for people who watch."""
         self._err.print(text, soft_wrap=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from encoder.weights import Encoder
 from index.errors import InvalidInput
@@ -19,7 +19,7 @@ from index.files import write_text_atomically
 from trainer.baselines import BaselineConfig, backbone, by_segments, recurrent_judge, snippet_features
 from trainer.clips import TrainingClip, TrainingClips
 from trainer.evaluate import cross_validate, judge_patients, labelled_patients
-from trainer.folds import Fold, patient_folds
+from trainer.folds import Fold, patient_folds, patients_held_out
 from trainer.head import HeadConfig
 from trainer.judges import (
     Features,
@@ -42,7 +42,7 @@ Mode = Literal["transductive", "inductive", "external"]
 class AblationConfig(BaseModel):
     """One ablation study."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Of the study; its folder below `runs/`."""
@@ -54,8 +54,8 @@ class AblationConfig(BaseModel):
     """Initial weights of all settings: an encoder folder, relative to the configuration file, or a preset."""
     modes: tuple[Mode, ...] = ("transductive",)
     """transductive pretrains once, on all patients but external ones, as the paper; inductive once for each fold,
-    without its test patients; external judges patients of `external_split`, whom nothing has seen."""
-    external_split: str = "external"
+    without its test patients; external judges patients of `hold_out_split`, whom nothing has seen."""
+    hold_out_split: str = Field(default="test", validation_alias=AliasChoices("hold_out_split", "external_split"))
     """Patients with a video of this split are kept out of all pretraining and all folds."""
     folds: int = Field(default=5, ge=2)
     """By patient; the paper has 5."""
@@ -156,7 +156,7 @@ def ablate(
         if len(features) != len(clips.clips):
             raise InvalidInput(f"expected {len(clips.clips)} rows of {name}, one a clip, got {len(features)}")
     study = Study(config, clips.clips)
-    outside = external_patients(clips.clips, config.external_split)
+    outside = patients_held_out(((c.patient_id, c.split) for c in clips.clips), config.hold_out_split)
     patients = labelled_patients([clip for clip in clips.clips if clip.patient_id not in outside])
     if config.modes != ("external",):
         patient_folds(patients, config.folds, config.seed)
@@ -278,8 +278,3 @@ def _baseline_row(
 
 def _each_clip(clips: TrainingClips, feature: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> Features:
     return np.stack([feature(frames) for frames in clips.frames])
-
-
-def external_patients(clips: Sequence[TrainingClip], split: str) -> set[str]:
-    """Patients with a video of the external split."""
-    return {clip.patient_id for clip in clips if split and clip.split == split}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,27 +66,57 @@ def patient_folds(classes_of: Mapping[str, set[str]], folds: int, seed: int) -> 
     ]
 
 
+def patients_held_out(splits_of: Iterable[tuple[str, str]], hold_out_split: str) -> set[str]:
+    """Patients with a video of the split that is held out: none of their clips may be learned from.
+
+    Args:
+        splits_of: patient and split of each video, labelled or not; an empty split is none.
+        hold_out_split: name of the split; empty to hold nobody out.
+
+    Raises:
+        InvalidInput: If no video has this split though some have others: it is misspelled, or spelled otherwise.
+    """
+    pairs = list(splits_of)
+    found = {patient for patient, split in pairs if hold_out_split and split == hold_out_split}
+    splits = sorted({split for _, split in pairs if split})
+    if hold_out_split and splits and not found:
+        raise InvalidInput(
+            f"no video has split {hold_out_split!r}, so nobody would be held out; the splits are: {', '.join(splits)}. "
+            "Name one of these, or an empty one to learn from everybody"
+        )
+    return found
+
+
 def check_leaks(training: Sequence[TrainingClip], test: Sequence[TrainingClip]) -> None:
     """Make sure that nothing is on both sides.
 
     Raises:
-        Leak: a patient, a video, a clip or a file's content is; the message says what and how many.
+        Leak: a patient, a video, a clip or a file's content is; the message says what, how many, and which videos.
     """
     sides = [_identities(training), _identities(test)]
     for what in sides[0]:
-        if both := sides[0][what] & sides[1][what]:
-            raise Leak(f"{len(both)} {what} on both sides of a split: the evaluation was stopped")
+        if both := sides[0][what].keys() & sides[1][what].keys():
+            names = sorted({video for side in sides for identity in both for video in side[what][identity]})
+            raise Leak(
+                f"{len(both)} {what} on both sides of a split, so no figure would mean anything: videos "
+                f"{', '.join(names[:6])}{', …' if len(names) > 6 else ''}; correct the manifest, or remove one of them "
+                "with `semiome remove`"
+            )
 
 
-def _identities(clips: Sequence[TrainingClip]) -> dict[str, set[object]]:
-    found: dict[str, set[object]] = defaultdict(set)
+def _identities(clips: Sequence[TrainingClip]) -> dict[str, dict[object, set[str]]]:
+    """Of each kind of identity, the videos that have it."""
+    found: dict[str, dict[object, set[str]]] = {what: {} for what in ("patients", "videos", "clips", "source files")}
     for clip in clips:
-        found["patients"].add(clip.patient_id)
-        found["videos"].add(clip.video_id)
-        found["clips"].add((clip.video_id, clip.clip_index))
-        if clip.source_sha256:
-            found["source files"].add(clip.source_sha256)
-    return {what: found[what] for what in ("patients", "videos", "clips", "source files")}
+        for what, identity in (
+            ("patients", clip.patient_id),
+            ("videos", clip.video_id),
+            ("clips", (clip.video_id, clip.clip_index)),
+            ("source files", clip.source_sha256),
+        ):
+            if identity:
+                found[what].setdefault(identity, set()).add(clip.video_id)
+    return found
 
 
 def _dealt(patient: str, members: list[list[str]]) -> bool:

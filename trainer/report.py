@@ -190,7 +190,7 @@ def _retrieval(study: Study) -> str:
 
 
 def _whose(study: Study) -> str:
-    if any(clip.split == study.config.external_split for clip in study.clips):
+    if any(clip.split == study.config.hold_out_split for clip in study.clips):
         return "On external patients, whom no pretraining has seen."
     return "On the patients pretrained on, since no others were kept out: flattering."
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from encoder.timesformer import PRESETS, TimeSformer, preset
 from encoder.weights import Encoder, identified, load_encoder, new_encoder
 from index.errors import InvalidInput, StateError
 from index.files import write_text_atomically
 from trainer.clips import TrainingClips
-from trainer.folds import check_leaks
+from trainer.folds import check_leaks, patients_held_out
 from trainer.pretrain import DTYPES, PretrainConfig, StepLog, Watch, planned_batches, pretrain, trouble
 from trainer.probes import Probes, embed_clips, probe
 from trainer.ranks import Ranks
@@ -36,7 +36,7 @@ Config = TypeVar("Config", bound=BaseModel)
 class RunConfig(BaseModel):
     """A pretraining run: which clips, which initial weights, how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Of the run; its folder below `runs/`."""
@@ -46,7 +46,7 @@ class RunConfig(BaseModel):
     """Folder of decoded frames, made when it is not there; by default frames are kept in memory."""
     encoder: str = "timesformer-l"
     """What to start from: an encoder folder, relative to the configuration file, or a preset with random weights."""
-    probe_split: str = "test"
+    hold_out_split: str = Field(default="test", validation_alias=AliasChoices("hold_out_split", "probe_split"))
     """Patients with a video of this split are not trained on; each epoch is probed on them."""
     device: str = "cpu"
     """cpu or cuda."""
@@ -110,7 +110,7 @@ def run_pretraining(
 
     Args:
         start: initial weights.
-        clips: all clips; those of patients with a video of `config.probe_split` serve as probes only.
+        clips: all clips; those of patients with a video of `config.hold_out_split` serve as probes only.
         config: the run.
         folder: the run's own; made.
         ranks: this process among the others.
@@ -130,7 +130,7 @@ def run_pretraining(
     ranks.agree("the configuration", config.model_dump_json())
     if ranks.rank == 0:
         _open(folder, config, start, clips)
-    training, probed = split_for_probes(clips, config.probe_split)
+    training, probed = split_for_probes(clips, config.hold_out_split)
     steps = len(planned_batches(training, config.pretrain, ranks.world_size))
     log = _Log(folder / _LOG, _board(folder) if tensorboard and ranks.rank == 0 else None, writes=ranks.rank == 0)
     recent: list[StepLog] = []
@@ -171,9 +171,9 @@ def _embedded(model: TimeSformer, clips: TrainingClips, recipe: PretrainConfig, 
     return found
 
 
-def split_for_probes(clips: TrainingClips, probe_split: str) -> tuple[TrainingClips, TrainingClips]:
-    """Clips to train on, and clips of the patients who have a video of the probe split."""
-    kept_out = {clip.patient_id for clip in clips.clips if probe_split and clip.split == probe_split}
+def split_for_probes(clips: TrainingClips, hold_out_split: str) -> tuple[TrainingClips, TrainingClips]:
+    """Clips to train on, and clips of the patients who have a video of the split that is held out."""
+    kept_out = patients_held_out(((clip.patient_id, clip.split) for clip in clips.clips), hold_out_split)
     if not kept_out:
         return clips, clips.of(lambda clip: False)
     training, probed = (
@@ -263,6 +263,8 @@ def _open(folder: Path, config: RunConfig, start: Encoder, clips: TrainingClips)
     path = folder / _CONFIG
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
+        if "probe_split" in before["config"]:  # as it was called in 0.1
+            before["config"]["hold_out_split"] = before["config"].pop("probe_split")
         if changed := [key for key in _DECISIVE if described[key] != before.get(key)]:
             named = ", ".join(_named(key, before, described) for key in changed)
             raise StateError(f"run {config.name} was begun with another {named}: give this one another name")

@@ -110,7 +110,7 @@ class Pretrained:
         config = RunConfig(
             name=name,
             manifest=Path("study"),
-            probe_split="",
+            hold_out_split="",
             device=self._device,
             pretrain=self._recipe.model_copy(update={"levels": setting}),
         )

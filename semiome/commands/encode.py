@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from encoder.manifest import Manifest
     from encoder.pipeline import EncodeOptions, EncodeReport, Engine
     from encoder.weights import Encoder
+    from index.store import Store
     from index.workspace import Workspace
 
 
@@ -47,6 +48,15 @@ def encode(
         bool, typer.Option("--previews", help="Make what the review page shows too; see `semiome previews`.")
     ] = False,
     media_root: MediaRootOption = None,
+    distinct_ids: Annotated[
+        bool, typer.Option("--distinct-ids", help="Ids that look like misspellings of each other are different ones.")
+    ] = False,
+    same_recording: Annotated[
+        str,
+        typer.Option(
+            help="Store a recording for a patient though it is stored for another one: why. Kept with this run."
+        ),
+    ] = "",
     only_ask: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be encoded and how long it would take; write nothing.")
     ] = False,
@@ -69,6 +79,8 @@ def encode(
     screen = Screen(as_json=as_json)
     rows = read_manifest(manifest, media_root)
     place = Workspace.at(workspace)
+    if not distinct_ids:
+        _ask_about_ids(rows, Store(place), screen)
     chosen = encoder_for(place, encoder, screen, writes=not only_ask)
     options = EncodeOptions(batch, decoders or max(usable_cores() // 2, 1), salvage)
     if engine == "ray" and not only_ask:
@@ -93,13 +105,21 @@ def encode(
     report = EncodeReport()
     try:
         with screen.progress("Encoding videos") as progress:
-            encode_with(run, rows, chosen, Store(place), salvage=salvage, progress=progress, report=report)
+            encode_with(
+                *(run, rows, chosen, Store(place)),
+                salvage=salvage,
+                same_recording=bool(same_recording),
+                progress=progress,
+                report=report,
+            )
     except KeyboardInterrupt:
         screen.note("interrupted: every finished video is stored, run the same command to go on")
         if so_far := _write_refused(report, rows, place):
             screen.note(f"{len(report.refused)} videos were refused until then: {so_far}")
         raise typer.Exit(130) from None
     again = _write_refused(report, rows, place)
+    if same_recording and report.same_content:
+        _keep_reason(same_recording, report, place)
     previews = None
     if with_previews:
         with screen.progress("Making previews") as progress:
@@ -122,6 +142,36 @@ def encode(
         screen.note(f"once they are mended: semiome encode {again} --media-root {rows.folder}")
     if report.refused:
         raise typer.Exit(3)
+
+
+def _ask_about_ids(rows: Manifest, store: Store, screen: Screen) -> None:
+    """Ids that differ only as typing errors do are taken as they stand only when somebody says so."""
+    from encoder.identity import doubtful_ids
+    from index.errors import InvalidInput
+
+    doubtful = doubtful_ids(rows, store.videos() if store.exists() else {})
+    if not doubtful:
+        return
+    listed = "; ".join(doubtful[:20]) + ("; …" if len(doubtful) > 20 else "")
+    if screen.can_ask():
+        screen.warn(f"these ids differ only as misspellings do: {listed}")
+        typer.confirm("Are they all different ones?", abort=True)
+        return
+    raise InvalidInput(
+        f"these ids differ only as misspellings do: {listed}. Correct the manifest, or give --distinct-ids if they are "
+        "different ones"
+    )
+
+
+def _keep_reason(reason: str, report: EncodeReport, workspace: Workspace) -> None:
+    import json
+
+    from index.files import write_text_atomically
+
+    folder = workspace.new_run("encode")
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"reason": reason, "videos": [list(ids) for ids in report.same_content]}
+    write_text_atomically(folder / "same-recording.json", json.dumps(values, indent=2) + "\n")
 
 
 def _on_cluster(
@@ -168,7 +218,10 @@ def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
     if report.clips_written:
         screen.say(f"{seconds['total']:.1f} s, {report.where_time_goes()}")
     for ids in report.same_content:
-        screen.warn(f"videos {', '.join(ids)} have the same content: keep them on one side of every split")
+        screen.warn(
+            f"videos {', '.join(ids)} are the same file: each has a vote and is a hit of its own; if one is a mistake, "
+            "take it out with `semiome remove --video ID`"
+        )
     for title, refusals in (("Salvaged up to the damage", report.salvaged), ("Refused", report.refused)):
         if refusals:
             rows = [(refusal.video_id, refusal.file_name, refusal.reason) for refusal in refusals]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from index.records import Clip, Video
     from index.store import Store
     from trainer.clips import TrainingClip
     from trainer.judges import Judge
@@ -75,21 +76,19 @@ def evaluate(
 
 def stored_clips(store: Store, encoder_id: str) -> tuple[list[TrainingClip], NDArray[np.float32]]:
     """The stored clips of labelled videos, with their embeddings."""
-    from trainer.clips import TrainingClip
-
     stored, videos = store.clips(encoder_id), store.videos()
     rows = [r for r, clip in enumerate(stored.clips) if clip.video_id in videos and videos[clip.video_id].label]
-    clips = []
-    for row in rows:
-        clip = stored.clips[row]
-        video = videos[clip.video_id]
-        clips.append(
-            TrainingClip(
-                *(clip.video_id, clip.patient_id, clip.clip_index, video.label, video.split),
-                source_sha256=video.source_sha256,
-            )
-        )
-    return clips, stored.vectors[rows]
+    return [training_clip(stored.clips[row], videos) for row in rows], stored.vectors[rows]
+
+
+def training_clip(clip: Clip, videos: Mapping[str, Video]) -> TrainingClip:
+    """A stored clip with what its video says of it."""
+    from trainer.clips import TrainingClip
+
+    video = videos[clip.video_id]
+    return TrainingClip(
+        *(clip.video_id, clip.patient_id, clip.clip_index, video.label, video.split), source_sha256=video.source_sha256
+    )
 
 
 def _show(rows: dict[str, tuple[Scores, list[float]]], against: dict[str, Difference], screen: Screen) -> None:

@@ -27,7 +27,9 @@ def _group() -> None:
 @app.command()
 def train(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    hold_out_split: Annotated[str, typer.Option(help="Patients with a video of this split are left out.")] = "test",
+    hold_out_split: Annotated[
+        str, typer.Option(help="Split of the manifest whose patients are left out; empty to leave nobody out.")
+    ] = "test",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the clips.")] = 10,
     seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
     alpha: Annotated[
@@ -119,8 +121,14 @@ def labelled_clips(
         encoder_id: whose embeddings.
         hold_out_split: patients with a video of it are held out.
         labels: of videos, that count instead of the stored ones.
+
+    Raises:
+        InvalidInput: If no video has this split though some have others.
+        Leak: If a recording is both held out and learned from.
     """
     from index.feedback import with_labels
+    from semiome.commands.evaluate import training_clip
+    from trainer.folds import check_leaks, patients_held_out
     from trainer.head import LabelledClips
 
     stored, videos = store.clips(encoder_id), with_labels(store.videos(), labels or {})
@@ -129,6 +137,11 @@ def labelled_clips(
     clips = [stored.clips[row] for row in rows]
     said = [videos[clip.video_id].label for clip in clips]
     # By patient, and whether or not the video of that split has a label: none of their clips may be learned from.
-    of_split = {video.patient_id for video in videos.values() if video.split == hold_out_split}
+    of_split = patients_held_out(((video.patient_id, video.split) for video in videos.values()), hold_out_split)
+    known = [training_clip(clip, videos) for clip in stored.clips if clip.video_id in videos]
+    check_leaks(
+        [clip for clip in known if clip.patient_id not in of_split and clip.label],
+        [clip for clip in known if clip.patient_id in of_split],
+    )
     held_out = sorted(of_split & {clip.patient_id for clip in clips})
     return LabelledClips(encoder_id, clips, said, stored.vectors[rows]), held_out

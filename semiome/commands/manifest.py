@@ -26,6 +26,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Read a manifest and say everything that is wrong with it, or what it holds."""
+    from encoder.identity import doubtful_ids
     from encoder.manifest import read_manifest
     from index.errors import VideoRefused
 
@@ -37,6 +38,7 @@ def check(
             found.path_of(row)
         except VideoRefused as refused:
             missing.append({"video_id": row.video_id, "file_name": row.file_name, "reason": str(refused)})
+    doubtful = doubtful_ids(found, {})
     labels = Counter(row.label or "unlabelled" for row in found.rows)
     patients = len({row.patient_id for row in found.rows})
 
@@ -46,8 +48,16 @@ def check(
         )
         if missing:
             screen.table("Files that can't be used", ("video", "file", "reason"), [tuple(m.values()) for m in missing])
+        for line in doubtful:
+            screen.warn(f"ids that differ only as misspellings do: {line}")
 
-    values = {"videos": len(found.rows), "patients": patients, "labels": dict(labels), "refused": missing}
+    values = {
+        "videos": len(found.rows),
+        "patients": patients,
+        "labels": dict(labels),
+        "refused": missing,
+        "doubtful": doubtful,
+    }
     screen.result(values, show)
     if missing:
         raise typer.Exit(3)

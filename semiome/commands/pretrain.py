@@ -140,7 +140,7 @@ def _steps(settings: RunConfig, clips: TrainingClips, world_size: int) -> int:
     from trainer.pretrain import planned_batches
     from trainer.run import split_for_probes
 
-    return len(planned_batches(split_for_probes(clips, settings.probe_split)[0], settings.pretrain, world_size))
+    return len(planned_batches(split_for_probes(clips, settings.hold_out_split)[0], settings.pretrain, world_size))
 
 
 class _Stop:

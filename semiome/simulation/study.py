@@ -24,7 +24,7 @@ from semiome.simulation.signs import move
 from trainer.clips import TrainingClip, TrainingClips
 from trainer.frame_cache import read_cache, write_cache, write_references
 
-EXTERNAL = "external"
+HELD_OUT = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def write_study(
             frames.append(of_video)
             angles.append(angles_of_video)
             known = recording in outside or recording.patient.patient_id in labelled
-            split = EXTERNAL if recording in outside else ""
+            split = HELD_OUT if recording in outside else ""
             clips += [_clip(recording, index, known=known, split=split) for index in range(len(of_video))]
             progress(number + 1, len(recordings))
     write_cache(folder, np.concatenate(frames), clips)

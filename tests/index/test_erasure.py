@@ -11,6 +11,7 @@ from index.erasure import check_receipt, erase_patient, unfinished
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.generation import build_generation, list_generations, load_generation, publish
 from index.query import VectorQuery
+from index.records import Clip, EmbeddedClip, clip_id
 from index.search import search
 from index.serving import Serving
 from index.store import Store
@@ -27,8 +28,14 @@ def with_patient(workspace, others=100, kind=None):
     video, clips = make_video(others, 0, 4, random, width=64)
     video = video.__class__(**{**fields(video), "video_id": f"{PATIENT}-v1", "patient_id": PATIENT})
     clips = [
-        e.__class__(e.clip.__class__(**{**fields(e.clip), "video_id": video.video_id, "patient_id": PATIENT}), e.vector)
-        for e in clips
+        EmbeddedClip(
+            Clip(
+                clip_id(video.source_sha256, video.video_id, n),
+                *(video.video_id, PATIENT, n, e.clip.start_s, e.clip.valid_seconds),
+            ),
+            e.vector,
+        )
+        for n, e in enumerate(clips)
     ]
     cohort = [make_video(p, 0, 4, random, width=64) for p in range(others)]
     store = Store(workspace)

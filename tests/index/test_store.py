@@ -11,7 +11,7 @@ import pytest
 from index.doctor import examine
 from index.erasure import erase_patient
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
-from index.records import EmbeddedClip
+from index.records import EmbeddedClip, clip_id
 from index.schema import id_predicate
 from index.store import EncodedVideo, Store
 from index.workspace import Workspace
@@ -56,7 +56,10 @@ def test_a_changed_file_replaces_the_clips_of_its_video(workspace, cohort):
     store = commit(workspace, cohort)
     video, clips = make_video(0, 0, 2, np.random.default_rng(9))
     changed = replace(video, source_sha256="f" * 64)
-    clips = [EmbeddedClip(replace(e.clip, clip_id=f"{i:032d}"), e.vector) for i, e in enumerate(clips)]
+    clips = [
+        EmbeddedClip(replace(e.clip, clip_id=clip_id("f" * 64, video.video_id, i)), e.vector)
+        for i, e in enumerate(clips)
+    ]
 
     with store.committing("enc1", WIDTH) as committer:
         assert committer.commit([(changed, clips)]) == 2
@@ -136,7 +139,7 @@ def test_no_patient_id_is_ever_in_a_predicate(workspace):
     cohort = make_cohort(patients=2)
     store = commit(workspace, cohort)
     changed = replace(cohort[0][0], source_sha256="e" * 64)
-    clips = [EmbeddedClip(replace(cohort[0][1][0].clip, clip_id="9" * 32), cohort[0][1][0].vector)]
+    clips = [EmbeddedClip(replace(cohort[0][1][0].clip, clip_id=clip_id("e" * 64, "v0-0", 0)), cohort[0][1][0].vector)]
     with store.committing("enc1", WIDTH) as committer:
         committer.commit([(changed, clips)])
 

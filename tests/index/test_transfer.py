@@ -14,6 +14,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from index.erasure import erase_patient
 from index.errors import InvalidInput, NotFound, StateError
+from index.records import clip_id
 from index.store import Store
 from index.transfer import Moved, export_parquet, export_projector, import_parquet
 from index.workspace import Workspace
@@ -64,7 +65,8 @@ def test_an_erased_patient_does_not_come_in_again(stored, tmp_path):
 def test_a_video_that_is_stored_from_another_file_stays(stored, cohort, tmp_path):
     """Two hospitals may use the same names."""
     other = Workspace(tmp_path / "other")
-    commit(other, [(replace(cohort[0][0], source_sha256="f" * 64), cohort[0][1][:2])])
+    clips = [replace(e, clip=replace(e.clip, clip_id=clip_id("f" * 64, "v0-0", i))) for i, e in enumerate(cohort[0][1])]
+    commit(other, [(replace(cohort[0][0], source_sha256="f" * 64), clips[:2])])
     export_parquet(Store(other), "enc1", tmp_path / "out")
     before = rows_of(stored)
 
@@ -95,16 +97,28 @@ def spoiled(table, column, value, row=3):
         ("clips", lambda t: spoiled(t, "vector", [2.0] * 8), "unit length"),
         ("clips", lambda t: spoiled(t, "clip_id", t.column("clip_id")[0].as_py()), "a clip twice"),
         ("clips", lambda t: spoiled(t, "patient_id", "somebody"), "another patient"),
-        ("clips", lambda t: spoiled(t, "video_id", "unknown"), "does not describe"),
-        ("clips", lambda t: spoiled(t, "clip_id", "odd 'id"), "expected ids"),
-        ("clips", lambda t: spoiled(t, "start_s", float("nan")), "finite times"),
-        ("clips", lambda t: spoiled(t, "clip_index", -1), "finite times"),
-        ("videos", lambda t: spoiled(t, "patient_id", ""), "expected ids"),
+        ("clips", lambda t: spoiled(t, "video_id", "unknown"), "expected the id"),
+        ("clips", lambda t: spoiled(t, "clip_id", "odd 'id"), "expected the id"),
+        ("clips", lambda t: spoiled(t, "start_s", float("nan")), "to begin at"),
+        ("clips", lambda t: spoiled(t, "clip_index", -1), "a whole number"),
+        ("videos", lambda t: spoiled(t, "patient_id", ""), "as patient_id of a video"),
         ("clips", lambda t: t.drop_columns(["crop"]), "expected a folder with"),
         ("clips", lambda t: t.replace_schema_metadata({}), "does not say which encoder"),
         ("clips", lambda t: t.replace_schema_metadata({b"semiome": b"[]"}), "does not say which encoder"),
-        ("videos", lambda t: spoiled(t, "label", "both"), "expected labels"),
+        ("videos", lambda t: spoiled(t, "label", "both"), "expected TLE or exTLE"),
         ("videos", lambda t: spoiled(t, "video_id", t.column("video_id")[0].as_py()), "a video twice"),
+        ("videos", lambda t: spoiled(t, "recorded_at", "yesterday"), "recorded_at"),
+        ("videos", lambda t: spoiled(t, "semiology", [None]), "semiology"),
+        ("videos", lambda t: spoiled(t, "semiology", ["<script>"]), "semiology"),
+        ("videos", lambda t: spoiled(t, "duration_s", float("nan")), "duration_s"),
+        ("videos", lambda t: spoiled(t, "clip_count", -1), "clip_count"),
+        ("videos", lambda t: spoiled(t, "camera", "a room"), "camera"),
+        ("videos", lambda t: spoiled(t, "split", "a\nb"), "split"),
+        ("videos", lambda t: spoiled(t, "crop", "all of it"), "crop"),
+        ("videos", lambda t: spoiled(t, "source_sha256", "0" * 63), "source_sha256"),
+        ("clips", lambda t: spoiled(t, "valid_seconds", 0.0), "to last at most"),
+        ("clips", lambda t: spoiled(t, "valid_seconds", 11.0), "to last at most"),
+        ("clips", lambda t: spoiled(t, "source_sha256", "1" * 64), "expected the id"),
     ],
 )
 def test_what_no_store_may_hold_is_refused(stored, tmp_path, file, spoil, says):
@@ -126,7 +140,7 @@ def test_a_truncated_export_and_no_export_are_named(stored, tmp_path):
 
 
 def test_the_projector_gets_whole_videos_and_what_they_are(stored, cohort, tmp_path):
-    commit(stored, [(replace(cohort[0][0], camera="room\t1"), cohort[0][1])])
+    commit(stored, [(replace(cohort[0][0], camera="room-1"), cohort[0][1])])
 
     moved = export_projector(Store(stored), "enc1", tmp_path / "out", clips=30)
 

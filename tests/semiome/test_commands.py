@@ -184,7 +184,7 @@ def test_a_dry_run_says_what_would_be_encoded_and_writes_nothing_and_what_was_re
     stored = sum(path.stat().st_size for path in (place / "store").rglob("*.lance"))
     assert stored / 3 < forecast["store_bytes"] < 3 * stored
 
-    shutil.copy(videos / rows[1].split(",")[0], videos / "late.mp4")
+    shutil.copy(DATA / "videos" / "short_7s.mp4", videos / "late.mp4")
     again = ("encode", done["refused_csv"], "--media-root", str(videos), "-w", str(place), "--json")
     mended = result_of(semiome(*again, cwd=tmp_path))
     assert (mended["videos_written"], mended["refused"], mended["refused_csv"]) == (1, [], "")
@@ -322,7 +322,7 @@ def test_an_error_is_one_json_object_too(tmp_path):
 
 def test_checking_a_manifest_lists_what_it_holds_and_what_is_missing(folder):
     values = result_of(semiome("manifest", "check", "manifest.csv", "--json", cwd=folder))
-    assert values == {"videos": 6, "patients": 6, "labels": {"TLE": 3, "exTLE": 3}, "refused": []}
+    assert values == {"videos": 6, "patients": 6, "labels": {"TLE": 3, "exTLE": 3}, "refused": [], "doubtful": []}
 
     (folder / "more.csv").write_text("file_name,patient_id,video_id\nabsent.mp4,p1,v1\n")
     assert result_of(semiome("manifest", "check", "more.csv", "--json", cwd=folder), code=3)["refused"] == [
@@ -386,10 +386,17 @@ def test_a_patient_is_erased_by_command_and_the_doctor_finds_all_well(tmp_path):
     receipt = result_of(semiome("erase", "--patient", "p1", "--yes", "--json", cwd=tmp_path))
     assert receipt["scan"]["files_with_finds"] == []
     (path,) = workspace.erasures.glob("*.json")
-    assert result_of(semiome("erase", "--check", path, "--json", cwd=tmp_path)) == {"genuine": True}
+    assert result_of(semiome("erase", "--check", path, "--json", cwd=tmp_path)) == {
+        "genuine": True,
+        "complete": True,
+    }
     path.write_text(path.read_text().replace("store", "stare"))
-    assert result_of(semiome("erase", "--check", path, "--json", cwd=tmp_path), code=4) == {"genuine": False}
-    assert result_of(semiome("erase", "--patient", "p1", "--yes", "--json", cwd=tmp_path), code=2)
+    assert result_of(semiome("erase", "--check", path, "--json", cwd=tmp_path), code=4) == {
+        "genuine": False,
+        "complete": False,
+    }
+    assert result_of(semiome("erase", "--patient", "p1", "--yes", "--json", cwd=tmp_path))["complete"]
+    assert result_of(semiome("erase", "--patient", "p99", "--yes", "--json", cwd=tmp_path), code=2)
     assert result_of(semiome("erase", "--json", cwd=tmp_path), code=2)
 
     assert result_of(semiome("doctor", "--json", cwd=tmp_path))["healthy"] is True

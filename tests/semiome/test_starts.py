@@ -67,7 +67,7 @@ COMMANDS = [
     ("store verify saved", 0, INDEX),
     ("store restore saved -w restored", 0, INDEX),
     ("doctor", 0, INDEX),
-    ("remove --video v0 --yes", 0, WRITES | INDEX),
+    ("remove --video v0-0 --yes", 0, WRITES | INDEX),
     ("erase --patient p3 --yes", 0, WRITES | INDEX),
     ("access init keys", 0, {"cryptography"}),
     ("access renew keys", 0, {"cryptography"}),

@@ -14,7 +14,7 @@ from semiome.simulation.figure import POINTS
 from semiome.simulation.files import write_recording
 from semiome.simulation.render import FPS
 from semiome.simulation.signs import move
-from semiome.simulation.study import EXTERNAL, StudySize, write_study
+from semiome.simulation.study import HELD_OUT, StudySize, write_study
 from trainer.folds import check_leaks
 from trainer.frame_cache import read_cache, read_references
 from trainer.stage0 import Actions, Scale, explained, train_stage0
@@ -99,8 +99,8 @@ def test_a_study_has_patients_to_pretrain_on_some_labelled_and_others_nobody_see
     write_study(tmp_path, size, seed=3, num_frames=4, image_size=32, processes=2)
 
     clips = read_cache(tmp_path)
-    inside = [clip for clip in clips.clips if clip.split != EXTERNAL]
-    outside = [clip for clip in clips.clips if clip.split == EXTERNAL]
+    inside = [clip for clip in clips.clips if clip.split != HELD_OUT]
+    outside = [clip for clip in clips.clips if clip.split == HELD_OUT]
     labels = {clip.patient_id: clip.label for clip in inside}
     assert (len(labels), len({clip.patient_id for clip in outside})) == (8, 4)
     assert Counter(labels.values()) == {"": 3, "TLE": 3, "exTLE": 2}

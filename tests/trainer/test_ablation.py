@@ -34,7 +34,7 @@ def cohort():
     clips = [
         replace(
             clip,
-            split="external" if int(clip.patient_id[1:]) >= 8 else "",
+            split="test" if int(clip.patient_id[1:]) >= 8 else "",
             signs=("Semiology-versive",) if clip.clip_index else (),
         )
         for clip in made.clips
@@ -148,7 +148,7 @@ def test_inductive_folds_have_encoders_that_did_not_see_their_test_patients(tmp_
     ("changes", "said"),
     [
         ({"folds": 5}, "5 folds need 5 patients of each class, .*: use 4 folds"),
-        ({"external_split": "elsewhere"}, "both classes"),
+        ({"hold_out_split": "elsewhere"}, "the splits are: test"),
     ],
     ids=["folds", "no external patients"],
 )
