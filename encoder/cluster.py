@@ -25,7 +25,8 @@ from encoder.child import ClipFrames
 from encoder.decoder import DecodeLimits, Decoder
 from encoder.detector import Detector
 from encoder.embed import DTYPES, Embedder
-from encoder.pipeline import EmbeddedEvent, EncodeReport, Engine, clip_of
+from encoder.picture import shows_nothing
+from encoder.pipeline import EmbeddedEvent, EncodeReport, Engine, clip_of, crop_of
 from encoder.reading import Job, Reader
 from encoder.weights import Encoder
 from index.errors import InvalidInput, StateError
@@ -38,6 +39,7 @@ _CLIP = pa.schema(
         *(pa.field("valid_seconds", pa.float64()), pa.field("clip_count", pa.int32())),
         *(pa.field("source_sha256", pa.string()), pa.field("crop", pa.string()), pa.field("stored_of", pa.string())),
         *(pa.field("reason", pa.string()), pa.field("damaged", pa.bool_()), pa.field("model_s", pa.float64())),
+        pa.field("blank", pa.bool_()),
         pa.field("payload", pa.large_binary()),
     ]
 )
@@ -214,8 +216,8 @@ class _Embed:
         if clips:
             started = time.monotonic()
             frames = [np.frombuffer(row["payload"], np.uint8).reshape(self._shape) for row in clips]
-            for row, vector in zip(clips, self._embedder.embed(frames), strict=True):
-                row["payload"] = vector.tobytes()
+            for row, pictures, vector in zip(clips, frames, self._embedder.embed(frames), strict=True):
+                row["payload"], row["blank"] = vector.tobytes(), shows_nothing(pictures)
             clips[0]["model_s"] = time.monotonic() - started
         return pa.Table.from_pylist(rows, schema=_CLIP)
 
@@ -258,4 +260,6 @@ def _assembled(
 def _embedded_clip(job: Job, row: dict[str, Any]) -> EmbeddedClip:
     times = (row["clip_index"], row["start_s"], row["valid_seconds"])
     clip = ClipFrames(*times, frames=np.empty(0, np.uint8), reader="", clip_count=row["clip_count"])
-    return EmbeddedClip(clip_of(job, clip), np.frombuffer(row["payload"], np.float32), job.crop)
+    return EmbeddedClip(
+        clip_of(job, clip), np.frombuffer(row["payload"], np.float32), crop_of(job, blank=bool(row["blank"]))
+    )

@@ -23,6 +23,8 @@ from index.workspace import current
 
 _WEIGHTS, _CARD = "head.safetensors", "card.json"
 POSITIVE = LABELS.index("exTLE")
+LARGEST_TEMPERATURE = 100.0
+"""Bound of calibration. A head whose out-of-fold logits say nothing would be divided by infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class HeadCard:
         seed: of initial weights and batches.
         epochs: passes over the clips.
         conformal: how sure a verdict must be to stand alone; None where too few patients allow no such statement.
+        training_patients: whom it learned from; in a workspace's heads as keyed hashes. None in heads of version 0.1.
     """
 
     widths: tuple[int, ...]
@@ -78,6 +81,12 @@ class HeadCard:
     seed: int
     epochs: int
     conformal: Conformal | None = None
+    training_patients: tuple[str, ...] | None = None
+
+    @property
+    def separates_nothing(self) -> bool:
+        """Whether calibration ended at its bound: out-of-fold logits of the two classes do not differ."""
+        return self.temperature >= LARGEST_TEMPERATURE
 
 
 class Head:

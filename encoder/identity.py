@@ -62,10 +62,11 @@ class Copies:
                 "say why with --same-recording"
             )
 
-    def of_patient(self, row: ManifestRow, source_sha256: str) -> tuple[str, ...]:
-        """Ids of other stored videos of the same patient with the same file."""
-        ids = self.stored.get(source_sha256, {}).get(row.patient_id, ())
-        return tuple(name for name in ids if name != row.video_id)
+    def beside(self, row: ManifestRow, source_sha256: str) -> tuple[str, ...]:
+        """Ids of other stored videos with the same file that a row is allowed to stand beside, sorted."""
+        found = self.stored.get(source_sha256, {})
+        ids = {name for patient, names in found.items() if self.allowed or patient == row.patient_id for name in names}
+        return tuple(sorted(ids - {row.video_id}))
 
 
 def copies(manifest: Manifest, videos: Iterable[Video], *, allowed: bool = False) -> Copies:

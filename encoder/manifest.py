@@ -57,10 +57,12 @@ class Manifest:
     Attributes:
         folder: the only folder whose files may be opened.
         rows: in the order of the file.
+        opened: the files are open descriptors of one process, in its `/proc/PID/fd`, and have no names of their own.
     """
 
     folder: Path
     rows: tuple[ManifestRow, ...]
+    opened: bool = False
 
     def path_of(self, row: ManifestRow) -> Path:
         """The row's file, with symbolic links followed.
@@ -68,6 +70,8 @@ class Manifest:
         Raises:
             VideoRefused: it is not there, not a plain file, or outside the manifest's folder.
         """
+        if self.opened:
+            return self.folder / row.file_name
         try:
             path = (self.folder / row.file_name).resolve(strict=True)
         except (OSError, RuntimeError):

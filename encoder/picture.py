@@ -13,6 +13,8 @@ from index.errors import VideoRefused
 RESIZE = "short side, bilinear, antialiased, to two thirds or less as YUV becomes RGBA, else as RGB; centre crop"
 """What this module does, in words: part of every encoder id."""
 _WORTH_REDUCING = Fraction(3, 2)
+_LEAST_CONTRAST, _LEAST_CHANGE = 6, 3
+"""In levels of 255: less is no picture. The noise of any camera changes some pixel by more within ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +135,20 @@ def _resized(box: Crop, size: int, pixel_aspect: Fraction) -> tuple[int, int]:
     shown_width, shown_height = box.w * pixel_aspect, Fraction(box.h)
     scale = size / min(shown_width, shown_height)
     return max(round(shown_width * scale), size), max(round(shown_height * scale), size)
+
+
+def shows_nothing(frames_TSSC: NDArray[np.uint8]) -> bool:
+    """Whether there is no picture in a clip: black, one colour, or the same still frame from beginning to end.
+
+    A camera that films, even a dark room with somebody asleep, has noise and small movements: here nothing has a
+    contrast, or nothing changes anywhere.
+
+    Args:
+        frames_TSSC: of one clip, RGB.
+    """
+    green = frames_TSSC[..., 1]  # of the three nearest to what the eye sees
+    low, high = np.percentile(green[:, ::4, ::4], (0.1, 99.9), axis=(1, 2))
+    if bool((high - low < _LEAST_CONTRAST).all()):
+        return True
+    still = green[0].astype(np.int16)
+    return len(green) > 1 and all(int(np.abs(later - still).max()) < _LEAST_CHANGE for later in green[1:])

@@ -19,11 +19,13 @@ from encoder.child import ClipFrames
 from encoder.decoder import DecodeLimits
 from encoder.embed import Embedder
 from encoder.manifest import Manifest, ManifestRow
+from encoder.picture import shows_nothing
 from encoder.reading import Event, Job, Reader, job_reader, reading
 from encoder.weights import Encoder
 from index.committer import Committer
 from index.errors import InvalidInput
 from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
+from index.schema import NO_PICTURE
 from index.store import Store
 
 _COMMIT_CLIPS = 512
@@ -69,6 +71,7 @@ class EncodeReport:
         clips_embedded: that went through the model, whatever became of their video.
         clips_written: newly stored.
         clips_skipped: stored already, by digest; not decoded.
+        clips_blank: newly stored clips without a picture (black, one colour, a still frame): no hits, no vote.
         videos_written: with at least one new clip.
         videos_updated: whose label, tags or patient changed, vectors untouched.
         refused: not stored, with the reason.
@@ -83,6 +86,7 @@ class EncodeReport:
     clips_embedded: int = 0
     clips_written: int = 0
     clips_skipped: int = 0
+    clips_blank: int = 0
     videos_written: int = 0
     videos_updated: int = 0
     refused: list[Refusal] = field(default_factory=list)
@@ -240,7 +244,8 @@ def _finished(held: list[Event], finish: Callable[[], Vectors], report: EncodeRe
         if frames is None:
             yield job, None, 0
         else:
-            yield job, EmbeddedClip(clip_of(job, frames), next(vectors), job.crop), frames.clip_count
+            crop = crop_of(job, blank=shows_nothing(frames.frames))
+            yield job, EmbeddedClip(clip_of(job, frames), next(vectors), crop), frames.clip_count
 
 
 class _Run:
@@ -283,6 +288,7 @@ class _Run:
         else:
             if job.damaged:
                 self._report.salvaged.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
+            self._report.clips_blank += sum(embedded.crop.startswith(NO_PICTURE) for embedded in clips)
             self._finished.append((_video(job, clips), clips))
         self._done += 1
         due = time.monotonic() - self._last_commit > _COMMIT_EVERY_S
@@ -320,6 +326,11 @@ def _same_content(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
         if job.source_sha256 and not job.reason:
             owners.setdefault(job.source_sha256, {}).update(dict.fromkeys((job.row.video_id, *job.copy_of)))
     return [tuple(ids) for ids in owners.values() if len(ids) > 1]
+
+
+def crop_of(job: Job, *, blank: bool) -> str:
+    """What the store keeps of the part of the picture that was embedded; where there was no picture it says that."""
+    return f"{NO_PICTURE} {job.crop}".rstrip() if blank else job.crop
 
 
 def clip_of(job: Job, frames: ClipFrames) -> Clip:

@@ -39,7 +39,7 @@ class Job:
         crop: what part of the picture was used, as `str(UsedCrop)`; set before the first clip.
         stored: what the store has of just this content, when nothing has to be done.
         patient_id: whose its stored clips are.
-        copy_of: other stored videos of the same patient that have just this content.
+        copy_of: other stored videos that have just this content, and may have it.
         clips: embedded so far.
         reason: it failed for, or empty.
         damaged: the clips before the damage are right.
@@ -110,7 +110,7 @@ class Reader:
             before = path.stat()
             job.source_sha256 = sha256_of_file(path)
             if self.copies is not None:
-                job.copy_of = self.copies.of_patient(job.row, job.source_sha256)
+                job.copy_of = self.copies.beside(job.row, job.source_sha256)
             if self._is_stored(job):
                 return
             if self.copies is not None:

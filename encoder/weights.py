@@ -20,6 +20,7 @@ from transformers import TimesformerConfig
 
 from encoder.crop import CropPolicy, read_policy, write_policy
 from encoder.detector import Detector, copy_detector, load_detector
+from encoder.kind import kind_of
 from encoder.picture import RESIZE
 from encoder.timesformer import INPUT_VIEWS, PIXEL_MEAN, PIXEL_STD, TimeSformer
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
@@ -72,6 +73,11 @@ class Encoder:
     trained: bool
     crop: CropPolicy | None = None
     detector_folder: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        """Where the weights come from, in one word; see `encoder.kind`."""
+        return kind_of(self.origin, trained=self.trained)
 
     def bed_detector(self, device: str = "cpu") -> Detector | None:
         """Whoever finds the beds that the crop policy speaks of; None where there is no policy.

@@ -6,6 +6,8 @@ it back must not bring those patients back, so the list of the erased is kept ap
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import shutil
 from collections.abc import Callable
@@ -44,6 +46,11 @@ class Backup:
     videos: int
     digests: dict[str, str]
 
+    @property
+    def digest(self) -> str:
+        """One digest of the whole. Noted elsewhere, it shows later that nothing was exchanged, the key included."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
 
 def back_up(workspace: Workspace, folder: Path) -> Backup:
     """Copy a workspace into a new folder; nobody writes meanwhile, and searches go on.
@@ -78,12 +85,17 @@ def back_up(workspace: Workspace, folder: Path) -> Backup:
     return backup
 
 
-def verify(folder: Path) -> Backup:
+def verify(folder: Path, noted: str = "") -> Backup:
     """Check every file of a backup, and every row in it.
+
+    Args:
+        folder: the backup.
+        noted: the backup's digest as it was noted elsewhere; empty where none was.
 
     Raises:
         InvalidInput: it is no backup.
-        DamagedData: a file is missing, more, or not what was copied, or a row is not what was written.
+        DamagedData: a file is missing, more, a link, or not what was copied, or a row is not what was written; or the
+            backup is another one than was noted.
     """
     try:
         backup = Backup(**json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
@@ -91,6 +103,10 @@ def verify(folder: Path) -> Backup:
         raise InvalidInput(f"expected a backup with a {_MANIFEST} ({type(error).__name__})") from None
     if backup.format != _FORMAT:
         raise InvalidInput("this backup was made by another version of Semiome")
+    if noted and not hmac.compare_digest(noted.strip().lower(), backup.digest):
+        raise DamagedData("this backup has another digest than the one noted: it was changed, or is another backup")
+    if links := [path for path in [folder, *folder.rglob("*")] if path.is_symlink() or not _is_plain(path)]:
+        raise DamagedData(f"{links[0].name} of the backup is a link or no plain file: what it names may be anything")
     there = {str(path.relative_to(folder)) for path in (folder / _CONTENT).rglob("*") if path.is_file()}
     for name in sorted(backup.digests.keys() | there):
         if name not in there or digest_of_file(folder / name) != backup.digests.get(name):
@@ -102,8 +118,16 @@ def verify(folder: Path) -> Backup:
     return backup
 
 
+def _is_plain(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and path.stat().st_nlink == 1)
+
+
 def restore(
-    folder: Path, workspace: Workspace, erased: Path | None = None, say: Callable[[str], None] = lambda step: None
+    folder: Path,
+    workspace: Workspace,
+    erased: Path | None = None,
+    say: Callable[[str], None] = lambda step: None,
+    noted: str = "",
 ) -> tuple[Backup, int]:
     """Bring a backup back as a new workspace, without the patients that were erased since; the index is built after it.
 
@@ -112,6 +136,7 @@ def restore(
         workspace: not there yet, or empty.
         erased: the file `erased` of the workspace that was lost, if it is younger than the backup.
         say: told each step.
+        noted: see `verify`.
 
     Returns:
         The backup, and how many patients were erased again.
@@ -122,7 +147,7 @@ def restore(
     """
     _plain(workspace)
     say("checking the backup")
-    backup = verify(folder)
+    backup = verify(folder, noted)
     say("copying it back")
     with new_folder(workspace.root) as building:
         shutil.copytree(folder / _CONTENT, building, dirs_exist_ok=True)

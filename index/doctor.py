@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from index.alike import too_alike
 from index.erasure import unfinished
 from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError
 from index.files import sync_folder
@@ -60,7 +61,7 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
         Locked: a repair needs the right to write, and somebody has it.
     """
     store = Store(workspace)
-    findings = [_disk(workspace)]
+    findings = [_disk(workspace), *_readers(workspace)]
     if workspace.bucket:
         fetch(workspace, everything=True)
         findings.append(_conditions(workspace))
@@ -98,6 +99,16 @@ def _disk(workspace: Workspace) -> Finding:
     if share < _LEAST_FREE_SHARE:
         return Finding("disk space", WARNING, f"{text}: a rebuild or a compaction may not fit, make room")
     return Finding("disk space", OK, text)
+
+
+def _readers(workspace: Workspace) -> list[Finding]:
+    """Whether other users of the machine can look into the workspace: it holds patients."""
+    root = workspace.root.absolute()
+    if not root.is_dir() or not root.stat().st_mode & 0o007:
+        return []
+    if not all(folder.stat().st_mode & 0o001 for folder in root.parents):
+        return []  # a folder above it is closed
+    return [Finding("access", WARNING, "every user of this machine can look into it: `chmod -R o= WORKSPACE`")]
 
 
 def _conditions(workspace: Workspace) -> Finding:
@@ -152,6 +163,7 @@ def _tables(store: Store, repairing: Callable[[], None] | None) -> list[Finding]
     if empty := {name for name, video in videos.items() if video.clip_count} - with_clips:
         says = f"{len(empty)} videos have no clip of any encoder: encode the manifest again"
         findings.append(Finding("videos", WARNING, says))
+        findings += _guarded(f"clips of encoder {encoder_id}", partial(_alike, store, encoder_id))[0]
     for name in names:
         findings += _guarded(f"table {name}", partial(_size, store, name))[0]
     if repairing and any(finding.state == WARNING and finding.what.startswith("table ") for finding in findings):
@@ -197,6 +209,22 @@ def _videos(videos: Mapping[str, Video]) -> list[Finding]:
         )
         findings.append(Finding("same recording", WARNING, f"{says}; `semiome remove --video ID` takes one out"))
     return findings
+
+
+def _alike(store: Store, encoder_id: str) -> tuple[list[Finding], set[str]]:
+    """Videos of two patients that are too alike to be two recordings."""
+    stored = store.clips(encoder_id)
+    pairs, looked = too_alike(stored)
+    known = {video.video_id: video.source_sha256 for video in store.videos().values()}
+    pairs = [pair for pair in pairs if known.get(pair.videos[0]) != known.get(pair.videos[1])]  # these are told above
+    if not pairs:
+        return [], set()
+    named = "; ".join(f"{' and '.join(pair.videos)} ({pair.similarity:.3f})" for pair in pairs[:5])
+    says = (
+        f"{len(pairs)} pairs of videos of two patients are too alike to be two recordings: {named}. Look at them; "
+        f"`semiome remove --video ID` takes one out (looked at {looked} of {len(stored.clips.video_ids)} videos)"
+    )
+    return [Finding("same recording", WARNING, says)], set()
 
 
 def _size(store: Store, name: str) -> tuple[list[Finding], set[str]]:

@@ -94,7 +94,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     with naming_a_full_disk(), exclusive_lock(folder.with_name(f".{folder.name}.lock"), f"the making of {folder.name}"):
         try:
             shutil.rmtree(building, ignore_errors=True)  # as a kill leaves it
-            building.mkdir(parents=True)
+            building.parent.mkdir(parents=True, exist_ok=True)
+            building.mkdir(mode=0o700)  # exports, backups and previews hold patients
             yield building
             sync_tree(building, {})
             building.rename(folder)

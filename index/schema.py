@@ -37,6 +37,10 @@ PATIENTS = pa.schema(
         pa.field("patient_key", pa.string(), nullable=False),
     ]
 )
+NO_PICTURE = "none"
+"""Beginning of a clip's `crop` where no picture was seen in it: such a row is kept, and never searched."""
+WITH_PICTURE = f"NOT (crop LIKE '{NO_PICTURE}%')"
+"""SQL for the clips that are searched, learned from and judged."""
 CLIP_FIELDS = ("clip_id", "video_id", "patient_id", "clip_index", "start_s", "valid_seconds")
 """Those of `index.records.Clip`."""
 _HASHED = ("clip_id", "video_id", "patient_id", "patient_key", "clip_index", "start_s", "valid_seconds")

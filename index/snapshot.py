@@ -144,7 +144,7 @@ class Snapshot:
             found = self._rows(lambda table: table.rows_of_video(item.video_id))
             what = "that video"
         if not len(found):
-            raise NotFound(f"{what} is not stored for encoder {self.encoder_id}: check the id")
+            raise NotFound(f"{what} is not stored for encoder {self.encoder_id}, or shows no picture: check the id")
         if isinstance(item, VideoQuery) and found[-1] >= len(self.generation.clips):
             found = np.array(sorted(found, key=lambda row: self.clip(int(row)).clip_index), np.int64)
         return found

@@ -24,7 +24,7 @@ from index.files import exclusive_lock, naming_a_full_disk, sync_tree
 from index.objects import bucket
 from index.records import Video
 from index.rows import StoredClips, batches, read_rows, select
-from index.schema import CLIP_COLUMNS, PATIENTS, VIDEOS, check_rows, clips_schema
+from index.schema import CLIP_COLUMNS, NO_PICTURE, PATIENTS, VIDEOS, WITH_PICTURE, check_rows, clips_schema
 from index.tables import Tables
 from index.workspace import Workspace
 
@@ -112,16 +112,19 @@ class Store:
         names = ["video_id", "source_sha256", "crop", "patient_id"]
         table = select(self.clip_table(encoder_id), names)
         columns = (table.column(name).to_pylist() for name in names)
-        return {video_id: EncodedVideo(*values) for video_id, *values in zip(*columns, strict=True)}
+        return {
+            video_id: EncodedVideo(source, crop.removeprefix(NO_PICTURE).strip(), patient)
+            for video_id, source, crop, patient in zip(*columns, strict=True)
+        }
 
     def clips(self, encoder_id: str) -> StoredClips:
-        """Every clip of an encoder at the newest version, each row's hash checked.
+        """Every clip of an encoder that shows a picture, at the newest version, each row's hash checked.
 
         Raises:
             NotFound: the encoder has no clips.
             DamagedData: a row is not what was written.
         """
-        return read_rows(self.clip_table(encoder_id), encoder_id, None)
+        return read_rows(self.clip_table(encoder_id), encoder_id, WITH_PICTURE)
 
     def check(self, encoder_id: str) -> int:
         """Check every row's hash, a part at a time.
@@ -160,10 +163,10 @@ class Store:
             DamagedData: a row is not what was written.
         """
         table = self.clip_table(encoder_id)
-        added = read_rows(table, encoder_id, f"commit_number > {int(table_version)}")
+        added = read_rows(table, encoder_id, f"commit_number > {int(table_version)} AND {WITH_PICTURE}")
         written_again = clips.rows_of(added.clips.clip_ids.to_pylist())
         written_again = written_again[written_again >= 0]
-        kept = f"commit_number <= {int(table_version)}"
+        kept = f"commit_number <= {int(table_version)} AND {WITH_PICTURE}"
         if table.count_rows(kept) == len(clips) - len(written_again):
             return Changes(added, written_again)
         there = select(table, ["clip_id"], kept).column("clip_id").combine_chunks()

@@ -19,16 +19,18 @@ GROUP_BY_VIDEO: GroupBy
 GROUP_BY_PATIENT: GroupBy
 
 class Provenance(_message.Message):
-    __slots__ = ("encoder_id", "generation", "head_id", "table_version")
+    __slots__ = ("encoder_id", "generation", "head_id", "table_version", "encoder_kind")
     ENCODER_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     HEAD_ID_FIELD_NUMBER: _ClassVar[int]
     TABLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_KIND_FIELD_NUMBER: _ClassVar[int]
     encoder_id: str
     generation: str
     head_id: str
     table_version: int
-    def __init__(self, encoder_id: _Optional[str] = ..., generation: _Optional[str] = ..., head_id: _Optional[str] = ..., table_version: _Optional[int] = ...) -> None: ...
+    encoder_kind: str
+    def __init__(self, encoder_id: _Optional[str] = ..., generation: _Optional[str] = ..., head_id: _Optional[str] = ..., table_version: _Optional[int] = ..., encoder_kind: _Optional[str] = ...) -> None: ...
 
 class Clip(_message.Message):
     __slots__ = ("clip_id", "video_id", "patient_id", "clip_index", "start_seconds", "valid_seconds")

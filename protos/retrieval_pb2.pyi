@@ -144,15 +144,21 @@ class SearchByVideoRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UploadHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class SearchByVideoResponse(_message.Message):
-    __slots__ = ("provenance", "clips", "hits", "stored", "verdict")
+    __slots__ = ("provenance", "clips", "hits", "stored", "verdict", "patient_known", "known_as_video_id", "clips_without_picture")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     CLIPS_FIELD_NUMBER: _ClassVar[int]
     HITS_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_AS_VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
+    CLIPS_WITHOUT_PICTURE_FIELD_NUMBER: _ClassVar[int]
     provenance: _common_pb2.Provenance
     clips: _containers.RepeatedCompositeFieldContainer[_common_pb2.Clip]
     hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
     stored: bool
     verdict: _classification_pb2.Verdict
-    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., stored: _Optional[bool] = ..., verdict: _Optional[_Union[_classification_pb2.Verdict, _Mapping]] = ...) -> None: ...
+    patient_known: bool
+    known_as_video_id: str
+    clips_without_picture: int
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., stored: _Optional[bool] = ..., verdict: _Optional[_Union[_classification_pb2.Verdict, _Mapping]] = ..., patient_known: _Optional[bool] = ..., known_as_video_id: _Optional[str] = ..., clips_without_picture: _Optional[int] = ...) -> None: ...

@@ -20,6 +20,7 @@ _SERVICE_USAGE = ("INVALID_ARGUMENT", "NOT_FOUND")
 def main() -> None:
     """Run the command line."""
     _open_closed_streams()
+    os.umask(os.umask(0o077) | 0o077)  # whatever is written may hold patients: for this user alone
     # FAISS, torch and OpenMP's runtimes are loaded into one process: idle threads must not spin against each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.argv[1:2] != ["serve"]:  # which keeps a processor free to answer, and so counts for itself

@@ -112,12 +112,13 @@ class AioClient:
         k: int = convert.DEFAULT_K,
         options: Options = PLAIN,
         *,
+        patient_id: str = "",
         classify: bool = False,
     ) -> UploadAnswer:
         """The same for a file that comes in chunks; nothing of it is kept."""
 
         async def parts() -> AsyncIterator[retrieval.SearchByVideoRequest]:
-            yield calls.upload_header(size_bytes, k, options, classify=classify)
+            yield calls.upload_header(size_bytes, k, options, patient_id, classify=classify)
             async for chunk in chunks:
                 for start in range(0, len(chunk), calls.CHUNK_BYTES):
                     yield retrieval.SearchByVideoRequest(chunk=chunk[start : start + calls.CHUNK_BYTES])

@@ -16,12 +16,14 @@ class Provenance:
         generation: that was searched or read.
         head_id: empty when no head is loaded.
         table_version: newest version of the clip table that was looked at beside the generation.
+        encoder_kind: where the encoder's weights come from, one of `encoder.kind.KINDS`; empty where it is not known.
     """
 
     encoder_id: str
     generation: str
     head_id: str
     table_version: int = 0
+    encoder_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,9 @@ class SearchBatchAnswer:
 class UploadAnswer:
     """What resembles an uploaded video: its own clips, the hits, whether its embeddings were kept, and its verdict.
 
-    `judged` is there where it was asked for, and a head of the encoder that serves is loaded.
+    `judged` is there where it was asked for, and a head of the encoder that serves is loaded. `patient_known` says
+    whether it is known whose video it is, and so whether that patient is left out; `known_as` is the stored video that
+    is just this file, or empty.
     """
 
     provenance: Provenance
@@ -68,6 +72,9 @@ class UploadAnswer:
     neighbours: tuple[Neighbour, ...]
     stored: bool
     judged: Judged | None = None
+    patient_known: bool = False
+    known_as: str = ""
+    clips_without_picture: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,10 @@ class Evidence:
         fewest_flipping_clips: least number of clips that turn it when left out; 0 when no number does.
         neighbours: nearest labelled videos of other patients, of each class, TLE first.
         distance: None where it was not asked for, or the store is too small to say.
+        trained_on_this_patient: whether the head learned from this patient; None where that is not known.
+        calibrated: whether the probabilities are calibrated; never for a patient the head learned from.
+        separates_nothing: the head's own patients, left out in turn, were judged no better than by chance.
+        clips_without_picture: clips of the video that have no vote.
     """
 
     threshold: float
@@ -122,6 +133,10 @@ class Evidence:
     fewest_flipping_clips: int = 0
     neighbours: tuple[tuple[str, tuple[Neighbour, ...]], ...] = ()
     distance: Distance | None = None
+    trained_on_this_patient: bool | None = None
+    calibrated: bool = False
+    separates_nothing: bool = False
+    clips_without_picture: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,12 +321,15 @@ def provenance_to_proto(provenance: Provenance) -> common.Provenance:
         generation=provenance.generation,
         head_id=provenance.head_id,
         table_version=provenance.table_version,
+        encoder_kind=provenance.encoder_kind,
     )
 
 
 def provenance_from_proto(message: common.Provenance) -> Provenance:
     """The message as provenance."""
-    return Provenance(message.encoder_id, message.generation, message.head_id, message.table_version)
+    return Provenance(
+        message.encoder_id, message.generation, message.head_id, message.table_version, message.encoder_kind
+    )
 
 
 def patients_of(neighbours: Iterable[Neighbour]) -> set[str]:

@@ -95,6 +95,9 @@ def upload_response(answer: UploadAnswer) -> retrieval.SearchByVideoResponse:
         clips=map(convert.clip_to_proto, answer.clips),
         hits=convert.hits_to_proto(answer.neighbours),
         stored=answer.stored,
+        patient_known=answer.patient_known,
+        known_as_video_id=answer.known_as,
+        clips_without_picture=answer.clips_without_picture,
         verdict=None if answer.judged is None else judged_to_proto(answer.judged),
     )
 
@@ -107,6 +110,9 @@ def upload_answer(message: retrieval.SearchByVideoResponse) -> UploadAnswer:
         convert.hits_from_proto(message.hits),
         message.stored,
         judged_from_proto(message.verdict) if message.HasField("verdict") else None,
+        message.patient_known,
+        message.known_as_video_id,
+        message.clips_without_picture,
     )
 
 
@@ -124,6 +130,10 @@ def judged_to_proto(judged: Judged) -> classification.Verdict:
         threshold=evidence.threshold,
         temperature=evidence.temperature,
         conformal=_set_to_proto(evidence.prediction_set),
+        trained_on_this_patient=evidence.trained_on_this_patient,
+        calibrated=evidence.calibrated,
+        separates_nothing=evidence.separates_nothing,
+        clips_without_picture=evidence.clips_without_picture,
     )
     if judged.clips:
         message.clips.extend(
@@ -149,7 +159,7 @@ def judged_from_proto(message: classification.Verdict) -> Judged:
     verdict = Verdict(
         message.label, message.extle_probability, (message.tle_votes, message.extle_votes), message.tie, votes
     )
-    distance = message.distance
+    distance, learned = message.distance, message.HasField("trained_on_this_patient")
     evidence = Evidence(
         threshold=message.threshold,
         temperature=message.temperature,
@@ -161,6 +171,10 @@ def judged_from_proto(message: classification.Verdict) -> Judged:
         distance=Distance(distance.value, distance.percentile, distance.sample)
         if message.HasField("distance")
         else None,
+        trained_on_this_patient=message.trained_on_this_patient if learned else None,
+        calibrated=message.calibrated,
+        separates_nothing=message.separates_nothing,
+        clips_without_picture=message.clips_without_picture,
     )
     return Judged(verdict, tuple(convert.clip_from_proto(clip.clip) for clip in message.clips), evidence)
 

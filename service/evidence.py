@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,27 +19,53 @@ from service.answers import Distance, Evidence, Judged, PredictionSet
 _NEAREST = 3
 
 
-def judge(head: Head, clips: tuple[Clip, ...], vectors_ND: NDArray[np.float32], encoder_id: str) -> Judged:
+def judge(
+    head: Head,
+    clips: tuple[Clip, ...],
+    vectors_ND: NDArray[np.float32],
+    encoder_id: str,
+    *,
+    learned_from: bool | None = None,
+) -> Judged:
     """The verdict on clips of one video, or on one clip, with what the clips themselves say for and against it.
+
+    Args:
+        head: judges.
+        clips: of one video.
+        vectors_ND: their embeddings.
+        encoder_id: which encoder made them.
+        learned_from: whether the head learned from this patient; None where that is not known.
 
     Raises:
         EncoderMismatch: the embeddings are of another encoder than the head.
     """
     check_fits(head, encoder_id)
     logits = head.log_odds(vectors_ND)
-    probabilities = probabilities_of(logits, head.card.temperature)
+    # Calibration was done on patients who were left out in turn: it says nothing of those the head remembers.
+    temperature = 1.0 if learned_from else head.card.temperature
+    probabilities = probabilities_of(logits, temperature)
     verdict = vote(probabilities, head.card.threshold)
     evidence = Evidence(
         threshold=head.card.threshold,
-        temperature=head.card.temperature,
+        temperature=temperature,
         logits=tuple(logits.tolist()),
-        prediction_set=prediction_set(head, verdict.probability),
+        prediction_set=None if learned_from else prediction_set(head, verdict.probability),
         flipping_clip_ids=tuple(
             clip.clip_id for clip, flips in zip(clips, flipping(verdict, head.card.threshold), strict=True) if flips
         ),
         fewest_flipping_clips=fewest_flipping(verdict, head.card.threshold),
+        **standing(head, learned_from=learned_from),
     )
     return Judged(verdict, clips, evidence)
+
+
+def standing(head: Head, *, learned_from: bool | None) -> dict[str, Any]:
+    """What has to be said with every verdict of a head, as fields of `Evidence`."""
+    return {
+        "trained_on_this_patient": learned_from,
+        "calibrated": not learned_from and head.card.temperature != 1.0,
+        "separates_nothing": head.card.separates_nothing,
+    }
 
 
 def check_fits(head: Head, encoder_id: str) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.head import POSITIVE, Head, load_head, probabilities_of
+from encoder.kind import stored_kind
+from index.erased import patient_hash, workspace_key
 from index.errors import InvalidInput, NotFound, SemiomeError, StateError
 from index.novelty import usual_distances
 from index.query import PLAIN, ClipQuery, Options, Query, SearchResult, VideoQuery
@@ -50,16 +52,21 @@ class Knowledge:
     Attributes:
         snapshot: what is searched.
         head: what classifies; None where none has been trained.
+        key: the workspace's, by which a head names whom it learned from; empty where that is not asked.
+        encoder_kind: see `encoder.kind`.
     """
 
     snapshot: Snapshot
     head: Head | None
+    key: bytes = b""
+    encoder_kind: str = ""
 
     @cached_property
     def provenance(self) -> Provenance:
         """What answers are made with."""
         head_id = self.head.head_id if self.head else ""
-        return Provenance(self.snapshot.encoder_id, self.snapshot.name, head_id, self.snapshot.table_version)
+        snapshot = self.snapshot
+        return Provenance(snapshot.encoder_id, snapshot.name, head_id, snapshot.table_version, self.encoder_kind)
 
     @cached_property
     def hit_bytes(self) -> HitBytes:
@@ -119,7 +126,7 @@ class Knowledge:
             StateError: no head is loaded, or it belongs to another encoder.
             NotFound: the id is not stored.
         """
-        judged = self.judge(*self.snapshot.clips_of(item))
+        judged = self._counted(item, self.judge(*self.snapshot.clips_of(item)))
         more = replace(judged.evidence, neighbours=evidence.nearest_of_each_class(self.snapshot, item))
         return ClassifyAnswer(self.provenance, replace(judged, evidence=more))
 
@@ -128,14 +135,28 @@ class Knowledge:
         """Whether a head of the encoder that serves is loaded."""
         return self.head is not None and self.head.card.encoder_id == self.snapshot.encoder_id
 
-    def judge(self, clips: tuple[Clip, ...], vectors_ND: NDArray[np.float32]) -> Judged:
+    def learned_from(self, patient_id: str) -> bool | None:
+        """Whether the head learned from this patient; None where neither card nor caller says."""
+        known = None if self.head is None else self.head.card.training_patients
+        if known is None or not self.key or not patient_id:
+            return None
+        return patient_hash(self.key, patient_id) in known
+
+    def judge(self, clips: tuple[Clip, ...], vectors_ND: NDArray[np.float32], patient_id: str | None = None) -> Judged:
         """The verdict on clips of one video, stored or not, with all evidence but neighbours.
+
+        Args:
+            clips: of one video.
+            vectors_ND: their embeddings.
+            patient_id: whose they are where the clips do not say; empty if that is not known.
 
         Raises:
             StateError: no head is loaded, or it belongs to another encoder.
         """
-        judged = evidence.judge(self._head(), clips, vectors_ND, self.snapshot.encoder_id)
-        unlike = evidence.distance(self.snapshot, vectors_ND, clips[0].patient_id, self.usual)
+        patient_id = clips[0].patient_id if patient_id is None else patient_id
+        learned = self.learned_from(patient_id)
+        judged = evidence.judge(self._head(), clips, vectors_ND, self.snapshot.encoder_id, learned_from=learned)
+        unlike = evidence.distance(self.snapshot, vectors_ND, patient_id, self.usual)
         return replace(judged, evidence=replace(judged.evidence, distance=unlike))
 
     def classify_batch(self, items: Sequence[Item | InvalidInput], *, summaries: bool = False) -> BatchAnswer:
@@ -169,6 +190,19 @@ class Knowledge:
                 continue
         return found
 
+    @cached_property
+    def _learned(self) -> list[bool | None]:
+        """Of each patient of the snapshot, by number, whether the head learned from them."""
+        return list(map(self.learned_from, self.snapshot.patient_ids))
+
+    def _counted(self, item: Item, judged: Judged) -> Judged:
+        """With the clips of a video that have no vote, since they show no picture."""
+        video = self.snapshot.videos.get(item.video_id) if isinstance(item, VideoQuery) else None
+        if video is None or video.clip_count <= len(judged.clips):
+            return judged
+        missing = video.clip_count - len(judged.clips)
+        return replace(judged, evidence=replace(judged.evidence, clips_without_picture=missing))
+
     def _head(self) -> Head:
         if self.head is None:
             raise StateError("no head is loaded: train one with `semiome head train`")
@@ -179,7 +213,9 @@ class Knowledge:
             if isinstance(item, InvalidInput):
                 raise item
             clips, vectors = self.snapshot.clips_of(item)
-            return BatchItem("OK", "", evidence.judge(self._head(), clips, vectors, self.snapshot.encoder_id))
+            learned = self.learned_from(clips[0].patient_id)
+            judged = evidence.judge(self._head(), clips, vectors, self.snapshot.encoder_id, learned_from=learned)
+            return BatchItem("OK", "", self._counted(item, judged))
         except SemiomeError as error:
             return BatchItem(_code(error), str(error), None)
 
@@ -192,19 +228,26 @@ class Knowledge:
         rows = self.snapshot.rows_in_index([items[number].clip_id for number in numbers])  # type: ignore[union-attr]
         there = np.flatnonzero(rows >= 0)
         if len(there):
-            probabilities = probabilities_of(head.log_odds(self.snapshot.vectors(rows[there])), head.card.temperature)
-            for place, probability in zip(there.tolist(), probabilities.tolist(), strict=True):
-                results[numbers[place]] = _clip_summary(head, probability)
+            odds = head.log_odds(self.snapshot.vectors(rows[there]))
+            calibrated, raw = probabilities_of(odds, head.card.temperature), probabilities_of(odds, 1.0)
+            patients = self.snapshot.patient_of_row[rows[there]].tolist()
+            for place, patient, sure, own in zip(
+                there.tolist(), patients, calibrated.tolist(), raw.tolist(), strict=True
+            ):
+                learned = self._learned[patient]
+                results[numbers[place]] = _clip_summary(head, own if learned else sure, learned_from=learned)
         return tuple(result or _summary(self._batch_item(item)) for result, item in zip(results, items, strict=True))
 
 
-def _clip_summary(head: Head, probability: float) -> BatchItem:
+def _clip_summary(head: Head, probability: float, *, learned_from: bool | None) -> BatchItem:
     positive = probability >= head.card.threshold
     label = LABELS[POSITIVE] if positive else LABELS[1 - POSITIVE]
     verdict = Verdict(label, probability, (int(not positive), int(positive)), tie=False, clips=())
-    sets = evidence.prediction_set(head, probability)
+    sets = None if learned_from else evidence.prediction_set(head, probability)
+    temperature = 1.0 if learned_from else head.card.temperature
+    said = evidence.standing(head, learned_from=learned_from)
     return BatchItem(
-        "OK", "", Judged(verdict, (), Evidence(head.card.threshold, head.card.temperature, prediction_set=sets))
+        "OK", "", Judged(verdict, (), Evidence(head.card.threshold, temperature, prediction_set=sets, **said))
     )
 
 
@@ -247,7 +290,8 @@ class Source:
         self._begun = 0
         self._serving = Serving(workspace)
         self._complaint = ""
-        self.knowledge = Knowledge(self._serving.snapshot, self._load_head(None))
+        self._key = workspace_key(workspace)
+        self.knowledge = self._known(self._load_head(None))
 
     def refresh(self) -> None:
         """Take up a new generation, new labels or a new head; what can't be taken up is logged, and the old serves."""
@@ -279,8 +323,12 @@ class Source:
             self._complaint = ""
         # Whatever has failed: rows that were erased are gone from the snapshot by now.
         if self._serving.snapshot is not self.knowledge.snapshot or head is not self.knowledge.head:
-            self.knowledge = Knowledge(self._serving.snapshot, head)
+            self.knowledge = self._known(head)
             _logger.info("serving %s", self.knowledge.provenance)
+
+    def _known(self, head: Head | None) -> Knowledge:
+        snapshot = self._serving.snapshot
+        return Knowledge(snapshot, head, self._key, stored_kind(self._workspace.encoders, snapshot.encoder_id))
 
     def _complain(self, what: str) -> None:
         if what != self._complaint:  # once, not every second

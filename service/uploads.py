@@ -1,26 +1,28 @@
-"""Videos that are uploaded to be searched by: kept in a private file, embedded as `semiome encode` would, deleted."""
+"""Videos that are uploaded to be searched by: embedded as `semiome encode` would, and never kept under a name.
+
+The bytes go to a file that is unlinked from the start, so nothing is left of it once this process and the decoding
+child are gone, however they end.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from encoder.manifest import Manifest, ManifestRow
 from index.errors import DiskFull, InvalidInput, VideoRefused
-from index.files import naming_a_full_disk
+from index.files import naming_a_full_disk, sha256_of_file
 from index.query import Options, VectorQuery, VideoQuery
 from index.records import ID, LABELS, EmbeddedClip
+from index.schema import NO_PICTURE
 from index.store import Store
 from index.workspace import Workspace
 from protos import retrieval_pb2 as retrieval
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
 MAX_CHUNK_BYTES = 2**20
 _FOLDER = "uploads"
-_FILE = "video"
 _AT_ONCE = 2
 _IDLE_S = 30.0
 _RETRY_S = 5.0
@@ -76,11 +77,11 @@ class Uploads:
             raise TooMuch("other uploads are being received: try again in some seconds", _RETRY_S, "uploads at once")
         self._receiving += 1
         try:
-            with _private_folder(self._workspace) as folder:
-                await self._receive(requests, header.size_bytes, folder / _FILE)
+            with _unlinked_file(self._workspace) as file:
+                await self._receive(requests, header.size_bytes, file)
                 async with self._embedding:
                     call.check_deadline()
-                    return await self._embedded(folder, header, k, options)
+                    return await self._embedded(file, header, k, options)
         finally:
             self._receiving -= 1
 
@@ -112,11 +113,13 @@ class Uploads:
             raise InvalidInput("expected a label only with a video that is stored", field="header.label")
         return header
 
-    async def _receive(self, requests: AsyncIterator[retrieval.SearchByVideoRequest], size: int, path: Path) -> None:
-        if shutil.disk_usage(path.parent).free < 2 * size:
+    async def _receive(
+        self, requests: AsyncIterator[retrieval.SearchByVideoRequest], size: int, file: IO[bytes]
+    ) -> None:
+        if shutil.disk_usage(self._workspace.root).free < 2 * size:
             raise DiskFull
         received = 0
-        with naming_a_full_disk(), path.open("xb") as stream:
+        with naming_a_full_disk():
             while (request := await _next(requests)) is not None:
                 chunk = request.chunk
                 if request.WhichOneof("part") != "chunk" or not 1 <= len(chunk) <= MAX_CHUNK_BYTES:
@@ -124,41 +127,58 @@ class Uploads:
                 received += len(chunk)
                 if received > size:
                     raise InvalidInput(f"expected {size} bytes, got more", field="header.size_bytes")
-                await asyncio.to_thread(stream.write, chunk)
+                await asyncio.to_thread(file.write, chunk)
+            await asyncio.to_thread(file.flush)
         if received < size:
             raise InvalidInput(f"expected {size} bytes, got {received}: the upload was cut", field="header.size_bytes")
 
-    async def _embedded(self, folder: Path, header: retrieval.UploadHeader, k: int, options: Options) -> UploadAnswer:
+    async def _embedded(
+        self, file: IO[bytes], header: retrieval.UploadHeader, k: int, options: Options
+    ) -> UploadAnswer:
         """In a thread, which looks now and then whether somebody still waits."""
         given_up = threading.Event()
         work = self._store_and_search if header.store_as_video_id else self._search
-        working = asyncio.ensure_future(asyncio.to_thread(work, folder, header, k, options, given_up))
+        working = asyncio.ensure_future(asyncio.to_thread(work, file, header, k, options, given_up))
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
             given_up.set()
-            await asyncio.wait({working})  # it reads the folder, and the next one must not begin meanwhile
+            await asyncio.wait({working})  # it reads the file, and the next one must not begin meanwhile
             raise
 
     def _search(
-        self, folder: Path, header: retrieval.UploadHeader, k: int, options: Options, given_up: threading.Event
+        self, file: IO[bytes], header: retrieval.UploadHeader, k: int, options: Options, given_up: threading.Event
     ) -> UploadAnswer:
         knowledge = self._source.knowledge
         embedder = self._loaded(knowledge)
-        clips = list(_clips(folder, _row(header, "upload"), embedder, given_up))
+        manifest = _manifest(file, header, "upload")
+        known = _known_as(manifest, knowledge)
+        patient_id = header.patient_id or (knowledge.snapshot.videos[known].patient_id if known else "")
+        made = list(_clips(manifest, embedder, given_up))
+        clips = [clip for clip in made if not clip.crop.startswith(NO_PICTURE)]
+        if not clips:
+            raise VideoRefused("no picture: it is black, of one colour, or one still frame")
         query = VectorQuery(
             np.stack([clip.vector for clip in clips]),
             knowledge.snapshot.encoder_id,
-            header.patient_id,
+            patient_id,
             tuple(clip.clip.clip_id for clip in clips),
         )
         answer = knowledge.search(query, k, options)
         shown = tuple(one.clip for one in clips)
-        judged = knowledge.judge(shown, query.vector) if header.classify and knowledge.can_judge else None
-        return UploadAnswer(answer.provenance, shown, answer.neighbours, stored=False, judged=judged)
+        judges = header.classify and knowledge.can_judge
+        judged = knowledge.judge(shown, query.vector, patient_id) if judges else None
+        return UploadAnswer(
+            *(answer.provenance, shown, answer.neighbours),
+            stored=False,
+            judged=judged,
+            patient_known=bool(patient_id),
+            known_as=known,
+            clips_without_picture=len(made) - len(clips),
+        )
 
     def _store_and_search(
-        self, folder: Path, header: retrieval.UploadHeader, k: int, options: Options, given_up: threading.Event
+        self, file: IO[bytes], header: retrieval.UploadHeader, k: int, options: Options, given_up: threading.Event
     ) -> UploadAnswer:
         """What is stored is stored whole, whether or not somebody still waits."""
         from encoder.pipeline import EncodeOptions, encode
@@ -168,7 +188,7 @@ class Uploads:
         if header.store_as_video_id in self._source.knowledge.snapshot.videos:
             raise InvalidInput("a video of this id is stored already", field="header.store_as_video_id")
         embedder = self._loaded(self._source.knowledge)
-        manifest = Manifest(folder, (_row(header, header.store_as_video_id),))
+        manifest = _manifest(file, header, header.store_as_video_id)
         report = encode(manifest, embedder, Store(self._workspace), EncodeOptions())
         if report.refused:
             raise VideoRefused(report.refused[0].reason)
@@ -178,7 +198,14 @@ class Uploads:
         answer = knowledge.search(query, k, options)
         clips, vectors = knowledge.snapshot.clips_of(query)
         judged = knowledge.judge(clips, vectors) if header.classify and knowledge.can_judge else None
-        return UploadAnswer(answer.provenance, clips, answer.neighbours, stored=True, judged=judged)
+        return UploadAnswer(
+            *(answer.provenance, clips, answer.neighbours),
+            stored=True,
+            judged=judged,
+            patient_known=True,
+            known_as=header.store_as_video_id,
+            clips_without_picture=report.clips_blank,
+        )
 
     def _loaded(self, knowledge: Knowledge) -> Embedder:
         """The model of the encoder that serves; loaded, with all that it takes, when it is first needed."""
@@ -192,14 +219,18 @@ class Uploads:
 
 
 def remove_leftovers(workspace: Workspace) -> None:
-    """Uploads of servers that were killed; those that another server is receiving are locked."""
-    place = workspace.root / _FOLDER
-    for folder in place.iterdir() if place.is_dir() else ():
-        with contextlib.suppress(OSError), _locked(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+    """Uploads that servers of version 0.1 left when they were killed; since then none has a name."""
+    shutil.rmtree(workspace.root / _FOLDER, ignore_errors=True)
 
 
-def _clips(folder: Path, row: ManifestRow, embedder: Embedder, given_up: threading.Event) -> Iterator[EmbeddedClip]:
+def _known_as(manifest: Manifest, knowledge: Knowledge) -> str:
+    """The stored video that is just this file; empty where there is none."""
+    digest = sha256_of_file(manifest.path_of(manifest.rows[0]))
+    names = sorted(name for name, video in knowledge.snapshot.videos.items() if video.source_sha256 == digest)
+    return names[0] if names else ""
+
+
+def _clips(manifest: Manifest, embedder: Embedder, given_up: threading.Event) -> Iterator[EmbeddedClip]:
     """Embed a video as the encode job does, and keep nothing.
 
     Raises:
@@ -208,8 +239,8 @@ def _clips(folder: Path, row: ManifestRow, embedder: Embedder, given_up: threadi
     from encoder.pipeline import EncodeOptions, EncodeReport, local_engine
     from encoder.reading import Job, Reader
 
-    job = Job(row)
-    reader = Reader(Manifest(folder, (row,)), {}, {}, embedder.encoder.crop)
+    (job,) = map(Job, manifest.rows)
+    reader = Reader(manifest, {}, {}, embedder.encoder.crop)
     with local_engine(embedder, EncodeOptions())(reader, [job], EncodeReport()) as events:
         for _, embedded, _ in events:
             if given_up.is_set():
@@ -220,35 +251,15 @@ def _clips(folder: Path, row: ManifestRow, embedder: Embedder, given_up: threadi
         raise VideoRefused(job.reason, damaged=job.damaged)
 
 
-def _row(header: retrieval.UploadHeader, video_id: str) -> ManifestRow:
-    return ManifestRow(_FILE, header.patient_id or "unknown", video_id, header.label)
+def _manifest(file: IO[bytes], header: retrieval.UploadHeader, video_id: str) -> Manifest:
+    """The upload as a manifest of one row."""
+    row = ManifestRow(str(file.fileno()), header.patient_id or "unknown", video_id, header.label)
+    return Manifest(Path(f"/proc/{os.getpid()}/fd"), (row,), opened=True)
 
 
-@contextmanager
-def _private_folder(workspace: Workspace) -> Iterator[Path]:
-    place = workspace.root / _FOLDER
-    place.mkdir(mode=0o700, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=place)).resolve()
-    try:
-        with _locked(folder):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Held as long as somebody needs a folder.
-
-    Raises:
-        BlockingIOError: somebody does.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
+def _unlinked_file(workspace: Workspace) -> IO[bytes]:
+    """A file on the workspace's disk that has no name."""
+    return tempfile.TemporaryFile(dir=workspace.root)
 
 
 async def _next(requests: AsyncIterator[retrieval.SearchByVideoRequest]) -> retrieval.SearchByVideoRequest | None:

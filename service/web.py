@@ -220,13 +220,19 @@ async def _upload(request: Request, session: Session) -> Response:
     if not (0 < size < 2**40 and 0 < k <= MAX_K):
         raise InvalidInput("expected a video with its length, and a number of hits")
     options, classify = Options(group_by=GroupBy.VIDEO), request.query_params.get("classify") == "1"
-    answer = await session.client.search_by_stream(request.stream(), size, k, options, classify=classify)
+    patient_id = request.query_params.get("patient", "")
+    answer = await session.client.search_by_stream(
+        request.stream(), size, k, options, patient_id=patient_id, classify=classify
+    )
     judged = answer.judged and ClassifyAnswer(answer.provenance, answer.judged)
     videos = await _videos_of(session, answer.neighbours)
     return JSONResponse(
         {
             "provenance": web_values.provenance_values(answer.provenance),
             "clips": list(map(web_values.clip_values, answer.clips)),
+            "patient_known": answer.patient_known,
+            "known_as": answer.known_as,
+            "clips_without_picture": answer.clips_without_picture,
             "verdict": judged and web_values.verdict_values(judged),
             "hits": [web_values.hit_values(hit, videos) for hit in answer.neighbours],
         }

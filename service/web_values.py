@@ -152,6 +152,10 @@ def verdict_values(answer: ClassifyAnswer) -> dict[str, Any]:
             {"label": label, "hits": [hit_values(hit, {}) for hit in hits]} for label, hits in evidence.neighbours
         ],
         "distance": None if evidence.distance is None else asdict(evidence.distance),
+        "trained_on_this_patient": evidence.trained_on_this_patient,
+        "calibrated": evidence.calibrated,
+        "separates_nothing": evidence.separates_nothing,
+        "clips_without_picture": evidence.clips_without_picture,
     }
 
 

@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from encoder.head import POSITIVE, Conformal, Head, vote
+from encoder.head import LARGEST_TEMPERATURE, POSITIVE, Conformal, Head, vote
 from index.errors import InvalidInput
 from index.records import LABELS, Clip
 from trainer.folds import patient_folds
 from trainer.head import HeadConfig, LabelledClips, fit
 from trainer.metrics import Prediction
 
-_LARGEST_TEMPERATURE = 100.0
 _DEFAULT_ALPHA = 0.1
 _FOLDS = 5
 _LEAST_PATIENTS = 2
@@ -53,7 +52,7 @@ def temperature(logits_N: NDArray[np.float64], positive_N: NDArray[np.bool_]) ->
 
     optimiser.step(loss)
     # Judges that are wrong as often as right would be divided by infinity.
-    limit = math.log(_LARGEST_TEMPERATURE)
+    limit = math.log(LARGEST_TEMPERATURE)
     return math.exp(min(max(log_temperature.item(), -limit), limit))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from encoder.decoder import Decoder
 from encoder.manifest import Manifest, ManifestRow
+from encoder.picture import shows_nothing
 from index.errors import InvalidInput, VideoRefused
 from index.files import sha256_of_file
 from trainer.clips import LeftOut, TrainingClip, TrainingClips
@@ -61,7 +62,10 @@ def decode_each(
             left_out.append(outcome)
             continue
         digest, frames = outcome
-        for number, picture in enumerate(frames):
+        shown = [(number, picture) for number, picture in enumerate(frames) if not shows_nothing(picture)]
+        if not shown:
+            left_out.append(LeftOut(row.video_id, "no picture: black, one colour, or a still frame"))
+        for number, picture in shown:
             keep(picture)
             clips.append(
                 TrainingClip(

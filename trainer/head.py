@@ -120,6 +120,7 @@ def train_head(
         held_out_patients=tuple(sorted(set(held_out))),
         seed=config.seed,
         epochs=config.epochs,
+        training_patients=tuple(sorted({clip.patient_id for clip in clips})),
     )
     return Head(model.arrays(), card)
 

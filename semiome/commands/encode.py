@@ -128,6 +128,7 @@ def encode(
         {
             "encoder_id": chosen.encoder_id,
             "encoder_trained": chosen.trained,
+            "encoder_kind": chosen.kind,
             "precision": used,
             **asdict(report),
             "refused_csv": str(again or ""),
@@ -190,6 +191,7 @@ def _on_cluster(
 
 def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *, writes: bool = True) -> Encoder:
     """The encoder asked for, or the one in use; a workspace that has none gets untrained weights, and is told so."""
+    from encoder.kind import what_it_means
     from encoder.timesformer import preset
     from encoder.weights import current_encoder, install_encoder, new_encoder
     from index.workspace import current
@@ -200,11 +202,8 @@ def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *,
             install_encoder(chosen, workspace.encoders)
     else:
         chosen = current_encoder(workspace.encoders, encoder_id)
-    if not chosen.trained:
-        screen.warn(
-            f"encoder {chosen.encoder_id} has random weights, so its neighbours and verdicts mean nothing: "
-            "bring trained ones with `semiome encoder import`"
-        )
+    if says := what_it_means(chosen.kind):
+        screen.warn(f"{says} ({chosen.encoder_id}); bring weights with `semiome encoder import`")
     return chosen
 
 
@@ -215,6 +214,11 @@ def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
         f"{report.clips_written} clips of {report.videos_written} videos written, {report.clips_skipped} were stored "
         f"already, {report.videos_updated} videos updated, {len(report.refused)} refused (encoder {encoder_id})"
     )
+    if report.clips_blank:
+        screen.warn(
+            f"{report.clips_blank} clips show no picture (black, one colour, or a still frame): they are stored, and "
+            "left out of searches and verdicts"
+        )
     if report.clips_written:
         screen.say(f"{seconds['total']:.1f} s, {report.where_time_goes()}")
     for ids in report.same_content:

@@ -21,7 +21,11 @@ app = typer.Typer(help="The encoder: import weights, make untrained ones, list."
 @app.command("import")
 def import_(
     source: Annotated[
-        Path, typer.Argument(help="Original .pyth/.pth checkpoint, or a folder of transformers weights.")
+        str,
+        typer.Argument(
+            help="Original .pyth/.pth checkpoint, a folder of transformers weights, or `shipped`: the small encoder "
+            "that comes with Semiome and knows simulated actions."
+        ),
     ],
     heads: Annotated[
         int | None, typer.Option(help="Attention heads of a .pyth file that is not 64 wide a head.")
@@ -30,13 +34,19 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Bring weights into the workspace and use them from now on."""
+    from encoder.kind import what_it_means
     from encoder.original import import_pyth
     from encoder.weights import load_encoder
+    from semiome.shipped import shipped_folder
 
-    encoder = load_encoder(source) if source.is_dir() else import_pyth(source, heads)
+    path = shipped_folder() if source == "shipped" else Path(source)
+    encoder = load_encoder(path) if path.is_dir() else import_pyth(path, heads)
     screen = Screen(as_json=as_json)
     _install(encoder, workspace, screen)
-    screen.warn("weights trained on Kinetics-400 by the TimeSformer authors are CC-BY-NC-4.0: no commercial use")
+    if encoder.kind == "imported":
+        screen.warn("weights trained on Kinetics-400 by the TimeSformer authors are CC-BY-NC-4.0: no commercial use")
+    elif says := what_it_means(encoder.kind):
+        screen.warn(says)
 
 
 @app.command()
@@ -133,15 +143,20 @@ def _say_switched(done: Switched, screen: Screen) -> None:
 
 @app.command("list")
 def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Encoders of this workspace; the one in use is marked."""
+    """Encoders of this workspace, with where their weights come from; the one in use is marked."""
+    from encoder.kind import stored_kind
     from index.workspace import Workspace, current
 
     folder = Workspace.at(workspace).encoders
     in_use = current(folder)
     names = sorted(path.name for path in folder.glob("*") if path.is_dir())
     screen = Screen(as_json=as_json)
-    rows = [(name, "in use" if name == in_use else "") for name in names]
-    screen.result({"encoders": names, "encoder_id": in_use}, lambda: screen.table("Encoders", ("encoder", ""), rows))
+    kinds = {name: stored_kind(folder, name) for name in names}
+    rows = [(name, kind, "in use" if name == in_use else "") for name, kind in kinds.items()]
+    screen.result(
+        {"encoders": names, "encoder_id": in_use, "kinds": kinds},
+        lambda: screen.table("Encoders", ("encoder", "kind", ""), rows),
+    )
 
 
 def _install(encoder: Encoder, workspace: str, screen: Screen) -> None:
@@ -154,6 +169,7 @@ def _install(encoder: Encoder, workspace: str, screen: Screen) -> None:
         "encoder_id": encoder.encoder_id,
         "origin": encoder.origin,
         "trained": encoder.trained,
+        "kind": encoder.kind,
         "num_frames": config.num_frames,
         "image_size": config.image_size,
         "crop": None if encoder.crop is None else asdict(encoder.crop),

@@ -30,6 +30,12 @@ def evaluate(
     folds: Annotated[int, typer.Option(min=2, help="By patient; each is judged by a head that never saw it.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="How often, with other folds.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Of the head.")] = 10,
+    hold_out_split: Annotated[
+        str,
+        typer.Option(
+            help="Judge the patients of this split of the manifest by heads that learned from all others, not by folds."
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Cross-validate the head on the stored, labelled clips of the encoder in use, beside what it has to beat."""
@@ -37,7 +43,8 @@ def evaluate(
 
     from index.store import Store
     from index.workspace import Workspace
-    from trainer.evaluate import cross_validate
+    from trainer.evaluate import cross_validate, judge_patients
+    from trainer.folds import patients_held_out
     from trainer.head import HeadConfig
     from trainer.judges import head_judge, logistic_judge, majority_judge, neighbour_judge
     from trainer.metrics import difference, scores
@@ -46,6 +53,14 @@ def evaluate(
     place = Workspace.at(workspace)
     encoder_id = encoder_in_use(place)
     clips, vectors = stored_clips(Store(place), encoder_id)
+    patients = {clip.patient_id for clip in clips}
+    outside = patients_held_out(((clip.patient_id, clip.split) for clip in clips), hold_out_split) & patients
+
+    def judged(judge: Judge, seed: int) -> list[Prediction]:
+        if outside:
+            return judge_patients(vectors, clips, judge, sorted(patients - outside), sorted(outside))
+        return cross_validate(vectors, clips, judge, folds, seed)
+
     judges: dict[str, Callable[[int], Judge]] = {
         "head": lambda seed: head_judge(HeadConfig(epochs=epochs, seed=seed)),
         "10 nearest clips": lambda seed: neighbour_judge,
@@ -58,7 +73,7 @@ def evaluate(
         for number, (name, judge_of) in enumerate(judges.items()):
             of_seed = []
             for seed in range(seeds):
-                of_seed.append(cross_validate(vectors, clips, judge_of(seed), folds, seed))
+                of_seed.append(judged(judge_of(seed), seed))
                 progress(number * seeds + seed + 1, len(judges) * seeds)
             accuracies = [sum(p.truth == p.verdict for p in found) / len(found) for found in of_seed]
             first[name] = of_seed[0]
@@ -66,7 +81,8 @@ def evaluate(
     against = {name: difference(first["head"], said) for name, said in first.items() if name != "head"}
     values: dict[str, Any] = {
         "encoder_id": encoder_id,
-        "folds": folds,
+        "folds": 0 if outside else folds,
+        "held_out_patients": len(outside),
         "rows": {name: {**asdict(found), "accuracy_by_seed": by_seed} for name, (found, by_seed) in rows.items()},
         "head_against": {name: asdict(found) for name, found in against.items()},
         "caveat": _CAVEAT,

@@ -60,8 +60,16 @@ def train(
         "patients": card.patients,
         "held_out_patients": len(card.held_out_patients),
         "temperature": card.temperature,
+        "separates_nothing": card.separates_nothing,
         "conformal": None if card.conformal is None else asdict(card.conformal),
     }
+    if card.separates_nothing:
+        screen.warn(
+            "this head separates nothing: patients it had not seen were judged no better than by chance, so its "
+            "verdicts mean nothing; label more patients, or bring an encoder that was trained on seizures"
+        )
+    if not card.held_out_patients and hold_out_split:
+        screen.warn("nobody is held out, since no video has a split: figures on these patients will flatter the head")
     sets = (
         "no conformal sets: too few patients of a class"
         if card.conformal is None
@@ -104,8 +112,11 @@ def train_and_install(
     data, held_out = labelled_clips(Store(place), encoder_in_use(place), hold_out_split, labels)
     head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
     key = workspace_key(place)  # a head outlives its patients' erasure, and goes to other machines
-    hidden = sorted(patient_hash(key, patient) for patient in head.card.held_out_patients)
-    head = Head(head.layers, replace(head.card, held_out_patients=tuple(hidden)))
+    kept_out, learned = (
+        tuple(sorted(patient_hash(key, patient) for patient in patients or ()))
+        for patients in (head.card.held_out_patients, head.card.training_patients)
+    )
+    head = Head(head.layers, replace(head.card, held_out_patients=kept_out, training_patients=learned))
     save_head(head, place.heads)
     set_current(place.heads, head.head_id)
     return head

@@ -39,15 +39,19 @@ DEFAULT_SERVER = "127.0.0.1:50051"
 
 
 def encoder_in_use(workspace: Workspace, encoder_id: str | None = None) -> str:
-    """The encoder that is named, or else the one in use.
+    """The encoder that is named, or else the one in use; what its kind means is said on stderr.
 
     Raises:
         StateError: there is none.
     """
+    from encoder.kind import stored_kind, what_it_means
     from index.errors import StateError
     from index.workspace import current
+    from semiome.console import Screen
 
     chosen = encoder_id or current(workspace.encoders)
     if chosen is None:
         raise StateError("this workspace has no encoder yet: run `semiome encode` first")
+    if says := what_it_means(stored_kind(workspace.encoders, chosen)):
+        Screen(as_json=True).warn(says)
     return chosen

@@ -105,27 +105,30 @@ def backup(
     made = back_up(Workspace.at(workspace), folder)
     screen = Screen(as_json=as_json)
     screen.result(
-        asdict(made),
+        {**asdict(made), "digest": made.digest},
         lambda: screen.say(
-            f"{sum(made.clips.values())} clips of {made.videos} videos in {len(made.digests)} files backed up; "
-            f"`semiome store verify {folder}` checks it"
+            f"{sum(made.clips.values())} clips of {made.videos} videos in {len(made.digests)} files backed up. Its "
+            f"digest is {made.digest}: note it elsewhere, and give it to `semiome store verify {folder} --noted DIGEST`"
         ),
     )
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="What `semiome store backup` wrote.")], as_json: JsonOption = False
+    folder: Annotated[Path, typer.Argument(help="What `semiome store backup` wrote.")],
+    noted: Annotated[str, typer.Option(help="Digest that was printed when the backup was made.")] = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Check every file and every row of a backup."""
+    """Check every file and every row of a backup, and with --noted that it is the one that was made."""
     from index.backup import verify as check
 
-    made = check(folder)
+    made = check(folder, noted)
     screen = Screen(as_json=as_json)
     screen.result(
-        asdict(made),
+        {**asdict(made), "digest": made.digest},
         lambda: screen.say(
-            f"the backup of {made.made_at} is whole: {sum(made.clips.values())} clips of {made.videos} videos"
+            f"the backup of {made.made_at} is whole: {sum(made.clips.values())} clips of {made.videos} videos; digest "
+            f"{made.digest}"
         ),
     )
 
@@ -137,6 +140,7 @@ def restore(
         Path | None,
         typer.Option(help="The file `erased` of the workspace that was lost: whom it names does not come back."),
     ] = None,
+    noted: Annotated[str, typer.Option(help="Digest that was printed when the backup was made.")] = "",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -148,9 +152,9 @@ def restore(
     if erased is not None and not erased.is_file():
         raise InvalidInput("--erased names no file")
     screen = Screen(as_json=as_json)
-    made, again = bring_back(folder, Workspace.at(workspace), erased, screen.note)
+    made, again = bring_back(folder, Workspace.at(workspace), erased, screen.note, noted)
     screen.result(
-        {**asdict(made), "erased_again": again},
+        {**asdict(made), "digest": made.digest, "erased_again": again},
         lambda: screen.say(
             f"the backup of {made.made_at} is back, {again} patients erased since left out; now run "
             f"`semiome index build`. Patients erased after the backup and not on its list would be back too."

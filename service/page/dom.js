@@ -43,6 +43,19 @@ export function labelOf(label) {
 /** A sign in the ILAE's words where there are some, else its name without what is the same in all of them. */
 export function signWords(signs, tag) { return signs[tag] || tag.replace(/^Semiology-/, "").replaceAll("-", " "); }
 
+/** What has to be said with every verdict. */
+export function standing(verdict) {
+  const known = verdict.trained_on_this_patient;
+  const learned = known === true ? "It learned from this very patient, whom it may just remember." : known === false ? "It did not learn from this patient." : "Whether it learned from this patient is not known.";
+  return [learned, verdict.separates_nothing ? " It separates nothing: patients it had not seen were judged no better than by chance." : "",
+    verdict.clips_without_picture ? ` ${verdict.clips_without_picture} clips show no picture and have no vote.` : ""].join("");
+}
+
+/** Where an encoder's weights come from, where that decides what its answers are worth. */
+export function kindWords(kind) {
+  return { random: " (random weights: its answers mean nothing)", simulated: " (has seen simulated patients only)" }[kind] || "";
+}
+
 /** Signs as small words. */
 export function tagsOf(signs, tags) { return tags.map((tag) => el("span", { class: "tag", title: tag }, signWords(signs, tag))); }
 

@@ -1,6 +1,6 @@
 // Search: pick or upload a video, choose a part of it, look at what resembles it, say what does and what does not.
 import { films, get, post, upload, videoPath } from "./api.js";
-import { clock, el, fill, labelOf, problem, say, signWords, tagsOf } from "./dom.js";
+import { clock, el, fill, kindWords, labelOf, problem, say, signWords, standing, tagsOf } from "./dom.js";
 import { form, judge, listed } from "./feedback.js";
 import { Players } from "./player.js";
 import { Timeline } from "./timeline.js";
@@ -52,7 +52,8 @@ export class SearchView {
     const named = el("input", { type: "text", name: "video", autocomplete: "off", spellcheck: false, placeholder: "id of a stored video" });
     const file = el("input", { type: "file", accept: "video/*,.mkv,.avi,.mpg,.ts,.wmv,.asf" });
     const state = el("span", { class: "soft", role: "status" });
-    const drop = el("div", { class: "drop" }, el("label", {}, "Or a file that is not stored: ", file), el("p", { class: "soft" }, "It is embedded and compared, and nothing of it is kept."), state);
+    this.whose = el("input", { type: "text", name: "patient", autocomplete: "off", spellcheck: false, maxlength: 64, placeholder: "patient id, if known" });
+    const drop = el("div", { class: "drop" }, el("label", {}, "Whose video is it? ", this.whose), el("label", {}, "Or a file that is not stored: ", file), el("p", { class: "soft" }, "It is embedded and compared, and nothing of it is kept. The patient named here is left out of the results."), state);
     file.addEventListener("change", () => file.files.length && this.#upload(file.files[0], state));
     drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
     drop.addEventListener("dragleave", () => drop.classList.remove("over"));
@@ -133,7 +134,7 @@ export class SearchView {
     const words = el("span", {}, "Uploading");
     fill(state, bar, " ", words);
     try {
-      const found = await upload(`/api/upload?k=20${this.me.judges ? "&classify=1" : ""}`, file, (share) => { bar.value = share; if (share >= 1) words.textContent = "Embedding its clips: some seconds for each"; });
+      const found = await upload(`/api/upload?k=20${this.me.judges ? "&classify=1" : ""}&patient=${encodeURIComponent(this.whose.value.trim())}`, file, (share) => { bar.value = share; if (share >= 1) words.textContent = "Embedding its clips: some seconds for each"; });
       if (this.local) URL.revokeObjectURL(this.local);
       this.local = URL.createObjectURL(file);
       this.query = { videoId: "", patientId: "", video: null };
@@ -141,7 +142,7 @@ export class SearchView {
       this.stage.hidden = false;
       this.details.open = false;
       this.timeline.show(found.clips);
-      fill(this.about, el("strong", {}, "An uploaded file"), ", which is not kept. Store it with ", el("code", {}, "semiome encode"), " for feedback and the evidence of a verdict. ", this.#judged(found.verdict));
+      fill(this.about, el("strong", {}, "An uploaded file"), ", which is not kept. Store it with ", el("code", {}, "semiome encode"), " for feedback and the evidence of a verdict. ", this.#own(found), this.#judged(found.verdict));
       fill(this.said);
       this.players.show(this.local, "Query: the uploaded file");
       this.#show(found);
@@ -149,11 +150,19 @@ export class SearchView {
     } catch (error) { fill(state, problem(error)); }
   }
 
+  /** Whether the patient of an upload is left out, as far as that is known. */
+  #own(found) {
+    const blank = found.clips_without_picture ? ` ${found.clips_without_picture} of its clips show no picture and were left out.` : "";
+    if (found.known_as) return `It is stored as ${found.known_as}, and that patient is left out.${blank} `;
+    if (found.patient_known) return `Its patient is left out.${blank} `;
+    return [el("strong", {}, "Whose video this is is not known: seizures of the same patient may be among the results."), `${blank} `];
+  }
+
   #judged(verdict) {
     if (!verdict) return null;
     this.timeline.colour(new Map(verdict.clips.map((clip) => [clip.clip_id, clip])), new Set(verdict.flipping_clip_ids));
     return ["The head says ", labelOf(verdict.label), verdict.set && verdict.set.abstains ? ", but abstains" : "",
-      `; calibrated probability of exTLE ${verdict.probability.toFixed(2)}. Research use only.`];
+      `; ${verdict.calibrated ? "calibrated " : ""}probability of exTLE ${verdict.probability.toFixed(2)}. ${standing(verdict)} Research use only.`];
   }
 
   // How it is asked
@@ -219,7 +228,7 @@ export class SearchView {
     this.cards = this.hits.map((hit, place) => this.#card(hit, place));
     fill(this.results, el("h3", {}, `${this.hits.length} nearest ${GROUPS[this.group.value]}`),
       el("ol", { class: "hits" }, this.cards),
-      el("p", { class: "soft" }, `Encoder ${made.encoder_id}, index ${made.generation}, table version ${made.table_version}`));
+      el("p", { class: "soft" }, `Encoder ${made.encoder_id}${kindWords(made.encoder_kind)}, index ${made.generation}, table version ${made.table_version}`));
     if (this.seesFilms) this.pick(0, false);
   }
 

@@ -1,6 +1,6 @@
 // The verdict on a video with all that speaks for and against it, in words.
 import { films, get, videoPath } from "./api.js";
-import { clock, el, fill, labelOf, problem } from "./dom.js";
+import { clock, el, fill, kindWords, labelOf, problem, standing } from "./dom.js";
 import { Timeline } from "./timeline.js";
 
 const percent = (share) => `${Math.round(100 * share)} %`;
@@ -45,16 +45,16 @@ export class VerdictView {
         el("div", {},
           el("p", { class: "verdict" }, "The head says ", labelOf(verdict.label), this.#abstains(verdict) ? el("strong", {}, ", but abstains") : null),
           el("p", {}, this.#sure(verdict)),
-          meter, el("p", { class: "soft" }, `Calibrated probability of exTLE: ${verdict.probability.toFixed(2)}; from ${verdict.threshold.toFixed(2)} a clip votes exTLE.`),
+          meter, el("p", { class: "soft" }, `${verdict.calibrated ? "Calibrated probability" : "Probability, not calibrated,"} of exTLE: ${verdict.probability.toFixed(2)}; from ${verdict.threshold.toFixed(2)} a clip votes exTLE.`),
           el("p", {}, this.#votes(verdict)), el("p", {}, this.#flips(verdict)), el("p", {}, this.#unlike(verdict)),
           el("p", {}, "What its manifest says: ", labelOf(found.video.label)),
-          el("p", { class: "error" }, "Research use only. It learned from few patients; it does not know this one, and it decides nothing.")),
+          el("p", { class: "error" }, `Research use only. It learned from few patients, and it decides nothing. ${standing(verdict)}`)),
         el("div", { class: "players" }, this.film ? el("figure", {}, this.film, el("figcaption", {}, this.videoId, " of ", found.video.patient_id)) : null)),
       el("section", { class: "panel" }, el("h3", {}, "Its clips"), timeline.element,
         el("p", { class: "soft" }, "TLE ", el("span", { class: "scale", role: "img", "aria-label": "from blue, TLE, to brown, exTLE" }), " exTLE; “!”: left out alone, it would turn the verdict.")),
       el("section", { class: "panel" }, el("h3", {}, "Nearest labelled seizures of other patients"), el("div", { class: "columns" },
         verdict.neighbours.map((side) => el("div", {}, el("h3", {}, labelOf(side.label)), side.hits.length ? el("ul", { class: "hits" }, side.hits.map((hit) => this.#near(hit))) : el("p", { class: "soft" }, "none stored"))))),
-      el("p", { class: "soft" }, `Head ${verdict.provenance.head_id}, encoder ${verdict.provenance.encoder_id}, index ${verdict.provenance.generation}, temperature ${verdict.temperature.toFixed(2)}`));
+      el("p", { class: "soft" }, `Head ${verdict.provenance.head_id}, encoder ${verdict.provenance.encoder_id}${kindWords(verdict.provenance.encoder_kind)}, index ${verdict.provenance.generation}, temperature ${verdict.temperature.toFixed(2)}`));
   }
 
   #near(hit) {
@@ -67,6 +67,7 @@ export class VerdictView {
 
   #sure(verdict) {
     const { set } = verdict;
+    if (verdict.trained_on_this_patient) return "It learned from this patient, so how often it is wrong on new ones says nothing here.";
     if (!set) return "How often that is wrong can't be said: the head learned from too few patients for that.";
     const often = `In about ${percent(1 - set.alpha)} of new patients the true class is among those that it can't exclude`;
     if (set.labels.length === 1) return `It excludes the other class. ${often}.`;

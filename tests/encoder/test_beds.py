@@ -35,9 +35,11 @@ COLUMNS = ("file_name", "patient_id", "video_id", "camera", "recorded_at", "crop
 
 
 def film(folder, name, seed, size=SIZE):
-    """A film of a bedroom in which nobody moves."""
-    room = draw_bedroom(seed, *size)
-    write_h264(folder / name, [room.picture] * 30, 15, *size)
+    """A film of a bedroom in which nobody moves, with the noise of a camera."""
+    room, random = draw_bedroom(seed, *size), np.random.default_rng(0)
+    noise = [random.integers(0, 12, room.picture.shape) for _ in range(29)]
+    noisy = [np.clip(room.picture + one, 0, 255).astype(np.uint8) for one in noise]
+    write_h264(folder / name, [room.picture, *noisy], 15, *size)
     return room.bed
 
 

@@ -86,7 +86,11 @@ def test_the_whole_way(folder):
     listed = result_of(semiome("index", "list", "--json", cwd=folder))
     assert listed["serving"] == built["generation"]
     encoders = result_of(semiome("encoder", "list", "--json", cwd=folder))
-    assert encoders == {"encoders": [encoded["encoder_id"]], "encoder_id": encoded["encoder_id"]}
+    assert encoders == {
+        "encoders": [encoded["encoder_id"]],
+        "encoder_id": encoded["encoder_id"],
+        "kinds": {encoded["encoder_id"]: "random"},
+    }
 
     server = Forged("serve", "--port", "0", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder)
     try:
@@ -110,8 +114,11 @@ def test_the_whole_way(folder):
         assert [verdict["code"] for verdict in judged["verdicts"]] == ["OK", "NOT_FOUND"]
         assert judged["verdicts"][0]["label"] in {"TLE", "exTLE"}
 
+        ask_in_other_ways(folder, address)
+
         shown = semiome("search", "--video", "v4", "--server", address, cwd=folder)
         assert "similarity" in shown.stdout
+        assert "random weights" in shown.stderr
         shown = semiome("classify", "--video", "v4", "--server", address, cwd=folder)
         assert "research use only" in shown.stdout
 
@@ -125,6 +132,40 @@ def test_the_whole_way(folder):
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=PATIENCE_S)
     assert server.returncode == 0
+
+
+def ask_in_other_ways(folder, address):
+    """A file, examples, whole videos, exactly, and what is new: each as a user would type it."""
+    asked = ("--server", address, "--json")
+    name = (folder / "manifest.csv").read_text().splitlines()[1].split(",")[0]
+    known = semiome("search", "--file", name, *asked, cwd=folder)
+    found = result_of(known)
+    assert (found["known_as"], found["patient_known"], found["encoder_kind"]) == ("v0", True, "random")
+    assert "p0" not in {n["patient_id"] for n in found["neighbours"]}
+    shutil.copy(DATA / "videos" / "h264_ntsc.mp4", folder / "fresh.mp4")
+    stranger = semiome("search", "--file", "fresh.mp4", *asked, cwd=folder)
+    assert result_of(stranger)["patient_known"] is False
+    assert "whose video it is is not known" in stranger.stderr
+    named = result_of(semiome("search", "--file", "fresh.mp4", "--patient", "p1", *asked, cwd=folder))
+    assert "p1" not in {n["patient_id"] for n in named["neighbours"]}
+
+    refined = result_of(semiome("search", "--like", "v4", "--unlike", "v1", *asked, cwd=folder))
+    assert refined["neighbours"]
+    aligned = result_of(semiome("search", "--video", "v4", "--aligned", "--exact", *asked, cwd=folder))
+    assert sorted(n["video_id"] for n in aligned["neighbours"]) == ["v0", "v1", "v2", "v3", "v5"]
+    for wrong in (("--like", "v4", "--video", "v1"), (), ("--new", "yesterday")):
+        assert result_of(semiome("search", *wrong, *asked, cwd=folder), code=2)["error"]["type"] == "InvalidInput"
+
+    first = result_of(semiome("classify", "--new", "last", *asked, cwd=folder))
+    assert [one["id"] for one in first["verdicts"]] == ["v0", "v1", "v2", "v3", "v4", "v5"]
+    assert {one["trained_on_this_patient"] for one in first["verdicts"]} == {True, False}
+    assert all(one["set"] is None for one in first["verdicts"])
+    assert result_of(semiome("classify", "--new", "last", *asked, cwd=folder))["verdicts"] == []
+    assert len(result_of(semiome("search", "--new", "last", "-k", "1", *asked, cwd=folder))["new"]) == 6
+    assert result_of(semiome("search", "--new", "2030-01-01", *asked, cwd=folder))["new"] == []
+    words = semiome("classify", "--video", "v0", "--video", "v4", "--server", address, cwd=folder)
+    assert "learned from this patient" in words.stdout
+    assert "not calibrated" in words.stdout
 
 
 def encode_process(folder, workspace):
@@ -270,7 +311,7 @@ def test_bad_weights_are_wrong_input_and_install_nothing(tmp_path, name):
         (("index", "build"), 4, "semiome encode"),
         (("serve",), 4, "no store yet"),
         (("serve", "--host", "0.0.0.0"), 2, "loopback"),
-        (("search",), 2, "exactly one of --clip, --video and --vector"),
+        (("search",), 2, "exactly one of --clip, --video, --file, --vector, --like and --new"),
         (("search", "--video", "v", "--group-by", "room"), 2, "--group-by"),
         (("search", "--video", "v", "--label", "tle"), 2, "expected labels of TLE, exTLE"),
         (("search", "--vector", "absent.npy"), 2, "--vector can't be read"),
@@ -404,3 +445,68 @@ def test_a_patient_is_erased_by_command_and_the_doctor_finds_all_well(tmp_path):
     (workspace.store / "clips_enc1.lance" / "_versions" / "1.manifest").write_bytes(b"")
     assert result_of(semiome("doctor", "--json", cwd=tmp_path), code=4)["healthy"] is False
     assert result_of(semiome("doctor", "--repair", "--json", cwd=tmp_path))["healthy"] is True
+
+
+def test_ids_that_look_misspelled_are_asked_about(tmp_path):
+    for name, source in (("a", "short_7s"), ("b", "exactly_10s")):
+        shutil.copy(DATA / "videos" / f"{source}.mp4", tmp_path / f"{name}.mp4")
+    (tmp_path / "m.csv").write_text("file_name,patient_id,video_id\na.mp4,P01,v1\nb.mp4,p1,v2\n")
+
+    refused = semiome("encode", "m.csv", "--json", cwd=tmp_path)
+    assert "patient_id: P01, p1" in result_of(refused, code=2)["error"]["message"]
+    assert result_of(semiome("manifest", "check", "m.csv", "--json", cwd=tmp_path))["doubtful"] == [
+        "patient_id: P01, p1"
+    ]
+    assert result_of(semiome("encode", "m.csv", "--distinct-ids", "--json", cwd=tmp_path))["videos_written"] == 2
+    assert result_of(semiome("encode", "m.csv", "--json", cwd=tmp_path))["clips_skipped"] == 2
+
+    near = semiome("erase", "--patient", "P1", "--yes", "--json", cwd=tmp_path)
+    assert "similar ids are: P01, p1" in result_of(near, code=2)["error"]["message"]
+    readable = [path for path in (tmp_path / "workspace").rglob("*") if path.stat().st_mode & 0o077]
+    assert readable == []
+
+
+def test_a_recording_of_another_patient_needs_a_reason_which_is_kept(tmp_path):
+    for name in ("a", "b"):
+        shutil.copy(DATA / "videos" / "short_7s.mp4", tmp_path / f"{name}.mp4")
+    (tmp_path / "m.csv").write_text("file_name,patient_id,video_id\na.mp4,p1,v1\n")
+    (tmp_path / "n.csv").write_text("file_name,patient_id,video_id\nb.mp4,p2,v2\n")
+    semiome("encode", "m.csv", cwd=tmp_path)
+
+    assert result_of(semiome("encode", "n.csv", "--json", cwd=tmp_path), code=3)["refused"][0]["video_id"] == "v2"
+    reason = ("--same-recording", "two patients in one room")
+    assert result_of(semiome("encode", "n.csv", *reason, "--json", cwd=tmp_path))["same_content"] == [["v2", "v1"]]
+    (kept,) = (tmp_path / "workspace" / "runs").glob("*/same-recording.json")
+    assert json.loads(kept.read_text())["reason"] == "two patients in one room"
+
+    removed = result_of(semiome("remove", "--manifest", "n.csv", "--json", "--yes", cwd=tmp_path))
+    assert (removed["videos"], removed["patients"]) == (1, 1)
+    assert result_of(semiome("remove", "--video", "v2", "--json", "--yes", cwd=tmp_path), code=2)
+
+
+def test_what_an_erasure_would_do_is_listed_first(tmp_path):
+    shutil.copy(DATA / "videos" / "short_7s.mp4", tmp_path / "a.mp4")
+    (tmp_path / "m.csv").write_text("file_name,patient_id,video_id\na.mp4,1,film-77\n")
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "n.txt").write_text("patient 1 came\nfilm-77 is dark\nkept\n")
+    semiome("encode", "m.csv", cwd=tmp_path)
+
+    dry = result_of(semiome("erase", "--patient", "1", "--also", "notes", "--dry-run", "--json", cwd=tmp_path))
+    assert (dry["videos"], dry["clips"]) == (1, 1)
+    assert sorted(one["kind"] for one in dry["traces"]) == ["doubtful", "goes"]
+    assert "film-77" in (notes / "n.txt").read_text()
+
+    erased = semiome("erase", "--patient", "1", "--also", "notes", "--yes", cwd=tmp_path)
+    assert (erased.returncode, "undecided" in erased.stderr) == (3, True)
+    assert (notes / "n.txt").read_text() == "patient 1 came\n(erased)\nkept\n"
+    doctor = result_of(semiome("doctor", "--json", cwd=tmp_path))
+    assert any("--also-text" in one["says"] for one in doctor["findings"])
+    done = result_of(
+        semiome("erase", "--patient", "1", "--also", "notes", "--yes", "--also-text", "--json", cwd=tmp_path)
+    )
+    assert (done["complete"], (notes / "n.txt").read_text()) == (True, "(erased)\n(erased)\nkept\n")
+
+    lifted = result_of(semiome("erase", "--lift", "1", "--reason", "wrong patient", "--json", cwd=tmp_path))
+    assert lifted["reason"] == "wrong patient"
+    assert result_of(semiome("encode", "m.csv", "--json", cwd=tmp_path))["videos_written"] == 1

@@ -106,6 +106,7 @@ def test_search_answers_what_our_own_client_finds(node, client, group_by):
         "generation": ours.provenance.generation,
         "head_id": ours.provenance.head_id,
         "table_version": ours.provenance.table_version,
+        "encoder_kind": ours.provenance.encoder_kind,
     }
 
 

@@ -1,8 +1,10 @@
 """Videos that are uploaded: what resembles them, what is refused, and that nothing of them stays."""
 
+import contextlib
 import shutil
 import threading
 from functools import partial
+from pathlib import Path
 
 import grpc
 import pytest
@@ -49,16 +51,22 @@ def client(served):
 
 
 def leftovers(workspace):
-    folder = workspace.root / "uploads"
-    return list(folder.iterdir()) if folder.exists() else []
+    """Files of the workspace without a name that any process holds open."""
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            place = str(descriptor.readlink())
+            found |= {place} if place.startswith(f"{workspace.root}/") and place.endswith("(deleted)") else set()
+    return sorted(found)
 
 
 def test_an_uploaded_video_finds_itself_and_is_forgotten(served, client):
     workspace, _ = served
     before = client.counts()
-    answer = client.search_by_video(VIDEOS / "vp9.webm", 5)
+    answer = client.search_by_video(VIDEOS / "vp9.webm", 5, Options(include_own_patient=True))
 
     stored = client.video("v1").clips
+    assert (answer.known_as, answer.patient_known) == ("v1", True)
     assert len(answer.clips) == len(stored)
     best = answer.neighbours[0]
     assert best.similarity == pytest.approx(1.0, abs=1e-4)
@@ -73,6 +81,15 @@ def test_its_patient_is_left_out_and_groups_are_made(client):
     answer = client.search_by_video(VIDEOS / "vp9.webm", 5, Options(group_by=GroupBy.VIDEO), patient_id="p1")
 
     assert sorted(hit.clip.video_id for hit in answer.neighbours) == ["v0", "v2"]
+
+
+def test_the_patient_of_a_stored_file_is_left_out_without_being_named(client):
+    stored = client.search_by_video(VIDEOS / "vp9.webm", 9)
+    other = client.search_by_video(VIDEOS / "short_7s.mp4", 9)
+
+    assert "p1" not in {hit.clip.patient_id for hit in stored.neighbours}
+    assert (stored.known_as, stored.patient_known) == ("v1", True)
+    assert (other.known_as, other.patient_known) == ("", False)
 
 
 def test_it_is_classified_where_that_is_asked_for_and_a_head_is_loaded(served, client, tiny_encoder):
@@ -180,7 +197,9 @@ def test_one_upload_too_many_is_told_to_come_again_and_a_caller_who_goes_leaves_
     with grpc.insecure_channel(address) as channel:
         method = channel.stream_unary(calls.UPLOAD, retrieval.SearchByVideoRequest.SerializeToString)
         held = [method.future(slow()) for _ in range(2)]
+        named = set(workspace.root.rglob("*"))
         until(lambda: len(leftovers(workspace)) == 2)
+        assert set(workspace.root.rglob("*")) == named, "a kill -9 would leave a file behind"
         assert upload(address, [header(), chunk()])[0] == "RESOURCE_EXHAUSTED"
         for call in held:
             call.cancel()
