@@ -53,13 +53,14 @@ class Copies:
         """
         if self.allowed:
             return
-        of_others = [ids for patient, ids in self.stored.get(source_sha256, {}).items() if patient != row.patient_id]
-        names = sorted({name for ids in of_others for name in ids} | set(self.listed.get(row.video_id, ())))
+        found = self.stored.get(source_sha256, {})
+        others = {name for patient, ids in found.items() if patient != row.patient_id for name in ids} - {row.video_id}
+        names = sorted(others | set(self.listed.get(row.video_id, ())))
         if names:
             raise VideoRefused(
-                f"the same file is {'stored' if of_others else 'listed'} already as video {', '.join(names[:3])} of "
-                "another patient: correct the manifest or remove that one; if one recording does show both patients, "
-                "say why with --same-recording"
+                f"the same file is {'stored' if others else 'listed'} already as {', '.join(names[:3])} of another "
+                "patient: correct the manifest or remove that one; if one recording does show both patients, say why "
+                "with --same-recording"
             )
 
     def beside(self, row: ManifestRow, source_sha256: str) -> tuple[str, ...]:

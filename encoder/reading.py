@@ -25,6 +25,9 @@ from index.files import sha256_of_file
 from index.records import EmbeddedClip, Video
 from index.store import EncodedVideo, Store
 
+ERASED = "its patient was erased from this workspace and is not taken in again"
+"""Reason of a refusal that names nobody."""
+
 
 @dataclass(slots=True)
 class Job:
@@ -104,17 +107,19 @@ class Reader:
 
     def _read(self, job: Job, decoder: Decoder) -> Iterator[ClipFrames]:
         if job.row.patient_id in self.erased:
-            raise VideoRefused("its patient was erased from this workspace and is not taken in again")
+            raise VideoRefused(ERASED)
         path = self.manifest.path_of(job.row)
         try:
             before = path.stat()
             job.source_sha256 = sha256_of_file(path)
             if self.copies is not None:
                 job.copy_of = self.copies.beside(job.row, job.source_sha256)
-            if self._is_stored(job):
-                return
-            if self.copies is not None:
+            stored = self._is_stored(job)
+            if self.copies is not None and (not stored or job.patient_id != job.row.patient_id):
                 self.copies.check(job.row, job.source_sha256)
+            if stored:
+                job.stored = self.videos[job.row.video_id]
+                return
             yield from decoder.decode(path, self._crop(job))
             after = path.stat()
         except OSError as error:
@@ -143,7 +148,7 @@ class Reader:
             return False
         if not follows(clips.crop, job.row.crop, self.policy):
             return False
-        job.stored, job.patient_id = video, clips.patient_id
+        job.patient_id = clips.patient_id
         return True
 
 

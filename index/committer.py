@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, StateError
-from index.records import EmbeddedClip, Video, check_clip, check_video
+from index.records import EmbeddedClip, Video, check_clip, check_crop, check_video
 from index.rows import select
 from index.schema import PATIENTS, VIDEOS, id_predicate, row_sha256, vectors_of
 from index.store import Store
@@ -63,6 +63,7 @@ class Committer:
             check_video(video)
             for embedded in clips:
                 check_clip(embedded.clip, video.source_sha256)
+                check_crop(embedded.crop)
                 if (embedded.clip.video_id, embedded.clip.patient_id) != (video.video_id, video.patient_id):
                     raise InvalidInput(
                         f"clip {embedded.clip.clip_id} is of another video or patient than it is stored for"

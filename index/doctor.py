@@ -20,7 +20,7 @@ from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError
 from index.files import sync_folder
 from index.generation import FLAT_CLIPS, list_generations, load_generation
 from index.objects import bucket
-from index.records import Clip, Video, check_clip, check_video
+from index.records import Clip, Video, check_clip, check_crop, check_video
 from index.rows import batches, select
 from index.schema import CLIP_COLUMNS, CLIP_FIELDS, damaged_rows
 from index.sharing import fetch
@@ -173,12 +173,13 @@ def _tables(store: Store, repairing: Callable[[], None] | None) -> list[Finding]
 
 
 def _impossible_clips(batch: Any) -> list[str]:  # noqa: ANN401  of pyarrow
-    columns = [batch.column(name).to_pylist() for name in (*CLIP_FIELDS, "source_sha256")]
+    columns = [batch.column(name).to_pylist() for name in (*CLIP_FIELDS, "source_sha256", "crop")]
     found = []
-    for *values, source in zip(*columns, strict=True):
+    for *values, source, crop in zip(*columns, strict=True):
         clip = Clip(*values)
         try:
             check_clip(clip, source)
+            check_crop(crop)
         except InvalidInput:
             found.append(clip.clip_id)
     return found

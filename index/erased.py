@@ -9,11 +9,14 @@ import secrets
 
 from index import shared_files
 from index.errors import DamagedData, InvalidInput
+from index.near_misses import likeness
 from index.workspace import Workspace
 
 _KEY_BYTES = 32
 _LIFTED = "-"
 """Before the hash of a patient who was erased and may be taken in again."""
+_ALIKE = "~"
+"""Before the hash of what ids that look like an erased one have in common."""
 
 
 def workspace_key(workspace: Workspace) -> bytes:
@@ -54,22 +57,38 @@ def is_erased(workspace: Workspace, patient: str) -> bool:
     return patient in _hashes(workspace)
 
 
-def block(workspace: Workspace, patient: str) -> None:
-    """From now on this patient, by hash, is not taken in.
+def block(workspace: Workspace, patient_id: str) -> None:
+    """From now on this patient is not taken in, and is asked about under an id that looks like a misspelling.
 
     The caller holds `Store.writing`.
     """
+    lines, (own, alike) = _lines(workspace), _hashed(workspace, patient_id)
+    if not {own, alike} <= lines:
+        _write(workspace, (lines - {_LIFTED + own}) | {own, alike})
+
+
+def lift(workspace: Workspace, patient_id: str) -> None:
+    """From now on this patient may be taken in again; the list remembers that it was so.
+
+    The caller holds `Store.writing`.
+    """
+    own, alike = _hashed(workspace, patient_id)
+    _write(workspace, (_lines(workspace) - {own, alike}) | {_LIFTED + own})
+
+
+def alike_to_erased(workspace: Workspace, patient_ids: set[str]) -> set[str]:
+    """Those of these patients whose ids look like misspellings of one that was erased."""
     lines = _lines(workspace)
-    if patient not in lines:
-        _write(workspace, (lines - {_LIFTED + patient}) | {patient})
+    if not any(line.startswith(_ALIKE) for line in lines):
+        return set()
+    return {patient for patient in patient_ids if _hashed(workspace, patient)[1] in lines}
 
 
-def lift(workspace: Workspace, patient: str) -> None:
-    """From now on this patient, by hash, may be taken in again; the list remembers that it was so.
-
-    The caller holds `Store.writing`.
-    """
-    _write(workspace, (_lines(workspace) - {patient}) | {_LIFTED + patient})
+def _hashed(workspace: Workspace, patient_id: str) -> tuple[str, str]:
+    """The list's line for an id, and the one for all that look like it."""
+    key = workspace_key(workspace)
+    alike = hmac.new(key, b"alike/" + "/".join(likeness(patient_id)).encode(), hashlib.sha256).hexdigest()
+    return patient_hash(key, patient_id), _ALIKE + alike
 
 
 def brought_up_to_date(older: str, newer: str) -> str:
@@ -79,9 +98,10 @@ def brought_up_to_date(older: str, newer: str) -> str:
         InvalidInput: one is not such a list, or the newer one lacks something of the older.
     """
     before, after = set(older.split()), set(newer.split())
-    if wrong := [line for line in after if not re.fullmatch(f"{_LIFTED}?[0-9a-f]{{64}}", line)]:
+    if wrong := [line for line in after if not re.fullmatch(f"[{_LIFTED}{_ALIKE}]?[0-9a-f]{{64}}", line)]:
         raise InvalidInput(f"expected a workspace's list of the erased, 64 hex digits a line, got {wrong[0][:16]!r}")
-    if {line.removeprefix(_LIFTED) for line in before} - {line.removeprefix(_LIFTED) for line in after}:
+    named = [{line.removeprefix(_LIFTED) for line in lines if not line.startswith(_ALIKE)} for lines in (before, after)]
+    if named[0] - named[1]:
         raise InvalidInput("this list of the erased lacks some of the backup's: it is older, or of another workspace")
     return "".join(f"{line}\n" for line in sorted(after))
 
@@ -91,7 +111,7 @@ def _write(workspace: Workspace, lines: set[str]) -> None:
 
 
 def _hashes(workspace: Workspace) -> set[str]:
-    return {line for line in _lines(workspace) if not line.startswith(_LIFTED)}
+    return {line for line in _lines(workspace) if not line.startswith((_LIFTED, _ALIKE))}
 
 
 def _lines(workspace: Workspace) -> set[str]:

@@ -15,7 +15,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ from index.removal import rebuild_without, remove_patient
 from index.rows import select
 from index.schema import id_predicate
 from index.store import Store
-from index.traces.folders import DOUBTFUL, GOES, LEFT, NOT_LOOKED_INTO, Trace, Ways, traces
+from index.traces.folders import DOUBTFUL, GOES, LEFT, NOT_LOOKED_INTO, Trace, Ways, entry, is_one_piece, traces
 from index.traces.names import Names
 from index.traces.needles import needles_of, without_shared
 from index.traces.scan import SCRATCH, scan
 from index.upkeep import compact
+from index.words import counted
 from index.workspace import Workspace
 
 _OWN_RULES = ("store", "generations", "models", "audit", "key", "erased", "erasures", "commit.lock", "feedback.sqlite")
@@ -52,6 +53,8 @@ class _Pending:
         started_at: UTC, ISO 8601.
         video_ids: theirs; once the rows are gone nothing else tells.
         needles: bytes that must be nowhere afterwards, in hex.
+        sources: digests of their files.
+        also: folders outside the workspace that were gone through.
         places: what has been done.
         asking: all is done but what people have to decide.
     """
@@ -61,6 +64,8 @@ class _Pending:
     started_at: str
     video_ids: list[str] = field(default_factory=list)
     needles: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    also: list[str] = field(default_factory=list)
     places: list[dict[str, Any]] = field(default_factory=list)
     asking: bool = False
 
@@ -88,14 +93,15 @@ def forecast(workspace: Workspace, patient_id: str, also: Iterable[Path] = ()) -
     Raises:
         NotFound: nothing of this patient is stored, and they were not erased before.
     """
-    store = Store(workspace)
+    store = _existing(workspace)
     pending = _note_of(workspace, patient_id).read() or _begin(store, workspace, patient_id)
-    own, names = _names(store, patient_id, pending)
+    own, names, sources = _names(store, patient_id, pending)
     clips = 0
     for encoder_id in store.encoder_ids() if pending.patient_key else ():
         clips += store.clip_table(encoder_id).count_rows(id_predicate("patient_key", [pending.patient_key]))
     said = FeedbackStore(workspace).erase(patient_id, own, names, change=False)
-    found = tuple(_gone_through(workspace, also, names, texts=None, change=False))
+    folders = _outside(workspace, also, pending)
+    found = tuple(_gone_through(workspace, folders, names, sources, texts=None, change=False))
     return Forecast(len(own), clips, said, found)
 
 
@@ -129,21 +135,22 @@ def erase_patient(
     """
     if not patient_id:
         raise InvalidInput("expected a patient id, got none")
-    store, key, also = Store(workspace), workspace_key(workspace), list(also)
+    store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
     note = _note_of(workspace, patient_id)
     with store.writing() as still_mine:
         for scratch in workspace.root.glob(f"{SCRATCH}*"):
             shutil.rmtree(scratch)
         pending = note.read() or _begin(store, workspace, patient_id)
-        own, names = _names(store, patient_id, pending)
-        pending.video_ids = sorted(own)
+        also = _outside(workspace, also, pending)
+        own, names, sources = _names(store, patient_id, pending)
+        pending.video_ids, pending.sources, pending.also = sorted(own), sorted(sources), [str(one) for one in also]
         if pending.patient_key:
             found = {needle.hex() for needle in needles_of(store, pending.patient_key)}
             pending.needles = sorted({*pending.needles, *found})
         note.write(pending)
         still_mine()
-        block(workspace, hashed)
+        block(workspace, patient_id)
         if pending.patient_key:
             say("removing rows")
             remove_patient(store, pending.patient_key, own, still_mine)
@@ -153,33 +160,38 @@ def erase_patient(
         done("store", "rows deleted, files rewritten, older versions removed")
         rows, notes, _ = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True)
         if rows or notes:
-            done("feedback.sqlite", f"{rows} rows removed, {notes} notes blanked")
+            done("feedback.sqlite", f"{counted(rows, 'row')} removed, {counted(notes, 'note')} blanked")
         say("rebuilding the index")
         rebuild_without(store, workspace, {patient_id}, own, done)
         say("searching what jobs have left")
-        for trace in _gone_through(workspace, also, names, texts=texts, change=True):
+        for trace in _gone_through(workspace, also, names, sources, texts=texts, change=True):
             if trace.kind == GOES:
-                done(_shown(trace.path, workspace, names), trace.action)
+                done(_shown(trace.path, workspace, also, names), trace.action)
         say("looking for what is left")
         said = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True, change=False)
-        again = list(_gone_through(workspace, also, names, texts=texts, change=False))
+        again = list(_gone_through(workspace, also, names, sources, texts=texts, change=False))
         if any(said[:2]) or any(trace.kind == GOES for trace in again):
             raise DamagedData("something of the patient was written while they were erased: run the same command again")
         needles = [bytes.fromhex(needle) for needle in pending.needles]
         searched = without_shared(store, needles)
     shared = bucket(workspace.bucket) if workspace.bucket else None
     looked = scan([workspace.root], searched, skip=note.places, objects=shared)
-    outside = scan(also, searched, below=workspace.root)
+    elsewhere = [scan([folder], searched, below=workspace.root) for folder in also]
+    outside = {
+        _shown(_piece(folder, name), workspace, also, names)
+        for folder, found_there in zip(also, elsewhere, strict=True)
+        for name in found_there.files_with_finds
+    }
     if looked.files_with_finds:
         raise DamagedData(
             f"{len(looked.files_with_finds)} files of the workspace still hold something of the patient: "
             f"{', '.join(looked.files_with_finds[:3])}; run the same command again"
         )
     of = {kind: [trace for trace in again if trace.kind == kind] for kind in (DOUBTFUL, LEFT, NOT_LOOKED_INTO)}
-    undecided = [] if texts is False else [_shown(trace.path, workspace, names) for trace in of[DOUBTFUL]]
+    undecided = [] if texts is False else [_shown(trace.path, workspace, also, names) for trace in of[DOUBTFUL]]
     if said[2] and texts is None:
         undecided.append("feedback.sqlite")
-    left = sorted({*(_shown(trace.path, workspace, names) for trace in of[LEFT]), *outside.files_with_finds})
+    left = sorted({*(_shown(trace.path, workspace, also, names) for trace in of[LEFT]), *outside})
     receipt = _signed(
         key,
         {
@@ -191,16 +203,17 @@ def erase_patient(
             "undecided": undecided,
             "doubtful_texts": {True: "removed", False: "said to be about something else", None: "listed"}[texts],
             "left": left,
-            "not_looked_into": [_shown(trace.path, workspace, names) for trace in of[NOT_LOOKED_INTO]],
+            "not_looked_into": [_shown(trace.path, workspace, also, names) for trace in of[NOT_LOOKED_INTO]],
             "scan": {
                 "needles": len(set(searched)),
                 "shared_with_others": len(set(needles)) - len(set(searched)),
-                "files": looked.files + outside.files,
-                "size_bytes": looked.size_bytes + outside.size_bytes,
+                "files": looked.files + sum(one.files for one in elsewhere),
+                "size_bytes": looked.size_bytes + sum(one.size_bytes for one in elsewhere),
                 "files_with_finds": looked.files_with_finds,
             },
-            "not_covered": "weights trained on this patient, backups, copies outside the workspace, and, of a shared "
-            "one, the folders of other hosts until their servers start again",
+            "not_covered": "weights trained on this patient, backups, copies outside the workspace, ids of fewer than "
+            "6 characters within pictures and films, and, of a workspace on object storage, the folders of other hosts "
+            "until their servers start again",
         },
     )
     name = f"{receipt['finished_at'].replace(':', '')}-{secrets.token_hex(4)}.json"
@@ -228,7 +241,7 @@ def lift_erasure(workspace: Workspace, patient_id: str, reason: str) -> dict[str
     """
     if not reason.strip() or len(reason) > 1000 or not reason.isprintable():
         raise InvalidInput("expected a reason of 1 to 1000 printable characters")
-    store, key = Store(workspace), workspace_key(workspace)
+    store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
     with store.writing():
         if _note_of(workspace, patient_id).read() is not None:
@@ -237,11 +250,11 @@ def lift_erasure(workspace: Workspace, patient_id: str, reason: str) -> dict[str
             raise NotFound("this patient is not on the list of the erased: check the id")
         at = datetime.now(UTC).isoformat(timespec="seconds")
         said = Names({patient_id})
-        record = {"patient_hash": hashed, "lifted_at": at, "reason": said.without(reason, said.find(reason))}
+        record = {"patient_hash": hashed, "lifted_at": at, "reason": said.cut(reason, said.find(reason))}
         signed = _signed(key, record)
         name = f"{at.replace(':', '')}-{secrets.token_hex(4)}-lifted.json"
         shared_files.write(workspace, workspace.erasures / name, json.dumps(signed, indent=2) + "\n")
-        lift(workspace, hashed)
+        lift(workspace, patient_id)
     return signed
 
 
@@ -307,41 +320,84 @@ def _begin(store: Store, workspace: Workspace, patient_id: str) -> _Pending:
     return _Pending(hashed, keys.get(patient_id, ""), datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def _names(store: Store, patient_id: str, pending: _Pending) -> tuple[set[str], Names]:
-    """The patient's videos, and what they and everybody else are called."""
+def _existing(workspace: Workspace) -> Store:
+    """The store, where there is one: a mistyped workspace must not come to be."""
+    store = Store(workspace)
+    if not store.exists():
+        raise NotFound("nothing is stored in this workspace: check its path")
+    return store
+
+
+def _outside(workspace: Workspace, also: Iterable[Path], pending: _Pending) -> list[Path]:
+    """The folders to go through outside the workspace: these, and those of an erasure that waits for an answer."""
+    root = workspace.root.resolve()
+    folders = {folder.resolve(): None for folder in [*also, *map(Path, pending.also)] if folder.is_dir()}
+    return [folder for folder in folders if not folder.is_relative_to(root)]
+
+
+def _names(store: Store, patient_id: str, pending: _Pending) -> tuple[set[str], Names, frozenset[str]]:
+    """The patient's videos, what they and everybody else are called, and digests of files that are theirs alone."""
     videos = store.videos()
     own = {*pending.video_ids, *(name for name, video in videos.items() if video.patient_id == patient_id)}
-    others = {name for name, video in videos.items() if video.patient_id != patient_id} | store.patients()
-    return own, Names({patient_id, *own}, others - {patient_id, *own})
+    others = {name: video for name, video in videos.items() if video.patient_id != patient_id}
+    sources = {*pending.sources, *(video.source_sha256 for name, video in videos.items() if name in own)}
+    names = Names({patient_id}, own, store.patients() - {patient_id}, others.keys() - own)
+    return own, names, frozenset(sources - {video.source_sha256 for video in others.values()})
 
 
 def _gone_through(
-    workspace: Workspace, also: Iterable[Path], names: Names, *, texts: bool | None, change: bool
+    workspace: Workspace,
+    also: Iterable[Path],
+    names: Names,
+    sources: frozenset[str],
+    *,
+    texts: bool | None,
+    change: bool,
 ) -> Iterator[Trace]:
     """Everything that is gone through as text, inside the workspace and out."""
-    plain = Ways(doubtful=texts is True, change=change)
-    for entry in sorted(workspace.root.iterdir()) if workspace.root.is_dir() else ():
-        if entry.name in _OWN_RULES or entry.name.startswith(SCRATCH) or entry.name.endswith(_LOCKS_AND_NOTES):
+    plain = Ways(doubtful=texts is True, change=change, sources=sources)
+    for path in sorted(workspace.root.iterdir()) if workspace.root.is_dir() else ():
+        if path.name in _OWN_RULES or path.name.startswith(SCRATCH) or path.name.endswith(_LOCKS_AND_NOTES):
             continue
-        if entry == workspace.runs:
-            yield from traces(entry, names, Ways(plain.doubtful, whole_pictures=True, change=change))
-        elif entry == workspace.previews:
-            yield from traces(entry, names, Ways(plain.doubtful, named_after=True, change=change))
-        elif entry.is_dir():
-            yield from traces(entry, names, plain)
-    for trace in traces(workspace.root / "models", names, Ways(change=False)):
-        if trace.kind in (GOES, LEFT):
-            yield Trace(trace.path, LEFT, "what a model says of itself names them: train it again")
+        if path.is_dir() and not path.is_symlink():
+            jobs, previews = path == workspace.runs, path == workspace.previews
+            yield from traces(path, names, replace(plain, whole_pictures=jobs, named_after=previews))
+        else:
+            yield from entry(path, names, plain)
+    for folder in (workspace.store, workspace.generations, workspace.root / "audit", workspace.root / "models"):
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            if path.is_file() and _is_foreign(path, folder):
+                for trace in entry(path, names, Ways(change=False)):
+                    if trace.kind in (GOES, LEFT):
+                        yield Trace(path, LEFT, "it names the patient among files of Semiome: remove it yourself")
     for folder in also:
-        yield from traces(folder, names, Ways(plain.doubtful, change=change, skip=workspace.root.resolve()))
+        yield from traces(folder, names, replace(plain, skip=workspace.root.resolve()))
 
 
-def _shown(path: Path, workspace: Workspace, names: Names) -> str:
-    """A place as a receipt shows it: without the patient's names."""
-    place = str(path.relative_to(workspace.root)) if path.is_relative_to(workspace.root) else path.name
-    for mention in reversed(names.find(place)):
-        place = f"{place[: mention.start]}(theirs){place[mention.stop :]}"
-    return place
+def _is_foreign(path: Path, folder: Path) -> bool:
+    """Whether a file is none of those that Semiome itself keeps in a folder, which hold no names or are rewritten."""
+    if any(parent.suffix == ".lance" for parent in path.parents):
+        return False
+    own = {"generations": ("manifest.json", ".arrow", ".npy", ".faiss", "CURRENT", "PREVIOUS", ".lock"), "store": ()}
+    known = own.get(folder.name, (".jsonl", ".segments", ".safetensors", "CURRENT", "PREVIOUS", ".lock"))
+    return not path.name.endswith(known) if known else True
+
+
+def _shown(path: Path, workspace: Workspace, also: Iterable[Path], names: Names) -> str:
+    """A place as a receipt shows it: without the patient's names, below the folder that was given."""
+    place = path.name
+    for folder in (workspace.root, *also):
+        if path.resolve().is_relative_to(folder.resolve()):
+            place = str(path.resolve().relative_to(folder.resolve()))
+            place = place if folder == workspace.root else f"{folder.name}/{place}"
+            break
+    return names.cut(place, names.find(place), "(theirs)")
+
+
+def _piece(folder: Path, name: str) -> Path:
+    """A find within a backup or another workspace is told as that: its files are everybody's."""
+    path = folder / name
+    return next((parent for parent in reversed(path.parents) if is_one_piece(parent)), path)
 
 
 def _signed(key: bytes, values: dict[str, Any]) -> dict[str, Any]:

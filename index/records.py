@@ -28,6 +28,7 @@ TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CROP = re.compile(r"\d{1,6} \d{1,6} \d{1,6} \d{1,6}")
+_USED_CROP = re.compile(rf"(none ?)?(whole|((bed|camera|manifest) )?{_CROP.pattern}( of \d{{1,6}}x\d{{1,6}})?)?")
 _MOST_TAGS = 64
 _MOST_SECONDS = 1e8
 
@@ -194,9 +195,10 @@ def check_video(video: Video) -> None:
         wants(name, value == "" or _is(ID, value), "1 to 64 letters, digits, dots, underscores or hyphens, or nothing")
     wants("source_sha256", _is(_SHA256, video.source_sha256), "64 hex digits")
     wants("label", video.label in ("", *LABELS), f"{' or '.join(LABELS)} or nothing")
-    wants("recorded_at", _is_time(video.recorded_at), "an ISO 8601 date or time, or nothing")
+    wants("recorded_at", _is_time(video.recorded_at), "an ISO 8601 time in full, or nothing")
     tags = video.semiology
     wants("semiology", isinstance(tags, tuple) and len(tags) <= _MOST_TAGS and all(_is(TAG, t) for t in tags), "tags")
+    wants("semiology", list(tags) == sorted(set(tags)), "tags in order, each once")
     wants("duration_s", _is_number(video.duration_s, 0, _MOST_SECONDS), "a finite number of seconds, 0 or more")
     wants("clip_count", type(video.clip_count) is int and video.clip_count >= 0, "a whole number, 0 or more")
     wants("salvaged", isinstance(video.salvaged, bool), "true or false")
@@ -231,6 +233,16 @@ def check_clip(clip: Clip, source_sha256: str) -> None:
         raise InvalidInput(f"expected clip {clip.clip_id} to last at most {CLIP_SECONDS} s", field="valid_seconds")
 
 
+def check_crop(crop: str) -> None:
+    """Refuse what can't be the part of the picture that a clip was embedded of, in the encoder's words.
+
+    Raises:
+        InvalidInput: If it is anything else.
+    """
+    if not _is(_USED_CROP, crop):
+        raise InvalidInput("expected the part of the picture that was used, such as `bed x y w h of WxH`", field="crop")
+
+
 def _is(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
@@ -243,6 +255,6 @@ def _is_time(value: object) -> bool:
     if not isinstance(value, str) or len(value) > 40:
         return False
     try:
-        return value == "" or bool(datetime.fromisoformat(value))
+        return value in ("", datetime.fromisoformat(value).isoformat() if value else "")
     except ValueError:
         return False

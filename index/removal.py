@@ -64,11 +64,13 @@ def remove_videos(
         DiskFull: it goes on when it is called again.
     """
     store, wanted = Store(workspace), set(video_ids)
+    if not store.exists():
+        raise NotFound("nothing is stored in this workspace: check its path")
     places: list[str] = []
     with store.writing() as still_mine:
         videos = store.videos()
         if missing := wanted - videos.keys():
-            raise NotFound(f"{len(missing)} of these videos are not stored: {', '.join(sorted(missing)[:5])}")
+            raise NotFound(f"not stored: {', '.join(sorted(missing)[:5])}; nothing is removed")
         left = {video.patient_id for name, video in videos.items() if name not in wanted}
         gone = {videos[name].patient_id for name in wanted} - left
         say("removing what people said of them")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.clip_table import ClipTable
-from index.erased import erased_among
+from index.erased import alike_to_erased, erased_among
 from index.errors import NotFound
 from index.files import exclusive_lock, naming_a_full_disk, sync_tree
 from index.objects import bucket
@@ -104,6 +104,10 @@ class Store:
     def erased(self, patient_ids: set[str]) -> set[str]:
         """Those of these patients that were erased and are not taken in again."""
         return erased_among(self._workspace, patient_ids)
+
+    def alike_to_erased(self, patient_ids: set[str]) -> set[str]:
+        """Those of these patients whose ids look like misspellings of one that was erased."""
+        return alike_to_erased(self._workspace, patient_ids)
 
     def encoded(self, encoder_id: str) -> dict[str, EncodedVideo]:
         """What the clips of this encoder were made of, by video id."""

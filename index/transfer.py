@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import pyarrow.parquet as pq
 from index.committer import UNIT_TOLERANCE
 from index.errors import InvalidInput, StateError
 from index.files import new_folder
-from index.records import Clip, EmbeddedClip, Video, check_clip, check_video
+from index.near_misses import near_misses
+from index.records import Clip, EmbeddedClip, Video, check_clip, check_crop, check_video
 from index.rows import batches
 from index.schema import VIDEOS, check_rows, clips_schema, vectors_of
 from index.store import Store
@@ -80,8 +82,13 @@ def export_parquet(store: Store, encoder_id: str, folder: Path) -> Moved:
         return Moved(encoder_id, count, len(videos), len(patients))
 
 
-def import_parquet(store: Store, folder: Path) -> Moved:
+def import_parquet(store: Store, folder: Path, *, distinct_ids: bool = False) -> Moved:
     """Take in what `export_parquet` wrote; what is stored already, unchanged, is not written again.
+
+    Args:
+        store: where to.
+        folder: the export.
+        distinct_ids: ids that look like misspellings of each other are different.
 
     Raises:
         InvalidInput: no such export, or one that holds what no store may: a wrong width, values that are not finite,
@@ -112,16 +119,30 @@ def import_parquet(store: Store, folder: Path) -> Moved:
             here, there = stored[name], videos[name]
             if (here.patient_id, here.source_sha256) != (there.patient_id, there.source_sha256):
                 raise InvalidInput(f"video {name[:64]!r} is stored here from another file, or for another patient")
-        owners = {video.source_sha256: video for video in stored.values()}
-        for name in by_video:
-            other = owners.get(videos[name].source_sha256)
-            if other is not None and other.patient_id != videos[name].patient_id:
-                raise InvalidInput(f"video {name!r} is stored here as {other.video_id!r} of another patient")
+        new = [videos[name] for name in by_video if name not in stored]
+        _check_identities(new, stored, distinct_ids=distinct_ids)
         names = sorted(by_video)
         for start in range(0, len(names), 64):
             written += committer.commit([(videos[name], by_video[name]) for name in names[start : start + 64]])
         committer.compact()
     return Moved(encoder_id, written, len(by_video), len(patients))
+
+
+def _check_identities(new: Sequence[Video], stored: Mapping[str, Video], *, distinct_ids: bool) -> None:
+    """What comes in meets what is here, and itself: one recording has one patient, and an id one spelling."""
+    owners = {video.source_sha256: video for video in stored.values()}
+    for video in new:
+        other = owners.setdefault(video.source_sha256, video)
+        if other.patient_id != video.patient_id:
+            raise InvalidInput(f"video {video.video_id!r} is the same file as {other.video_id!r} of another patient")
+    for name in ("patient_id", "video_id", "split"):
+        known = {getattr(video, name) for video in stored.values()} - {""}
+        groups = near_misses({getattr(video, name) for video in new} - {""} - known, known)
+        if groups and not distinct_ids:
+            raise InvalidInput(
+                f"ids that look like misspellings of each other: {', '.join(groups[0])} ({name}); correct the export, "
+                "or say that they are different with --distinct-ids"
+            )
 
 
 def export_projector(store: Store, encoder_id: str, folder: Path, clips: int, seed: int = 0) -> Moved:
@@ -182,7 +203,7 @@ def _read(folder: Path) -> tuple[str, pa.Table, dict[str, Video]]:
         ) from None
     about = about if isinstance(about, dict) else {}
     encoder_id = str(about.get("encoder_id", ""))
-    if about.get("format") != _FORMAT or not encoder_id.isalnum():
+    if about.get("format") != _FORMAT or not re.fullmatch("[0-9A-Za-z]{1,64}", encoder_id):
         raise InvalidInput(f"{_CLIPS} does not say which encoder it is of, or is of another version of Semiome")
     found = {row["video_id"]: Video(**{**row, "semiology": tuple(row["semiology"])}) for row in rows}
     if len(found) < len(rows):
@@ -193,8 +214,14 @@ def _read(folder: Path) -> tuple[str, pa.Table, dict[str, Video]]:
     for video in found.values():
         check_video(video)
     sources = clips.column("source_sha256").to_pylist()
+    numbers: dict[str, set[int]] = {}
     for embedded, source in zip(_embedded(clips), sources, strict=True):
         check_clip(embedded.clip, source)
+        check_crop(embedded.crop)
+        numbers.setdefault(embedded.clip.video_id, set()).add(embedded.clip.clip_index)
+    for name, of_video in numbers.items():
+        if name in found and of_video != set(range(found[name].clip_count)):
+            raise InvalidInput(f"video {name!r} is to have {found[name].clip_count} clips, {_CLIPS} has others")
     vectors = vectors_of(clips)
     if not (np.isfinite(vectors).all() and (np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()):
         raise InvalidInput("expected finite vectors of unit length")

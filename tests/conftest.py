@@ -130,6 +130,7 @@ def unit(random, width=WIDTH):
 def make_video(patient, number, clips, random, width=WIDTH, **fields):
     """A video with random unit vectors; its patient, label and date follow from its numbers."""
     source = fields.pop("source_sha256", f"{patient:02d}{number:02d}".ljust(64, "0"))
+    video_id = fields.pop("video_id", f"v{patient}-{number}")
     described = {
         "label": ("TLE", "exTLE", "")[patient % 3],
         "recorded_at": f"2024-0{1 + patient % 9}-0{1 + number % 9}T00:00:00",
@@ -137,7 +138,7 @@ def make_video(patient, number, clips, random, width=WIDTH, **fields):
         "duration_s": 10.0 * clips,
         "clip_count": clips,
     }
-    video = Video(f"v{patient}-{number}", f"p{patient}", source, **{**described, **fields})
+    video = Video(video_id, f"p{patient}", source, **{**described, **fields})
     embedded = [
         EmbeddedClip(
             Clip(clip_id(source, video.video_id, i), video.video_id, video.patient_id, i, 10.0 * i, 10.0),

@@ -7,13 +7,26 @@ import html
 import io
 import json
 import re
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
 
 from index.traces.names import Mention, Names, folded
-from index.traces.parquet import parquet_without_patient
-from index.traces.structured import Tally, Values, looks_like_header, rows_without_patient, without_patient
+from index.traces.parquet import NotUnderstood, parquet_without_patient, texts_of_arrow
+from index.traces.structured import (
+    Number,
+    Tally,
+    Values,
+    header_without_patient,
+    looks_like_header,
+    rows_without_patient,
+    without_patient,
+)
 
 _TABLES = frozenset({".csv", ".tsv", ".tab"})
 _LINES_OF_JSON = frozenset({".jsonl", ".ndjson"})
@@ -28,10 +41,15 @@ PICTURES = frozenset(
 """Pictures, films and arrays: nothing but their name, or what lies beside them, says whose they are."""
 _PLAIN_BINARY = PICTURES | {".safetensors", ".faiss", ".lance", ".manifest", ".txn", ".arrow", ".lock"}
 _PIECES = re.compile(
-    r"(<!--.*?-->|<script\b.*?</script\s*>|<style\b.*?</style\s*>|<tr\b.*?</tr\s*>|<[^>]*>)", re.S | re.I
+    r"(<!--(?:(?!<!--).)*?-->|<!\[CDATA\[(?:(?!<!\[CDATA).)*?\]\]>|<\?(?:(?!<\?).)*?\?>"
+    r"|<script\b(?:(?!<script\b).)*?</script\s*>|<style\b(?:(?!<style\b).)*?</style\s*>"
+    r"|<tr\b(?:(?!<tr\b).)*?</tr\s*>|<[^<>]*>)",
+    re.S | re.I,
 )
 _ATTRIBUTE = re.compile(r"""(=\s*)("[^"]*"|'[^']*')""")
 _MOST_BYTES = 512 * 2**20
+_OPAQUE = (b"%PDF", b"PK\3\4", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"{\\rtf")
+"""Beginnings of files that are no text, though some hold no byte that none may hold."""
 LEAST_IN_BYTES = 6
 """Shorter ids are not looked for in files that are no text."""
 
@@ -45,7 +63,8 @@ class Cleaned:
         changed: something goes.
         certain: how many places name the patient.
         doubtful: how many may.
-        files: that rows which go name, and no row which stays does.
+        files: that rows which go name.
+        kept_files: that rows which stay name.
         rows: numbers of the rows that go.
         understood: whether the format is known well enough to change it.
         looked_into: whether all of it could be read; a compressed one that is not understood can't.
@@ -56,6 +75,7 @@ class Cleaned:
     certain: int = 0
     doubtful: int = 0
     files: frozenset[str] = frozenset()
+    kept_files: frozenset[str] = frozenset()
     rows: tuple[int, ...] = field(default=())
     understood: bool = True
     looked_into: bool = True
@@ -77,24 +97,47 @@ def cleaned(path: Path, names: Names, *, doubtful: bool = False) -> Cleaned:
     suffix = path.suffix.lower()
     if suffix == ".parquet" and data[:4] == b"PAR1":
         return _parquet(data, values)
-    if (decoded := _decoded(data)) is None:
+    if suffix in (".arrow", ".feather") or suffix in (".npy", ".npz"):
+        return _columns_or_arrays(path, data, names)
+    if data.startswith(_OPAQUE) or (decoded := _decoded(data)) is None:
         return _binary(data, suffix, names)
     text, encode = decoded
     if not _may_name(text, names):
-        return Cleaned()
+        return Cleaned(kept_files=_files_named(text, suffix))
     new = _text(text, suffix, values)
     if new is None:
         return _of(tally, None, changed=True)
+    if any(mention.certain for mention in names.find(_as_read(new))):
+        # Put together by tags, escapes or line ends: a reader sees it, and no part of the text alone holds it.
+        return Cleaned(certain=tally.certain + 1, understood=False)
     return _of(tally, encode(new), changed=True) if new != text else _of(tally, None, changed=False)
 
 
+def _as_read(text: str) -> str:
+    """A text as a reader sees it: without tags, entities, escapes and broken lines."""
+    bare = html.unescape(re.sub(r"<[^<>]*>", "", text))
+    bare = re.sub(r"\\(?:x|u00|u\{)([0-9a-fA-F]{2})\}?", lambda code: chr(int(code[1], 16)), bare)
+    return re.sub(r"-\r?\n", "-", unquote(bare, errors="ignore"))
+
+
+def _files_named(text: str, suffix: str) -> frozenset[str]:
+    """Files that a table or JSON names which says nothing of the patient: these are others'."""
+    if suffix not in _TABLES and text.lstrip()[:1] not in ("{", "["):
+        return frozenset()
+    tally = Tally()
+    nobody = Values(Names(()), tally, doubtful=False)
+    _text(text, suffix, nobody)
+    return frozenset(tally.kept_files)
+
+
 def _of(tally: Tally, content: bytes | None, *, changed: bool) -> Cleaned:
-    return Cleaned(content, changed, tally.certain, tally.doubtful, frozenset(tally.files), tuple(tally.rows))
+    files = frozenset(tally.files), frozenset(tally.kept_files)
+    return Cleaned(content, changed, tally.certain, tally.doubtful, *files, tuple(tally.rows))
 
 
 def _may_name(text: str, names: Names) -> bool:
     """A first look that saves the trouble of parsing: escapes of JSON and of pages may hide an id."""
-    if "\\u" in text or "&" in text or "%" in text:
+    if any(escape in text for escape in ("\\u", "\\x", "&", "%")):
         return True
     small = folded(text)
     return any(word in small for word in names.first_words)
@@ -123,9 +166,10 @@ def _json_or_text(line: str, values: Values) -> str | None:
 
 
 def _json(text: str, values: Values) -> str | None:
+    """Numbers keep the digits they are written with."""
     before = values.tally.certain, values.tally.doubtful
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_float=Number, parse_int=Number, object_pairs_hook=_no_key_twice)
         found = without_patient(value, values)
     except (ValueError, RecursionError):
         values.tally.certain, values.tally.doubtful = before
@@ -134,7 +178,24 @@ def _json(text: str, values: Values) -> str | None:
         return None if found is None else text
     indent = re.match(r"\s*[\[{]\r?\n( +)", text)
     ending = text[len(text.rstrip()) :]
-    return json.dumps(found, ensure_ascii=text.isascii(), indent=len(indent[1]) if indent else None) + ending
+    marked = json.dumps(_marked_numbers(found), ensure_ascii=text.isascii(), indent=len(indent[1]) if indent else None)
+    return re.sub(r'"(?:\\ue000|\ue000)([^"\\\ue001]*)(?:\\ue001|\ue001)"', r"\1", marked) + ending
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError  # one of two would be lost
+    return found
+
+
+def _marked_numbers(value: Any) -> Any:  # noqa: ANN401
+    """Numbers as texts between two letters for private use, whose quotes go afterwards."""
+    if isinstance(value, dict):
+        return {key: _marked_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return list(map(_marked_numbers, value))
+    return f"\ue000{value}\ue001" if isinstance(value, Number) else value
 
 
 def _each_line(text: str, change: Callable[[str], str | None]) -> str:
@@ -149,37 +210,50 @@ def _each_line(text: str, change: Callable[[str], str | None]) -> str:
 
 def _table(text: str, values: Values) -> str:
     """Rows that stay keep their bytes."""
-    records = _records(text)
-    delimiter = max(",;\t|", key=(records[0] if records else "").count)
-    parsed = [next(csv.reader([record.rstrip("\r\n")], delimiter=delimiter), []) for record in _joined(records)]
-    header = [cell.strip().lstrip("\ufeff") for cell in parsed[0]] if parsed else []
-    begins = 1 if looks_like_header(header) else 0
-    kept = rows_without_patient(header if begins else None, parsed[begins:], values)
-    result = records[:begins]
-    for record, cells, found in zip(records[begins:], parsed[begins:], kept, strict=True):
-        if found is cells:
-            result.append(record)
-        elif found is not None:
-            written = io.StringIO()
-            csv.writer(written, delimiter=delimiter, lineterminator="").writerow(found)
-            result.append(written.getvalue() + record[len(record.rstrip("\r\n")) :])
+    delimiter = max(",;\t|", key=text[: text.find("\n") if "\n" in text else len(text)].count)
+    records = list(_records(text, delimiter))
+    filled = [number for number, (_, cells) in enumerate(records) if cells]
+    if not filled:
+        return text
+    first = records[filled[0]][1]
+    second = records[filled[1]][1] if len(filled) > 1 else []
+    header = [cell.strip().lstrip("\ufeff") for cell in first]
+    begins = filled[0] + 1 if looks_like_header(header, values.names, second) else filled[0]
+    result = [raw for raw, _ in records[:begins]]
+    if begins > filled[0] and (new := header_without_patient(first, values)) != first:
+        result[-1] = _written(new, delimiter, result[-1])
+    kept = rows_without_patient(
+        header if begins > filled[0] else None, [cells for _, cells in records[begins:]], values
+    )
+    for (raw, cells), found in zip(records[begins:], kept, strict=True):
+        if found is not None:
+            result.append(raw if found is cells else _written(found, delimiter, raw))
     return "".join(result)
 
 
-def _records(text: str) -> list[str]:
-    """Rows as they stand, those with line breaks within quotes in one piece."""
-    records, current = [], ""
-    for line in re.split(r"(?<=\n)|(?<=\r)(?!\n)", text):
-        current += line
-        if current.count('"') % 2 == 0:
-            records.append(current)
-            current = ""
-    return [record for record in [*records, current] if record]
+def _written(cells: list[str], delimiter: str, raw: str) -> str:
+    """A row with the line ending of the one it stands for."""
+    written = io.StringIO()
+    csv.writer(written, delimiter=delimiter, lineterminator="").writerow(cells)
+    return written.getvalue() + raw[len(raw.rstrip("\r\n")) :]
 
 
-def _joined(records: list[str]) -> list[str]:
-    """`csv` takes lines without line breaks; within quotes one counts as a blank."""
-    return [record.rstrip("\r\n").replace("\r\n", " ").replace("\n", " ").replace("\r", " ") for record in records]
+def _records(text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    """Rows as they stand, and their cells: which lines make one is for `csv` to say."""
+    csv.field_size_limit(_MOST_BYTES)
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in re.split(r"(?<=\n)|(?<=\r)(?!\n)", text):
+            if line:
+                taken.append(line)
+                yield line
+
+    for cells in csv.reader(lines(), delimiter=delimiter):
+        yield "".join(taken), cells
+        taken.clear()
+    if taken:
+        yield "".join(taken), []
 
 
 def _page(text: str, values: Values) -> str:
@@ -188,31 +262,37 @@ def _page(text: str, values: Values) -> str:
 
 
 def _piece(piece: str, values: Values) -> str:
-    lower = piece[:8].lower()
-    if lower.startswith("<tr"):
+    lower = piece[:9].lower()
+    if lower.startswith("<tr") and lower[3:4] in (">", " ", "\t", "\n", "\r"):
         return _table_row(piece, values)
     if lower.startswith(("<script", "<style")):
         begin, end = piece.index(">") + 1, piece.rindex("<")
-        inner = piece[begin:end]
-        return piece[:begin] + (inner if values.text("", inner) == inner else "") + piece[end:]
+        return piece[:begin] + _cut(piece[begin:end], values) + piece[end:]
     if lower.startswith("<!--"):
-        return f"<!--{values.text('', html.unescape(piece[4:-3]))}-->" if values.names.find(piece) else piece
+        return f"<!--{_cut(piece[4:-3], values)}-->"
+    if lower.startswith(("<![cdata[", "<?")):
+        return _cut(piece, values)
     if piece.startswith("<"):
-        return _ATTRIBUTE.sub(lambda found: _attribute(found, values), piece)
+        return _cut(_ATTRIBUTE.sub(lambda found: _attribute(found, values), piece), values)
     said = html.unescape(piece)
     changed = values.text("", said)
     return piece if changed == said else html.escape(changed, quote=False)
+
+
+def _cut(text: str, values: Values) -> str:
+    """A part that is no prose: only the ids go."""
+    return values.names.cut(text, [m for m in values.names.find(text) if values.counted(certain=m.certain)])
 
 
 def _table_row(row: str, values: Values) -> str:
     """A row whose cells hold one of the patient's ids goes as a whole; a header row stays."""
     cells = re.findall(r"<t[dh]\b[^>]*>(.*?)</t[dh]\s*>", row, re.S | re.I)
     said = [html.unescape(re.sub("<[^>]*>", "", cell)).strip() for cell in cells]
-    if any(values.names.is_theirs(cell) and values.names.is_certain(cell) for cell in said):
+    if any(map(values.names.is_certain, said)) and not any(map(values.names.is_of_another, said)):
         values.tally.certain += 1
         return ""
     head = row.index(">") + 1
-    return _piece(row[:head].replace("<tr", "<row", 1), values).replace("<row", "<tr", 1) + _page(row[head:], values)
+    return _cut(row[:head], values) + _page(row[head:], values)
 
 
 def _attribute(found: re.Match[str], values: Values) -> str:
@@ -226,7 +306,30 @@ def _parquet(data: bytes, values: Values) -> Cleaned:
         new = parquet_without_patient(data, values)
     except ValueError:
         return Cleaned(understood=False, looked_into=False)
+    except NotUnderstood:
+        return Cleaned(certain=1, understood=False)
     return _of(values.tally, None if new is data else new, changed=new is not data)
+
+
+def _columns_or_arrays(path: Path, data: bytes, names: Names) -> Cleaned:
+    """Formats that can be read here, and are not written: where they name the patient their owner has to."""
+    try:
+        texts = texts_of_arrow(data) if path.suffix.lower() in (".arrow", ".feather") else _texts_of_arrays(path)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        return Cleaned(understood=False, looked_into=False)
+    certain = sum(mention.certain for text in texts for mention in names.find(text))
+    return Cleaned(certain=certain, understood=not certain)
+
+
+def _texts_of_arrays(path: Path) -> Iterator[str]:
+    loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix.lower() == ".npy" else None)
+    arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
+    yield from () if isinstance(loaded, np.ndarray) else loaded.files
+    for array in arrays:
+        if array.dtype.kind in "SU":
+            yield from (str(value if array.dtype.kind == "U" else value.decode("latin-1")) for value in array.ravel())
+        elif array.dtype.names:
+            yield str(array.dtype.names) + str(array.tolist())
 
 
 def _binary(data: bytes, suffix: str, names: Names) -> Cleaned:
@@ -254,7 +357,13 @@ def _mentions(data: bytes, names: Names) -> list[Mention]:
 
 def _decoded(data: bytes) -> tuple[str, Callable[[str], bytes]] | None:
     """A text, and how to write it again as it was; None where the bytes are no text."""
-    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8")):
+    for mark, encoding in (
+        (b"\xff\xfe\0\0", "utf-32-le"),
+        (b"\0\0\xfe\xff", "utf-32-be"),
+        (b"\xff\xfe", "utf-16-le"),
+        (b"\xfe\xff", "utf-16-be"),
+        (b"\xef\xbb\xbf", "utf-8"),
+    ):
         if data.startswith(mark):
             return _marked(data, mark, encoding)
     try:

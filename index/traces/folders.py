@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from index.files import sync_folder, write_atomically
+from index.files import sha256_of_file, sync_folder, write_atomically
 from index.traces.documents import PICTURES, Cleaned, cleaned
-from index.traces.names import ERASED, Names, folded
+from index.traces.names import Names
+from index.words import counted
 
 GOES, DOUBTFUL, LEFT, NOT_LOOKED_INTO = "goes", "doubtful", "left", "not looked into"
 _CACHE = ("clips.json", "frames.u8", "references.npz")
 _PROJECTOR = ("clips.tsv", "vectors.tsv")
+_NOT_UNDERSTOOD = "this format can't be read here: look into it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,10 @@ class Ways:
         doubtful: what may name the patient goes too.
         whole_pictures: pictures and arrays that lie beside a text which names the patient go: those of a job may show
             them, and can be made again.
-        named_after: folders are named by ids, as previews are.
+        named_after: folders are named by ids of videos, as previews are.
         change: whether anything is done, or only told.
         skip: a folder that is not gone through, wherever it lies: the workspace has rules of its own.
+        sources: digests of the patient's files that nobody else has: a film of theirs goes, whatever it is called.
     """
 
     doubtful: bool = False
@@ -51,6 +54,20 @@ class Ways:
     named_after: bool = False
     change: bool = True
     skip: Path | None = None
+    sources: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Films:
+    """Films that rows name: of the patient, and of others, wherever in the folder these rows stand."""
+
+    theirs: set[Path] = field(default_factory=set)
+    others: set[Path] = field(default_factory=set)
+
+    def note(self, path: Path, found: Cleaned) -> None:
+        """Take what a file names."""
+        self.theirs |= {(path.parent / name).resolve() for name in found.files if _is_name(name)}
+        self.others |= {(path.parent / name).resolve() for name in found.kept_files if _is_name(name)}
 
 
 def traces(folder: Path, names: Names, ways: Ways) -> Iterator[Trace]:
@@ -61,22 +78,55 @@ def traces(folder: Path, names: Names, ways: Ways) -> Iterator[Trace]:
         names: of the patient.
         ways: how.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() or _skipped(folder, ways):
         return
+    films = _Films()
+    inside: list[Path] = []
     for inner in sorted(folder.iterdir()) if ways.whole_pictures or ways.named_after else [folder]:
-        if ways.named_after and names.is_theirs(_bare(inner.name)):
+        if ways.named_after and names.videos.hold(_bare(inner.name)):
             yield _remove(inner, "removed: named after them", ways)
         elif inner.is_dir() and not inner.is_symlink():
-            found = list(_tree(inner, names, ways))
+            found = list(_tree(inner, names, ways, films, inside))
             yield from found
             if ways.whole_pictures and any(trace.kind == GOES for trace in found):
                 yield from _pictures(inner, ways)
-            if inner != folder:
-                yield from _named(inner, names, ways)
+            inside += [inner] if inner != folder else []
         else:
-            yield from _entry(inner, names, ways)
+            yield from entry(inner, names, ways)
+    yield from _remove_films(folder, films, ways)
+    for inner in inside:  # the deepest first, and films by the names that rows give them
+        yield from _named(inner, names, ways)
+    if any(mention.certain for mention in names.find(folder.name)) and ways.skip is not None:
+        yield Trace(folder, LEFT, "its own name is theirs: rename it")
     if ways.change:
         sync_folder(folder)
+
+
+def entry(path: Path, names: Names, ways: Ways, films: _Films | None = None) -> Iterator[Trace]:
+    """Go through one file: whose film it is, its name, then what is in it."""
+    mentions = names.find(path.name)
+    certain = any(mention.certain for mention in mentions)
+    chosen = certain or (bool(mentions) and ways.doubtful)
+    is_picture = path.suffix.lower() in PICTURES
+    if path.is_symlink() or not path.is_file():
+        if chosen:
+            yield _remove(path, "removed: a link named after them", ways)
+        return
+    if is_picture and ways.sources and sha256_of_file(path) in ways.sources:
+        yield _remove(path, "removed: it is their film", ways)
+        return
+    if chosen and (is_picture or names.is_certain(path.stem)) and not names.name_others(path.name):
+        yield _remove(path, "removed: named after them", ways)
+        return
+    if mentions and not chosen:
+        yield Trace(path, DOUBTFUL, "its name may be theirs")
+    yield from _content(path, names, ways, films)
+    if chosen and path.exists():
+        yield _rename(path, names, ways)
+
+
+def _is_name(name: str) -> bool:
+    return "\0" not in name and len(name) < 1024
 
 
 def _bare(name: str) -> str:
@@ -84,86 +134,66 @@ def _bare(name: str) -> str:
     return name.removeprefix(".").removesuffix(".tmp").removesuffix(".lock")
 
 
-def _tree(folder: Path, names: Names, ways: Ways) -> Iterator[Trace]:
+def _tree(folder: Path, names: Names, ways: Ways, films: _Films, inside: list[Path]) -> Iterator[Trace]:
+    """All files below a folder; the folders are added to `inside`, the deepest first."""
+    closed: list[Path] = []
+    for place, folders, _ in os.walk(folder):  # what is one piece is not gone into
+        if is_one_piece(Path(place)) and not _skipped(Path(place), ways):
+            closed.append(Path(place))
+            folders.clear()
+    for one in closed:
+        yield Trace(
+            one, NOT_LOOKED_INTO, "a backup or a workspace of its own: erase the patient there, or make it anew"
+        )
     for place, folders, files in os.walk(folder, topdown=False):
         inner = Path(place)
-        if _skipped(inner, ways):
+        if _skipped(inner, ways) or any(inner.is_relative_to(one) for one in closed):
             continue
         touched = False
-        for trace in _files(inner, sorted(files), names, ways):
+        for trace in _files(inner, sorted(files), names, ways, films):
             touched |= trace.kind == GOES
             yield trace
-        for name in sorted(folders):
-            for trace in () if _skipped(inner / name, ways) else _named(inner / name, names, ways):
-                touched |= trace.kind == GOES
-                yield trace
-        if touched and ways.change and inner.is_dir():
+        inside += [inner / name for name in sorted(folders) if not _skipped(inner / name, ways)]
+        if touched and ways.change:
             sync_folder(inner)
+
+
+def is_one_piece(folder: Path) -> bool:
+    """Whether a folder is a backup, or another workspace: nothing of it can be changed by itself."""
+    return (folder / "backup.json").is_file() or ((folder / "store").is_dir() and (folder / "key").is_file())
 
 
 def _skipped(folder: Path, ways: Ways) -> bool:
     return ways.skip is not None and folder.resolve().is_relative_to(ways.skip)
 
 
-def _files(folder: Path, files: list[str], names: Names, ways: Ways) -> Iterator[Trace]:
-    if {*_CACHE[:2]} <= {*files} and _is_certain(folder / _CACHE[0], names):
+def _files(folder: Path, files: list[str], names: Names, ways: Ways, films: _Films) -> Iterator[Trace]:
+    if {*_CACHE[:2]} <= {*files} and cleaned(folder / _CACHE[0], names).certain:
         for name in (name for name in _CACHE if name in files):
             yield _remove(folder / name, "removed: a frame cache is one piece, and is made again", ways)
         files = [name for name in files if name not in _CACHE]
     for name in files:
-        if not (folder / name).is_symlink() and not (folder / name).exists():
-            continue  # it went with another one
-        yield from _entry(folder / name, names, ways)
+        if (folder / name).is_symlink() or (folder / name).exists():
+            yield from entry(folder / name, names, ways, films)
 
 
-def _is_certain(path: Path, names: Names) -> bool:
-    return cleaned(path, names).certain > 0
-
-
-def _entry(path: Path, names: Names, ways: Ways) -> Iterator[Trace]:
-    """One file: its name, then what is in it."""
-    mentions = names.find(path.name)
-    certain = any(mention.certain for mention in mentions)
-    chosen = certain or (bool(mentions) and ways.doubtful)
-    if path.is_symlink() or not path.is_file():
-        if chosen:
-            yield _remove(path, "removed: a link named after them", ways)
-        return
-    whole = names.is_theirs(path.stem) or path.suffix.lower() in PICTURES
-    if chosen and whole and not _names_another(path.name, names):
-        yield _remove(path, "removed: named after them", ways)
-        return
-    if mentions and not chosen:
-        yield Trace(path, DOUBTFUL, "its name may be theirs")
-    yield from _content(path, names, ways)
-    if chosen and path.exists():
-        yield _rename(path, names, ways)
-
-
-def _names_another(text: str, names: Names) -> bool:
-    mentions = names.find(text)
-    return folded(names.without(text, mentions)) != folded(ERASED)
-
-
-def _content(path: Path, names: Names, ways: Ways) -> Iterator[Trace]:
+def _content(path: Path, names: Names, ways: Ways, films: _Films | None) -> Iterator[Trace]:
     found = cleaned(path, names, doubtful=ways.doubtful)
+    if films is not None:
+        films.note(path, found)
     if not found.looked_into and not found.certain:
-        yield Trace(path, NOT_LOOKED_INTO, "a format that is not understood: look into it")
+        yield Trace(path, NOT_LOOKED_INTO, _NOT_UNDERSTOOD)
         return
     if not found.understood:
-        yield Trace(path, LEFT, "names them, and can't be changed here: remove it, or take them out of it")
+        yield Trace(path, LEFT, "it names the patient and can't be changed here: remove it, or correct it yourself")
         return
     if found.changed:
         yield from _changed(path, found, ways)
     if found.doubtful and not ways.doubtful:
-        yield Trace(path, DOUBTFUL, f"{found.doubtful} places may name them")
+        yield Trace(path, DOUBTFUL, f"{counted(found.doubtful, 'place')} may name them")
 
 
 def _changed(path: Path, found: Cleaned, ways: Ways) -> Iterator[Trace]:
-    for name in sorted(found.files):
-        film = (path.parent / name).resolve()
-        if film.is_file() and film.is_relative_to(path.parent.resolve()) and film != path.resolve():
-            yield _remove(path.parent / name, "removed: only their rows name it", ways)
     if path.name == _PROJECTOR[0] and found.rows and (beside := path.with_name(_PROJECTOR[1])).is_file():
         yield _drop_lines(beside, set(found.rows), ways)
     if found.content is None:
@@ -172,9 +202,23 @@ def _changed(path: Path, found: Cleaned, ways: Ways) -> Iterator[Trace]:
     content = found.content
     if ways.change:
         write_atomically(path, lambda temporary: _write(temporary, content, path))
-    rows = f"{len(found.rows)} rows removed" if found.rows else ""
     texts = found.certain + (found.doubtful if ways.doubtful else 0) - len(found.rows)
-    yield Trace(path, GOES, ", ".join(filter(None, (rows, f"{texts} places blanked" if texts > 0 else ""))))
+    rows = f"{counted(len(found.rows), 'row')} removed" if found.rows else ""
+    places = f"{counted(texts, 'place')} blanked" if texts > 0 else ""
+    yield Trace(path, GOES, ", ".join(filter(None, (rows, places))))
+
+
+def _remove_films(folder: Path, films: _Films, ways: Ways) -> Iterator[Trace]:
+    """Films that only the patient's rows name, in whatever table of the folder."""
+    inside = folder.resolve()
+    for film in sorted(films.theirs - films.others):
+        if (
+            film.suffix.lower() in PICTURES
+            and film.is_relative_to(inside)
+            and film.is_file()
+            and not _skipped(film, ways)
+        ):
+            yield _remove(film, "removed: only rows of the patient name it", ways)
 
 
 def _write(temporary: Path, content: bytes, path: Path) -> None:
@@ -188,7 +232,7 @@ def _drop_lines(path: Path, numbers: set[int], ways: Ways) -> Trace:
     kept = b"".join(line for number, line in enumerate(lines) if number not in numbers)
     if ways.change:
         write_atomically(path, lambda temporary: _write(temporary, kept, path))
-    return Trace(path, GOES, f"{len(numbers)} rows removed")
+    return Trace(path, GOES, f"{counted(len(numbers), 'row')} removed")
 
 
 def _pictures(run: Path, ways: Ways) -> Iterator[Trace]:
@@ -199,31 +243,32 @@ def _pictures(run: Path, ways: Ways) -> Iterator[Trace]:
 
 
 def _named(folder: Path, names: Names, ways: Ways) -> Iterator[Trace]:
-    """A folder that is called by their id goes; one whose name holds it among other words gets another name."""
-    if not folder.is_dir() or folder.is_symlink():
-        if folder.is_symlink():
-            yield from _entry(folder, names, ways)
+    """A folder called by their id: pictures in it go unless they are named for others; the folder gets another name."""
+    if folder.is_symlink():
+        yield from entry(folder, names, ways)
+        return
+    if not folder.is_dir():
         return
     mentions = names.find(folder.name)
-    if names.is_theirs(folder.name) and (ways.doubtful or names.is_certain(folder.name)):
-        yield _remove(folder, "removed: named after them", ways)
-    elif any(mention.certain for mention in mentions) or (mentions and ways.doubtful):
+    if names.is_certain(folder.name) and not names.is_of_another(folder.name):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in PICTURES and path.is_file() and not names.name_others(path.name):
+                yield _remove(path, "removed: in a folder named after them", ways)
+    if any(mention.certain for mention in mentions) or (mentions and ways.doubtful):
         yield _rename(folder, names, ways)
     elif mentions:
         yield Trace(folder, DOUBTFUL, "its name may be theirs")
 
 
 def _rename(path: Path, names: Names, ways: Ways) -> Trace:
-    kept = path.name
-    for mention in reversed(names.find(path.name)):
-        kept = f"{kept[: mention.start]}erased{kept[mention.stop :]}"
+    kept = names.cut(path.name, names.find(path.name), "erased")
     target, number = path.with_name(kept), 1
     while target.exists():
         number += 1
         target = path.with_name(f"{Path(kept).stem}-{number}{Path(kept).suffix}")
     if ways.change:
         path.rename(target)
-    return Trace(path, GOES, "named otherwise")
+    return Trace(path, GOES, "renamed")
 
 
 def _remove(path: Path, action: str, ways: Ways) -> Trace:

@@ -12,12 +12,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 ERASED = "(erased)"
 """Stands where something was taken out of a text."""
 
 _WORD = re.compile(r"[^\W_]+")
 _RUN = re.compile(r"(?:[^\W_]|[-_.])+")
+_BETWEEN = r"[-_.*`\s]"
+"""What may stand between the words of an id in a text: `PAT-017` is also written `PAT 017`, `pat017`, `**PAT**-017`."""
+_LEAST_WITHOUT_SEPARATORS = 5
 _LEAST_LETTERS = 3
 _LEAST_DIGITS = 7
 _COMMON = re.compile(
@@ -61,51 +65,75 @@ def is_distinctive(name: str) -> bool:
 
 
 class Names:
-    """What a patient is called: their id, and those of their videos; and what others are called, who stay."""
+    """What a patient is called: their id, and those of their videos; and what others are called, who stay.
 
-    def __init__(self, own: Iterable[str], others: Iterable[str] = ()) -> None:
-        self._own = {name for name in own if name}
-        self._others = {name for name in others if name} - self._own
-        self._folded = {folded(name) for name in self._own}
-        self._folded_others = {folded(name) for name in self._others}
-        self._words_of_others = {tuple(_WORD.findall(name)) for name in self._folded_others}
-        shared = self._folded & self._folded_others
-        self._certain = {folded(name) for name in self._own if is_distinctive(name)} - shared
-        self._patterns = {tuple(_WORD.findall(name)): name for name in self._folded}
-        ordered = sorted(self._patterns, key=lambda words: (-len(words), [-len(word) for word in words]))
-        alternatives = "|".join(r"[-_.]+".join(map(re.escape, words)) for words in ordered if words)
+    Args:
+        patients: their ids.
+        videos: ids of their videos.
+        other_patients: of all who stay.
+        other_videos: of all videos that stay.
+    """
+
+    def __init__(
+        self,
+        patients: Iterable[str],
+        videos: Iterable[str] = (),
+        other_patients: Iterable[str] = (),
+        other_videos: Iterable[str] = (),
+    ) -> None:
+        self.patients, self.videos = _Ids(patients, other_patients), _Ids(videos, other_videos)
+        own = self.patients.own | self.videos.own
+        others = (self.patients.others | self.videos.others) - own
+        self._folded_own = {folded(name) for name in own}
+        self._folded_others = {folded(name) for name in others}
+        self._words_of_others = {_words(name): name for name in others}
+        self._telling_others = {_words(name) for name in others if is_distinctive(name)}
+        self._certain = {folded(name) for name in own if is_distinctive(name)} - self._folded_others
+        self._patterns: dict[str, list[str]] = {}
+        for name in sorted(own):
+            self._patterns.setdefault("".join(_words(name)), []).append(folded(name))
+        ordered = sorted((_words(name) for name in own), key=lambda words: (-len("".join(words)), -len(words)))
+        alternatives = "|".join(map(_pattern, ordered))
         self._search = re.compile(rf"(?<![^\W_])(?:{alternatives or '(?!)'})(?![^\W_])")
+        shapes = {
+            re.sub(r"\\?\d+", r"\\d+", re.escape(folded(name))) for name in self.patients.own if is_distinctive(name)
+        }
+        self._shape = re.compile(rf"(?<![^\W_])(?:{'|'.join(sorted(shapes)) or '(?!)'})(?![^\W_])")
 
     @property
     def first_words(self) -> frozenset[str]:
         """The first word of each of their ids, folded: a text without any of them names nobody."""
-        return frozenset(words[0] for words in self._patterns if words)
+        return frozenset(_words(name)[0] for name in self.own)
 
     @property
     def own(self) -> frozenset[str]:
-        """Their ids."""
-        return frozenset(self._own)
-
-    def is_theirs(self, value: str) -> bool:
-        """Whether a value of a field that holds ids is one of theirs."""
-        value = value.strip()
-        if value in self._own or value in self._others:
-            return value in self._own
-        return folded(value) in self._folded and folded(value) not in self._folded_others
+        """Their ids and those of their videos."""
+        return self.patients.own | self.videos.own
 
     def is_certain(self, value: str) -> bool:
         """Whether an id of theirs means them wherever it stands."""
         return folded(value.strip()) in self._certain
+
+    def is_of_another(self, value: str) -> bool:
+        """Whether a value is just the id of a patient or video that stays."""
+        return folded(value.strip()) in self._folded_others
 
     def find(self, text: str) -> list[Mention]:
         """Where a free text names them, in order."""
         small, places = _folded(text)
         mentions = []
         for match in self._search.finditer(small):
-            if not self._is_of_another(small, *match.span()) and not _is_part_of_a_number(small, match):
-                name = self._patterns[tuple(_WORD.findall(match.group()))]
-                start, stop = places[match.start()], places[match.end() - 1] + 1
-                mentions.append(Mention(start, stop, name in self._certain))
+            said = match.group()
+            if said in self._folded_others and said not in self._folded_own:
+                continue  # another id, which differs in its separators alone
+            if self._is_of_another(small, *match.span()) or _is_part_of_a_number(small, match):
+                continue
+            names = self._patterns["".join(_WORD.findall(said))]
+            name = said if said in names else names[0]
+            certain = name in self._certain and (_words(name) not in self._words_of_others or said == name)
+            if certain and not _same_kind_of_separators(said):
+                certain = len("".join(_words(said))) >= _LEAST_WITHOUT_SEPARATORS
+            mentions.append(Mention(places[match.start()], places[match.end() - 1] + 1, certain))
         return mentions
 
     def without(self, text: str, mentions: Sequence[Mention]) -> str:
@@ -113,14 +141,28 @@ class Names:
         if not mentions:
             return text
         bare = text.strip()
-        if not self._names_others(text) and not _is_list(bare):
+        if not self.name_others(text) and not _is_list(bare):
             before, after = text[: text.index(bare[0])], text[text.rindex(bare[-1]) + 1 :]
             return f"{before}{ERASED}{after}"
+        return self.cut(text, mentions)
+
+    def cut(self, text: str, mentions: Sequence[Mention], instead: str = ERASED) -> str:
+        """A text with something else in place of each of these mentions."""
         kept, at = [], 0
         for mention in mentions:
-            kept += [text[at : mention.start], ERASED]
+            kept += [text[at : mention.start], instead]
             at = mention.stop
         return "".join([*kept, text[at:]])
+
+    def name_others(self, text: str) -> bool:
+        """Whether a text names somebody else for certain: a stored id, or one of the same shape as the patient's."""
+        rest = folded(self.cut(text, self.find(text), " "))
+        words = _WORD.findall(rest)
+        return self._shape.search(rest) is not None or any(
+            tuple(words[start:stop]) in self._telling_others
+            for start in range(len(words))
+            for stop in range(start + 1, min(start + 8, len(words)) + 1)
+        )
 
     def _is_of_another(self, small: str, start: int, stop: int) -> bool:
         """Whether a longer id of another patient or video stands around this place."""
@@ -141,13 +183,38 @@ class Names:
                     return True
         return False
 
-    def _names_others(self, text: str) -> bool:
-        words = _WORD.findall(folded(text))
-        return any(
-            tuple(words[start:stop]) in self._words_of_others
-            for start in range(len(words))
-            for stop in range(start + 1, min(start + 8, len(words)) + 1)
-        )
+
+class _Ids:
+    """Ids of one kind, in fields that hold them."""
+
+    def __init__(self, own: Iterable[str], others: Iterable[str]) -> None:
+        self.own = frozenset(name for name in own if name)
+        self.others = frozenset(name for name in others if name) - self.own
+        self._folded, self._folded_others = ({folded(name) for name in names} for names in (self.own, self.others))
+
+    def hold(self, value: str) -> bool:
+        """Whether a value of such a field is one of theirs."""
+        value = value.strip()
+        if value in self.own or value in self.others:
+            return value in self.own
+        return folded(value) in self._folded and folded(value) not in self._folded_others
+
+
+def _pattern(words: tuple[str, ...]) -> str:
+    """How an id may be written. Two numbers, or two words, are never written as one: s1-1 is not s11."""
+    parts = [re.escape(words[0])]
+    for before, after in pairwise(words):
+        parts += [_BETWEEN, "{1,6}" if before[-1].isdigit() == after[0].isdigit() else "{0,6}", re.escape(after)]
+    return "".join(parts)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(folded(name)))
+
+
+def _same_kind_of_separators(said: str) -> bool:
+    """Whether the words of an id stand apart as ids have it: `pat 017` and `pat017` are written by people."""
+    return len(_WORD.findall(said)) < 2 or re.fullmatch(r"[^\W_]+(?:[-_.]+[^\W_]+)*", said) is not None
 
 
 def _folded(text: str) -> tuple[str, Sequence[int]]:

@@ -1,23 +1,33 @@
-"""Fields of JSON and columns of tables: what concerns the patient goes, everything else stays as it is."""
+"""Fields of JSON and columns of tables: what belongs to the patient goes, everything else stays as it is.
+
+What a row or an object belongs to is said by its own patient (`patient_id`, `subject`) or, where it names none, by its
+own video (`video_id`). Another field that holds the patient's id, such as `matched_control`, loses the id alone.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from index.traces.names import ERASED, Names
 
-_ONE = re.compile(
-    r"(?:^|_)(patient|subject|participant|pseudonym|video|recording|film|seizure|clip)(?:_?(?:id|ids|name|key))?$"
-)
-_MANY = re.compile(r"(?:^|_)(patients|subjects|participants|pseudonyms|videos|recordings|films|seizures)$")
+_PATIENT = re.compile(r"(patient|subject|participant|pseudonym)(_?(id|key|name|no|number))?")
+_VIDEO = re.compile(r"(video|recording|film|seizure|segment)_?id")
+_PATIENTS = re.compile(r"(\w+_)?(patient|subject|participant|pseudonym)(s|_?(ids?|key|name|no|number))?")
+_VIDEOS = re.compile(r"(\w+_)?((video|recording|film|seizure|segment)_?ids?|videos|recordings|films|seizures)")
 _FILE = frozenset({"file_name", "filename", "file", "path"})
 _OTHER_THINGS = frozenset(
     ("label", "split", "recorded_at", "crop", "semiology", "device", "precision", "levels", "state", "kind", "code")
 )
 """Fields whose values are never ids: a patient may be called `train`, and a split may be."""
+
+
+class Number(str):
+    """A number of a JSON file, as it is written there."""
+
+    __slots__ = ()
 
 
 @dataclass(slots=True)
@@ -27,13 +37,15 @@ class Tally:
     Attributes:
         certain: places that name the patient.
         doubtful: places that may name them.
-        files: files that rows which go name, and no row which stays does.
+        files: files that rows which go name.
+        kept_files: files that rows which stay name.
         rows: numbers of the rows that go, from 0, headers not counted.
     """
 
     certain: int = 0
     doubtful: int = 0
     files: set[str] = field(default_factory=set)
+    kept_files: set[str] = field(default_factory=set)
     rows: list[int] = field(default_factory=list)
 
 
@@ -49,35 +61,49 @@ class Values:
     def __init__(self, names: Names, tally: Tally, *, doubtful: bool) -> None:
         self.names, self.tally, self._doubtful = names, tally, doubtful
 
-    def is_theirs(self, name: str, value: Any) -> bool:  # noqa: ANN401
-        """Whether a field says that what it belongs to is the patient's."""
-        kind = _kind(name)
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            return False
-        text = str(value)
-        if kind == "one" and self.names.is_theirs(text):
+    def owns(self, fields: Iterable[tuple[str, Any]]) -> bool:
+        """Whether a row or an object is the patient's."""
+        named = [
+            (_key(name), str(value)) for name, value in fields if isinstance(value, str | int) and str(value).strip()
+        ]
+        for kind, ids in ((_PATIENT, self.names.patients), (_VIDEO, self.names.videos)):
+            if own := [value for key, value in named if kind.fullmatch(key)]:
+                return all(map(ids.hold, own))
+        return False
+
+    def holds(self, name: str, value: str) -> bool:
+        """Whether a field for ids, of whatever owner, holds one of theirs: tallied."""
+        key = _key(name)
+        one = _PATIENTS.fullmatch(key) and self.names.patients.hold(value)
+        if one or (_VIDEOS.fullmatch(key) and self.names.videos.hold(value)):
+            if key.endswith("s") and value.strip().isdigit():
+                return False  # how many there are
             self.tally.certain += 1
             return True
-        if not isinstance(value, str) or kind == "other" or not self.names.is_theirs(text):
-            return False
-        if kind == "many" and text.strip().isdigit():
-            return False  # how many there are
-        return self._counted(certain=self.names.is_certain(text))
+        return False
 
     def text(self, name: str, text: str) -> str:
         """A value that is a text, without what names the patient."""
-        if _kind(name) == "other":
+        key = _key(name)
+        if key in _OTHER_THINGS:
             return text
-        listed = _kind(name) != "" and not self.names.is_theirs(text)
-        if listed and len(parts := re.split(r"(\s*[;,|]\s*|\s+)", text)) > 1 and any(map(self.names.is_theirs, parts)):
+        if self.holds(name, text):
+            return ERASED
+        in_ids = bool(_PATIENTS.fullmatch(key) or _VIDEOS.fullmatch(key))
+        parts = re.split(r"(\s*[;,|]\s*|\s+)", text) if in_ids else []
+        if len(parts) > 1 and any(self._is_theirs(key, part) for part in parts):
             self.tally.certain += 1  # several ids in one field, such as `1;2`
-            return "".join(ERASED if self.names.is_theirs(part) else part for part in parts)
-        # A part of another id is no mention of a patient who is called `1`.
-        found = [mention for mention in self.names.find(text) if mention.certain or _kind(name) != "one"]
-        gone = [mention for mention in found if self._counted(certain=mention.certain)]
+            return "".join(ERASED if self._is_theirs(key, part) else part for part in parts)
+        # A part of another id, or a number in a list of ids, is no mention of a patient who is called `1`.
+        found = [mention for mention in self.names.find(text) if mention.certain or not in_ids]
+        gone = [mention for mention in found if self.counted(certain=mention.certain)]
         return self.names.without(text, gone)
 
-    def _counted(self, *, certain: bool) -> bool:
+    def _is_theirs(self, key: str, value: str) -> bool:
+        return (self.names.patients if _PATIENTS.fullmatch(key) else self.names.videos).hold(value)
+
+    def counted(self, *, certain: bool) -> bool:
+        """Tally a place, and say whether it goes."""
         if certain:
             self.tally.certain += 1
         else:
@@ -93,7 +119,12 @@ _GONE = _Gone()
 
 
 def without_patient(value: Any, values: Values) -> Any:  # noqa: ANN401
-    """A JSON value without the patient: None if all of it is theirs, the very same object if nothing is."""
+    """A JSON value without the patient: None if all of it is theirs.
+
+    Args:
+        value: as `json.loads` gives it, with `Number` for numbers.
+        values: decides.
+    """
     found = _json(value, "", values)
     return None if found is _GONE else found
 
@@ -102,74 +133,105 @@ def _json(value: Any, name: str, values: Values) -> Any:  # noqa: ANN401
     if isinstance(value, dict):
         return _mapping(value, name, values)
     if isinstance(value, list):
-        return _list(value, name, values)
-    if isinstance(value, str):
-        return ERASED if values.is_theirs(name, value) else values.text(name, value)
-    return value
+        kept = (_json(inner, name, values) for inner in value)
+        return [inner for inner in kept if inner is not _GONE]
+    if isinstance(value, Number):
+        # How many patients there are is no patient, nor is a number in any other field.
+        return ERASED if _key(name).endswith(("_id", "_ids")) and values.holds(name, value) else value
+    return values.text(name, value) if isinstance(value, str) else value
 
 
 def _mapping(value: dict[str, Any], name: str, values: Values) -> Any:  # noqa: ANN401
-    if any(values.is_theirs(key, inner) for key, inner in value.items() if _kind(key) == "one"):
-        if files := [inner for key, inner in value.items() if _key(key) in _FILE and isinstance(inner, str)]:
-            values.tally.files.update(files)
+    files = [inner for key, inner in value.items() if _key(key) in _FILE and isinstance(inner, str)]
+    if values.owns(value.items()) and not _name_others(value, values):
+        values.tally.certain += 1
+        values.tally.files.update(files)
         return _GONE
+    values.tally.kept_files.update(files)
     kept = {}
     for key, inner in value.items():
-        if values.is_theirs("patient" if _kind(name) in ("one", "many") else "key", key):
-            continue
-        found = _json(inner, key, values)
-        if found is not _GONE:
-            kept[values.text("key", key)] = found
-    return kept
+        if values.holds(name or "key", key) or (values.names.is_certain(key) and values.text("key", key) == ERASED):
+            continue  # what is said under their id is theirs
+        kept[values.text("key", key)] = _json(inner, key, values)
+    return {key: inner for key, inner in kept.items() if inner is not _GONE}
 
 
-def _list(value: list[Any], name: str, values: Values) -> list[Any]:
-    kept = []
-    for inner in value:
-        if isinstance(inner, int) and not isinstance(inner, bool) and _key(name).endswith(("_ids", "_id")):
-            kept.append(ERASED if values.is_theirs(name, inner) else inner)
-        elif isinstance(inner, str) and _kind(name) == "many" and values.names.is_theirs(inner):
-            values.tally.certain += 1
-            kept.append(ERASED)  # lists beside this one may go with it, value by value
-        elif (found := _json(inner, name, values)) is not _GONE:
-            kept.append(found)
-    return kept
+def _name_others(value: Any, values: Values) -> bool:  # noqa: ANN401
+    """Whether something within is said of others: then no more than the patient's ids may go."""
+    if isinstance(value, dict):
+        return any(values.names.is_of_another(key) or _name_others(inner, values) for key, inner in value.items())
+    if isinstance(value, list):
+        return any(_name_others(inner, values) for inner in value)
+    return isinstance(value, str) and not isinstance(value, Number) and values.names.is_of_another(value)
 
 
 def rows_without_patient(
     header: Sequence[str] | None, rows: Iterable[list[str]], values: Values
 ) -> list[list[str] | None]:
-    """Rows of a table: None in place of each that is the patient's, the same list where nothing names them."""
+    """Rows of a table: None in place of each that is the patient's, the same list where nothing names them.
+
+    Args:
+        header: names of the columns, where there are some; a column named after the patient loses its values.
+        rows: of texts.
+        values: decides.
+    """
+    theirs = {number for number, name in enumerate(header or ()) if _names_a_column(name, values)}
     kept: list[list[str] | None] = []
-    named, stays = set(), set()
     for number, row in enumerate(rows):
         columns = header if header is not None and len(header) == len(row) else [""] * len(row)
         files = {cell for column, cell in zip(columns, row, strict=True) if _key(column) in _FILE and cell}
-        if any(values.is_theirs(column, cell) for column, cell in zip(columns, row, strict=True)):
-            kept.append(None)
+        if values.owns(zip(columns, row, strict=True)) or _is_row_named_after(header, columns, row, values):
+            values.tally.certain += 1
             values.tally.rows.append(number)
-            named |= files
+            values.tally.files |= files
+            kept.append(None)
             continue
-        stays |= files
-        changed = [values.text(column, cell) for column, cell in zip(columns, row, strict=True)]
+        values.tally.kept_files |= files
+        changed = [
+            "" if place in theirs else values.text(column, cell)
+            for place, (column, cell) in enumerate(zip(columns, row, strict=True))
+        ]
         kept.append(row if changed == row else changed)
-    values.tally.files |= named - stays
     return kept
 
 
-def looks_like_header(cells: Sequence[str]) -> bool:
+def header_without_patient(header: list[str], values: Values) -> list[str]:
+    """Names of columns without the patient's id."""
+    return [values.text("key", name) for name in header]
+
+
+def _names_a_column(name: str, values: Values) -> bool:
+    return any(mention.certain for mention in values.names.find(name)) and values.names.is_certain(name)
+
+
+def _is_row_named_after(header: Sequence[str] | None, columns: Sequence[str], row: list[str], values: Values) -> bool:
+    """Whether a row says nothing of its owner but begins with an id of the patient, as those of a matrix do."""
+    owned = any(_PATIENT.fullmatch(_key(name)) or _VIDEO.fullmatch(_key(name)) for name in columns)
+    if owned or not row or not values.names.is_certain(row[0]):
+        return False
+    first = columns[0] if header is not None else ""
+    return _key(first) not in _OTHER_THINGS and (values.names.patients.hold(row[0]) or values.names.videos.hold(row[0]))
+
+
+def looks_like_header(cells: Sequence[str], names: Names, next_row: Sequence[str]) -> bool:
     """Whether a table's first row names its columns."""
-    return any(_kind(cell) or _key(cell) in _FILE for cell in cells) and len({*cells}) == len(cells)
+    known = any(_kind(cell) for cell in cells) and len({*cells}) == len(cells)
+    wide = any(names.find(cell) and _is_number(below) for cell, below in zip(cells, next_row, strict=False))
+    return known or wide
 
 
-def _kind(name: str) -> str:
-    """Whether a field holds one id, several, something that is never an id, or anything (an empty text)."""
+def _kind(name: str) -> bool:
     key = _key(name)
-    if _ONE.search(key):
-        return "one"
-    if _MANY.search(key):
-        return "many"
-    return "other" if key in _OTHER_THINGS else ""
+    checks: tuple[Callable[[str], object], ...] = (_PATIENTS.fullmatch, _VIDEOS.fullmatch, _FILE.__contains__)
+    return any(check(key) for check in checks)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _key(name: str) -> str:

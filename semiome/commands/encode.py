@@ -49,14 +49,14 @@ def encode(
     ] = False,
     media_root: MediaRootOption = None,
     distinct_ids: Annotated[
-        bool, typer.Option("--distinct-ids", help="Ids that look like misspellings of each other are different ones.")
+        bool, typer.Option("--distinct-ids", help="Treat ids that look like misspellings of each other as different.")
     ] = False,
     same_recording: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Store a recording for a patient though it is stored for another one: why. Kept with this run."
+            help="Reason to store a recording for a patient though it is stored for another one. Kept with this run."
         ),
-    ] = "",
+    ] = None,
     only_ask: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be encoded and how long it would take; write nothing.")
     ] = False,
@@ -72,6 +72,7 @@ def encode(
     from encoder.manifest import read_manifest
     from encoder.pipeline import EncodeOptions, EncodeReport, encode_with, local_engine
     from encoder.previews import make_previews
+    from index.errors import InvalidInput
     from index.processors import usable_cores
     from index.store import Store
     from index.workspace import Workspace
@@ -79,6 +80,9 @@ def encode(
     screen = Screen(as_json=as_json)
     rows = read_manifest(manifest, media_root)
     place = Workspace.at(workspace)
+    same_recording = same_recording if same_recording is None else same_recording.strip()
+    if same_recording == "":
+        raise InvalidInput("expected a reason with --same-recording")
     if not distinct_ids:
         _ask_about_ids(rows, Store(place), screen)
     chosen = encoder_for(place, encoder, screen, writes=not only_ask)
@@ -140,7 +144,7 @@ def encode(
         for video_id in sorted(previews.refused.keys() - {refusal.video_id for refusal in report.refused}):
             screen.warn(f"no preview of {video_id}: {previews.refused[video_id]}")
     if again is not None:
-        screen.note(f"once they are mended: semiome encode {again} --media-root {rows.folder}")
+        screen.note(f"once they are fixed: semiome encode {again} --media-root {rows.folder}")
     if report.refused:
         raise typer.Exit(3)
 
@@ -151,16 +155,21 @@ def _ask_about_ids(rows: Manifest, store: Store, screen: Screen) -> None:
     from index.errors import InvalidInput
 
     doubtful = doubtful_ids(rows, store.videos() if store.exists() else {})
+    patients = {row.patient_id for row in rows.rows}
+    doubtful += [
+        f"patient_id: {name} and a patient who was erased"
+        for name in sorted(store.alike_to_erased(patients) - store.erased(patients))
+    ]
     if not doubtful:
         return
     listed = "; ".join(doubtful[:20]) + ("; …" if len(doubtful) > 20 else "")
     if screen.can_ask():
-        screen.warn(f"these ids differ only as misspellings do: {listed}")
-        typer.confirm("Are they all different ones?", abort=True)
+        screen.warn(f"these ids look like misspellings of each other: {listed}")
+        typer.confirm("Are they all different?", abort=True)
         return
     raise InvalidInput(
-        f"these ids differ only as misspellings do: {listed}. Correct the manifest, or give --distinct-ids if they are "
-        "different ones"
+        f"these ids look like misspellings of each other: {listed}. Correct the manifest, or give --distinct-ids if "
+        "they are all different"
     )
 
 
@@ -223,7 +232,7 @@ def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
         screen.say(f"{seconds['total']:.1f} s, {report.where_time_goes()}")
     for ids in report.same_content:
         screen.warn(
-            f"videos {', '.join(ids)} are the same file: each has a vote and is a hit of its own; if one is a mistake, "
+            f"{', '.join(ids)} are the same file: each has a vote and is a hit of its own; if one is a mistake, "
             "take it out with `semiome remove --video ID`"
         )
     for title, refusals in (("Salvaged up to the damage", report.salvaged), ("Refused", report.refused)):
@@ -258,10 +267,12 @@ def _in_words(seconds: float) -> str:
 def _write_refused(report: EncodeReport, manifest: Manifest, workspace: Workspace) -> Path | None:
     """The refused videos as a manifest with reasons, in this run's folder; None when there are none."""
     from encoder.manifest import write_manifest
+    from encoder.reading import ERASED
 
-    if not report.refused:
+    # Whoever was erased is named nowhere again, not even as refused.
+    reasons = {refusal.video_id: refusal.reason for refusal in report.refused if refusal.reason != ERASED}
+    if not reasons:
         return None
-    reasons = {refusal.video_id: refusal.reason for refusal in report.refused}
     path = workspace.new_run("encode") / "refused.csv"
     write_manifest(path, [(row, reasons[row.video_id]) for row in manifest.rows if row.video_id in reasons])
     return path

@@ -28,8 +28,9 @@ def erase(
         bool | None,
         typer.Option(
             "--also-text/--keep-text",
-            help="Texts with an id that may mean something else, such as a plain number: remove them, or keep them as "
-            "being about something else. By default you are asked; with --yes they are kept and listed as undecided.",
+            help="Texts and file names that contain an id which may mean something else, such as a plain number: "
+            "remove it, or keep it as being about something else. By default you are asked; with --yes they are kept "
+            "and listed as undecided.",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed; change nothing.")] = False,
@@ -61,25 +62,27 @@ def erase(
         _lift(place, lift, reason, screen)
         return
     if missing := [folder for folder in also or () if not folder.is_dir()]:
-        raise InvalidInput(f"--also names no folder: {missing[0].name}")
+        raise InvalidInput(f"--also: no such folder: {missing[0].name}")
     patient, folders = patient or "", list(also or ())
     _check_id(place, patient, screen)
-    if dry_run or not as_json:
-        expected = forecast(place, patient, folders)
+    expected = forecast(place, patient, folders) if dry_run or not as_json else None
+    if dry_run and expected is not None:
         values = {
             "videos": expected.videos,
             "clips": expected.clips,
             "feedback": dict(zip(("rows", "notes", "doubtful"), expected.feedback, strict=True)),
             "traces": [{"path": str(t.path), "kind": t.kind, "action": t.action} for t in expected.traces],
         }
-        if dry_run:
-            screen.result(values, lambda: _list(expected, screen))
-            return
+        screen.result(values, lambda: _list(expected, screen))
+        return
+    if expected is not None:
         _list(expected, screen)
-        if not yes:
-            typer.confirm("Erase this patient for ever?", abort=True)
-            if also_text is None and (expected.feedback[2] or any(t.kind == "doubtful" for t in expected.traces)):
-                also_text = typer.confirm("Remove the texts that may name the patient too? (No: they are kept)")
+    if not yes:
+        if expected is None or not screen.can_ask():
+            raise InvalidInput("expected --yes where nobody can be asked: an erasure can't be undone")
+        typer.confirm("Erase this patient permanently?", abort=True)
+        if also_text is None and (expected.feedback[2] or any(t.kind == "doubtful" for t in expected.traces)):
+            also_text = typer.confirm("Remove these texts too, and rename files and folders? (No: they are kept)")
     receipt = erase_patient(place, patient, folders, _silent if as_json else screen.say, texts=also_text)
     screen.result(receipt, lambda: _tell(receipt, screen))
     if not receipt["complete"]:
@@ -102,13 +105,15 @@ def _check_id(place: Workspace, patient: str, screen: Screen) -> None:
 
 
 def _list(expected: Forecast, screen: Screen) -> None:
+    from index.words import counted
+
     rows, notes, asked = expected.feedback
-    screen.say(f"stored: {expected.clips} clips of {expected.videos} videos, with their indexes")
+    screen.say(f"stored: {counted(expected.clips, 'clip')} of {counted(expected.videos, 'video')}, with their indexes")
     if rows or notes:
-        screen.say(f"feedback: {rows} rows to remove, {notes} notes to blank")
-    found = [(t.kind, str(t.path), t.action) for t in expected.traces]
+        screen.say(f"feedback: {counted(rows, 'row')} to remove, {counted(notes, 'note')} to blank")
+    found = [("" if t.kind == "goes" else t.kind, str(t.path), t.action) for t in expected.traces]
     if asked:
-        found.append(("doubtful", "feedback", f"{asked} notes may name them"))
+        found.append(("doubtful", "feedback", f"{counted(asked, 'note')} may name them"))
     if found:
         screen.table("In files", ("", "file", "what happens"), found[:_MOST_SHOWN])
     if len(found) > _MOST_SHOWN:
@@ -116,22 +121,31 @@ def _list(expected: Forecast, screen: Screen) -> None:
 
 
 def _tell(receipt: dict[str, Any], screen: Screen) -> None:
+    from index.words import counted
+
     found = receipt["scan"]
-    shared = f" ({found['shared_with_others']} more are not the patient's alone)" if found["shared_with_others"] else ""
+    shared = found["shared_with_others"]
     screen.say(
-        f"erased: {len(receipt['places'])} places cleared, {found['files']} files "
-        f"({found['size_bytes'] / 1e6:.1f} MB) searched afterwards for {found['needles']} traces{shared}, none found. "
+        f"erased: {counted(len(receipt['places']), 'place')} cleared; {counted(found['files'], 'file')} "
+        f"({found['size_bytes'] / 1e6:.1f} MB) searched afterwards for {counted(found['needles'], 'trace')} of the "
+        f"patient alone, none found{f' ({shared} more belong to others too)' if shared else ''}. "
         f"Not covered: {receipt['not_covered']}."
     )
     if receipt["undecided"]:
         screen.warn(
-            f"undecided: an id stands in {', '.join(receipt['undecided'][:5])} that may mean something else: run it "
-            "again with --also-text to remove these texts, or with --keep-text to keep them"
+            f"undecided: {_first(receipt['undecided'])} may name the patient, or mean something else: run it again "
+            "with --also-text to remove these texts, or with --keep-text to keep them"
         )
     if receipt["left"]:
-        screen.warn(f"left: {', '.join(receipt['left'][:5])} can't be changed here: remove these files yourself")
+        screen.warn(
+            f"left: {_first(receipt['left'])} name the patient and can't be changed here: correct them yourself"
+        )
     if receipt["not_looked_into"]:
-        screen.warn(f"not looked into, since the format is not known: {', '.join(receipt['not_looked_into'][:5])}")
+        screen.warn(f"not looked into, since the format can't be read here: {_first(receipt['not_looked_into'])}")
+
+
+def _first(places: list[str]) -> str:
+    return ", ".join(places[:5]) + (f" and {len(places) - 5} more" if len(places) > 5 else "")
 
 
 def _check(place: Workspace, path: Path, screen: Screen) -> None:
@@ -144,7 +158,8 @@ def _check(place: Workspace, path: Path, screen: Screen) -> None:
     except (OSError, ValueError) as error:
         raise InvalidInput(f"--check can't be read ({type(error).__name__}): give a receipt, a JSON file") from None
     complete = genuine and bool(receipt.get("complete", True))
-    says = "the receipt is genuine" if genuine else "the receipt is NOT of this workspace, or was changed"
+    what = "record of a lifted erasure" if "lifted_at" in receipt else "receipt"
+    says = f"the {what} is genuine" if genuine else "the receipt is NOT of this workspace, or was changed"
     if genuine and not complete:
         says += ", and says that the erasure is not complete"
     screen.result({"genuine": genuine, "complete": complete}, lambda: screen.say(says))

@@ -29,6 +29,7 @@ def remove(
     from index.errors import InvalidInput, NotFound
     from index.removal import remove_videos
     from index.store import Store
+    from index.words import counted
     from index.workspace import Workspace
 
     screen = Screen(as_json=as_json)
@@ -36,21 +37,28 @@ def remove(
     if not video and manifest is None:
         raise InvalidInput("name videos with --video or --manifest")
     stored = Store(place).videos()
-    listed = [row.video_id for row in read_manifest(manifest, media_root).rows] if manifest is not None else []
-    wanted = list(dict.fromkeys([*(video or ()), *(name for name in listed if name in stored)]))
+    listed = [row for row in read_manifest(manifest, media_root).rows if row.video_id in stored] if manifest else []
+    if others := [row.video_id for row in listed if stored[row.video_id].patient_id != row.patient_id]:
+        raise InvalidInput(
+            f"stored for another patient than the manifest says: {', '.join(others[:5])}; nothing is removed"
+        )
+    wanted = list(dict.fromkeys([*(video or ()), *(row.video_id for row in listed)]))
     if not wanted:
         raise NotFound("none of this manifest's videos is stored")
     known = [stored[name] for name in wanted if name in stored]
     rows = [(one.video_id, one.patient_id, str(one.clip_count), one.recorded_at or "-") for one in known]
     if not as_json and known:
         screen.table("To remove", ("video", "patient", "clips", "recorded"), rows)
-        if not yes:
-            typer.confirm(f"Remove {len(known)} videos?", abort=True)
+    if not yes:
+        if not screen.can_ask():
+            raise InvalidInput("expected --yes where nobody can be asked")
+        typer.confirm(f"Remove {counted(len(known), 'video')}?", abort=True)
     removed = remove_videos(place, wanted, (lambda step: None) if as_json else screen.say)
     screen.result(
         asdict(removed),
         lambda: screen.say(
-            f"removed: {removed.clips} clips of {removed.videos} videos, {removed.feedback} pieces of feedback"
-            + (f"; of {removed.patients} patients no video is left" if removed.patients else "")
+            f"removed: {counted(removed.clips, 'clip')} of {counted(removed.videos, 'video')}, "
+            f"{counted(removed.feedback, 'piece')} of feedback"
+            + (f"; {counted(removed.patients, 'patient')} without any video left" if removed.patients else "")
         ),
     )

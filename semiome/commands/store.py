@@ -81,6 +81,9 @@ def export(
 @app.command("import")
 def import_(
     folder: Annotated[Path, typer.Argument(help="What `semiome store export` wrote.")],
+    distinct_ids: Annotated[
+        bool, typer.Option("--distinct-ids", help="Treat ids that look like misspellings of each other as different.")
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,7 +92,8 @@ def import_(
     from index.transfer import import_parquet
     from index.workspace import Workspace
 
-    _say(import_parquet(Store(Workspace.at(workspace)), folder), "new or changed", Screen(as_json=as_json))
+    moved = import_parquet(Store(Workspace.at(workspace)), folder, distinct_ids=distinct_ids)
+    _say(moved, "new or changed", Screen(as_json=as_json))
 
 
 @app.command()

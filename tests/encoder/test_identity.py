@@ -47,9 +47,9 @@ def test_the_same_file_for_another_patient_is_refused_by_name(hospital, job, wor
 
     report = job(hospital((copy, "p2", "v2"), ("h264_25fps.mp4", "p2", "v3")))
 
-    assert [
-        (one.video_id, "stored already as video v1 of another patient" in one.reason) for one in report.refused
-    ] == [("v2", True)]
+    assert [(one.video_id, "stored already as v1 of another patient" in one.reason) for one in report.refused] == [
+        ("v2", True)
+    ]
     assert set(Store(workspace).videos()) == {"v1", "v3"}
 
 
@@ -74,6 +74,25 @@ def test_a_reason_lets_it_be_stored_and_the_doctor_still_tells(hospital, job, wo
     assert [(one.state, "v1, v2 are the same file of several patients" in one.says) for one in told] == [
         (WARNING, True)
     ]
+
+
+def test_a_correction_of_whose_it_is_meets_the_other_copy(hospital, job, workspace):
+    copy = copy_of(hospital, "short_7s.mp4", "again.mp4")
+    job(hospital(("short_7s.mp4", "p1", "v1"), (copy, "p1", "v2")))
+
+    report = job(hospital(("short_7s.mp4", "p1", "v1"), (copy, "p2", "v2")))
+
+    assert [one.video_id for one in report.refused] == ["v2"]
+    assert {video.patient_id for video in Store(workspace).videos().values()} == {"p1"}
+
+
+def test_a_patient_may_be_corrected(hospital, job, workspace):
+    job(hospital(("short_7s.mp4", "p1", "v1")))
+
+    report = job(hospital(("short_7s.mp4", "p2", "v1")))
+
+    assert (report.refused, report.videos_updated) == ([], 1)
+    assert Store(workspace).videos()["v1"].patient_id == "p2"
 
 
 def test_a_misspelled_id_of_the_same_patient_is_told(hospital, job):

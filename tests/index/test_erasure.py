@@ -95,7 +95,7 @@ def test_a_byte_scan_finds_nothing_of_an_erased_patient(workspace, kind):
     assert check_receipt(workspace, json.loads(json.dumps(receipt)))
     assert not check_receipt(workspace, {**receipt, "finished_at": "2020-01-01T00:00:00+00:00"})
     places = {place["place"]: place["action"] for place in receipt["places"]}
-    assert places["runs/encode-1/refused.csv"] == "1 rows removed"
+    assert places["runs/encode-1/refused.csv"] == "1 row removed"
     assert [path.name for path in workspace.erasures.iterdir()] == [
         next(path.name for path in workspace.erasures.glob("*.json"))
     ]
@@ -182,7 +182,7 @@ def test_a_frame_cache_elsewhere_is_emptied_when_it_is_named(workspace, tmp_path
     receipt = erase_patient(workspace, PATIENT, also=[cache])
 
     assert list(cache.iterdir()) == []
-    assert {place["place"] for place in receipt["places"]} >= {"clips.json", "frames.u8"}
+    assert {place["place"] for place in receipt["places"]} >= {"frames/clips.json", "frames/frames.u8"}
 
 
 def test_the_key_is_for_its_owner_and_is_made_once(workspace):

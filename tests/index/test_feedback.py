@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.backup import back_up, restore
-from index.erased import block, patient_hash, workspace_key
+from index.erased import block
 from index.erasure import erase_patient
 from index.errors import DamagedData, InvalidInput, NotFound
 from index.feedback import Feedback, FeedbackStore, newest_labels, path_of, with_labels
@@ -133,7 +133,7 @@ def test_an_erased_patient_is_in_no_byte_of_it_on_either_side_and_others_stay(wo
     data = path_of(workspace).read_bytes()
     assert b"stays with the others" in data
     assert not any(word in data for word in (b"somebody erased", b"v1-2", b"a moved video"))
-    assert {"place": "feedback.sqlite", "action": "5 rows removed, 1 notes blanked"} in receipt["places"]
+    assert {"place": "feedback.sqlite", "action": "5 rows removed, 1 note blanked"} in receipt["places"]
 
 
 def test_nothing_is_kept_of_a_patient_who_was_erased(workspace):
@@ -210,7 +210,7 @@ def test_what_another_host_has_erased_is_shown_no_more_and_goes(workspace):
     kept = store.save(Feedback("v0-0", "p0", note="stays"), "a")
     store.save(SAID, "a")
     store.save(JUDGED, "a")
-    block(workspace, patient_hash(workspace_key(workspace), "p1"))
+    block(workspace, "p1")
 
     assert store.all() == (kept,)
     assert store.let_go_of_the_erased() == 2

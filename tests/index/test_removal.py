@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from index.removal import remove_videos
 from index.rows import StoredClips
 from index.store import Store
 from index.traces.scan import scan
+from index.transfer import export_parquet, import_parquet
 from index.workspace import Workspace
 from tests.conftest import commit, make_cohort, make_video, unit
 
@@ -138,14 +140,51 @@ def test_what_is_written_is_for_its_owner_alone(stored, tmp_path):
     assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
 
 
-def test_an_import_meets_the_patients_that_are_here(workspace, tmp_path):
-    from index.transfer import export_parquet, import_parquet
+def exported(tmp_path, *cohort):
+    other = Workspace(tmp_path / "other")
+    commit(other, list(cohort))
+    export_parquet(Store(other), "enc1", tmp_path / "out")
+    return tmp_path / "out"
 
+
+def test_an_import_meets_the_patients_that_are_here(workspace, tmp_path):
     commit(workspace, make_cohort(patients=2))
     random = np.random.default_rng(0)
-    other = Workspace(tmp_path / "other")
-    commit(other, [make_video(7, 0, 2, random, source_sha256="0000".ljust(64, "0"))])  # the file of v0-0
-    export_parquet(Store(other), "enc1", tmp_path / "out")
+    of_v0_0 = make_video(7, 0, 2, random, source_sha256="0000".ljust(64, "0"))
 
-    with pytest.raises(InvalidInput, match="stored here as 'v0-0' of another patient"):
-        import_parquet(Store(workspace), tmp_path / "out")
+    with pytest.raises(InvalidInput, match="same file as 'v0-0' of another patient"):
+        import_parquet(Store(workspace), exported(tmp_path, of_v0_0))
+
+
+def test_an_import_meets_itself(workspace, tmp_path):
+    random = np.random.default_rng(0)
+    twice = [make_video(patient, 0, 2, random, source_sha256="7" * 64) for patient in (7, 8)]
+
+    with pytest.raises(InvalidInput, match="of another patient"):
+        import_parquet(Store(workspace), exported(tmp_path, *twice))
+
+
+def test_what_was_let_in_with_a_reason_goes_out_and_comes_back(workspace, tmp_path):
+    random = np.random.default_rng(0)
+    twice = [make_video(patient, 0, 2, random, source_sha256="7" * 64) for patient in (7, 8)]
+    commit(workspace, twice)
+    export_parquet(Store(workspace), "enc1", tmp_path / "out")
+
+    assert import_parquet(Store(workspace), tmp_path / "out").clips == 0
+
+
+def test_ids_of_an_import_that_look_misspelled_are_asked_about(workspace, tmp_path):
+    random = np.random.default_rng(0)
+    commit(workspace, [make_video(1, 0, 2, random)])
+    folder = exported(tmp_path, make_video(2, 0, 2, random, video_id="V1.0"))
+
+    with pytest.raises(InvalidInput, match=re.escape("V1.0, v1-0")):
+        import_parquet(Store(workspace), folder)
+    assert import_parquet(Store(workspace), folder, distinct_ids=True).videos == 1
+
+
+def test_a_clip_without_its_number_is_not_taken_in(workspace, tmp_path):
+    video, clips = make_video(2, 0, 3, np.random.default_rng(0))
+
+    with pytest.raises(InvalidInput, match="is to have 3 clips"):
+        import_parquet(Store(workspace), exported(tmp_path, (video, [clips[0], clips[2]])))

@@ -66,7 +66,7 @@ def test_a_video_that_is_stored_from_another_file_stays(stored, cohort, tmp_path
     """Two hospitals may use the same names."""
     other = Workspace(tmp_path / "other")
     clips = [replace(e, clip=replace(e.clip, clip_id=clip_id("f" * 64, "v0-0", i))) for i, e in enumerate(cohort[0][1])]
-    commit(other, [(replace(cohort[0][0], source_sha256="f" * 64), clips[:2])])
+    commit(other, [(replace(cohort[0][0], source_sha256="f" * 64, clip_count=2), clips[:2])])
     export_parquet(Store(other), "enc1", tmp_path / "out")
     before = rows_of(stored)
 

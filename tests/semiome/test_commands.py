@@ -422,7 +422,7 @@ def test_a_patient_is_erased_by_command_and_the_doctor_finds_all_well(tmp_path):
     commit(workspace, [make_video(p, 0, 2, np.random.default_rng(p)) for p in range(4)])
 
     asked = semiome("erase", "--patient", "p1", cwd=tmp_path)
-    assert asked.returncode == 1  # nobody answers: nothing is erased
+    assert asked.returncode == 2  # nobody answers: nothing is erased
     assert len(Store(workspace).clips("enc1").clips) == 8
     receipt = result_of(semiome("erase", "--patient", "p1", "--yes", "--json", cwd=tmp_path))
     assert receipt["scan"]["files_with_finds"] == []
@@ -473,12 +473,16 @@ def test_a_recording_of_another_patient_needs_a_reason_which_is_kept(tmp_path):
     (tmp_path / "n.csv").write_text("file_name,patient_id,video_id\nb.mp4,p2,v2\n")
     semiome("encode", "m.csv", cwd=tmp_path)
 
+    assert result_of(semiome("encode", "n.csv", "--same-recording", " ", "--json", cwd=tmp_path), code=2)
     assert result_of(semiome("encode", "n.csv", "--json", cwd=tmp_path), code=3)["refused"][0]["video_id"] == "v2"
     reason = ("--same-recording", "two patients in one room")
     assert result_of(semiome("encode", "n.csv", *reason, "--json", cwd=tmp_path))["same_content"] == [["v2", "v1"]]
     (kept,) = (tmp_path / "workspace" / "runs").glob("*/same-recording.json")
     assert json.loads(kept.read_text())["reason"] == "two patients in one room"
 
+    (tmp_path / "wrong.csv").write_text("file_name,patient_id,video_id\nzz.mp4,p9,v2\n")
+    for refused in (("--manifest", "wrong.csv", "--yes"), ("--video", "v2")):
+        assert result_of(semiome("remove", *refused, "--json", cwd=tmp_path), code=2)
     removed = result_of(semiome("remove", "--manifest", "n.csv", "--json", "--yes", cwd=tmp_path))
     assert (removed["videos"], removed["patients"]) == (1, 1)
     assert result_of(semiome("remove", "--video", "v2", "--json", "--yes", cwd=tmp_path), code=2)
@@ -496,6 +500,8 @@ def test_what_an_erasure_would_do_is_listed_first(tmp_path):
     assert (dry["videos"], dry["clips"]) == (1, 1)
     assert sorted(one["kind"] for one in dry["traces"]) == ["doubtful", "goes"]
     assert "film-77" in (notes / "n.txt").read_text()
+
+    assert "--yes" in result_of(semiome("erase", "--patient", "1", "--json", cwd=tmp_path), code=2)["error"]["message"]
 
     erased = semiome("erase", "--patient", "1", "--also", "notes", "--yes", cwd=tmp_path)
     assert (erased.returncode, "undecided" in erased.stderr) == (3, True)
