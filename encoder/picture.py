@@ -140,7 +140,7 @@ def _resized(box: Crop, size: int, pixel_aspect: Fraction) -> tuple[int, int]:
 def shows_nothing(frames_TSSC: NDArray[np.uint8]) -> bool:
     """Whether there is no picture in a clip: black, one colour, or the same still frame from beginning to end.
 
-    A camera that films, even a dark room with somebody asleep, has noise and small movements: here nothing has a
+    A camera that films, even a dark room with a sleeping patient, has noise and small movements: here nothing has a
     contrast, or nothing changes anywhere.
 
     Args:

@@ -26,7 +26,7 @@ from index.records import EmbeddedClip, Video
 from index.store import EncodedVideo, Store
 
 ERASED = "its patient was erased from this workspace and is not taken in again"
-"""Reason of a refusal that names nobody."""
+"""Why the videos of an erased patient are refused."""
 
 
 @dataclass(slots=True)

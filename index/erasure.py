@@ -14,8 +14,8 @@ import hmac
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,14 @@ from index.removal import rebuild_without, remove_patient
 from index.rows import select
 from index.schema import id_predicate
 from index.store import Store
-from index.traces.folders import DOUBTFUL, GOES, LEFT, NOT_LOOKED_INTO, Trace, Ways, entry, is_one_piece, traces
+from index.traces.folders import DOUBTFUL, GOES, LEFT, NOT_LOOKED_INTO, Trace
 from index.traces.names import Names
 from index.traces.needles import needles_of, without_shared
+from index.traces.places import gone_through, outside_of, piece_of, shown
 from index.traces.scan import SCRATCH, scan
 from index.upkeep import compact
 from index.words import counted
 from index.workspace import Workspace
-
-_OWN_RULES = ("store", "generations", "models", "audit", "key", "erased", "erasures", "commit.lock", "feedback.sqlite")
-"""Entries of a workspace that are not gone through as texts: each has a step of its own, or holds keyed hashes only."""
-_LOCKS_AND_NOTES = ("-wal", "-shm", "-journal", ".lock")
 
 
 @dataclass(slots=True)
@@ -91,7 +88,7 @@ def forecast(workspace: Workspace, patient_id: str, also: Iterable[Path] = ()) -
     """What `erase_patient` would remove, and what it would ask about; nothing is changed.
 
     Raises:
-        NotFound: nothing of this patient is stored, and they were not erased before.
+        NotFound: If nothing of this patient is stored, and they were not erased before.
     """
     store = _existing(workspace)
     pending = _note_of(workspace, patient_id).read() or _begin(store, workspace, patient_id)
@@ -100,8 +97,8 @@ def forecast(workspace: Workspace, patient_id: str, also: Iterable[Path] = ()) -
     for encoder_id in store.encoder_ids() if pending.patient_key else ():
         clips += store.clip_table(encoder_id).count_rows(id_predicate("patient_key", [pending.patient_key]))
     said = FeedbackStore(workspace).erase(patient_id, own, names, change=False)
-    folders = _outside(workspace, also, pending)
-    found = tuple(_gone_through(workspace, folders, names, sources, texts=None, change=False))
+    folders = outside_of(workspace, [*also, *map(Path, pending.also)])
+    found = tuple(gone_through(workspace, folders, names, sources, texts=None, change=False))
     return Forecast(len(own), clips, said, found)
 
 
@@ -128,10 +125,10 @@ def erase_patient(
         The receipt, as it was written; its `complete` says whether anything was left or is undecided.
 
     Raises:
-        NotFound: nothing of this patient is stored, and they were not erased before.
-        Locked: somebody is committing or building: try again when they are done.
-        DiskFull: it goes on when it is called again.
-        DamagedData: something of the patient is still in the workspace's files: run it again.
+        NotFound: If nothing of this patient is stored, and they were not erased before.
+        Locked: If another process is committing or building.
+        DiskFull: If there is no room; called again, it resumes.
+        DamagedData: If something of the patient is still in the workspace's files: run it again.
     """
     if not patient_id:
         raise InvalidInput("expected a patient id, got none")
@@ -142,7 +139,7 @@ def erase_patient(
         for scratch in workspace.root.glob(f"{SCRATCH}*"):
             shutil.rmtree(scratch)
         pending = note.read() or _begin(store, workspace, patient_id)
-        also = _outside(workspace, also, pending)
+        also = outside_of(workspace, [*also, *map(Path, pending.also)])
         own, names, sources = _names(store, patient_id, pending)
         pending.video_ids, pending.sources, pending.also = sorted(own), sorted(sources), [str(one) for one in also]
         if pending.patient_key:
@@ -164,12 +161,12 @@ def erase_patient(
         say("rebuilding the index")
         rebuild_without(store, workspace, {patient_id}, own, done)
         say("searching what jobs have left")
-        for trace in _gone_through(workspace, also, names, sources, texts=texts, change=True):
+        for trace in gone_through(workspace, also, names, sources, texts=texts, change=True):
             if trace.kind == GOES:
-                done(_shown(trace.path, workspace, also, names), trace.action)
+                done(shown(trace.path, workspace, also, names), trace.action)
         say("looking for what is left")
         said = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True, change=False)
-        again = list(_gone_through(workspace, also, names, sources, texts=texts, change=False))
+        again = list(gone_through(workspace, also, names, sources, texts=texts, change=False))
         if any(said[:2]) or any(trace.kind == GOES for trace in again):
             raise DamagedData("something of the patient was written while they were erased: run the same command again")
         needles = [bytes.fromhex(needle) for needle in pending.needles]
@@ -178,7 +175,7 @@ def erase_patient(
     looked = scan([workspace.root], searched, skip=note.places, objects=shared)
     elsewhere = [scan([folder], searched, below=workspace.root) for folder in also]
     outside = {
-        _shown(_piece(folder, name), workspace, also, names)
+        shown(piece_of(folder, name), workspace, also, names)
         for folder, found_there in zip(also, elsewhere, strict=True)
         for name in found_there.files_with_finds
     }
@@ -188,10 +185,10 @@ def erase_patient(
             f"{', '.join(looked.files_with_finds[:3])}; run the same command again"
         )
     of = {kind: [trace for trace in again if trace.kind == kind] for kind in (DOUBTFUL, LEFT, NOT_LOOKED_INTO)}
-    undecided = [] if texts is False else [_shown(trace.path, workspace, also, names) for trace in of[DOUBTFUL]]
+    undecided = [] if texts is False else [shown(trace.path, workspace, also, names) for trace in of[DOUBTFUL]]
     if said[2] and texts is None:
         undecided.append("feedback.sqlite")
-    left = sorted({*(_shown(trace.path, workspace, also, names) for trace in of[LEFT]), *outside})
+    left = sorted({*(shown(trace.path, workspace, also, names) for trace in of[LEFT]), *outside})
     receipt = _signed(
         key,
         {
@@ -203,7 +200,7 @@ def erase_patient(
             "undecided": undecided,
             "doubtful_texts": {True: "removed", False: "said to be about something else", None: "listed"}[texts],
             "left": left,
-            "not_looked_into": [_shown(trace.path, workspace, also, names) for trace in of[NOT_LOOKED_INTO]],
+            "not_looked_into": [shown(trace.path, workspace, also, names) for trace in of[NOT_LOOKED_INTO]],
             "scan": {
                 "needles": len(set(searched)),
                 "shared_with_others": len(set(needles)) - len(set(searched)),
@@ -235,9 +232,9 @@ def lift_erasure(workspace: Workspace, patient_id: str, reason: str) -> dict[str
         The signed record, as it was written beside the receipts.
 
     Raises:
-        InvalidInput: without a reason.
-        NotFound: the patient was not erased.
-        StateError: the erasure has not ended.
+        InvalidInput: If there is no reason.
+        NotFound: If the patient was not erased.
+        StateError: If the erasure has not ended.
     """
     if not reason.strip() or len(reason) > 1000 or not reason.isprintable():
         raise InvalidInput("expected a reason of 1 to 1000 printable characters")
@@ -328,13 +325,6 @@ def _existing(workspace: Workspace) -> Store:
     return store
 
 
-def _outside(workspace: Workspace, also: Iterable[Path], pending: _Pending) -> list[Path]:
-    """The folders to go through outside the workspace: these, and those of an erasure that waits for an answer."""
-    root = workspace.root.resolve()
-    folders = {folder.resolve(): None for folder in [*also, *map(Path, pending.also)] if folder.is_dir()}
-    return [folder for folder in folders if not folder.is_relative_to(root)]
-
-
 def _names(store: Store, patient_id: str, pending: _Pending) -> tuple[set[str], Names, frozenset[str]]:
     """The patient's videos, what they and everybody else are called, and digests of files that are theirs alone."""
     videos = store.videos()
@@ -343,61 +333,6 @@ def _names(store: Store, patient_id: str, pending: _Pending) -> tuple[set[str], 
     sources = {*pending.sources, *(video.source_sha256 for name, video in videos.items() if name in own)}
     names = Names({patient_id}, own, store.patients() - {patient_id}, others.keys() - own)
     return own, names, frozenset(sources - {video.source_sha256 for video in others.values()})
-
-
-def _gone_through(
-    workspace: Workspace,
-    also: Iterable[Path],
-    names: Names,
-    sources: frozenset[str],
-    *,
-    texts: bool | None,
-    change: bool,
-) -> Iterator[Trace]:
-    """Everything that is gone through as text, inside the workspace and out."""
-    plain = Ways(doubtful=texts is True, change=change, sources=sources)
-    for path in sorted(workspace.root.iterdir()) if workspace.root.is_dir() else ():
-        if path.name in _OWN_RULES or path.name.startswith(SCRATCH) or path.name.endswith(_LOCKS_AND_NOTES):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            jobs, previews = path == workspace.runs, path == workspace.previews
-            yield from traces(path, names, replace(plain, whole_pictures=jobs, named_after=previews))
-        else:
-            yield from entry(path, names, plain)
-    for folder in (workspace.store, workspace.generations, workspace.root / "audit", workspace.root / "models"):
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            if path.is_file() and _is_foreign(path, folder):
-                for trace in entry(path, names, Ways(change=False)):
-                    if trace.kind in (GOES, LEFT):
-                        yield Trace(path, LEFT, "it names the patient among files of Semiome: remove it yourself")
-    for folder in also:
-        yield from traces(folder, names, replace(plain, skip=workspace.root.resolve()))
-
-
-def _is_foreign(path: Path, folder: Path) -> bool:
-    """Whether a file is none of those that Semiome itself keeps in a folder, which hold no names or are rewritten."""
-    if any(parent.suffix == ".lance" for parent in path.parents):
-        return False
-    own = {"generations": ("manifest.json", ".arrow", ".npy", ".faiss", "CURRENT", "PREVIOUS", ".lock"), "store": ()}
-    known = own.get(folder.name, (".jsonl", ".segments", ".safetensors", "CURRENT", "PREVIOUS", ".lock"))
-    return not path.name.endswith(known) if known else True
-
-
-def _shown(path: Path, workspace: Workspace, also: Iterable[Path], names: Names) -> str:
-    """A place as a receipt shows it: without the patient's names, below the folder that was given."""
-    place = path.name
-    for folder in (workspace.root, *also):
-        if path.resolve().is_relative_to(folder.resolve()):
-            place = str(path.resolve().relative_to(folder.resolve()))
-            place = place if folder == workspace.root else f"{folder.name}/{place}"
-            break
-    return names.cut(place, names.find(place), "(theirs)")
-
-
-def _piece(folder: Path, name: str) -> Path:
-    """A find within a backup or another workspace is told as that: its files are everybody's."""
-    path = folder / name
-    return next((parent for parent in reversed(path.parents) if is_one_piece(parent)), path)
 
 
 def _signed(key: bytes, values: dict[str, Any]) -> dict[str, Any]:

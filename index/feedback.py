@@ -190,7 +190,7 @@ class FeedbackStore:
         return len(gone), len(blanked), asked
 
     def remove_videos(self, video_ids: Iterable[str]) -> int:
-        """Remove what was said of videos, on either side of a judgement.
+        """Remove the feedback on videos, on either side of a judgement.
 
         Returns:
             How much that was.

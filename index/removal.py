@@ -59,9 +59,9 @@ def remove_videos(
     An interrupted call can be repeated: the videos' own rows go last.
 
     Raises:
-        NotFound: some of these videos are not stored; nothing is removed.
-        Locked: another process is writing to the store.
-        DiskFull: it goes on when it is called again.
+        NotFound: If some of these videos are not stored; nothing is removed.
+        Locked: If another process is writing to the store.
+        DiskFull: If there is no room; called again, it resumes.
     """
     store, wanted = Store(workspace), set(video_ids)
     if not store.exists():

@@ -55,7 +55,7 @@ class Screen:
         self._out.print(text, style=style, soft_wrap=True)
 
     def can_ask(self) -> bool:
-        """Whether there is somebody to answer a question."""
+        """Whether a question can be answered: results are for people, and standard input is a terminal."""
         return not self.as_json and sys.stdin.isatty()
 
     def note(self, text: str) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from encoder.manifest import Manifest, ManifestRow
 from index.errors import DiskFull, InvalidInput, VideoRefused
 from index.files import naming_a_full_disk, sha256_of_file
+from index.near_misses import like
 from index.query import Options, VectorQuery, VideoQuery
 from index.records import ID, LABELS, EmbeddedClip
 from index.schema import NO_PICTURE
@@ -185,8 +186,20 @@ class Uploads:
 
         if given_up.is_set():
             raise DeadlinePassed("nobody waits for the answer any more")
-        if header.store_as_video_id in self._source.knowledge.snapshot.videos:
+        videos = self._source.knowledge.snapshot.videos
+        if header.store_as_video_id in videos:
             raise InvalidInput("a video of this id is stored already", field="header.store_as_video_id")
+        patients = {video.patient_id for video in videos.values()}
+        for name, given, known in (
+            ("patient_id", header.patient_id, patients),
+            ("store_as_video_id", header.store_as_video_id, set(videos)),
+        ):
+            if given not in known and like(given, known):
+                raise InvalidInput(
+                    "a stored id looks like a misspelling of this one: correct it, or store the video with "
+                    "`semiome encode --distinct-ids`",
+                    field=f"header.{name}",
+                )
         embedder = self._loaded(self._source.knowledge)
         manifest = _manifest(file, header, header.store_as_video_id)
         report = encode(manifest, embedder, Store(self._workspace), EncodeOptions())

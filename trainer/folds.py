@@ -71,7 +71,7 @@ def patients_held_out(splits_of: Iterable[tuple[str, str]], hold_out_split: str)
 
     Args:
         splits_of: patient and split of each video, labelled or not; an empty split is none.
-        hold_out_split: name of the split; empty to hold nobody out.
+        hold_out_split: name of the split; empty to hold none out.
 
     Raises:
         InvalidInput: If no video has this split though some have others: it is misspelled, or spelled otherwise.
@@ -81,8 +81,8 @@ def patients_held_out(splits_of: Iterable[tuple[str, str]], hold_out_split: str)
     splits = sorted({split for _, split in pairs if split})
     if hold_out_split and splits and not found:
         raise InvalidInput(
-            f"no video has split {hold_out_split!r}, so nobody would be held out; the splits are: {', '.join(splits)}. "
-            "Name one of these, or an empty one to learn from everybody"
+            f"no video has split {hold_out_split!r}, so no patient would be held out; the splits are: "
+            f"{', '.join(splits)}. Name one of these, or an empty one to learn from all"
         )
     return found
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from index.traces.names import Mention, Names, folded
+from index.traces.pages import page_without_patient
 from index.traces.parquet import NotUnderstood, parquet_without_patient, texts_of_arrow
 from index.traces.structured import (
     Number,
@@ -40,13 +41,6 @@ PICTURES = frozenset(
 )
 """Pictures, films and arrays: nothing but their name, or what lies beside them, says whose they are."""
 _PLAIN_BINARY = PICTURES | {".safetensors", ".faiss", ".lance", ".manifest", ".txn", ".arrow", ".lock"}
-_PIECES = re.compile(
-    r"(<!--(?:(?!<!--).)*?-->|<!\[CDATA\[(?:(?!<!\[CDATA).)*?\]\]>|<\?(?:(?!<\?).)*?\?>"
-    r"|<script\b(?:(?!<script\b).)*?</script\s*>|<style\b(?:(?!<style\b).)*?</style\s*>"
-    r"|<tr\b(?:(?!<tr\b).)*?</tr\s*>|<[^<>]*>)",
-    re.S | re.I,
-)
-_ATTRIBUTE = re.compile(r"""(=\s*)("[^"]*"|'[^']*')""")
 _MOST_BYTES = 512 * 2**20
 _OPAQUE = (b"%PDF", b"PK\3\4", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"{\\rtf")
 """Beginnings of files that are no text, though some hold no byte that none may hold."""
@@ -125,8 +119,7 @@ def _files_named(text: str, suffix: str) -> frozenset[str]:
     if suffix not in _TABLES and text.lstrip()[:1] not in ("{", "["):
         return frozenset()
     tally = Tally()
-    nobody = Values(Names(()), tally, doubtful=False)
-    _text(text, suffix, nobody)
+    _text(text, suffix, Values(Names(()), tally, doubtful=False))
     return frozenset(tally.kept_files)
 
 
@@ -147,7 +140,7 @@ def _text(text: str, suffix: str, values: Values) -> str | None:
     if suffix in _TABLES:
         return _table(text, values)
     if suffix in _PAGES:
-        return _page(text, values)
+        return page_without_patient(text, values)
     try:
         if suffix in _LINES_OF_JSON:
             return _each_line(text, lambda line: _json_or_text(line, values))
@@ -254,51 +247,6 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
         taken.clear()
     if taken:
         yield "".join(taken), []
-
-
-def _page(text: str, values: Values) -> str:
-    """Rows of tables that name the patient alone go; elsewhere the text between two tags, or an attribute."""
-    return "".join(_piece(piece, values) for piece in _PIECES.split(text) if piece)
-
-
-def _piece(piece: str, values: Values) -> str:
-    lower = piece[:9].lower()
-    if lower.startswith("<tr") and lower[3:4] in (">", " ", "\t", "\n", "\r"):
-        return _table_row(piece, values)
-    if lower.startswith(("<script", "<style")):
-        begin, end = piece.index(">") + 1, piece.rindex("<")
-        return piece[:begin] + _cut(piece[begin:end], values) + piece[end:]
-    if lower.startswith("<!--"):
-        return f"<!--{_cut(piece[4:-3], values)}-->"
-    if lower.startswith(("<![cdata[", "<?")):
-        return _cut(piece, values)
-    if piece.startswith("<"):
-        return _cut(_ATTRIBUTE.sub(lambda found: _attribute(found, values), piece), values)
-    said = html.unescape(piece)
-    changed = values.text("", said)
-    return piece if changed == said else html.escape(changed, quote=False)
-
-
-def _cut(text: str, values: Values) -> str:
-    """A part that is no prose: only the ids go."""
-    return values.names.cut(text, [m for m in values.names.find(text) if values.counted(certain=m.certain)])
-
-
-def _table_row(row: str, values: Values) -> str:
-    """A row whose cells hold one of the patient's ids goes as a whole; a header row stays."""
-    cells = re.findall(r"<t[dh]\b[^>]*>(.*?)</t[dh]\s*>", row, re.S | re.I)
-    said = [html.unescape(re.sub("<[^>]*>", "", cell)).strip() for cell in cells]
-    if any(map(values.names.is_certain, said)) and not any(map(values.names.is_of_another, said)):
-        values.tally.certain += 1
-        return ""
-    head = row.index(">") + 1
-    return _cut(row[:head], values) + _page(row[head:], values)
-
-
-def _attribute(found: re.Match[str], values: Values) -> str:
-    said = html.unescape(found[2][1:-1])
-    changed = values.text("", said)
-    return found[0] if changed == said else f'{found[1]}"{html.escape(changed)}"'
 
 
 def _parquet(data: bytes, values: Values) -> Cleaned:

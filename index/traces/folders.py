@@ -46,7 +46,7 @@ class Ways:
         named_after: folders are named by ids of videos, as previews are.
         change: whether anything is done, or only told.
         skip: a folder that is not gone through, wherever it lies: the workspace has rules of its own.
-        sources: digests of the patient's files that nobody else has: a film of theirs goes, whatever it is called.
+        sources: digests of files that are the patient's alone: a film of theirs goes, whatever it is called.
     """
 
     doubtful: bool = False
@@ -236,7 +236,7 @@ def _drop_lines(path: Path, numbers: set[int], ways: Ways) -> Trace:
 
 
 def _pictures(run: Path, ways: Ways) -> Iterator[Trace]:
-    """Whoever is in a contact sheet, or in rows of an array, can't be told: what a job left of several goes."""
+    """Remove what may show the patient: whose a picture or an array of a job is can't be told."""
     for path in sorted(run.rglob("*")):
         if path.suffix.lower() in PICTURES and path.is_file() and not path.is_symlink():
             yield _remove(path, "removed: it may show them", ways)

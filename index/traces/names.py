@@ -1,7 +1,7 @@
 """Whether a text names a patient: the one rule for what an erasure removes and for whether it is gone.
 
 In a field that holds ids, a value is compared whole. In free text an id counts as a word: letter case, Unicode form and
-punctuation around it hide nothing, `P003,` names p003 and p0031 does not. A longer id of somebody who stays, such as
+punctuation around it hide nothing, `P003,` names p003 and p0031 does not. A longer id of another patient, such as
 p003-b, is never taken for a shorter one within it. An id that is a plain number, a common word or very short may stand
 in a text for something else: such a mention is doubtful, and people have to say what it is.
 """
@@ -102,7 +102,7 @@ class Names:
 
     @property
     def first_words(self) -> frozenset[str]:
-        """The first word of each of their ids, folded: a text without any of them names nobody."""
+        """The first word of each of their ids, folded: a text without any of them does not name the patient."""
         return frozenset(_words(name)[0] for name in self.own)
 
     @property
@@ -155,7 +155,7 @@ class Names:
         return "".join([*kept, text[at:]])
 
     def name_others(self, text: str) -> bool:
-        """Whether a text names somebody else for certain: a stored id, or one of the same shape as the patient's."""
+        """Whether a text certainly names another patient: a stored id, or one of the same shape as the patient's."""
         rest = folded(self.cut(text, self.find(text), " "))
         words = _WORD.findall(rest)
         return self._shape.search(rest) is not None or any(

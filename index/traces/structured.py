@@ -151,7 +151,7 @@ def _mapping(value: dict[str, Any], name: str, values: Values) -> Any:  # noqa: 
     kept = {}
     for key, inner in value.items():
         if values.holds(name or "key", key) or (values.names.is_certain(key) and values.text("key", key) == ERASED):
-            continue  # what is said under their id is theirs
+            continue  # a value under their id is theirs
         kept[values.text("key", key)] = _json(inner, key, values)
     return {key: inner for key, inner in kept.items() if inner is not _GONE}
 

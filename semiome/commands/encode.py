@@ -150,7 +150,7 @@ def encode(
 
 
 def _ask_about_ids(rows: Manifest, store: Store, screen: Screen) -> None:
-    """Ids that differ only as typing errors do are taken as they stand only when somebody says so."""
+    """Ask about ids that look like misspellings of each other."""
     from encoder.identity import doubtful_ids
     from index.errors import InvalidInput
 
@@ -233,7 +233,7 @@ def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
     for ids in report.same_content:
         screen.warn(
             f"{', '.join(ids)} are the same file: each has a vote and is a hit of its own; if one is a mistake, "
-            "take it out with `semiome remove --video ID`"
+            "remove it with `semiome remove --video ID`"
         )
     for title, refusals in (("Salvaged up to the damage", report.salvaged), ("Refused", report.refused)):
         if refusals:
@@ -269,7 +269,7 @@ def _write_refused(report: EncodeReport, manifest: Manifest, workspace: Workspac
     from encoder.manifest import write_manifest
     from encoder.reading import ERASED
 
-    # Whoever was erased is named nowhere again, not even as refused.
+    # An erased patient is not named again, not even as refused.
     reasons = {refusal.video_id: refusal.reason for refusal in report.refused if refusal.reason != ERASED}
     if not reasons:
         return None

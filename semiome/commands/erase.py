@@ -46,7 +46,7 @@ def erase(
     """Erase a patient: rows, vectors, old versions, indexes, previews, notes and reports. It can't be undone.
 
     Everything that will be removed is listed first. If the command is interrupted, run it again: it resumes. Servers
-    stop finding the patient within a second. Ends with 3 if something is undecided or has to be removed by hand.
+    stop finding the patient within a second. The exit code is 3 if something is undecided or left to do.
     """
     from index.erasure import erase_patient, forecast
     from index.errors import InvalidInput
@@ -79,7 +79,7 @@ def erase(
         _list(expected, screen)
     if not yes:
         if expected is None or not screen.can_ask():
-            raise InvalidInput("expected --yes where nobody can be asked: an erasure can't be undone")
+            raise InvalidInput("expected --yes, since no question can be asked here: an erasure can't be undone")
         typer.confirm("Erase this patient permanently?", abort=True)
         if also_text is None and (expected.feedback[2] or any(t.kind == "doubtful" for t in expected.traces)):
             also_text = typer.confirm("Remove these texts too, and rename files and folders? (No: they are kept)")

@@ -28,7 +28,7 @@ def _group() -> None:
 def train(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     hold_out_split: Annotated[
-        str, typer.Option(help="Split of the manifest whose patients are left out; empty to leave nobody out.")
+        str, typer.Option(help="Split of the manifest whose patients are left out; empty to train on all.")
     ] = "test",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the clips.")] = 10,
     seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
@@ -69,7 +69,9 @@ def train(
             "verdicts mean nothing; label more patients, or bring an encoder that was trained on seizures"
         )
     if not card.held_out_patients and hold_out_split:
-        screen.warn("nobody is held out, since no video has a split: figures on these patients will flatter the head")
+        screen.warn(
+            "no patient is held out, since no video has a split: figures on these patients will flatter the head"
+        )
     sets = (
         "no conformal sets: too few patients of a class"
         if card.conformal is None

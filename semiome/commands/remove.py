@@ -51,7 +51,7 @@ def remove(
         screen.table("To remove", ("video", "patient", "clips", "recorded"), rows)
     if not yes:
         if not screen.can_ask():
-            raise InvalidInput("expected --yes where nobody can be asked")
+            raise InvalidInput("expected --yes, since no question can be asked here")
         typer.confirm(f"Remove {counted(len(known), 'video')}?", abort=True)
     removed = remove_videos(place, wanted, (lambda step: None) if as_json else screen.say)
     screen.result(

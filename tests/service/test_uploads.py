@@ -92,6 +92,12 @@ def test_the_patient_of_a_stored_file_is_left_out_without_being_named(client):
     assert (other.known_as, other.patient_known) == ("", False)
 
 
+@pytest.mark.parametrize(("patient", "video"), [("P1", "fresh"), ("p9", "V-1")])
+def test_an_upload_to_be_stored_under_an_id_that_looks_misspelled_is_refused(client, patient, video):
+    with pytest.raises(ServiceError, match="looks like a misspelling"):
+        client.search_by_video(VIDEOS / "short_7s.mp4", 1, patient_id=patient, store_as=video)
+
+
 def test_it_is_classified_where_that_is_asked_for_and_a_head_is_loaded(served, client, tiny_encoder):
     workspace, _ = served
     ask = partial(client.search_by_video, VIDEOS / "vp9.webm", 3)
