@@ -52,6 +52,7 @@ class _Pending:
         needles: bytes that must be nowhere afterwards, in hex.
         sources: digests of their files.
         also: folders outside the workspace that were gone through.
+        inferred: films that may be theirs by what stood around them when they were first looked at.
         places: what has been done.
         asking: all is done but what people have to decide.
     """
@@ -63,6 +64,7 @@ class _Pending:
     needles: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     also: list[str] = field(default_factory=list)
+    inferred: list[str] = field(default_factory=list)
     places: list[dict[str, Any]] = field(default_factory=list)
     asking: bool = False
 
@@ -161,12 +163,17 @@ def erase_patient(
         say("rebuilding the index")
         rebuild_without(store, workspace, {patient_id}, own, done)
         say("searching what jobs have left")
-        for trace in gone_through(workspace, also, names, sources, texts=texts, change=True):
+        inferred = _answered(pending, texts, lambda path: done(shown(path, workspace, also, names), "removed: a film"))
+        for trace in gone_through(workspace, also, names, sources, texts=texts, change=True, waiting=inferred):
             if trace.kind == GOES:
                 done(shown(trace.path, workspace, also, names), trace.action)
+            elif trace.inferred:
+                inferred |= {trace.path.resolve()}
+        pending.inferred = sorted(map(str, inferred)) if texts is None else []
+        inferred = inferred if texts is None else frozenset()
         say("looking for what is left")
         said = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True, change=False)
-        again = list(gone_through(workspace, also, names, sources, texts=texts, change=False))
+        again = list(gone_through(workspace, also, names, sources, texts=texts, change=False, waiting=inferred))
         if any(said[:2]) or any(trace.kind == GOES for trace in again):
             raise DamagedData("something of the patient was written while they were erased: run the same command again")
         needles = [bytes.fromhex(needle) for needle in pending.needles]
@@ -185,7 +192,8 @@ def erase_patient(
             f"{', '.join(looked.files_with_finds[:3])}; run the same command again"
         )
     of = {kind: [trace for trace in again if trace.kind == kind] for kind in (DOUBTFUL, LEFT, NOT_LOOKED_INTO)}
-    undecided = [] if texts is False else [shown(trace.path, workspace, also, names) for trace in of[DOUBTFUL]]
+    open_questions = [] if texts is False else [*(trace.path for trace in of[DOUBTFUL]), *inferred]
+    undecided = list(dict.fromkeys(shown(path, workspace, also, names) for path in open_questions))
     if said[2] and texts is None:
         undecided.append("feedback.sqlite")
     left = sorted({*(shown(trace.path, workspace, also, names) for trace in of[LEFT]), *outside})
@@ -315,6 +323,15 @@ def _begin(store: Store, workspace: Workspace, patient_id: str) -> _Pending:
     if patient_id not in keys and not is_erased(workspace, hashed):
         raise NotFound("nothing of this patient is stored here: check the id")
     return _Pending(hashed, keys.get(patient_id, ""), datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _answered(pending: _Pending, texts: bool | None, removed: Callable[[Path], None]) -> frozenset[Path]:
+    """Films that may be theirs by what stood around them: removed if people say so; those that wait for an answer."""
+    there = frozenset(path for path in map(Path, pending.inferred) if path.is_file())
+    for path in sorted(there) if texts else ():
+        removed(path)
+        path.unlink()
+    return there if texts is None else frozenset()
 
 
 def _existing(workspace: Workspace) -> Store:

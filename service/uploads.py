@@ -154,6 +154,11 @@ class Uploads:
         embedder = self._loaded(knowledge)
         manifest = _manifest(file, header, "upload")
         known = _known_as(manifest, knowledge)
+        if known and header.patient_id not in ("", knowledge.snapshot.videos[known].patient_id):
+            raise InvalidInput(
+                "just this file is stored, for another patient than the one named: check the id, or name none",
+                field="header.patient_id",
+            )
         patient_id = header.patient_id or (knowledge.snapshot.videos[known].patient_id if known else "")
         made = list(_clips(manifest, embedder, given_up))
         clips = [clip for clip in made if not clip.crop.startswith(NO_PICTURE)]

@@ -42,6 +42,10 @@ PICTURES = frozenset(
 """Pictures, films and arrays: nothing but their name, or what lies beside them, says whose they are."""
 _PLAIN_BINARY = PICTURES | {".safetensors", ".faiss", ".lance", ".manifest", ".txn", ".arrow", ".lock"}
 _MOST_BYTES = 512 * 2**20
+_STRUCTURED = frozenset(
+    f".{name}" for name in ("yaml", "yml", "toml", "ini", "cfg", "conf", "py", "js", "ts", "tex", "drawio", "ipynb")
+)
+"""Texts whose lines belong together: without one of them they are broken, or say something else."""
 _OPAQUE = (b"%PDF", b"PK\3\4", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"{\\rtf")
 """Beginnings of files that are no text, though some hold no byte that none may hold."""
 LEAST_IN_BYTES = 6
@@ -76,6 +80,14 @@ class Cleaned:
 
 
 def cleaned(path: Path, names: Names, *, doubtful: bool = False) -> Cleaned:
+    """As `_cleaned`; a file that breaks its reader is one that can't be looked into."""
+    try:
+        return _cleaned(path, names, doubtful=doubtful)
+    except (ValueError, RecursionError, OverflowError, EOFError, zipfile.BadZipFile, csv.Error):
+        return Cleaned(understood=False, looked_into=False)
+
+
+def _cleaned(path: Path, names: Names, *, doubtful: bool = False) -> Cleaned:
     """What is left of a file without the patient; the file itself is not changed.
 
     Args:
@@ -93,12 +105,14 @@ def cleaned(path: Path, names: Names, *, doubtful: bool = False) -> Cleaned:
         return _parquet(data, values)
     if suffix in (".arrow", ".feather") or suffix in (".npy", ".npz"):
         return _columns_or_arrays(path, data, names)
-    if data.startswith(_OPAQUE) or (decoded := _decoded(data)) is None:
+    if suffix in PICTURES or data.startswith(_OPAQUE) or (decoded := _decoded(data)) is None:
         return _binary(data, suffix, names)
     text, encode = decoded
     if not _may_name(text, names):
         return Cleaned(kept_files=_files_named(text, suffix))
-    new = _text(text, suffix, values)
+    if suffix in _STRUCTURED and any(mention.certain for mention in names.find(text)):
+        return Cleaned(certain=1, understood=False)
+    new = text if suffix in _STRUCTURED else _text(text, suffix, values)
     if new is None:
         return _of(tally, None, changed=True)
     if any(mention.certain for mention in names.find(_as_read(new))):
@@ -172,6 +186,8 @@ def _json(text: str, values: Values) -> str | None:
     indent = re.match(r"\s*[\[{]\r?\n( +)", text)
     ending = text[len(text.rstrip()) :]
     marked = json.dumps(_marked_numbers(found), ensure_ascii=text.isascii(), indent=len(indent[1]) if indent else None)
+    if "\r\n" in text:
+        marked = marked.replace("\n", "\r\n")
     return re.sub(r'"(?:\\ue000|\ue000)([^"\\\ue001]*)(?:\\ue001|\ue001)"', r"\1", marked) + ending
 
 
@@ -212,6 +228,8 @@ def _table(text: str, values: Values) -> str:
     second = records[filled[1]][1] if len(filled) > 1 else []
     header = [cell.strip().lstrip("\ufeff") for cell in first]
     begins = filled[0] + 1 if looks_like_header(header, values.names, second) else filled[0]
+    if any(raw.count('"') % 2 and raw.count("\n") > 1 for raw, _ in records):
+        return _each_line(text, lambda line: values.text("", line))  # a quote that nothing closes
     result = [raw for raw, _ in records[:begins]]
     if begins > filled[0] and (new := header_without_patient(first, values)) != first:
         result[-1] = _written(new, delimiter, result[-1])
@@ -261,16 +279,13 @@ def _parquet(data: bytes, values: Values) -> Cleaned:
 
 def _columns_or_arrays(path: Path, data: bytes, names: Names) -> Cleaned:
     """Formats that can be read here, and are not written: where they name the patient their owner has to."""
-    try:
-        texts = texts_of_arrow(data) if path.suffix.lower() in (".arrow", ".feather") else _texts_of_arrays(path)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        return Cleaned(understood=False, looked_into=False)
+    texts = texts_of_arrow(data) if path.suffix.lower() in (".arrow", ".feather") else _texts_of_arrays(path)
     certain = sum(mention.certain for text in texts for mention in names.find(text))
     return Cleaned(certain=certain, understood=not certain)
 
 
 def _texts_of_arrays(path: Path) -> Iterator[str]:
-    loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix.lower() == ".npy" else None)
+    loaded = np.load(path, allow_pickle=False)
     arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
     yield from () if isinstance(loaded, np.ndarray) else loaded.files
     for array in arrays:
@@ -321,7 +336,7 @@ def _decoded(data: bytes) -> tuple[str, Callable[[str], bytes]] | None:
     except UnicodeDecodeError:
         pass
     if not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", data):
-        return data.decode("latin-1"), lambda text: text.encode("latin-1", "replace")
+        return data.decode("latin-1"), lambda text: text.encode("latin-1")
     return None
 
 

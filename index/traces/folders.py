@@ -15,7 +15,7 @@ from index.words import counted
 
 GOES, DOUBTFUL, LEFT, NOT_LOOKED_INTO = "goes", "doubtful", "left", "not looked into"
 _CACHE = ("clips.json", "frames.u8", "references.npz")
-_PROJECTOR = ("clips.tsv", "vectors.tsv")
+_PROJECTOR = {"clips.tsv": "vectors.tsv", "metadata.tsv": "tensors.tsv"}
 _NOT_UNDERSTOOD = "this format can't be read here: look into it"
 
 
@@ -28,11 +28,13 @@ class Trace:
         kind: `goes`; `doubtful`: an id that may mean something else stays until people have decided; `left`: it names
             the patient and can't be changed here; `not looked into`: a format that can't be read here.
         action: what is done about it, in words.
+        inferred: from what stands around the file, which may be gone the next time.
     """
 
     path: Path
     kind: str
     action: str
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Ways:
         named_after: folders are named by ids of videos, as previews are.
         change: whether anything is done, or only told.
         skip: a folder that is not gone through, wherever it lies: the workspace has rules of its own.
+        waiting: films about which a question is open, and that keep their place until it is answered.
+        asks: whether questions are still open.
         sources: digests of files that are the patient's alone: a film of theirs goes, whatever it is called.
     """
 
@@ -55,6 +59,8 @@ class Ways:
     change: bool = True
     skip: Path | None = None
     sources: frozenset[str] = frozenset()
+    waiting: frozenset[Path] = frozenset()
+    asks: bool = True
 
 
 @dataclass(slots=True)
@@ -93,9 +99,14 @@ def traces(folder: Path, names: Names, ways: Ways) -> Iterator[Trace]:
             inside += [inner] if inner != folder else []
         else:
             yield from entry(inner, names, ways)
-    yield from _remove_films(folder, films, ways)
+    waiting = set(ways.waiting)
+    for trace in _remove_films(folder, films, ways):
+        waiting |= {trace.path} if trace.inferred else set()
+        yield trace
     for inner in inside:  # the deepest first, and films by the names that rows give them
-        yield from _named(inner, names, ways)
+        for trace in _named(inner, names, ways, waiting):
+            waiting |= {trace.path.resolve()} if trace.inferred else set()
+            yield trace
     if any(mention.certain for mention in names.find(folder.name)) and ways.skip is not None:
         yield Trace(folder, LEFT, "its own name is theirs: rename it")
     if ways.change:
@@ -110,13 +121,19 @@ def entry(path: Path, names: Names, ways: Ways, films: _Films | None = None) -> 
     is_picture = path.suffix.lower() in PICTURES
     if path.is_symlink() or not path.is_file():
         if chosen:
+            target = path.resolve()
             yield _remove(path, "removed: a link named after them", ways)
+            if target.exists():
+                yield Trace(path, LEFT, "a link named after them: what it led to is still there")
         return
     if is_picture and ways.sources and sha256_of_file(path) in ways.sources:
         yield _remove(path, "removed: it is their film", ways)
         return
-    if chosen and (is_picture or names.is_certain(path.stem)) and not names.name_others(path.name):
-        yield _remove(path, "removed: named after them", ways)
+    if chosen and (is_picture or names.is_certain(path.stem)) and not names.name_others(path.name, shapes=False):
+        if certain and mentions[0].start == 0:
+            yield _remove(path, "removed: named after them", ways)
+        else:
+            yield _perhaps(path, "its name holds theirs", ways)
         return
     if mentions and not chosen:
         yield Trace(path, DOUBTFUL, "its name may be theirs")
@@ -194,8 +211,12 @@ def _content(path: Path, names: Names, ways: Ways, films: _Films | None) -> Iter
 
 
 def _changed(path: Path, found: Cleaned, ways: Ways) -> Iterator[Trace]:
-    if path.name == _PROJECTOR[0] and found.rows and (beside := path.with_name(_PROJECTOR[1])).is_file():
+    beside = path.with_name(_PROJECTOR.get(path.name, path.name))
+    if found.rows and beside != path and beside.is_file():
         yield _drop_lines(beside, set(found.rows), ways)
+    elif found.rows and (array := _goes_with(path)) is not None:
+        yield Trace(path, LEFT, f"its rows may go with those of {array.name}: take the patient out of both")
+        return
     if found.content is None:
         yield _remove(path, "removed: all of it is theirs", ways)
         return
@@ -208,6 +229,11 @@ def _changed(path: Path, found: Cleaned, ways: Ways) -> Iterator[Trace]:
     yield Trace(path, GOES, ", ".join(filter(None, (rows, places))))
 
 
+def _goes_with(path: Path) -> Path | None:
+    """An array beside a table: without a row of one, the rows of the other are somebody else's."""
+    return next((other for other in sorted(path.parent.iterdir()) if other.suffix.lower() in (".npy", ".npz")), None)
+
+
 def _remove_films(folder: Path, films: _Films, ways: Ways) -> Iterator[Trace]:
     """Films that only the patient's rows name, in whatever table of the folder."""
     inside = folder.resolve()
@@ -218,7 +244,12 @@ def _remove_films(folder: Path, films: _Films, ways: Ways) -> Iterator[Trace]:
             and film.is_file()
             and not _skipped(film, ways)
         ):
-            yield _remove(film, "removed: only rows of the patient name it", ways)
+            yield _perhaps(film, "only rows of the patient name it", ways)
+
+
+def _perhaps(path: Path, why: str, ways: Ways) -> Trace:
+    """What is theirs by what stands around it, and by no mark of its own, goes when people have said so."""
+    return _remove(path, f"removed: {why}", ways) if ways.doubtful else Trace(path, DOUBTFUL, why, inferred=True)
 
 
 def _write(temporary: Path, content: bytes, path: Path) -> None:
@@ -242,7 +273,7 @@ def _pictures(run: Path, ways: Ways) -> Iterator[Trace]:
             yield _remove(path, "removed: it may show them", ways)
 
 
-def _named(folder: Path, names: Names, ways: Ways) -> Iterator[Trace]:
+def _named(folder: Path, names: Names, ways: Ways, waiting: set[Path]) -> Iterator[Trace]:
     """A folder called by their id: pictures in it go unless they are named for others; the folder gets another name."""
     if folder.is_symlink():
         yield from entry(folder, names, ways)
@@ -252,9 +283,12 @@ def _named(folder: Path, names: Names, ways: Ways) -> Iterator[Trace]:
     mentions = names.find(folder.name)
     if names.is_certain(folder.name) and not names.is_of_another(folder.name):
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in PICTURES and path.is_file() and not names.name_others(path.name):
-                yield _remove(path, "removed: in a folder named after them", ways)
-    if any(mention.certain for mention in mentions) or (mentions and ways.doubtful):
+            below = str(path.relative_to(folder))
+            if path.suffix.lower() in PICTURES and path.is_file() and not names.name_others(below):
+                yield (trace := _perhaps(path, "in a folder named after them", ways))
+                waiting |= {path.resolve()} if trace.inferred else set()
+    held = ways.asks and any(path.is_relative_to(folder.resolve()) for path in waiting)  # a question names its place
+    if not held and (any(mention.certain for mention in mentions) or (mentions and ways.doubtful)):
         yield _rename(folder, names, ways)
     elif mentions:
         yield Trace(folder, DOUBTFUL, "its name may be theirs")

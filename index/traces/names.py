@@ -19,8 +19,10 @@ ERASED = "(erased)"
 
 _WORD = re.compile(r"[^\W_]+")
 _RUN = re.compile(r"(?:[^\W_]|[-_.])+")
-_BETWEEN = r"[-_.*`\s]"
+_BETWEEN = r"[-_.*`\s:/#·]"
 """What may stand between the words of an id in a text: `PAT-017` is also written `PAT 017`, `pat017`, `**PAT**-017`."""
+_PREFIX = re.compile(r"(sub|subj|subject|pat|patient|participant|case)[-_ ]+(?=[^\W_])", re.I)
+"""Before an id in a field, as BIDS has it; an id that begins so itself is compared whole first."""
 _LEAST_WITHOUT_SEPARATORS = 5
 _LEAST_LETTERS = 3
 _LEAST_DIGITS = 7
@@ -154,11 +156,11 @@ class Names:
             at = mention.stop
         return "".join([*kept, text[at:]])
 
-    def name_others(self, text: str) -> bool:
+    def name_others(self, text: str, *, shapes: bool = True) -> bool:
         """Whether a text certainly names another patient: a stored id, or one of the same shape as the patient's."""
         rest = folded(self.cut(text, self.find(text), " "))
         words = _WORD.findall(rest)
-        return self._shape.search(rest) is not None or any(
+        return (shapes and self._shape.search(rest) is not None) or any(
             tuple(words[start:stop]) in self._telling_others
             for start in range(len(words))
             for stop in range(start + 1, min(start + 8, len(words)) + 1)
@@ -194,10 +196,13 @@ class _Ids:
 
     def hold(self, value: str) -> bool:
         """Whether a value of such a field is one of theirs."""
-        value = value.strip()
-        if value in self.own or value in self.others:
-            return value in self.own
-        return folded(value) in self._folded and folded(value) not in self._folded_others
+        whole = value.strip().removesuffix(".0")  # as pandas writes whole numbers beside a gap
+        for said in (whole, _PREFIX.sub("", whole, count=1)):
+            if said in self.own or said in self.others:
+                return said in self.own
+            if folded(said) in self._folded:
+                return folded(said) not in self._folded_others
+        return False
 
 
 def _pattern(words: tuple[str, ...]) -> str:

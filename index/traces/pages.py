@@ -48,7 +48,8 @@ def _table_row(row: str, values: Values) -> str:
     """A row whose cells hold one of the patient's ids goes as a whole; a header row stays."""
     cells = re.findall(r"<t[dh]\b[^>]*>(.*?)</t[dh]\s*>", row, re.S | re.I)
     said = [html.unescape(re.sub("<[^>]*>", "", cell)).strip() for cell in cells]
-    if any(map(values.names.is_certain, said)) and not any(map(values.names.is_of_another, said)):
+    alone = not any(map(values.names.is_of_another, said)) and not any(map(values.names.name_others, said))
+    if any(map(values.names.is_certain, said)) and alone and "rowspan" not in row.lower():
         values.tally.certain += 1
         return ""
     head = row.index(">") + 1

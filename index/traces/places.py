@@ -31,9 +31,10 @@ def gone_through(
     *,
     texts: bool | None,
     change: bool,
+    waiting: frozenset[Path] = frozenset(),
 ) -> Iterator[Trace]:
     """Everything that is gone through as text, inside the workspace and out."""
-    plain = Ways(doubtful=texts is True, change=change, sources=sources)
+    plain = Ways(doubtful=texts is True, change=change, sources=sources, asks=texts is None, waiting=waiting)
     for path in sorted(workspace.root.iterdir()) if workspace.root.is_dir() else ():
         if path.name in _OWN_RULES or path.name.startswith(SCRATCH) or path.name.endswith(_LOCKS_AND_NOTES):
             continue

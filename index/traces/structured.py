@@ -17,9 +17,16 @@ _PATIENT = re.compile(r"(patient|subject|participant|pseudonym)(_?(id|key|name|n
 _VIDEO = re.compile(r"(video|recording|film|seizure|segment)_?id")
 _PATIENTS = re.compile(r"(\w+_)?(patient|subject|participant|pseudonym)(s|_?(ids?|key|name|no|number))?")
 _VIDEOS = re.compile(r"(\w+_)?((video|recording|film|seizure|segment)_?ids?|videos|recordings|films|seizures)")
-_FILE = frozenset({"file_name", "filename", "file", "path"})
+_FILE = frozenset({"file_name", "filename", "file", "path", "video", "film", "files", "video_path", "source"})
+_ONE_LINE = 400
+"""Longer texts without a line end are not about one patient: only the ids go."""
+_PERHAPS_PATIENT = re.compile(r"id|pid|mrn|code|nr|no|number|pat_?id|patienten?_?(id|nr)|case_?(id|nr)?|record_?id")
+"""Columns that hold patients' ids only where one is there that can hardly be anything else."""
 _OTHER_THINGS = frozenset(
-    ("label", "split", "recorded_at", "crop", "semiology", "device", "precision", "levels", "state", "kind", "code")
+    (
+        *("label", "split", "recorded_at", "crop", "semiology", "device", "precision", "levels", "state", "kind"),
+        *("session", "sessions", "ses", "site", "run", "visit", "task", "room", "bed", "group", "arm", "condition"),
+    )
 )
 """Fields whose values are never ids: a patient may be called `train`, and a split may be."""
 
@@ -60,6 +67,13 @@ class Values:
 
     def __init__(self, names: Names, tally: Tally, *, doubtful: bool) -> None:
         self.names, self.tally, self._doubtful = names, tally, doubtful
+        self.of_another = False
+        """Whether what is looked at belongs to another patient, and so loses no more than the id."""
+
+    def is_owned_by_another(self, fields: Iterable[tuple[str, Any]]) -> bool:
+        """Whether a row or an object names its own patient, who is another."""
+        named = [str(value) for name, value in fields if _PATIENT.fullmatch(_key(name)) and isinstance(value, str)]
+        return any(value.strip() and not self.names.patients.hold(value) for value in named)
 
     def owns(self, fields: Iterable[tuple[str, Any]]) -> bool:
         """Whether a row or an object is the patient's."""
@@ -69,14 +83,15 @@ class Values:
         for kind, ids in ((_PATIENT, self.names.patients), (_VIDEO, self.names.videos)):
             if own := [value for key, value in named if kind.fullmatch(key)]:
                 return all(map(ids.hold, own))
-        return False
+        perhaps = [value for key, value in named if _PERHAPS_PATIENT.fullmatch(key) and self.names.is_certain(value)]
+        return any(map(self.names.patients.hold, perhaps))
 
     def holds(self, name: str, value: str) -> bool:
         """Whether a field for ids, of whatever owner, holds one of theirs: tallied."""
         key = _key(name)
         one = _PATIENTS.fullmatch(key) and self.names.patients.hold(value)
         if one or (_VIDEOS.fullmatch(key) and self.names.videos.hold(value)):
-            if key.endswith("s") and value.strip().isdigit():
+            if key.endswith("s") and not key.endswith("ids") and value.strip().isdigit():
                 return False  # how many there are
             self.tally.certain += 1
             return True
@@ -94,10 +109,25 @@ class Values:
         if len(parts) > 1 and any(self._is_theirs(key, part) for part in parts):
             self.tally.certain += 1  # several ids in one field, such as `1;2`
             return "".join(ERASED if self._is_theirs(key, part) else part for part in parts)
-        # A part of another id, or a number in a list of ids, is no mention of a patient who is called `1`.
-        found = [mention for mention in self.names.find(text) if mention.certain or not in_ids]
+        # A part of another id, or a measured number, is no mention of a patient who is called `1`.
+        sure = in_ids or (bool(key) and _is_number(text))
+        found = [mention for mention in self.names.find(text) if mention.certain or not sure]
         gone = [mention for mention in found if self.counted(certain=mention.certain)]
+        if self.of_another or len(text) > _ONE_LINE:
+            return self.names.cut(text, gone)
         return self.names.without(text, gone)
+
+    def is_key_of(self, name: str, key: str) -> bool:
+        """Whether a key of an object that goes by patients, or by videos, is one of theirs."""
+        kind = _key(name)
+        patients = _PATIENTS.fullmatch(kind) is not None and self.names.patients.hold(key)
+        return patients or (_VIDEOS.fullmatch(kind) is not None and self.names.videos.hold(key))
+
+    def is_listed(self, name: str, value: str) -> bool:
+        """Whether a number in a list of patients is theirs: for certain only where the list says that it holds ids."""
+        if not self.names.patients.hold(value):
+            return False
+        return self.counted(certain=_key(name).endswith("ids") or self.names.is_certain(value))
 
     def _is_theirs(self, key: str, value: str) -> bool:
         return (self.names.patients if _PATIENTS.fullmatch(key) else self.names.videos).hold(value)
@@ -133,6 +163,8 @@ def _json(value: Any, name: str, values: Values) -> Any:  # noqa: ANN401
     if isinstance(value, dict):
         return _mapping(value, name, values)
     if isinstance(value, list):
+        if all(isinstance(inner, Number) for inner in value) and _PATIENTS.fullmatch(_key(name)):
+            return [ERASED if values.is_listed(name, inner) else inner for inner in value]
         kept = (_json(inner, name, values) for inner in value)
         return [inner for inner in kept if inner is not _GONE]
     if isinstance(value, Number):
@@ -143,22 +175,44 @@ def _json(value: Any, name: str, values: Values) -> Any:  # noqa: ANN401
 
 def _mapping(value: dict[str, Any], name: str, values: Values) -> Any:  # noqa: ANN401
     files = [inner for key, inner in value.items() if _key(key) in _FILE and isinstance(inner, str)]
+    files += [one for inner in value.values() if isinstance(inner, list) for one in inner if isinstance(one, str)]
     if values.owns(value.items()) and not _name_others(value, values):
         values.tally.certain += 1
         values.tally.files.update(files)
         return _GONE
     values.tally.kept_files.update(files)
-    kept = {}
+    before, values.of_another = values.of_another, values.of_another or values.is_owned_by_another(value.items())
+    kept: dict[str, Any] = {}
     for key, inner in value.items():
-        if values.holds(name or "key", key) or (values.names.is_certain(key) and values.text("key", key) == ERASED):
+        theirs = _key(name) not in _OTHER_THINGS and (values.is_key_of(name, key) or values.names.is_certain(key))
+        if theirs and not _name_others(inner, values) and not values.of_another:
+            values.tally.certain += 1
             continue  # a value under their id is theirs
-        kept[values.text("key", key)] = _json(inner, key, values)
-    return {key: inner for key, inner in kept.items() if inner is not _GONE}
+        new, number = values.text("key", key), 1
+        while new in kept:
+            number += 1
+            new = f"{values.text('key', key)} {number}"
+        if (found := _json(inner, key, values)) is not _GONE:
+            kept[new] = found
+    values.of_another = before
+    return _aligned(value, kept, values)
+
+
+def _aligned(value: dict[str, Any], kept: dict[str, Any], values: Values) -> dict[str, Any]:
+    """Lists of one length may go together, value by value: then a place that is lost is kept empty."""
+    lengths = [len(inner) for inner in value.values() if isinstance(inner, list)]
+    for key, inner in value.items():
+        if isinstance(inner, list) and len(kept.get(key, inner)) < len(inner) and lengths.count(len(inner)) > 1:
+            kept[key] = [None if (found := _json(one, key, values)) is _GONE else found for one in inner]
+    return kept
 
 
 def _name_others(value: Any, values: Values) -> bool:  # noqa: ANN401
     """Whether something within is said of others: then no more than the patient's ids may go."""
     if isinstance(value, dict):
+        owners = [inner for key, inner in value.items() if _PATIENTS.fullmatch(_key(key)) and isinstance(inner, str)]
+        if any(owner.strip() and not values.names.patients.hold(owner) for owner in owners):
+            return True
         return any(values.names.is_of_another(key) or _name_others(inner, values) for key, inner in value.items())
     if isinstance(value, list):
         return any(_name_others(inner, values) for inner in value)
@@ -178,7 +232,7 @@ def rows_without_patient(
     theirs = {number for number, name in enumerate(header or ()) if _names_a_column(name, values)}
     kept: list[list[str] | None] = []
     for number, row in enumerate(rows):
-        columns = header if header is not None and len(header) == len(row) else [""] * len(row)
+        columns = _columns(header, row)
         files = {cell for column, cell in zip(columns, row, strict=True) if _key(column) in _FILE and cell}
         if values.owns(zip(columns, row, strict=True)) or _is_row_named_after(header, columns, row, values):
             values.tally.certain += 1
@@ -187,12 +241,21 @@ def rows_without_patient(
             kept.append(None)
             continue
         values.tally.kept_files |= files
+        values.of_another = values.is_owned_by_another(zip(columns, row, strict=True))
         changed = [
             "" if place in theirs else values.text(column, cell)
             for place, (column, cell) in enumerate(zip(columns, row, strict=True))
         ]
+        values.of_another = False
         kept.append(row if changed == row else changed)
     return kept
+
+
+def _columns(header: Sequence[str] | None, row: Sequence[str]) -> list[str]:
+    """The name of each cell's column; a row may end with empty cells that the header lacks."""
+    if header is None or (len(row) > len(header) and any(row[len(header) :])):
+        return [""] * len(row)
+    return [*header, *[""] * (len(row) - len(header))][: len(row)]
 
 
 def header_without_patient(header: list[str], values: Values) -> list[str]:
@@ -209,6 +272,8 @@ def _is_row_named_after(header: Sequence[str] | None, columns: Sequence[str], ro
     owned = any(_PATIENT.fullmatch(_key(name)) or _VIDEO.fullmatch(_key(name)) for name in columns)
     if owned or not row or not values.names.is_certain(row[0]):
         return False
+    if any(map(values.names.is_of_another, row[1:])) or any(map(values.names.name_others, row[1:])):
+        return False  # a pair
     first = columns[0] if header is not None else ""
     return _key(first) not in _OTHER_THINGS and (values.names.patients.hold(row[0]) or values.names.videos.hold(row[0]))
 

@@ -144,7 +144,7 @@ def encode(
         for video_id in sorted(previews.refused.keys() - {refusal.video_id for refusal in report.refused}):
             screen.warn(f"no preview of {video_id}: {previews.refused[video_id]}")
     if again is not None:
-        screen.note(f"once they are fixed: semiome encode {again} --media-root {rows.folder}")
+        screen.note(f"once they are fixed: semiome encode {again} --media-root {rows.folder} -w {workspace}")
     if report.refused:
         raise typer.Exit(3)
 
