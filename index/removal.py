@@ -73,7 +73,7 @@ def remove_videos(
             raise NotFound(f"not stored: {', '.join(sorted(missing)[:5])}; nothing is removed")
         left = {video.patient_id for name, video in videos.items() if name not in wanted}
         gone = {videos[name].patient_id for name in wanted} - left
-        say("removing what people said of them")
+        say("removing feedback")
         feedback = FeedbackStore(workspace).remove_videos(wanted)
         for name in sorted(wanted):
             if (preview := workspace.previews / name).is_dir():

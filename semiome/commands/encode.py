@@ -218,6 +218,8 @@ def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *,
 
 def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
     """What the job did, in words."""
+    from index.words import counted
+
     seconds = report.seconds
     screen.say(
         f"{report.clips_written} clips of {report.videos_written} videos written, {report.clips_skipped} were stored "
@@ -225,8 +227,8 @@ def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
     )
     if report.clips_blank:
         screen.warn(
-            f"{report.clips_blank} clips show no picture (black, one colour, or a still frame): they are stored, and "
-            "left out of searches and verdicts"
+            f"{counted(report.clips_blank, 'clip')} without a picture (black, one colour, or a still frame): stored, "
+            "and left out of searches and verdicts"
         )
     if report.clips_written:
         screen.say(f"{seconds['total']:.1f} s, {report.where_time_goes()}")
