@@ -163,17 +163,19 @@ def erase_patient(
         say("rebuilding the index")
         rebuild_without(store, workspace, {patient_id}, own, done)
         say("searching what jobs have left")
-        inferred = _answered(pending, texts, lambda path: done(shown(path, workspace, also, names), "removed: a film"))
-        for trace in gone_through(workspace, also, names, sources, texts=texts, change=True, waiting=inferred):
+        # What only rows, links or folders give away is written down before any of these is changed.
+        waiting = frozenset(map(Path, pending.inferred))
+        first = list(gone_through(workspace, also, names, sources, texts=None, change=False, waiting=waiting))
+        told = {str(trace.path.resolve()) for trace in first if trace.inferred}
+        pending.inferred = sorted({*pending.inferred, *told})
+        note.write(pending)
+        waiting = _answered(pending, texts, lambda path: done(shown(path, workspace, also, names), "removed: a film"))
+        for trace in gone_through(workspace, also, names, sources, texts=texts, change=True, waiting=waiting):
             if trace.kind == GOES:
                 done(shown(trace.path, workspace, also, names), trace.action)
-            elif trace.inferred:
-                inferred |= {trace.path.resolve()}
-        pending.inferred = sorted(map(str, inferred)) if texts is None else []
-        inferred = inferred if texts is None else frozenset()
         say("looking for what is left")
         said = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True, change=False)
-        again = list(gone_through(workspace, also, names, sources, texts=texts, change=False, waiting=inferred))
+        again = list(gone_through(workspace, also, names, sources, texts=texts, change=False, waiting=waiting))
         if any(said[:2]) or any(trace.kind == GOES for trace in again):
             raise DamagedData("something of the patient was written while they were erased: run the same command again")
         needles = [bytes.fromhex(needle) for needle in pending.needles]
@@ -192,10 +194,11 @@ def erase_patient(
             f"{', '.join(looked.files_with_finds[:3])}; run the same command again"
         )
     of = {kind: [trace for trace in again if trace.kind == kind] for kind in (DOUBTFUL, LEFT, NOT_LOOKED_INTO)}
-    open_questions = [] if texts is False else [*(trace.path for trace in of[DOUBTFUL]), *inferred]
+    open_questions = [] if texts is False else [*(trace.path for trace in of[DOUBTFUL]), *sorted(waiting)]
     undecided = list(dict.fromkeys(shown(path, workspace, also, names) for path in open_questions))
     if said[2] and texts is None:
         undecided.append("feedback.sqlite")
+    of[LEFT] += [trace for trace in first if trace.kind == LEFT and trace.path.exists()]  # where a link led, too
     left = sorted({*(shown(trace.path, workspace, also, names) for trace in of[LEFT]), *outside})
     receipt = _signed(
         key,
@@ -331,6 +334,8 @@ def _answered(pending: _Pending, texts: bool | None, removed: Callable[[Path], N
     for path in sorted(there) if texts else ():
         removed(path)
         path.unlink()
+    if texts is not None:
+        pending.inferred = []
     return there if texts is None else frozenset()
 
 

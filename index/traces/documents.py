@@ -80,21 +80,22 @@ class Cleaned:
 
 
 def cleaned(path: Path, names: Names, *, doubtful: bool = False) -> Cleaned:
-    """As `_cleaned`; a file that breaks its reader is one that can't be looked into."""
-    try:
-        return _cleaned(path, names, doubtful=doubtful)
-    except (ValueError, RecursionError, OverflowError, EOFError, zipfile.BadZipFile, csv.Error):
-        return Cleaned(understood=False, looked_into=False)
-
-
-def _cleaned(path: Path, names: Names, *, doubtful: bool = False) -> Cleaned:
     """What is left of a file without the patient; the file itself is not changed.
+
+    A file that breaks its reader is told as one that can't be looked into.
 
     Args:
         path: of a plain file.
         names: of the patient.
         doubtful: whether what may name them goes too.
     """
+    try:
+        return _cleaned(path, names, doubtful=doubtful)
+    except (ValueError, RecursionError, OverflowError, EOFError, zipfile.BadZipFile, csv.Error):
+        return Cleaned(understood=False, looked_into=False)
+
+
+def _cleaned(path: Path, names: Names, *, doubtful: bool) -> Cleaned:
     if path.stat().st_size > _MOST_BYTES:
         return Cleaned(understood=False, looked_into=False)
     data = path.read_bytes()
@@ -103,7 +104,7 @@ def _cleaned(path: Path, names: Names, *, doubtful: bool = False) -> Cleaned:
     suffix = path.suffix.lower()
     if suffix == ".parquet" and data[:4] == b"PAR1":
         return _parquet(data, values)
-    if suffix in (".arrow", ".feather") or suffix in (".npy", ".npz"):
+    if suffix in (".arrow", ".feather", ".npy", ".npz"):
         return _columns_or_arrays(path, data, names)
     if suffix in PICTURES or data.startswith(_OPAQUE) or (decoded := _decoded(data)) is None:
         return _binary(data, suffix, names)
@@ -296,7 +297,7 @@ def _texts_of_arrays(path: Path) -> Iterator[str]:
 
 
 def _binary(data: bytes, suffix: str, names: Names) -> Cleaned:
-    """Bytes that are no text: an id in them is found, but only its owner can take it out."""
+    """Bytes that are no text: an id in them is found, and can't be removed here."""
     wide = data.replace(b"\0", b"") if b"\0" in data else b""  # as UTF-16 has it
     certain = sum(len(_mentions(part, names)) for part in (data, wide))
     known = suffix in _PLAIN_BINARY

@@ -104,9 +104,7 @@ def traces(folder: Path, names: Names, ways: Ways) -> Iterator[Trace]:
         waiting |= {trace.path} if trace.inferred else set()
         yield trace
     for inner in inside:  # the deepest first, and films by the names that rows give them
-        for trace in _named(inner, names, ways, waiting):
-            waiting |= {trace.path.resolve()} if trace.inferred else set()
-            yield trace
+        yield from _named(inner, names, ways, waiting)
     if any(mention.certain for mention in names.find(folder.name)) and ways.skip is not None:
         yield Trace(folder, LEFT, "its own name is theirs: rename it")
     if ways.change:
@@ -124,7 +122,7 @@ def entry(path: Path, names: Names, ways: Ways, films: _Films | None = None) -> 
             target = path.resolve()
             yield _remove(path, "removed: a link named after them", ways)
             if target.exists():
-                yield Trace(path, LEFT, "a link named after them: what it led to is still there")
+                yield Trace(target, LEFT, "a link named after them led to it: is it theirs?")
         return
     if is_picture and ways.sources and sha256_of_file(path) in ways.sources:
         yield _remove(path, "removed: it is their film", ways)
@@ -230,7 +228,7 @@ def _changed(path: Path, found: Cleaned, ways: Ways) -> Iterator[Trace]:
 
 
 def _goes_with(path: Path) -> Path | None:
-    """An array beside a table: without a row of one, the rows of the other are somebody else's."""
+    """An array beside a table: without a row of one, the rows of the other would belong to other patients."""
     return next((other for other in sorted(path.parent.iterdir()) if other.suffix.lower() in (".npy", ".npz")), None)
 
 
@@ -274,7 +272,10 @@ def _pictures(run: Path, ways: Ways) -> Iterator[Trace]:
 
 
 def _named(folder: Path, names: Names, ways: Ways, waiting: set[Path]) -> Iterator[Trace]:
-    """A folder called by their id: pictures in it go unless they are named for others; the folder gets another name."""
+    """A folder called by their id: pictures in it are asked about, unless others are named; the folder is renamed.
+
+    Films about which a question is open are added to `waiting`, and keep their place.
+    """
     if folder.is_symlink():
         yield from entry(folder, names, ways)
         return
@@ -285,8 +286,10 @@ def _named(folder: Path, names: Names, ways: Ways, waiting: set[Path]) -> Iterat
         for path in sorted(folder.rglob("*")):
             below = str(path.relative_to(folder))
             if path.suffix.lower() in PICTURES and path.is_file() and not names.name_others(below):
-                yield (trace := _perhaps(path, "in a folder named after them", ways))
-                waiting |= {path.resolve()} if trace.inferred else set()
+                trace = _perhaps(path, "in a folder named after them", ways)
+                if trace.inferred:
+                    waiting.add(path.resolve())
+                yield trace
     held = ways.asks and any(path.is_relative_to(folder.resolve()) for path in waiting)  # a question names its place
     if not held and (any(mention.certain for mention in mentions) or (mentions and ways.doubtful)):
         yield _rename(folder, names, ways)

@@ -11,7 +11,7 @@ from index.schema import id_predicate, vectors_of
 from index.store import Store
 
 _SCANNED_ROWS = 16
-"""So many of the patient's clips and vectors are looked for; those of one file go or stay together."""
+"""Number of the patient's clips and vectors to look for; those of one file go or stay together."""
 _SCANNED_VALUES = 16
 _LEAST_VARIETY = 8
 """Bytes of fewer kinds than this stand in any file, as zeros do."""

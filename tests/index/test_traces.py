@@ -68,7 +68,7 @@ def parquet(rows):
 
 
 OTHER = "zeta-9000"
-"""Somebody who stays."""
+"""A patient who stays."""
 
 
 def files_naming(said, name):
@@ -747,3 +747,35 @@ def test_a_question_about_a_film_waits_for_its_answer(workspace, tmp_path):
     assert sorted(str(path.relative_to(also)) for path in also.rglob("*")) == [
         *("erased", "of erased x", "of erased x/m.csv")
     ]
+
+
+def test_what_a_link_named_after_them_led_to_is_told(workspace, tmp_path):
+    stored_as(workspace, ("PAT-017", "sz-1"), ("PAT-018", "sz-2"))
+    also = tmp_path / "also"
+    (also / "objects").mkdir(parents=True)
+    (also / "objects" / "MD5E-s4.mp4").write_bytes(b"film")
+    (also / "PAT-017.mp4").symlink_to("objects/MD5E-s4.mp4")
+
+    receipt = erase_patient(workspace, "PAT-017", [also])
+
+    assert (receipt["complete"], receipt["left"]) == (False, ["also/objects/MD5E-s4.mp4"])
+    assert not (also / "PAT-017.mp4").is_symlink()
+
+
+def test_a_question_outlives_a_kill_between_the_row_and_the_film(workspace, tmp_path, monkeypatch):
+    stored_as(workspace, ("PAT-017", "sz-1"), ("PAT-018", "sz-2"))
+    also = tmp_path / "also"
+    also.mkdir()
+    (also / "m.csv").write_text("file_name,patient_id\nx.mp4,PAT-017\n")
+    (also / "x.mp4").write_bytes(b"film")
+    with monkeypatch.context() as patched:  # killed once the row has gone
+        patched.setattr("index.traces.folders.sync_folder", lambda folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            erase_patient(workspace, "PAT-017", [also])
+    assert (also / "m.csv").read_text() == "file_name,patient_id\n"
+
+    resumed = erase_patient(workspace, "PAT-017")
+    answered = erase_patient(workspace, "PAT-017", texts=True)
+
+    assert (resumed["complete"], resumed["undecided"]) == (False, ["also/x.mp4"])
+    assert (answered["complete"], (also / "x.mp4").exists()) == (True, False)

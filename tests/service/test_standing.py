@@ -1,4 +1,4 @@
-"""What is said with every answer: whom the head learned from, what the encoder is, whose upload it is."""
+"""Every answer names whom the head learned from, what the encoder is, and whose an upload is."""
 
 from dataclasses import replace
 
