@@ -94,7 +94,9 @@ def search(
         query = _query(clip, video, vector, encoder, patient, like, unlike)
         answer = client.search(query, k, options)
     if vector is not None and not (patient or include_own_patient):
-        screen.warn("whose --vector it is was not said: the same patient's clips may be among the hits; name --patient")
+        screen.warn(
+            "it is not known whose --vector this is: the same patient's clips may be among the hits; name --patient"
+        )
     _warn_of(answer.provenance, screen)
     screen.result(
         {**asdict(answer.provenance), "neighbours": [neighbour_values(n) for n in answer.neighbours]},
@@ -112,7 +114,9 @@ def _search_file(client: Client, file: Path, k: int, options: Options, patient: 
     if answer.known_as:
         screen.note(f"this file is stored as video {answer.known_as}: its patient is left out")
     elif not answer.patient_known and not options.include_own_patient:
-        screen.warn("whose video it is is not known: the same patient's clips may be among the hits; name --patient")
+        screen.warn(
+            "it is not known whose video this is: the same patient's clips may be among the hits; name --patient"
+        )
     if answer.clips_without_picture:
         screen.warn(f"{answer.clips_without_picture} of its clips show no picture and were left out")
     screen.result(
@@ -177,6 +181,7 @@ def classify(
     """Temporal or extratemporal? Asks a running server; ends with 3 when some items failed."""
     from index.errors import InvalidInput
     from index.query import ClipQuery, VideoQuery
+    from index.words import counted
     from service.client import Client
     from service.connection import Connection
 
@@ -203,7 +208,7 @@ def classify(
         screen.warn("this head separates nothing: its verdicts mean nothing; see `semiome head train`")
     if own := [one["id"] for one in judged if one["trained_on_this_patient"]]:
         screen.warn(
-            f"the head learned from the patients of {len(own)} items: it may just remember them, and their "
+            f"the head learned from the patients of {counted(len(own), 'item')}: it may just remember them, and their "
             "probabilities are not calibrated"
         )
     screen.result({**made, "verdicts": results}, lambda: _show_verdicts(results, screen))

@@ -43,6 +43,7 @@ def train(
     """Train a head on the labelled clips of the encoder in use, and use it from now on."""
     from dataclasses import asdict
 
+    from index.words import counted
     from index.workspace import Workspace
     from trainer.head import HeadConfig
 
@@ -80,8 +81,9 @@ def train(
     screen.result(
         values,
         lambda: screen.say(
-            f"head {head.head_id} is in use: trained on {card.clips} clips of {card.videos} videos of "
-            f"{card.patients} patients, {len(card.held_out_patients)} patients held out; temperature "
+            f"head {head.head_id} is in use: trained on {counted(card.clips, 'clip')} of "
+            f"{counted(card.videos, 'video')} of {counted(card.patients, 'patient')}, "
+            f"{counted(len(card.held_out_patients), 'patient')} held out; temperature "
             f"{card.temperature:.2f}, {sets}"
         ),
     )

@@ -145,7 +145,7 @@ def ask_in_other_ways(folder, address):
     shutil.copy(DATA / "videos" / "h264_ntsc.mp4", folder / "fresh.mp4")
     stranger = semiome("search", "--file", "fresh.mp4", *asked, cwd=folder)
     assert result_of(stranger)["patient_known"] is False
-    assert "whose video it is is not known" in stranger.stderr
+    assert "not known whose video this is" in stranger.stderr
     named = result_of(semiome("search", "--file", "fresh.mp4", "--patient", "p1", *asked, cwd=folder))
     assert "p1" not in {n["patient_id"] for n in named["neighbours"]}
 
