@@ -9,9 +9,11 @@ import fcntl
 import json
 import logging
 import os
+import re
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from index.records import CLIP_SECONDS
 
 _logger = logging.getLogger(__name__)
 
+_REASON = re.compile(r"[^A-Za-z0-9 ._:-]")
 _MAX_LINE_BYTES = 64 * 1024
 _PIPE_BYTES = 1 << 20
 _MAX_PICTURE_BYTES = 3 * 4096 * 2304
@@ -81,17 +84,36 @@ class Preview:
 
 
 class Stalled(Exception):
-    """No sign of life within the limit."""
+    """No sign of life within the limit, or none of the end within that of the whole video."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, stall_s: float, whole_s: float | None) -> None:
+        self.reason = f"the decoder made no progress for {stall_s:g} s"
+        if whole_s is not None:
+            self.reason = f"decoding took longer than the {whole_s:g} s that a video may take"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a child is waited for.
+
+    Attributes:
+        stall_s: between two signs of life.
+        clip_s: for the whole video, this long for each of its clips on average.
+    """
+
+    stall_s: float
+    clip_s: float
 
 
 class Died(Exception):
-    """The child ended, or what it sent is no message."""
+    """The child ended, or what it sent is no message.
 
-    def __init__(self, *, started: bool) -> None:
-        self.started = started
+    Attributes:
+        reason: the error it ended with and where in our code, if it could still say that.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
 
 
 @cache
@@ -121,7 +143,8 @@ class Child:
         with suppress(OSError):  # the system may allow less, and less is only slower
             fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._buffer = bytearray()
-        self._started = False
+        self._clips = 0
+        self._waited_s = 0.0
 
     @property
     def pid(self) -> int:
@@ -139,29 +162,28 @@ class Child:
         self._stdin.close()
         self._stdout.close()
 
-    def decode(self, request: dict[str, Any], stall_s: float, choose: Choose | None) -> Iterator[ClipFrames]:
+    def decode(self, request: dict[str, Any], patience: Patience, choose: Choose | None) -> Iterator[ClipFrames]:
         """Clips as they come; asked for a box, it is given the one that `choose` finds in the first picture."""
         shape = (request["num_frames"], request["size"], request["size"], 3)
         shown = False
-        clip_count = 0
-        for message in self._messages(request, stall_s):
+        for message in self._messages(request, patience):
             picture = clip = None
             with self._checked():
                 match message["event"]:
                     case "planned":
-                        clip_count = int(message["clips"])
+                        self._clips = min(int(message["clips"]), _MAX_CLIPS)
                     case "picture" if choose is not None and not shown:
                         shown = True
-                        picture = self._picture(int(message["width"]), int(message["height"]), stall_s)
+                        picture = self._picture(int(message["width"]), int(message["height"]), patience)
                     case "clip" if choose is None or shown:
-                        frames = self._pixels(shape, stall_s)
+                        frames = self._pixels(shape, patience)
                         clip = ClipFrames(
                             int(message["clip_index"]),
                             float(message["start_s"]),
                             float(message["valid_seconds"]),
                             frames,
                             str(message["reader"]),
-                            clip_count,
+                            self._clips,
                         )
                     case _:
                         raise ValueError
@@ -170,43 +192,44 @@ class Child:
             if picture is not None and choose is not None:
                 self._say(box_of(choose(picture)))
 
-    def preview(self, request: dict[str, Any], stall_s: float) -> Preview:
+    def preview(self, request: dict[str, Any], patience: Patience) -> Preview:
         """The one preview."""
         strips: dict[int, bytes] = {}
         made: Preview | None = None
-        clips = alive = 0
-        for message in self._messages(request, stall_s):
+        alive = 0
+        for message in self._messages(request, patience):
             with self._checked():
                 match message["event"]:
-                    case "planned" if not clips:
-                        clips = min(int(message["clips"]), _MAX_CLIPS)
-                    case "alive" if alive < (clips + 1) * CLIP_SECONDS:  # one a second of video
+                    case "planned" if not self._clips:
+                        self._clips = min(int(message["clips"]), _MAX_CLIPS)
+                    case "alive" if alive < (self._clips + 1) * CLIP_SECONDS:  # one a second of video
                         alive += 1
-                    case "strip" if 0 <= int(message["clip_index"]) < clips:
+                    case "strip" if 0 <= int(message["clip_index"]) < self._clips:
                         size = int(message["size_bytes"])
-                        strips[int(message["clip_index"])] = self._bytes(size, _MAX_STRIP_BYTES, stall_s)
+                        strips[int(message["clip_index"])] = self._bytes(size, _MAX_STRIP_BYTES, patience)
                     case "film" if made is None:
-                        made = self._film(message, strips, stall_s)
+                        made = self._film(message, strips, patience)
                     case _:
                         raise ValueError
         if made is None:
-            raise Died(started=True)
+            raise Died
         return made
 
-    def _messages(self, request: dict[str, Any], stall_s: float) -> Iterator[dict[str, Any]]:
+    def _messages(self, request: dict[str, Any], patience: Patience) -> Iterator[dict[str, Any]]:
         """What a child says, checked like any input: a hostile file may have taken it over."""
         self._say(request)
         while True:
             with self._checked():
-                message = json.loads(self._line(stall_s))
+                message = json.loads(self._line(patience))
                 match message["event"]:
                     case "ready":
-                        self._started = True
                         continue
                     case "opened":
                         if not message["sandboxed"]:
                             _warn_once()
                         continue
+                    case "broken":
+                        raise Died(_REASON.sub("", str(message["reason"]))[:200])
                     case "refused":
                         raise VideoRefused(str(message["reason"]), damaged=message["damaged"] is True)
                     case "done":
@@ -218,34 +241,34 @@ class Child:
         try:
             yield
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
-            raise Died(started=self._started) from None
+            raise Died from None
 
     def _say(self, message: object) -> None:
         with suppress(BrokenPipeError):  # a dead child is noticed when it does not answer
             self._stdin.write(json.dumps(message).encode() + b"\n")
 
-    def _picture(self, width: int, height: int, stall_s: float) -> NDArray[np.uint8]:
+    def _picture(self, width: int, height: int, patience: Patience) -> NDArray[np.uint8]:
         if min(width, height) < 1 or 3 * width * height > _MAX_PICTURE_BYTES:
             raise ValueError
-        return self._pixels((height, width, 3), stall_s)
+        return self._pixels((height, width, 3), patience)
 
-    def _film(self, message: dict[str, Any], strips: dict[int, bytes], stall_s: float) -> Preview:
-        mp4 = self._bytes(int(message["size_bytes"]), _MAX_FILM_BYTES, stall_s)
+    def _film(self, message: dict[str, Any], strips: dict[int, bytes], patience: Patience) -> Preview:
+        mp4 = self._bytes(int(message["size_bytes"]), _MAX_FILM_BYTES, patience)
         fps, seconds = int(message["fps"]), float(message["seconds"])
         if not (1 <= fps <= _MAX_FPS and 0 < seconds < float("inf")):
             raise ValueError
         return Preview(mp4, strips, fps, int(message["width"]), int(message["height"]), seconds)
 
-    def _bytes(self, size: int, most: int, stall_s: float) -> bytes:
+    def _bytes(self, size: int, most: int, patience: Patience) -> bytes:
         if not 0 < size <= most:
             raise ValueError
-        return self._pixels((size,), stall_s).tobytes()
+        return self._pixels((size,), patience).tobytes()
 
-    def _line(self, stall_s: float) -> bytes:
+    def _line(self, patience: Patience) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _MAX_LINE_BYTES:
                 raise ValueError
-            self._await(stall_s)
+            self._await(patience)
             received = os.read(self._stdout.fileno(), _PIPE_BYTES)
             if not received:
                 raise ValueError  # the end of the pipe in the middle of a message
@@ -254,7 +277,7 @@ class Child:
         del self._buffer[: end + 1]
         return line
 
-    def _pixels(self, shape: tuple[int, ...], stall_s: float) -> NDArray[np.uint8]:
+    def _pixels(self, shape: tuple[int, ...], patience: Patience) -> NDArray[np.uint8]:
         """What follows a line, read to where it stays."""
         pixels = np.empty(shape, np.uint8)
         rest = memoryview(pixels.reshape(-1).data)
@@ -263,17 +286,22 @@ class Child:
         del self._buffer[:early]
         rest = rest[early:]
         while len(rest):
-            self._await(stall_s)
+            self._await(patience)
             received = os.readv(self._stdout.fileno(), [rest])
             if not received:
                 raise ValueError
             rest = rest[received:]
         return pixels
 
-    def _await(self, stall_s: float) -> None:
-        ready, _, _ = select.select([self._stdout], [], [], stall_s)
+    def _await(self, patience: Patience) -> None:
+        """Wait for the next bytes; only this counts as the child's time, not that of a model which is slower."""
+        started = time.monotonic()
+        whole_s = patience.stall_s + patience.clip_s * self._clips
+        left_s = whole_s - self._waited_s
+        ready, _, _ = select.select([self._stdout], [], [], max(min(patience.stall_s, left_s), 0))
+        self._waited_s += time.monotonic() - started
         if not ready:
-            raise Stalled(stall_s)
+            raise Stalled(patience.stall_s, whole_s=whole_s if self._clips and left_s < patience.stall_s else None)
 
 
 def box_of(crop: Crop | None) -> list[int] | None:

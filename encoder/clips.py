@@ -6,13 +6,18 @@ clips must fall on the same side on every machine.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
+
+import numpy as np
 
 from index.errors import VideoRefused
 from index.records import CLIP_SECONDS
 
+MAX_SECONDS = 24 * 3600
+"""Longest video: a day, 8,640 clips."""
 MIN_CLIP_SECONDS = 1
 """A clip with less picture than this is not made."""
 
@@ -37,16 +42,40 @@ class Timeline:
 
     @property
     def duration(self) -> Fraction:
-        """Seconds from the first frame to the end of the last, which is shown as long as the one before it."""
+        """Seconds from the first frame to the end of the last.
+
+        The last is shown as long as the one before it, or as most are where that one was left standing.
+        """
         if len(self.ticks) == 1:
             return Fraction(0)
-        shown_for = self.ticks[-1] - self.ticks[-2]
+        gaps = np.diff(self.ticks)
+        usual = int(np.median(gaps))
+        shown_for = int(gaps[-1]) if gaps[-1] <= 2 * usual else usual
         return (self.ticks[-1] + shown_for - self.ticks[0]) * self.time_base
 
     def frame_at(self, time: Fraction) -> int:
         """Number of the frame shown `time` seconds after the first: the last one that has appeared by then."""
         tick = self.ticks[0] + time // self.time_base
         return max(bisect_right(self.ticks, tick) - 1, 0)
+
+    def shows_new_picture(self, start: Fraction, end: Fraction) -> bool:
+        """Whether a frame appears at `start` seconds after the first, or later, and before `end`."""
+        first = self.ticks[0] + math.ceil(start / self.time_base)
+        number = bisect_left(self.ticks, first)
+        return number < len(self.ticks) and (self.ticks[number] - self.ticks[0]) * self.time_base < end
+
+    def gap_longer_than(self, seconds: float) -> tuple[Fraction, Fraction] | None:
+        """The first time longer than this between two frames: seconds after the first, and how long it is."""
+        gaps = np.diff(self.ticks)
+        long = np.flatnonzero(gaps > math.floor(Fraction(seconds) / self.time_base))
+        if not len(long):
+            return None
+        number = int(long[0])
+        return (self.ticks[number] - self.ticks[0]) * self.time_base, int(gaps[number]) * self.time_base
+
+    def until(self, end: Fraction) -> Timeline:
+        """The frames that have appeared `end` seconds after the first."""
+        return Timeline(self.ticks[: self.frame_at(end) + 1], self.time_base)
 
     def has_constant_rate(self) -> bool:
         """Whether all frames are equally far apart, to within the rounding of the time base."""
@@ -89,6 +118,8 @@ def plan_clips(timeline: Timeline, num_frames: int) -> tuple[ClipPlan, ...]:
     index = 0
     while (valid := min(duration - index * CLIP_SECONDS, Fraction(CLIP_SECONDS))) >= MIN_CLIP_SECONDS:
         start = Fraction(index * CLIP_SECONDS)
+        if not timeline.shows_new_picture(start, start + valid):
+            break
         middles = (start + valid * (2 * i + 1) / (2 * num_frames) for i in range(num_frames))
         frames = tuple(timeline.frame_at(time) for time in middles)
         plans.append(ClipPlan(index, float(start), round(float(valid), 3), frames))

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan, plan_clips
 from encoder.picture import Crop, reduced, square
-from encoder.probe import VideoFacts, open_video, shown_frames
+from encoder.probe import VideoFacts, open_video, rotation_of, shown_frames, video_stream
 from encoder.sandbox import short_of_memory
 from index.errors import VideoRefused
 
@@ -57,6 +58,8 @@ def decode_clips(
     size: int,
     crop: Crop | None = None,
     complaints: Callable[[], int] = lambda: 0,
+    *,
+    quick: bool = True,
 ) -> Iterator[DecodedClip]:
     """Read every clip of a video, in order.
 
@@ -67,14 +70,15 @@ def decode_clips(
         size: S.
         crop: fixed part of the picture to use.
         complaints: bytes FFmpeg has written to stderr so far.
+        quick: whether a reader may be tried first that is faster and less strict.
 
     Raises:
-        VideoRefused: the file is damaged; clips yielded before are whole.
+        VideoRefused: If the file is damaged; clips yielded before are whole.
     """
     plans = tuple(plan_clips(facts.timeline, num_frames))
     squared = _Squarer(facts, size, crop)
     read = 0
-    for clip in _quickly(path, facts, plans, squared, complaints):
+    for clip in _quickly(path, facts, plans, squared, complaints) if quick else ():
         yield clip
         read += 1
     if read < len(plans):
@@ -102,7 +106,9 @@ def reads_fast(facts: VideoFacts) -> bool:
         (facts.demuxer, facts.codec) in _FAST
         and facts.timeline.has_constant_rate()
         and facts.timeline.ticks[0] == 0
+        and facts.alone
         and not facts.hides_frames
+        and not facts.in_fields
         and not facts.damage
     )
 
@@ -112,7 +118,8 @@ def may_skip(facts: VideoFacts) -> bool:
 
     In H.264 each picture says whether others build on it; the timestamps tell which were left out.
     """
-    return facts.codec == "h264" and facts.exact_clock and not facts.hides_frames and not facts.damage
+    whole = not (facts.hides_frames or facts.in_fields or facts.damage)
+    return facts.codec == "h264" and facts.exact_clock and whole
 
 
 class _Squarer:
@@ -137,7 +144,7 @@ class _Squarer:
     def of_frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """The square of a frame as it was decoded."""
         to = self.reduced
-        if to is None or (frame.width, frame.height) != (self._facts.width, self._facts.height):
+        if to is None:
             return self(_upright(frame, self._facts))
         width, height = (to.height, to.width) if self._turned else (to.width, to.height)
         # Swscale makes four bytes a pixel faster than three, and nearer to what Pillow gives: whole chroma, not half.
@@ -152,7 +159,7 @@ def _quickly(
     if reads_fast(facts) and squared.reduced is None:
         from encoder.decord_reader import read_decord
 
-        frames = read_decord(path, len(facts.timeline.ticks), plans, squared, complaints)
+        frames = read_decord(path, facts, plans, squared, complaints)
         yield from (DecodedClip(plan, pictures, "decord") for plan, pictures in zip(plans, frames, strict=False))
     elif may_skip(facts):
         with suppress(VideoRefused):
@@ -190,6 +197,27 @@ def _last_number(facts: VideoFacts, plan: ClipPlan) -> int:
     return max(last, plan.frame_numbers[-1])
 
 
+class _Picture:
+    """What must stay as it is in a video, because boxes and crops are told in the pixels of its first frame."""
+
+    def __init__(self, facts: VideoFacts) -> None:
+        self._size, self._rotation = (facts.width, facts.height), facts.rotation
+        self._aspect: Fraction | None = None
+
+    def changed_in(self, frame: av.VideoFrame, stream: av.video.stream.VideoStream) -> str:
+        """What is different in a frame, or empty."""
+        size = (frame.width, frame.height)
+        if size != self._size:
+            return f"the picture changes from {self._size[0]} x {self._size[1]} to {size[0]} x {size[1]} pixels"
+        if (rotation := rotation_of(frame)) != self._rotation:
+            return f"the picture is turned by {(rotation - self._rotation) % 360} degrees"
+        aspect = Fraction(stream.codec_context.sample_aspect_ratio or 1)
+        if aspect != (self._aspect or aspect):
+            return f"the pixels change their shape from {self._aspect} to {aspect}"
+        self._aspect = self._aspect or aspect
+        return ""
+
+
 def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> Generator[tuple[int, av.VideoFrame]]:
     """Every shown frame and its number, in order; with `needed`, those at least and what they build on.
 
@@ -201,6 +229,7 @@ def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> 
     times = None if needed is None else {ticks[n] for n in needed}
     left_out = set() if needed is None else set(range(len(ticks))) - needed
     number = 0
+    picture = _Picture(facts)
 
     def damage(what: str) -> VideoRefused:
         if short_of_memory():
@@ -209,14 +238,19 @@ def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> 
         return VideoRefused(f"{what} about {float(at * time_base):.1f} s in", damaged=True)
 
     with open_video(path, facts.demuxer) as container:
+        stream = video_stream(container, facts.track)
         try:
-            for frame in shown_frames(container, facts.demuxer, times):
-                if frame.is_corrupt:
-                    raise damage("damaged picture data")
+            for frame in shown_frames(container, stream, facts.demuxer, times):
                 while number in left_out and frame.pts != ticks[number]:
                     number += 1
+                if number == len(ticks) and facts.damage:
+                    return  # what is beyond the damage was not planned
+                if frame.is_corrupt:
+                    raise damage("damaged picture data")
                 if number >= len(ticks) or (facts.exact_clock and frame.pts != ticks[number]):
                     raise damage("frames are missing or out of order")
+                if changed := picture.changed_in(frame, stream):
+                    raise damage(changed)
                 yield number, frame
                 number += 1
         except MemoryError:  # one of FFmpeg's errors too, and no damage

@@ -17,24 +17,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from encoder.clips import plan_clips
-from encoder.decode import decode_clips, first_picture
-from encoder.picture import Crop
-from encoder.probe import VideoFacts, probe
 from encoder.sandbox import allow_only, capture_stderr, limit_resources
 from index.errors import VideoRefused
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from encoder.probe import VideoFacts
 
 _STDERR_BYTES = 64 * 1024
 
 
 def main() -> None:
     """Serve the one request."""
-    sys.excepthook = _report_bug
+    sys.excepthook = _report_bug  # before anything that may be missing is loaded
+    from encoder.clips import plan_clips
+    from encoder.decode import decode_clips, first_picture
+    from encoder.picture import Crop
+    from encoder.probe import probe
+
     complaints = capture_stderr(_STDERR_BYTES)
     _send({"event": "ready"})
     line = sys.stdin.buffer.readline()
@@ -47,7 +51,7 @@ def main() -> None:
     limit_resources(int(request["memory_bytes"]))
     try:
         _send({"event": "opened", "sandboxed": allow_only(path)})
-        facts = probe(path)
+        facts = probe(path, request["track"], request["max_seconds"])
         _send({"event": "planned", "clips": sum(1 for _ in plan_clips(facts.timeline, 0))})
         if request.get("preview"):
             _preview(path, facts)
@@ -59,7 +63,8 @@ def main() -> None:
             for plan in plan_clips(facts.timeline, num_frames):
                 _send({"event": "clip", "reader": "", **asdict(plan)})
         else:
-            for clip in decode_clips(path, facts, num_frames, size, crop, lambda: os.fstat(complaints).st_size):
+            complained = lambda: os.fstat(complaints).st_size  # noqa: E731
+            for clip in decode_clips(path, facts, num_frames, size, crop, complained, quick=request["quick"]):
                 _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.data)
         _send({"event": "done"})
     except VideoRefused as refused:
@@ -86,6 +91,8 @@ def _preview(path: Path, facts: VideoFacts) -> None:
 
 def _asked(picture: NDArray[np.uint8]) -> Sequence[int] | None:
     """Show the parent the first picture; it answers with the box to use, or null for all of it."""
+    import numpy as np
+
     height, width = picture.shape[:2]
     _send({"event": "picture", "width": width, "height": height}, np.ascontiguousarray(picture).data)
     box: Sequence[int] | None = json.loads(sys.stdin.buffer.readline())
@@ -98,7 +105,7 @@ def _report_bug(kind: type[BaseException], _: BaseException, trace: TracebackTyp
 
     frames = [frame for frame, _ in walk_tb(trace) if frame.f_globals.get("__package__") == __package__]
     where = f" in {Path(frames[-1].f_code.co_filename).name}:{frames[-1].f_lineno}" if frames else ""
-    _send({"event": "refused", "reason": f"internal error while decoding: {kind.__name__}{where}", "damaged": False})
+    _send({"event": "broken", "reason": f"{kind.__name__}{where}"})
 
 
 def _send(message: Mapping[str, Any], payload: bytes | memoryview = b"") -> None:

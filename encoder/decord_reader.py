@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan
+from encoder.probe import VideoFacts
 
 decord.logging.set_level(decord.logging.ERROR)
+_HALF_A_FRAME = 0.5
 
 
 def read_decord(
     path: Path,
-    frame_count: int,
+    facts: VideoFacts,
     plans: Sequence[ClipPlan],
     squared: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
     complaints: Callable[[], int],
@@ -29,7 +31,7 @@ def read_decord(
 
     Args:
         path: the file.
-        frame_count: what the demuxer counted.
+        facts: what the demuxer found; where decord finds anything else, it reads nothing.
         plans: of the clips.
         squared: makes a picture small.
         complaints: bytes FFmpeg has written to stderr so far.
@@ -38,14 +40,17 @@ def read_decord(
     pictures: dict[int, NDArray[np.uint8]] = {}
     try:
         reader = decord.VideoReader(str(path), num_threads=1)
-        if len(reader) != frame_count:
+        if not _agrees(reader, facts):
             return
+        shape = (facts.width, facts.height) if facts.rotation % 180 else (facts.height, facts.width)
         read = 0
         for plan in plans:
             # Frame by frame, because decord's seeking lands on wrong frames where a key frame is no fresh start
             # (open GOPs, intra refresh, MPEG-4 with B-frames), without a word; and so does its skipping of frames.
             while read <= plan.frame_numbers[-1]:
                 picture = reader.next()
+                if picture.shape != (*shape, 3):
+                    return  # it gives four channels at some widths
                 if read in wanted:
                     pictures[read] = squared(picture.asnumpy())
                 read += 1
@@ -55,3 +60,12 @@ def read_decord(
             pictures = {n: kept for n, kept in pictures.items() if n >= plan.frame_numbers[-1]}
     except (decord.DECORDError, RuntimeError, StopIteration):
         return  # PyAV says what is wrong with it, or reads it
+
+
+def _agrees(reader: decord.VideoReader, facts: VideoFacts) -> bool:
+    """Whether decord finds as many frames as the demuxer did, beginning at the same time."""
+    ticks, time_base = facts.timeline.ticks, facts.timeline.time_base
+    if len(reader) != len(ticks):
+        return False
+    start_s = float(reader.get_frame_timestamp(0)[0])
+    return abs(start_s - float(ticks[0] * time_base)) < _HALF_A_FRAME * float(facts.timeline.duration) / len(ticks)

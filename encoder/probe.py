@@ -15,43 +15,35 @@ from pathlib import Path
 import av
 import av.error
 import av.logging
+import numpy as np
+from numpy.typing import NDArray
 
-from encoder.clips import Timeline
-from index.errors import VideoRefused
-
-CODECS = frozenset(
-    {
-        "h264",
-        "hevc",
-        "mpeg4",
-        "mjpeg",
-        "mpeg2video",
-        "mpeg1video",
-        "vp8",
-        "vp9",
-        "av1",
-        "wmv1",
-        "wmv2",
-        "wmv3",
-        "vc1",
-    }
-    | {"msmpeg4v2", "msmpeg4v3", "dvvideo"}
+from encoder.clips import MAX_SECONDS, MIN_CLIP_SECONDS, Timeline
+from encoder.container.kinds import HEAD_BYTES, demuxer_of
+from encoder.container.survey import (
+    CORRUPT,
+    HIDDEN,
+    OUT_OF_ORDER,
+    SECOND_FIELD,
+    WITHOUT_PTS,
+    Packets,
+    Survey,
+    survey_of,
 )
+from encoder.container.tracks import CODECS, chosen
+from encoder.container.wholeness import cut_short
+from index.errors import VideoRefused
+from index.records import CLIP_SECONDS
+
 MAX_PIXELS = 4096 * 2304
 """Largest picture, width times height: 4K."""
 MAX_SIDE = 8192
-MAX_FRAMES = 24 * 3600 * 60
-"""Most frames in one file: a day at 60 a second."""
 _BEGIN_ANYWHERE = frozenset({"mpegts", "mpeg"})
 """Containers that a recorder may cut at any packet: what can't be shown before the first key frame is no damage."""
 CUT_TOLERANCE_S = 1.0
 """How much less picture than declared is still taken for rounding rather than for a cut file."""
-
-_MATROSKA = b"\x1a\x45\xdf\xa3"
-_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-_PACK_HEADER = b"\x00\x00\x01\xba"
-_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
-_PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"[playlist]", b"<?xml", b"<smil", b"<MPD")
+MAX_GAP_S = CLIP_SECONDS
+"""Longest time between two pictures: a clip between them would show none of its own."""
 
 # PyAV must never print: FFmpeg's messages hold file names and bytes of the file.
 av.logging.set_level(av.logging.PANIC)
@@ -59,22 +51,27 @@ av.logging.set_level(av.logging.PANIC)
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What a file says of its video stream, checked.
+    """What a file says of its film, checked.
 
     Attributes:
         demuxer: FFmpeg's name of the container, forced whenever the file is opened.
+        track: FFmpeg's number of the film's track.
+        alone: no other video track is in the file.
         codec: FFmpeg's name of the codec.
-        width: coded picture width in pixels, before rotation.
-        height: coded picture height in pixels.
+        width: picture width in pixels, before rotation.
+        height: picture height in pixels.
         pixel_aspect: width of a pixel over its height.
         rotation: degrees counter-clockwise that a player turns the picture; a multiple of 90.
-        timeline: when each shown frame appears.
+        timeline: when each shown frame appears; up to the damage, where that is known.
         hides_frames: an edit list or a discard mark hides coded frames.
         exact_clock: every frame carries its own presentation timestamp, so that a decoded frame can be told by it.
+        in_fields: some pictures are coded as two fields, each a packet.
         damage: why the file is known to be cut or broken, or empty.
     """
 
     demuxer: str
+    track: int
+    alone: bool
     codec: str
     width: int
     height: int
@@ -83,48 +80,30 @@ class VideoFacts:
     timeline: Timeline
     hides_frames: bool
     exact_clock: bool
+    in_fields: bool
     damage: str
 
 
-def demuxer_of(head: bytes) -> str:
-    """FFmpeg's demuxer for a file that begins with these bytes (at least 1,024 where the file has them).
-
-    Raises:
-        VideoRefused: the bytes are of no container on the list.
-    """
-    if not head:
-        raise VideoRefused("empty file")
-    if head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}:
-        return "mov"
-    if head.startswith(_MATROSKA):
-        return "matroska"
-    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-        return "avi"
-    if head.startswith(_ASF):
-        return "asf"
-    if head.startswith(_PACK_HEADER):
-        return "mpeg"
-    for packet_size, offset in ((188, 0), (192, 4)):
-        if len(head) > offset + 2 * packet_size and all(head[offset + i * packet_size] == 0x47 for i in range(3)):
-            return "mpegts"
-    if head.startswith(_IMAGES):
-        raise VideoRefused("a still image, not a video")
-    if head.lstrip().startswith(_PLAYLISTS):
-        raise VideoRefused("a playlist, not a video: it would open other files or addresses")
-    raise VideoRefused("not a media container: expected MP4, MOV, MKV, WebM, AVI, MPEG-PS, MPEG-TS, ASF or WMV")
-
-
-def probe(path: Path) -> VideoFacts:
+def probe(path: Path, track: int | None = None, max_seconds: float = MAX_SECONDS) -> VideoFacts:
     """Look at a file: demux it all, decode its first frame.
 
+    Args:
+        path: the file.
+        track: number of the film's track, where the manifest gives one.
+        max_seconds: longest video that is accepted.
+
     Raises:
-        VideoRefused: it is not a video on the allow-list, too large, or without a usable clock.
+        VideoRefused: If it is not a video on the allow-list, too large or too long, or without a usable clock; or
+            nothing says which of several tracks is the film.
     """
     with path.open("rb") as stream:
-        demuxer = demuxer_of(stream.read(1024))
+        demuxer = demuxer_of(stream.read(HEAD_BYTES))
     try:
         with open_video(path, demuxer) as container:
-            return _examine(container, demuxer, *_first_frame(path, demuxer))
+            survey = survey_of(container)
+            film = chosen([packets.track() for packets in survey.tracks.values()], track)
+            first = _first_frame(path, demuxer, film.number)
+            return _facts(path, container, demuxer, survey, film.number, first, max_seconds)
     except MemoryError:  # one of FFmpeg's errors too, and nothing is wrong with the file; so below
         raise
     except av.error.FFmpegError as error:
@@ -138,21 +117,16 @@ def open_video(path: Path, demuxer: str) -> av.container.InputContainer:
     return av.open(str(path), format=demuxer, options=options, metadata_errors="replace")
 
 
-def video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
-    """The video stream, its codec and size checked.
+def video_stream(container: av.container.InputContainer, track: int) -> av.video.stream.VideoStream:
+    """The stream of a track, its codec and size checked.
 
     Raises:
-        VideoRefused: there is none, or it is outside the limits.
+        VideoRefused: If it is not there any more, or outside the limits.
     """
-    streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
-    if not streams:
+    stream = next((s for s in container.streams.video if s.index == track), None)
+    context = None if stream is None else stream.codec_context
+    if stream is None or context is None or context.codec.canonical_name not in CODECS:
         raise VideoRefused("no video stream")
-    stream = streams[0]
-    context = stream.codec_context
-    # The canonical name is the codec's; `context.name` is that of whichever decoder FFmpeg chose for it.
-    name = "unknown" if context is None else context.codec.canonical_name
-    if context is None or name not in CODECS:
-        raise VideoRefused(f"codec {name} is not allowed: expected one of {', '.join(sorted(CODECS))}")
     width, height = context.width, context.height
     if width <= 0 or height <= 0:
         raise VideoRefused("the header gives no picture size: the file is cut or damaged")
@@ -166,20 +140,23 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
 
 
 def shown_frames(
-    container: av.container.InputContainer, demuxer: str, times: Set[int] | None = None
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    demuxer: str,
+    times: Set[int] | None = None,
 ) -> Iterator[av.VideoFrame]:
     """Every frame that can be shown, in order.
 
     Args:
         container: open.
-        demuxer: its name.
+        stream: of the film, see `video_stream`.
+        demuxer: name of the container.
         times: timestamps of the frames that are needed; of the others, those that no frame builds on are left out.
 
     Raises:
-        av.error.FFmpegError: at the first damage, but for the pieces at the beginning of a stream cut anywhere.
+        av.error.FFmpegError: If there is damage, but for the pieces at the beginning of a stream cut anywhere.
     """
     begun = demuxer not in _BEGIN_ANYWHERE
-    stream = video_stream(container)
     for packet in container.demux(stream):
         if times is not None:
             stream.codec_context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
@@ -196,87 +173,130 @@ def shown_frames(
 
 
 def _unreadable(error: av.error.FFmpegError) -> str:
-    if isinstance(error, av.error.InvalidDataError):
+    if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
         return "cut or damaged file: its header or index is missing or can't be read"
     return f"can't be read: {type(error).__name__}"
 
 
-def _first_frame(path: Path, demuxer: str) -> tuple[int, int | None]:
-    """Rotation and timestamp of the first frame that can be decoded; 0 and None when none can.
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first frame that can be decoded."""
+
+    rotation: int
+    time: int | None
+    width: int
+    height: int
+
+
+def _first_frame(path: Path, demuxer: str, track: int) -> _First | None:
+    """What the first frame that can be decoded is like; None when none can.
 
     A recording that begins in mid-stream has packets before it whose pictures nobody can show.
     """
     with open_video(path, demuxer) as container:
         try:
-            frame = next(shown_frames(container, demuxer), None)
+            frame = next(shown_frames(container, video_stream(container, track), demuxer), None)
         except MemoryError:
             raise
         except av.error.FFmpegError:
-            return 0, None
-        return (0, None) if frame is None else (round(frame.rotation / 90) * 90 % 360, frame.pts)
+            return None
+        return None if frame is None else _First(rotation_of(frame), frame.pts, frame.width, frame.height)
 
 
-def _examine(
-    container: av.container.InputContainer, demuxer: str, rotation: int, first_shown: int | None
+def rotation_of(frame: av.VideoFrame) -> int:
+    """Degrees counter-clockwise that a player turns a frame; a multiple of 90."""
+    return round(frame.rotation / 90) * 90 % 360
+
+
+def _facts(
+    path: Path,
+    container: av.container.InputContainer,
+    demuxer: str,
+    survey: Survey,
+    track: int,
+    first: _First | None,
+    max_seconds: float,
 ) -> VideoFacts:
-    stream = video_stream(container)
+    stream, packets = video_stream(container, track), survey.tracks[track]
     if stream.time_base is None:
         raise VideoRefused("the video stream has no clock")
-    shown: list[int] = []
-    packets = hidden = 0
-    exact_clock, last_dts = demuxer != "avi", None  # AVI has no presentation times: FFmpeg shows decoding times
-    last_end_s = 0.0
-    damage = ""
-    try:
-        for packet in container.demux():
-            if packet.size == 0:
-                continue
-            time = packet.pts if packet.pts is not None else packet.dts
-            if time is None or packet.time_base is None:
-                raise VideoRefused("a frame has no timestamp: the file's clock can't be trusted")
-            last_end_s = max(last_end_s, float((time + (packet.duration or 0)) * packet.time_base))
-            if packet.stream.index != stream.index:
-                continue
-            packets += 1
-            exact_clock &= packet.pts is not None
-            if packet.dts is not None:
-                if last_dts is not None and packet.dts < last_dts:
-                    raise VideoRefused("the clock runs backwards: are these several recordings in one file?")
-                last_dts = packet.dts
-            if packets > MAX_FRAMES:
-                raise VideoRefused(f"more than {MAX_FRAMES} frames in one file")
-            before = first_shown is not None and exact_clock and time < first_shown
-            if packet.is_corrupt and not before:
-                damage = damage or f"cut or damaged file: packet {packets} is incomplete"
-            if packet.is_discard or (demuxer == "mov" and time < 0):
-                hidden += 1
-            elif not before:
-                shown.append(time)
-    except MemoryError:
-        raise
-    except av.error.FFmpegError:
-        damage = damage or f"cut or damaged file: reading stops after {packets} frames"
-    timeline = Timeline(tuple(sorted(shown)), Fraction(stream.time_base))
+    if packets.trouble:
+        raise VideoRefused(packets.trouble)
+    times = np.frombuffer(packets.times, np.int64) if packets.times else np.zeros(0, np.int64)
+    marks = np.frombuffer(packets.marks, np.uint8)
+    own = marks & SECOND_FIELD == 0
+    # AVI has no presentation times: FFmpeg shows decoding times.
+    exact_clock = demuxer != "avi" and not (marks[own] & WITHOUT_PTS).any()
+    before = np.zeros(len(times), np.bool_)
+    if first is not None and first.time is not None and exact_clock:
+        before = times < first.time
+    hidden = own & ((marks & HIDDEN != 0) | ((times < 0) & (demuxer == "mov")))
+    incomplete = np.flatnonzero((marks & CORRUPT != 0) & ~before)
+    damage = f"cut or damaged file: packet {incomplete[0] + 1} is incomplete" if len(incomplete) else survey.damage
+    timeline = Timeline(tuple(np.sort(times[own & ~hidden & ~before]).tolist()), Fraction(stream.time_base))
+    timeline, trouble = _up_to_trouble(timeline, times, (marks & OUT_OF_ORDER != 0) & ~before)
+    damage = trouble or damage
+    if timeline.duration > max_seconds:
+        raise VideoRefused(f"longer than {max_seconds / 3600:g} hours: cut it into shorter videos")
     return VideoFacts(
         demuxer=demuxer,
+        track=track,
+        alone=len(survey.tracks) == 1,
         codec=stream.codec_context.codec.canonical_name,
-        width=stream.codec_context.width,
-        height=stream.codec_context.height,
+        width=first.width if first else stream.codec_context.width,
+        height=first.height if first else stream.codec_context.height,
         pixel_aspect=Fraction(stream.sample_aspect_ratio or 1),
-        rotation=rotation,
+        rotation=first.rotation if first else 0,
         timeline=timeline,
-        hides_frames=hidden > 0,
+        hides_frames=bool(hidden.any()),
         exact_clock=exact_clock,
-        damage=damage or _cut(container, demuxer, last_end_s),
+        in_fields=not own.all(),
+        damage=damage or _declared_more(container, demuxer, survey, packets) or cut_short(path, demuxer),
     )
 
 
-def _cut(container: av.container.InputContainer, demuxer: str, last_end_s: float) -> str:
+def _up_to_trouble(
+    timeline: Timeline, times: NDArray[np.int64], out_of_order: NDArray[np.bool_]
+) -> tuple[Timeline, str]:
+    """The part of a timeline before pictures are missing, and what is wrong there; all of it, and empty, if nothing."""
+    troubles = []  # the last moment that can be trusted, and why
+    if gap := timeline.gap_longer_than(MAX_GAP_S):
+        start, length = gap
+        why = "the clock jumps, or the recording was interrupted"
+        troubles.append((start, f"no picture for {float(length):.1f} s, {float(start):.1f} s in: {why}"))
+    if out_of_order.any():
+        # What is shown from then on may be built on another picture than it should be.
+        first = int(times[int(out_of_order.argmax()) :].min()) - timeline.ticks[0]
+        at_s = float(first * timeline.time_base)
+        last = max(first - 1, 0) * timeline.time_base
+        troubles.append((last, f"pictures are missing or out of order about {at_s:.1f} s in"))
+    if not troubles:
+        return timeline, ""
+    start, trouble = min(troubles)
+    shorter = timeline.until(start)
+    if shorter.duration < MIN_CLIP_SECONDS:
+        raise VideoRefused(trouble, damaged=True)
+    return shorter, trouble
+
+
+def _declared_more(container: av.container.InputContainer, demuxer: str, survey: Survey, packets: Packets) -> str:
     """Why the file holds less than its header declares, or empty."""
     # An MPEG stream declares no length (FFmpeg derives one from the data), so only these containers can fall short.
-    if demuxer in {"mov", "matroska", "avi", "asf"} and container.duration is not None:
-        declared_s = container.duration / av.time_base
+    if demuxer not in {"mov", "matroska", "avi", "asf", "flv"}:
+        return ""
+    lengths = []
+    if container.duration is not None:
         start_s = (container.start_time or 0) / av.time_base
-        if declared_s - (last_end_s - start_s) > CUT_TOLERANCE_S:
-            return f"cut file: the header declares {declared_s:.1f} s, {last_end_s - start_s:.1f} s are there"
+        lengths.append((container.duration / av.time_base, survey.last_end_s - start_s))
+    stream = packets.stream
+    if stream.duration is not None and stream.time_base is not None and packets.end is not None:
+        lengths.append(
+            (
+                float(stream.duration * stream.time_base),
+                float((packets.end - (stream.start_time or 0)) * stream.time_base),
+            )
+        )
+    for declared_s, found_s in lengths:
+        if declared_s - found_s > CUT_TOLERANCE_S:
+            return f"cut file: the header declares {declared_s:.1f} s, {found_s:.1f} s are there"
     return ""

