@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from index.clip_map import PCA, clip_map
 from index.clip_table import ClipTable
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.exact import Vectors
-from index.faiss_index import FLAT, IVF, Effort, FlatIndex, Index, IvfIndex
-from index.files import digest_of_file, exclusive_lock, naming_a_full_disk, sync_file, sync_folder
+from index.faiss_index import FLAT, KINDS, ONE_BIT, ONE_BYTE, Effort, FlatIndex, Index, IvfIndex
+from index.files import digest_of_file, exclusive_lock, naming_failed_writes, sync_file, sync_folder
 from index.recall import tuned_recall
 from index.rows import StoredClips
 from index.workspace import current, previous, set_current
@@ -53,6 +53,7 @@ class GenerationManifest:
         built_at: UTC, ISO 8601.
         digests: of each file, see `index.files.digest_of_file`.
         map: how its clips are laid out to be looked at (`index.clip_map`); empty where they are not.
+        tried: recall of the kinds that were built before this one and did not reach the target.
     """
 
     generation: str
@@ -71,6 +72,7 @@ class GenerationManifest:
     built_at: str
     digests: dict[str, str]
     map: str = ""
+    tried: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def build_generation(
         stored: rows of one table version.
         folder: the workspace's generations.
         progress: told (recall queries done, in all).
-        kind: of index; by default exact up to `FLAT_CLIPS` clips, approximate above.
+        kind: of index; by default exact up to `FLAT_CLIPS` clips, above the first that reaches the target of an
+            approximate one with small codes, one with larger codes, and the exact one.
         recall_target: what an approximate one is tuned to.
         map_by: how the clips are laid out to be looked at, see `index.clip_map`.
 
@@ -114,18 +117,18 @@ def build_generation(
     """
     if not len(stored.clips):
         raise StateError(f"no clips of encoder {stored.encoder_id} are stored: run `semiome encode` first")
-    kind = kind or (FLAT if len(stored.clips) <= FLAT_CLIPS else IVF)
-    if kind not in {FLAT, IVF}:
-        raise InvalidInput(f"expected an index of kind {FLAT} or {IVF}, got {kind[:64]!r}")
+    if kind is not None and kind not in KINDS:
+        raise InvalidInput(f"expected an index of kind {', '.join(KINDS)}, got {kind[:64]!r}")
+    kinds = (kind,) if kind else (FLAT,) if len(stored.clips) <= FLAT_CLIPS else (ONE_BIT, ONE_BYTE, FLAT)
     if not 0 < recall_target <= 1:
         raise InvalidInput(f"expected a recall above 0 and at most 1, got {recall_target}")
     folder.mkdir(parents=True, exist_ok=True)
-    with naming_a_full_disk(), building_lock(folder):
+    with naming_failed_writes(), building_lock(folder):
         building = folder / f".building-{os.getpid()}"
         remove_unfinished(folder)
         building.mkdir()
         try:
-            return _build(stored, building, progress, kind, recall_target, map_by)
+            return _build(stored, building, progress, kinds, recall_target, map_by)
         finally:
             shutil.rmtree(building, ignore_errors=True)
             sync_folder(folder)
@@ -135,7 +138,7 @@ def _build(
     stored: StoredClips,
     building: Path,
     progress: Callable[[int, int], None],
-    kind: str,
+    kinds: Sequence[str],
     recall_target: float,
     map_by: str,
 ) -> GenerationManifest:
@@ -145,14 +148,17 @@ def _build(
     stored.clips.write(building / _CLIPS)
     vectors = Vectors.map(building / _VECTORS)
     Vectors.write(building / _MAP, clip_map(vectors, map_by))
-    index: Index
-    if kind == FLAT:
-        index = FlatIndex(vectors)
-    else:
-        index = IvfIndex.build(vectors)
+    tried: dict[str, float] = {}
+    for kind in kinds:
+        index: Index = FlatIndex(vectors) if kind == FLAT else IvfIndex.build(kind, vectors)
+        recall = tuned_recall(index, vectors, stored.clips, recall_target, progress)
+        if recall.value >= recall_target:
+            break
+        tried[kind] = recall.value
+    others = {name: value for name, value in tried.items() if name != index.kind}
+    if isinstance(index, IvfIndex):
         index.write(building / _INDEX)
         files.append(_INDEX)
-    recall = tuned_recall(index, vectors, stored.clips, recall_target, progress)
     for name in files:
         sync_file(building / name)
     values = {
@@ -162,7 +168,7 @@ def _build(
         "videos": len(stored.clips.video_ids),
         "patients": len(stored.clips.patient_ids),
         "width": vectors.width,
-        "index": kind,
+        "index": index.kind,
         "effort": asdict(index.effort) if isinstance(index, IvfIndex) else None,
         "recall": recall.value,
         "recall_interval": (recall.low, recall.high),
@@ -171,6 +177,7 @@ def _build(
         "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "digests": {name: digest_of_file(building / name) for name in files},
         "map": map_by,
+        **({"tried": others} if others else {}),  # versions before 0.2 don't know it
     }
     text = json.dumps(values, indent=2) + "\n"
     (building / MANIFEST).write_text(text, encoding="utf-8")
@@ -216,8 +223,9 @@ def check_publishable(folder: Path, generation: str, *, force: bool = False) -> 
     manifest = read_manifest(folder, generation)
     if manifest.recall < manifest.recall_target and not force:
         raise StateError(
-            f"generation {generation} finds {manifest.recall:.3f} of the true neighbours, below its target of "
-            f"{manifest.recall_target}: it is not published unless forced"
+            f"generation {generation} ({manifest.index}) finds {manifest.recall:.3f} of the true neighbours, below its "
+            f"target of {manifest.recall_target}: it is not published unless forced. `semiome index build` without "
+            f"--kind chooses one that reaches it; --kind {FLAT} finds all"
         )
 
 
@@ -335,8 +343,8 @@ def load_generation(folder: Path, generation: str | None = None) -> Generation:
     index: Index
     if manifest.index == FLAT:
         index = FlatIndex(vectors)
-    elif manifest.effort is not None:
-        index = IvfIndex.read(folder / name / _INDEX, vectors, manifest.effort)
+    elif manifest.effort is not None and manifest.index in KINDS:
+        index = IvfIndex.read(manifest.index, folder / name / _INDEX, vectors, manifest.effort)
     else:
         raise DamagedData(f"the manifest of generation {name} does not say how to search it: build the index again")
     positions = Vectors.map(folder / name / _MAP).all if manifest.map else None

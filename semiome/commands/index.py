@@ -39,7 +39,10 @@ def build(
     publish: Annotated[bool, typer.Option(help="Let servers take it up at once.")] = True,
     recall: Annotated[float, typer.Option(help="Share of the true nearest 10 that it has to find.")] = _RECALL,
     kind: Annotated[
-        str | None, typer.Option(help="flat or ivf-rabitq; by default chosen by the number of clips.")
+        str | None,
+        typer.Option(
+            help="flat, ivf-rabitq or ivf-sq8; default: flat up to 20,000 clips, then the first to reach --recall."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Publish it even if it finds fewer.")] = False,
     map_by: Annotated[str, typer.Option("--map", help="How the review page's map is made: pca or umap.")] = "pca",
@@ -95,6 +98,8 @@ def build(
     else:
         release(place, manifest.generation, publish_it=publish, force=force)
     low, high = manifest.recall_interval
+    for other, found in manifest.tried.items():
+        screen.note(f"{other} finds {found:.3f}, below {manifest.recall_target}: {manifest.index} was taken")
     said = f"; {rolled_out.workers} workers serve it" if rolled_out else ""
     if rolled_out and rolled_out.overlap is not None:
         said += f" and find {rolled_out.overlap:.1%} of what was found before"

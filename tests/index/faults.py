@@ -24,7 +24,7 @@ import numpy as np
 from index.doctor import DAMAGED, examine
 from index.erasure import erase_patient
 from index.errors import DamagedData, DiskFull, NotFound, SemiomeError
-from index.faiss_index import FLAT, IVF
+from index.faiss_index import KINDS
 from index.files import sync_tree
 from index.generation import build_generation, list_generations, load_generation, publish
 from index.query import ClipQuery
@@ -56,7 +56,7 @@ def start(folder):
         for patient in range(PATIENTS):
             for number in range(VIDEOS):
                 committer.commit([video(patient, number)])
-    for kind in (FLAT, IVF):
+    for kind in KINDS:
         built = build_generation(Store(workspace).clips("enc1"), workspace.generations, kind=kind, recall_target=0.1)
         publish(workspace.generations, built.generation)
     return workspace
@@ -81,7 +81,7 @@ def compact(workspace, told):
 
 
 def build(workspace, told):
-    for kind in (FLAT, IVF):
+    for kind in KINDS:
         stored = Store(workspace).clips("enc1")
         built = build_generation(stored, workspace.generations, kind=kind, recall_target=0.1)
         told(built.generation)

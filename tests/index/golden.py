@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 
 from index.exact import Allowed
+from index.faiss_index import KINDS
 from index.generation import build_generation, load_generation, publish
 from index.store import Store
 from index.workspace import Workspace
 from tests.conftest import DATA, commit, make_cohort
-from tests.index.reference import KINDS
 
 
 def main():

@@ -6,14 +6,13 @@ import numpy as np
 
 from index.clip_table import ClipTable
 from index.exact import Vectors
-from index.faiss_index import FLAT, IVF, Effort, FlatIndex, IvfIndex
+from index.faiss_index import FLAT, Effort, FlatIndex, IvfIndex
 from index.generation import Generation, GenerationManifest
 from index.query import GroupBy
 from index.rows import StoredClips
 from index.snapshot import Snapshot
 from index.store import Changes
 
-KINDS = (FLAT, IVF)
 TABLE_VERSION, LATER_VERSION = 3, 5
 
 
@@ -21,9 +20,9 @@ def generation_of(cohort, kind=FLAT, width=8):
     """A generation of (video, embedded clips); an approximate index looks everywhere, so that it misses nothing."""
     clips, vectors = in_order(cohort, width)
     vectors = Vectors(vectors)
-    index = FlatIndex(vectors) if kind == FLAT else IvfIndex.build(vectors)
+    index = FlatIndex(vectors) if kind == FLAT else IvfIndex.build(kind, vectors)
     effort = None
-    if kind == IVF:
+    if kind != FLAT:
         effort = index.effort = Effort(index.cells, len(vectors))
     manifest = GenerationManifest(
         "000001-test", "enc1", TABLE_VERSION, len(clips), 0, 0, width, kind, effort, 1.0, (1.0, 1.0), 0.95, 0, "", {}

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from index.faiss_index import KINDS
 from index.query import (
     AllOf,
     AnyOf,
@@ -21,7 +22,7 @@ from index.query import (
 )
 from index.search import search, search_batch, search_page
 from tests.conftest import make_video
-from tests.index.reference import KINDS, aligned, assert_same, grouped, reference, snapshot_of
+from tests.index.reference import aligned, assert_same, grouped, reference, snapshot_of
 
 leaf = st.builds(
     SearchFilter,

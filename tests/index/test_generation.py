@@ -12,7 +12,7 @@ import pytest
 from index.clip_table import ClipTable
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.exact import Allowed, Vectors, nearest
-from index.faiss_index import IVF, FlatIndex, IvfIndex
+from index.faiss_index import KINDS, ONE_BIT, ONE_BYTE, FlatIndex, IvfIndex
 from index.generation import (
     build_generation,
     building_lock,
@@ -24,10 +24,10 @@ from index.generation import (
 )
 from index.recall import Recall, tuned_recall
 from index.records import Clip
+from index.rows import StoredClips
 from index.store import Store
 from index.workspace import current
 from tests.conftest import DATA, commit, make_cohort, publish_all
-from tests.index.reference import KINDS
 
 
 def test_a_generation_holds_what_the_store_held(stored):
@@ -155,8 +155,8 @@ def test_recall_is_measured_against_everything(workspace, cohort):
 def test_an_approximate_index_is_tuned_to_its_target_and_loads_as_it_was(workspace):
     stored_clips = commit(workspace, make_cohort(patients=20, videos=5, clips=10)).clips("enc1")
 
-    low = build_generation(stored_clips, workspace.generations, kind=IVF, recall_target=0.5)
-    high = build_generation(stored_clips, workspace.generations, kind=IVF, recall_target=0.9)
+    low = build_generation(stored_clips, workspace.generations, kind=ONE_BIT, recall_target=0.5)
+    high = build_generation(stored_clips, workspace.generations, kind=ONE_BIT, recall_target=0.9)
 
     assert low.effort.cells < high.effort.cells
     assert low.recall >= 0.5
@@ -170,7 +170,7 @@ def test_an_approximate_index_is_tuned_to_its_target_and_loads_as_it_was(workspa
 
 
 def test_a_generation_below_its_target_is_published_only_when_forced(stored):
-    manifest = build_generation(Store(stored).clips("enc1"), stored.generations, kind=IVF, recall_target=1.0)
+    manifest = build_generation(Store(stored).clips("enc1"), stored.generations, kind=ONE_BIT, recall_target=1.0)
     folder = stored.generations
     text = (folder / manifest.generation / "manifest.json").read_text()
     worse = json.dumps({**json.loads(text), "recall": 0.5}).encode()
@@ -250,7 +250,7 @@ def test_an_index_finds_enough_for_every_k():
     made = (latent @ random.normal(size=(16, 128))).astype(np.float32)
     vectors = Vectors(made / np.linalg.norm(made, axis=1, keepdims=True))
     clips = ClipTable.of([Clip(f"{n:032x}", f"v{n // 5:05}", f"p{n // 20:05}", n % 5, 0.0, 10.0) for n in range(6000)])
-    index = IvfIndex.build(vectors)
+    index = IvfIndex.build(ONE_BIT, vectors)
     assert tuned_recall(index, vectors, clips, 0.95).value > 0.93
     allowed = Allowed(6000)
     queries = vectors.all[::37]
@@ -261,12 +261,38 @@ def test_an_index_finds_enough_for_every_k():
         assert recall > 0.9, (k, recall, index.effort)
 
 
+def far_apart(patients=40, clips=20, width=96):
+    """Patients whose clips are near each other and as far from all others as chance has it."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(patients, width))
+    made = np.repeat(centres, clips, axis=0) * 0.6 + random.normal(size=(patients * clips, width))
+    made = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    rows = [Clip(f"{n:032x}", f"v{n // 5:05}", f"p{n // clips:05}", n % 5, 0.0, 10.0) for n in range(len(made))]
+    return StoredClips("enc1", 3, ClipTable.of(rows), made)
+
+
+def test_an_index_that_misses_its_target_gives_way_to_one_that_reaches_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("index.generation.FLAT_CLIPS", 100)
+
+    chosen = build_generation(far_apart(), tmp_path)
+
+    assert chosen.index == ONE_BYTE
+    assert chosen.recall >= chosen.recall_target == 0.95
+    assert chosen.tried.keys() == {ONE_BIT}
+    assert chosen.tried[ONE_BIT] < 0.95
+    publish(tmp_path, chosen.generation)
+    assert load_generation(tmp_path).manifest == chosen
+    only = build_generation(far_apart(), tmp_path, kind=ONE_BIT)
+    with pytest.raises(StateError, match=r"without --kind chooses one that reaches it; --kind flat finds all"):
+        publish(tmp_path, only.generation)
+
+
 def test_an_index_of_one_patient_looks_everywhere():
     random = np.random.default_rng(0)
     made = random.normal(size=(500, 16)).astype(np.float32)
     vectors = Vectors(made / np.linalg.norm(made, axis=1, keepdims=True))
     clips = ClipTable.of([Clip(f"{n:032x}", "v", "p", n, 0.0, 10.0) for n in range(500)])
-    index = IvfIndex.build(vectors)
+    index = IvfIndex.build(ONE_BIT, vectors)
 
     assert tuned_recall(index, vectors, clips, 0.95) == Recall(1.0, 1.0, 1.0, 0)
     assert index.effort.cells == index.cells

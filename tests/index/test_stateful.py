@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from index.erasure import erase_patient
+from index.faiss_index import KINDS
 from index.generation import build_generation, collect, list_generations, publish, roll_back
 from index.query import GroupBy, Options, SearchFilter, VideoQuery
 from index.search import search
@@ -22,7 +23,7 @@ from index.serving import Serving
 from index.store import Store
 from index.workspace import Workspace
 from tests.conftest import commit, make_video
-from tests.index.reference import KINDS, assert_same, grouped, reference
+from tests.index.reference import assert_same, grouped, reference
 
 STEPS = int(os.environ.get("SEMIOME_STEPS", "300"))
 STEPS_AN_EXAMPLE = 50
