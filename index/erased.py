@@ -8,7 +8,7 @@ import re
 import secrets
 
 from index import shared_files
-from index.errors import DamagedData, InvalidInput
+from index.errors import CannotWrite, DamagedData, InvalidInput
 from index.near_misses import likeness
 from index.workspace import Workspace
 
@@ -36,6 +36,18 @@ def workspace_key(workspace: Workspace) -> bytes:
     if len(key) != _KEY_BYTES:
         raise DamagedData("the workspace's key is damaged: bring the file `key` back from a backup")
     return key
+
+
+def key_to_compare(workspace: Workspace) -> bytes:
+    """The secret of a workspace; where there is none yet and none can be written, one that nothing was hashed with.
+
+    Raises:
+        DamagedData: If it is not as it was made.
+    """
+    try:
+        return workspace_key(workspace)
+    except CannotWrite:
+        return secrets.token_bytes(_KEY_BYTES)
 
 
 def patient_hash(key: bytes, patient_id: str) -> str:

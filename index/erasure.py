@@ -24,7 +24,7 @@ from index import shared_files
 from index.erased import block, is_erased, lift, patient_hash, workspace_key
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.feedback import FeedbackStore
-from index.files import naming_a_full_disk
+from index.files import naming_failed_writes
 from index.objects import bucket
 from index.removal import rebuild_without, remove_patient
 from index.rows import select
@@ -104,7 +104,7 @@ def forecast(workspace: Workspace, patient_id: str, also: Iterable[Path] = ()) -
     return Forecast(len(own), clips, said, found)
 
 
-@naming_a_full_disk()
+@naming_failed_writes()
 def erase_patient(
     workspace: Workspace,
     patient_id: str,

@@ -7,7 +7,8 @@
     ├── StateError            right request, wrong moment: something has to be done first
     │   ├── EncoderMismatch   vectors, heads or generations of two encoders were brought together
     │   ├── Locked            another process is committing
-    │   └── DiskFull          what was acknowledged is kept, the rest was not written
+    │   └── CannotWrite       read-only, no permission, no more files: what was acknowledged is kept
+    │       └── DiskFull      no space, no quota
     ├── DamagedData           stored bytes are not the bytes that were written
     ├── VideoRefused          one video file can't be used; the job goes on without it
     ├── NonFiniteLoss         training has diverged (trainer/pretrain.py)
@@ -78,7 +79,20 @@ class Locked(StateError):
     """Another process holds the committer's lock."""
 
 
-class DiskFull(StateError):
+class CannotWrite(StateError):
+    """The system does not let this process write: read-only, without permission, or out of something it needs.
+
+    Attributes:
+        why: and what to do.
+        path: what could not be written, where the system said it; for a local command, never for a client.
+    """
+
+    def __init__(self, why: str, path: str = "") -> None:
+        self.why, self.path = why, path
+        super().__init__(f"can't write: {why}")
+
+
+class DiskFull(CannotWrite):
     """No space is left, or no quota."""
 
     def __init__(self) -> None:

@@ -6,7 +6,9 @@ clinician says is kept at once. Nothing is changed: who thinks otherwise later s
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import secrets
 import sqlite3
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, Locked, NotFound
-from index.files import naming_a_full_disk
+from index.files import naming_failed_writes
 from index.records import ID, LABELS, TAG, Video
 from index.traces.names import ERASED, Names
 from index.workspace import Workspace
@@ -230,18 +232,31 @@ class FeedbackStore:
     def _database(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:
         if make:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        with naming_a_full_disk(), closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database:
+        with naming_failed_writes(), closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database:
             try:
                 database.execute("pragma secure_delete = on")
                 database.execute("pragma synchronous = full")
                 database.execute(_TABLE)
                 yield database
             except sqlite3.DatabaseError as error:
-                if "disk is full" in str(error):
-                    raise OSError(28, "no space left") from None  # ENOSPC, as every other writer has it
+                if code := _errno_of(error):
+                    raise OSError(code, os.strerror(code), str(self._path)) from None  # as every other writer has it
                 if "locked" in str(error):
                     raise Locked("somebody else's word is being kept: try again in a moment") from None
                 raise DamagedData("what people have said can't be read: bring feedback.sqlite back") from None
+
+
+def _errno_of(error: sqlite3.DatabaseError) -> int:
+    """The system's number for why SQLite can't write; 0 where it is anything else."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    named = {
+        sqlite3.SQLITE_FULL: errno.ENOSPC,
+        sqlite3.SQLITE_READONLY: errno.EROFS,
+        sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+        sqlite3.SQLITE_PERM: errno.EACCES,
+        sqlite3.SQLITE_IOERR: errno.EIO,
+    }
+    return named.get(code, 0)
 
 
 def path_of(workspace: Workspace) -> Path:

@@ -12,10 +12,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from index.errors import DiskFull, InvalidInput, Locked
+from index.errors import CannotWrite, DiskFull, InvalidInput, Locked
 from index.processors import usable_cores
 
 _PART_BYTES = 1 << 26
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_WHY = {
+    errno.EROFS: "the file system is read-only: mount it so that it can be written, or write elsewhere",
+    errno.EACCES: "permission denied: this account may not write there",
+    errno.EPERM: "operation not permitted: this account may not change that, or it is marked as immutable",
+    errno.EMFILE: "too many open files in this process: raise the limit (`ulimit -n`)",
+    errno.ENFILE: "too many open files on this machine",
+    errno.EIO: "input/output error: look at the disk and the system's log",
+    errno.ESTALE: "the network file system has lost its connection to the file",
+    errno.ENOLCK: "the file system has no locks left, or none at all: put the workspace on a local disk",
+    errno.EOPNOTSUPP: "the file system does not support what a workspace needs: put it on a local disk",
+    errno.ENODEV: "the device is gone",
+    errno.ENXIO: "the device is gone",
+}
+"""Why the system does not let a process write, by its number of the error."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -59,7 +74,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         DiskFull: the old one stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with naming_a_full_disk():
+    with naming_failed_writes():
         try:
             write(temporary)
             sync_file(temporary)
@@ -91,7 +106,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InvalidInput(f"{folder.name} is there already: name a new folder")
     building = folder.with_name(f".{folder.name}.tmp")
-    with naming_a_full_disk(), exclusive_lock(folder.with_name(f".{folder.name}.lock"), f"the making of {folder.name}"):
+    lock = folder.with_name(f".{folder.name}.lock")
+    with naming_failed_writes(), exclusive_lock(lock, f"the making of {folder.name}"):
         try:
             shutil.rmtree(building, ignore_errors=True)  # as a kill leaves it
             building.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +118,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             sync_folder(folder.parent)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-            folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
 
 
 def sha256_of_file(path: Path) -> str:
@@ -131,19 +147,33 @@ def digest_of_file(path: Path) -> str:
         return hashlib.sha256(b"".join(pool.map(digest, range(0, size, _PART_BYTES)))).hexdigest()
 
 
+def failed_write(error: BaseException) -> CannotWrite | None:
+    """The error of our own for what the system, or a library in its words, says of a write; None for anything else."""
+    code = getattr(error, "errno", None)
+    if code is None:
+        text = str(error)
+        code = next((code for code in (*_FULL, *_WHY) if os.strerror(code) in text), None)
+    if code in _FULL:
+        return DiskFull()
+    if code not in _WHY:
+        return None
+    path = getattr(error, "filename", None) or ""
+    return CannotWrite(f"{_WHY[code]}; everything acknowledged before is kept", os.fsdecode(path))
+
+
 @contextmanager
-def naming_a_full_disk() -> Iterator[None]:
-    """Turn whatever a full disk raises within the block into its own error; a library's may have it in words only.
+def naming_failed_writes() -> Iterator[None]:
+    """Turn whatever a full or read-only disk, missing permission or want of descriptors raises into our own error.
 
     Raises:
-        DiskFull: no space is left, or no quota.
+        DiskFull: If no space is left, or no quota.
+        CannotWrite: If the system does not let this process write for another reason.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        codes = (errno.ENOSPC, errno.EDQUOT)
-        if getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes):
-            raise DiskFull from None
+        if named := failed_write(error):
+            raise named from None
         raise
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from index.clip_table import ClipTable
 from index.errors import NotFound, SemiomeError
 from index.feedback import FeedbackStore
-from index.files import naming_a_full_disk, sync_folder
+from index.files import naming_failed_writes, sync_folder
 from index.generation import (
     build_generation,
     building_lock,
@@ -50,7 +50,7 @@ class Removed:
     places: tuple[str, ...]
 
 
-@naming_a_full_disk()
+@naming_failed_writes()
 def remove_videos(
     workspace: Workspace, video_ids: Collection[str], say: Callable[[str], None] = lambda step: None
 ) -> Removed:

@@ -9,7 +9,7 @@ import os
 import secrets
 from pathlib import Path
 
-from index.files import naming_a_full_disk, sync_folder, write_text_atomically
+from index.files import naming_failed_writes, sync_folder, write_text_atomically
 from index.objects import bucket
 from index.workspace import Workspace
 
@@ -39,7 +39,7 @@ def write(workspace: Workspace, path: Path, text: str) -> None:
     write_text_atomically(path, text)
 
 
-@naming_a_full_disk()
+@naming_failed_writes()
 def create(workspace: Workspace, path: Path, data: bytes) -> None:
     """Put a file for its owner alone, unless there is one: of several who try, all find what the first one put.
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from index.errors import InvalidInput, NotFound, SemiomeError, ServiceError, VideoRefused
+from index.errors import CannotWrite, InvalidInput, NotFound, SemiomeError, ServiceError, VideoRefused
 from index.processors import usable_cores
 
 BUG, USAGE, SOME_REFUSED, STATE = 1, 2, 3, 4
@@ -28,10 +28,29 @@ def main() -> None:
     from semiome.app import app
 
     try:
+        _check_temporary_folder()
         app()
     except SemiomeError as error:
         _complain(error)
         sys.exit(exit_code(error))
+    except OSError as error:
+        from index.files import failed_write
+
+        if (named := failed_write(error)) is None:
+            raise
+        _complain(named)
+        sys.exit(STATE)
+
+
+def _check_temporary_folder() -> None:
+    """A TMPDIR that is gone, as after a batch job, ends work late: libraries that write there find out after hours.
+
+    Raises:
+        CannotWrite: If it can't be written.
+    """
+    named = os.environ.get("TMPDIR")
+    if named and not (os.path.isdir(named) and os.access(named, os.W_OK | os.X_OK)):  # noqa: PTH112  pathlib is slow
+        raise CannotWrite("TMPDIR names no folder that can be written: create it, or unset TMPDIR", named)
 
 
 def _open_closed_streams() -> None:
@@ -54,7 +73,8 @@ def exit_code(error: SemiomeError) -> int:
 
 
 def _complain(error: SemiomeError) -> None:
-    sys.stderr.write(f"error: {error}\n")
+    local = f"can't write {error.path}: {error.why}" if isinstance(error, CannotWrite) and error.path else error
+    sys.stderr.write(f"error: {local}\n")
     if "--json" in sys.argv:
         sys.stdout.write(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}) + "\n")
 

@@ -19,11 +19,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from index.erased import patient_hash, workspace_key
+from index.erased import key_to_compare, patient_hash, workspace_key
 from index.errors import DamagedData, StateError
-from index.files import naming_a_full_disk, sync_folder
+from index.files import naming_failed_writes, sync_folder
 from index.workspace import Workspace
 
 _SEGMENT_BYTES = 64 * 2**20
@@ -69,6 +69,38 @@ class Verified:
     last: str
 
 
+class Log(Protocol):
+    """What a server needs of an audit log."""
+
+    async def write(self, entry: Entry) -> None:
+        """Write an entry, before what it speaks of is answered."""
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Write entries."""
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+
+    def close(self) -> None:
+        """Sync, and give up the file."""
+
+
+class NoLog:
+    """Writes nothing: of a workspace that can't be written, on a server that only this machine can reach."""
+
+    async def write(self, entry: Entry) -> None:
+        """See `Log`."""
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """See `Log`."""
+
+    def sync(self) -> None:
+        """See `Log`."""
+
+    def close(self) -> None:
+        """See `Log`."""
+
+
 class AuditLog:
     """Appends to a workspace's log. One for each process; threads may share it."""
 
@@ -77,9 +109,9 @@ class AuditLog:
 
         Raises:
             DamagedData: it is not: `semiome audit verify` says more.
+            CannotWrite: If the system does not let this process write to it.
         """
         self._folder = folder_of(workspace)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._key = workspace_key(workspace)
         self._lock = threading.Lock()
         self._hashes: dict[str, str] = {}
@@ -89,7 +121,8 @@ class AuditLog:
         self._mac = _START
         self._unsynced = False
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
-        with self._lock:
+        with self._lock, naming_failed_writes():
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._reopen()
 
     async def write(self, entry: Entry) -> None:
@@ -128,7 +161,7 @@ class AuditLog:
         """
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         said = [self._values(entry, at) for entry in entries]
-        with self._lock, naming_a_full_disk():
+        with self._lock, naming_failed_writes():
             while True:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
                 size = os.fstat(self._descriptor).st_size
@@ -264,7 +297,7 @@ def verify(workspace: Workspace, noted: str = "") -> Verified:
             which line is the first that is wrong.
         StateError: there is no log.
     """
-    key, mac, lines = workspace_key(workspace), _START, 0
+    key, mac, lines = key_to_compare(workspace), _START, 0
     seen = not noted
     for name, number, line in _lines(workspace):
         text, said = line[:-_TAIL], line[-_TAIL:]

@@ -22,7 +22,7 @@ from google.rpc import status_pb2
 from index.errors import InvalidInput, SemiomeError
 from service import roles
 from service.answers import Provenance
-from service.audit import AuditLog, Entry
+from service.audit import Entry, Log
 from service.callers import Callers
 from service.config import ServerConfig
 from service.errors import (
@@ -143,7 +143,7 @@ class Guard:
         config: ServerConfig,
         callers: Callers,
         limits: Limits,
-        audit: AuditLog,
+        audit: Log,
         metrics: Metrics,
         tracer: Tracer,
         catch_up: Callable[[str], Awaitable[None]],

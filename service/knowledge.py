@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from encoder.head import POSITIVE, Head, load_head, probabilities_of
 from encoder.kind import stored_kind
-from index.erased import patient_hash, workspace_key
+from index.erased import key_to_compare, patient_hash
 from index.errors import InvalidInput, NotFound, SemiomeError, StateError
 from index.novelty import usual_distances
 from index.query import PLAIN, ClipQuery, Options, Query, SearchResult, VideoQuery
@@ -290,7 +290,7 @@ class Source:
         self._begun = 0
         self._serving = Serving(workspace)
         self._complaint = ""
-        self._key = workspace_key(workspace)
+        self._key = key_to_compare(workspace)
         self.knowledge = self._known(self._load_head(None))
 
     def refresh(self) -> None:

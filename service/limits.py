@@ -35,17 +35,26 @@ class TooMuch(SemiomeError):
         super().__init__(message)
 
 
+_WAIT_S = 5.0
+
+
 class Limits:
     """Counts what callers ask for. Calls a second are shared evenly by the workers; a day's queries are one count.
 
     The day's count lies in a small database that all workers write to; what another worker has counted is seen after
     `exchange`, which the server calls twice a second.
+
+    Args:
+        config: has the limits of each role.
+        ledger: path of that database; None where it can't be written, and each worker counts for itself.
+        clock: seconds, for rates.
+        now: of the day.
     """
 
     def __init__(
         self,
         config: ServerConfig,
-        ledger: Path,
+        ledger: Path | None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -57,9 +66,11 @@ class Limits:
         self._day, self._day_ends = self._today()
         self._own: dict[str, int] = defaultdict(int)
         self._all: dict[str, int] = {}
-        ledger.parent.mkdir(parents=True, exist_ok=True)
         self._ledger = ledger
-        with closing(self._database()) as database:
+        if ledger is None:
+            return
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(ledger, timeout=_WAIT_S)) as database:
             database.execute(
                 "create table if not exists used (day text, caller text, n int, primary key (day, caller))"
             )
@@ -109,9 +120,11 @@ class Limits:
 
     def exchange(self) -> None:
         """Add what was counted here to the ledger, and learn what others have counted."""
+        if self._ledger is None:
+            return
         with self._lock:
             day, counted = self._day, dict(self._own)
-        with closing(self._database()) as database, database:
+        with closing(sqlite3.connect(self._ledger, timeout=_WAIT_S)) as database, database:
             database.execute("delete from used where day < ?", (day,))
             database.executemany(
                 "insert into used values (?, ?, ?) on conflict (day, caller) do update set n = n + excluded.n",
@@ -123,9 +136,6 @@ class Limits:
                 self._all = all_
                 for name, n in counted.items():
                     self._own[name] -= n
-
-    def _database(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._ledger, timeout=5.0)
 
     def _today(self) -> tuple[str, float]:
         """The day, and when by the clock another one begins."""

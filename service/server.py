@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,7 +19,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from index.errors import SemiomeError, ServiceError, StateError
+from index.errors import CannotWrite, SemiomeError, ServiceError, StateError
 from index.query import ClipQuery
 from index.search import search_each
 from index.workspace import Workspace
@@ -26,7 +27,7 @@ from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, re
 from service import audit, tls, uploads
 from service.admin import Admin
 from service.answers import Judged
-from service.audit import AuditLog
+from service.audit import AuditLog, Log, NoLog
 from service.callers import Callers
 from service.catalog import Catalog
 from service.classification import Classification
@@ -94,8 +95,8 @@ class Server:
         if place.alone:
             uploads.remove_leftovers(workspace)
         self.source = Source(workspace)
-        self._audit = AuditLog(workspace)
-        self._limits = Limits(config, audit.folder_of(workspace) / "quota.sqlite")
+        self._audit, ledger = _records(workspace, config)
+        self._limits = Limits(config, ledger)
         self._guard = Guard(
             config, self._callers, self._limits, self._audit, self._metrics, self._tracer, self._catch_up
         )
@@ -272,6 +273,25 @@ async def serve(
     await server.drain(listener)
     await asyncio.to_thread(server.close)
     end_metrics()
+
+
+def _records(workspace: Workspace, config: ServerConfig) -> tuple[Log, Path | None]:
+    """The audit log, and the file of the day's quotas.
+
+    Raises:
+        CannotWrite: If they can't be written, and not only this machine may ask.
+    """
+    try:
+        return AuditLog(workspace), audit.folder_of(workspace) / "quota.sqlite"
+    except CannotWrite as error:
+        if config.signs_in:
+            raise CannotWrite(
+                f"{error.why}. Nothing is answered without an audit log: of a read-only workspace the folder audit/ "
+                "and the file .key must lie where they can be written",
+                error.path,
+            ) from None
+        _logger.warning("this workspace can't be written: it is served without an audit log, feedback and uploads")
+        return NoLog(), None
 
 
 def _standard_methods(healthy: health.aio.HealthServicer) -> tuple[Method, ...]:
