@@ -7,8 +7,10 @@ a digest over them. Nothing is downloaded: weights come from a file, or from whe
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -193,6 +195,7 @@ class TransformersDetector:
     """Any model of transformers' `AutoModelForObjectDetection` that has a class named bed."""
 
     def __init__(self, folder: Path, confidence: float, device: str) -> None:
+        _hide_unfit_torchvision()
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
         from transformers.utils import logging
 
@@ -259,6 +262,15 @@ def _beds(found: dict[str, torch.Tensor], bed: int) -> list[FoundBed]:
         for (left, top, right, bottom), confidence, label in rows
         if label == bed
     ]
+
+
+def _hide_unfit_torchvision() -> None:
+    """Keep transformers from a torchvision for another torch: it would import it, and use nothing of it here."""
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError) as error:
+        if getattr(error, "name", None) != "torchvision":  # it is there
+            sys.modules["torchvision"] = None  # type: ignore[assignment]
 
 
 def _torchvision() -> Any:  # noqa: ANN401

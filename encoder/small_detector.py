@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessorPil
+from transformers import YolosConfig, YolosForObjectDetection
 
 from encoder.picture import Crop
 
@@ -54,6 +54,8 @@ def detection_loss(model: nn.Module, pictures_BHWC: NDArray[np.uint8], boxes: Se
 
 def save_detector(model: nn.Module, folder: Path) -> None:
     """Write it as a folder that `encoder.detector` reads."""
+    from transformers import YolosImageProcessorPil
+
     model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
     size = {"height": HEIGHT, "width": WIDTH}
     processor = YolosImageProcessorPil(size=size, do_pad=False, image_mean=[_MEAN] * 3, image_std=[_STD] * 3)

@@ -18,11 +18,18 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every row, version and index of a workspace; ends with 4 when something is damaged."""
-    from index.doctor import DAMAGED, examine
+    """Check every row, version and index of a workspace, and decode a video; ends with 4 if something is damaged."""
+    from encoder.decoder import check_decoding
+    from index.doctor import DAMAGED, OK, Finding, examine
+    from index.errors import StateError
     from index.workspace import Workspace
 
-    findings = examine(Workspace.at(workspace), repair=repair)
+    try:
+        check_decoding()
+        decoding = Finding("decoding", OK, "a video is decoded here as it should be")
+    except StateError as error:
+        decoding = Finding("decoding", DAMAGED, f"{error}; install Semiome again, with all its libraries in one place")
+    findings = [decoding, *examine(Workspace.at(workspace), repair=repair)]
     damaged = [finding for finding in findings if finding.state == DAMAGED and not finding.repaired]
     screen = Screen(as_json=as_json)
     rows = [(f.what, "repaired" if f.repaired else f.state, f.says) for f in findings]

@@ -161,6 +161,20 @@ def test_a_torchvision_for_another_torch_is_said_to_be_one(tmp_path, monkeypatch
         import_mask_rcnn(None, tmp_path / "made")
 
 
+def test_a_detector_of_transformers_needs_no_torchvision_and_minds_none(tmp_path):
+    """transformers would import the one that it finds, which fails beside another torch than its own."""
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from encoder.detector import load_detector
+print(len(load_detector(Path(sys.argv[1]), 0.0).beds(np.zeros((96, 128, 3), np.uint8))))
+"""
+    done = run_beside_torchvision("-c", code, ROOT / "semiome" / "weights" / "beds")
+
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
 def test_weights_that_are_not_in_the_cache_are_asked_for_and_not_downloaded(tmp_path):
     code = """
 import sys
