@@ -97,6 +97,8 @@ class ServerConfig(_Config):
     """Larger requests are refused."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1024)
     """Larger videos are refused."""
+    max_upload_seconds: float = Field(default=3600.0, gt=0, le=24 * 3600)
+    """Longer videos are refused, before any of their pictures is decoded: every ten seconds are a clip to embed."""
     max_calls: int = Field(default=128, ge=1)
     """Calls of a worker at once; one more is refused at once with RESOURCE_EXHAUSTED."""
     refresh_s: float = Field(default=0.5, gt=0)

@@ -17,9 +17,10 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from encoder.decoder import DecodeLimits
 from encoder.manifest import Manifest, ManifestRow
 from index.errors import DiskFull, InvalidInput, VideoRefused
-from index.files import naming_a_full_disk, sha256_of_file
+from index.files import naming_failed_writes, sha256_of_file
 from index.near_misses import like
 from index.query import Options, VectorQuery, VideoQuery
 from index.records import ID, LABELS, EmbeddedClip
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 MAX_CHUNK_BYTES = 2**20
 _FOLDER = "uploads"
+_CLIP_S = 10.0
+"""Longest time to decode each ten seconds of an upload, on average."""
 _AT_ONCE = 2
 _IDLE_S = 30.0
 _RETRY_S = 5.0
@@ -52,6 +55,7 @@ class Uploads:
     def __init__(self, workspace: Workspace, source: Source, config: ServerConfig) -> None:
         self._workspace = workspace
         self._source = source
+        self._limits = DecodeLimits(clip_s=_CLIP_S, max_seconds=config.max_upload_seconds)
         self._config = config
         self._receiving = 0
         self._embedding = asyncio.Lock()
@@ -120,7 +124,7 @@ class Uploads:
         if shutil.disk_usage(self._workspace.root).free < 2 * size:
             raise DiskFull
         received = 0
-        with naming_a_full_disk():
+        with naming_failed_writes():
             while (request := await _next(requests)) is not None:
                 chunk = request.chunk
                 if request.WhichOneof("part") != "chunk" or not 1 <= len(chunk) <= MAX_CHUNK_BYTES:
@@ -160,7 +164,7 @@ class Uploads:
                 field="header.patient_id",
             )
         patient_id = header.patient_id or (knowledge.snapshot.videos[known].patient_id if known else "")
-        made = list(_clips(manifest, embedder, given_up))
+        made = list(_clips(manifest, embedder, self._limits, given_up))
         clips = [clip for clip in made if not clip.crop.startswith(NO_PICTURE)]
         if not clips:
             raise VideoRefused("no picture: it is black, of one colour, or one still frame")
@@ -207,7 +211,7 @@ class Uploads:
                 )
         embedder = self._loaded(self._source.knowledge)
         manifest = _manifest(file, header, header.store_as_video_id)
-        report = encode(manifest, embedder, Store(self._workspace), EncodeOptions())
+        report = encode(manifest, embedder, Store(self._workspace), EncodeOptions(limits=self._limits))
         if report.refused:
             raise VideoRefused(report.refused[0].reason)
         self._source.refresh()
@@ -248,7 +252,9 @@ def _known_as(manifest: Manifest, knowledge: Knowledge) -> str:
     return names[0] if names else ""
 
 
-def _clips(manifest: Manifest, embedder: Embedder, given_up: threading.Event) -> Iterator[EmbeddedClip]:
+def _clips(
+    manifest: Manifest, embedder: Embedder, limits: DecodeLimits, given_up: threading.Event
+) -> Iterator[EmbeddedClip]:
     """Embed a video as the encode job does, and keep nothing.
 
     Raises:
@@ -259,7 +265,7 @@ def _clips(manifest: Manifest, embedder: Embedder, given_up: threading.Event) ->
 
     (job,) = map(Job, manifest.rows)
     reader = Reader(manifest, {}, {}, embedder.encoder.crop)
-    with local_engine(embedder, EncodeOptions())(reader, [job], EncodeReport()) as events:
+    with local_engine(embedder, EncodeOptions(limits=limits))(reader, [job], EncodeReport()) as events:
         for _, embedded, _ in events:
             if given_up.is_set():
                 raise DeadlinePassed("nobody waits for the answer any more")
@@ -275,6 +281,7 @@ def _manifest(file: IO[bytes], header: retrieval.UploadHeader, video_id: str) ->
     return Manifest(Path(f"/proc/{os.getpid()}/fd"), (row,), opened=True)
 
 
+@naming_failed_writes()
 def _unlinked_file(workspace: Workspace) -> IO[bytes]:
     """A file on the workspace's disk that has no name."""
     return tempfile.TemporaryFile(dir=workspace.root)
