@@ -21,6 +21,7 @@ NO_BED = ("refuse", "whole", "camera")
 known of the same camera (and refuse the video where none is known)."""
 LEAST_PIXELS = 16
 _POLICY = "crop.json"
+_TRACK = "track"
 _USED = re.compile(r"(bed|camera|manifest) (\d+) (\d+) (\d+) (\d+) of (\d+)x(\d+)")
 
 
@@ -92,8 +93,23 @@ class UsedCrop:
         return self.origin if self.box is None else str(self.box)
 
 
+def with_track(used: str, track: int | None) -> str:
+    """A used crop as the store keeps it of a file with several films: with the track's number before it."""
+    return used if track is None else f"{_TRACK} {track} {used}".rstrip()
+
+
+def track_and_crop(text: str) -> tuple[int | None, str]:
+    """The reverse of `with_track`."""
+    word, _, rest = text.partition(" ")
+    if word != _TRACK:
+        return None, text
+    number, _, used = rest.partition(" ")
+    return int(number), used
+
+
 def used_crop(text: str) -> UsedCrop:
-    """The reverse of `str(UsedCrop)`; what it can't read counts as a manifest's."""
+    """The reverse of `str(UsedCrop)`, with a track or without; what it can't read counts as a manifest's."""
+    _, text = track_and_crop(text)
     if match := _USED.fullmatch(text):
         x, y, w, h, width, height = (int(number) for number in match.groups()[1:])
         return UsedCrop(Crop(x, y, w, h), match[1], (width, height))

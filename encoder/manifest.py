@@ -1,25 +1,36 @@
-"""The manifest: a CSV, one row a video. Everything wrong with it is said at once, by row and column."""
+"""The manifest: a CSV, one row a video. Everything wrong with it is reported at once, by row and column."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
+from encoder.cells import Cell, read_cell
 from encoder.picture import Crop
+from encoder.spreadsheet import Table, read_table
 from index.errors import InvalidInput, ManifestErrors, VideoRefused
 from index.files import write_text_atomically
-from index.records import ID, LABELS, TAG
+from index.near_misses import likeness, resembles
+from index.records import METADATA_NAME, METADATA_VALUE
 
 REQUIRED = ("file_name", "patient_id", "video_id")
-OPTIONAL = ("label", "recorded_at", "crop", "semiology", "split", "camera", "reason")
-"""`reason` is what `write_manifest` says of refused videos; it is not read."""
-Value = TypeVar("Value")
+OPTIONAL = ("label", "recorded_at", "crop", "semiology", "split", "camera", "track")
+NOT_READ = ("reason",)
+"""What `write_manifest` says of refused videos."""
+_IDENTIFYING = frozenset(
+    {
+        *("name", "patientname", "fullname", "firstname", "forename", "givenname", "lastname", "familyname", "surname"),
+        *("dob", "birthdate", "dateofbirth", "birthday", "mrn", "medicalrecordnumber", "ssn", "address", "phone"),
+        *("email", "vorname", "nachname", "geburtsdatum", "nom", "prénom", "apellido", "nombre"),
+    }
+)
+"""Columns that are never kept as metadata."""
+_ROW = re.compile(r"\d+")
 _MAX_BYTES = 64 * 2**20
 
 
@@ -37,6 +48,8 @@ class ManifestRow:
         semiology: tags.
         split: data split, or empty.
         camera: room or camera, or empty.
+        track: FFmpeg's number of the video track, where the file has several films.
+        metadata: values of all other columns that have one, by name, sorted.
     """
 
     file_name: str
@@ -48,6 +61,8 @@ class ManifestRow:
     semiology: tuple[str, ...] = ()
     split: str = ""
     camera: str = ""
+    track: int | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,7 @@ class Manifest:
         if self.opened:
             return self.folder / row.file_name
         try:
-            path = (self.folder / row.file_name).resolve(strict=True)
+            path = _in_any_form(self.folder, row.file_name).resolve(strict=True)
         except (OSError, RuntimeError):
             raise VideoRefused("the file is not there, or may not be read") from None
         if not path.is_relative_to(self.folder):
@@ -91,142 +106,132 @@ def read_manifest(path: Path, media_root: Path | None = None) -> Manifest:
         media_root: the folder its files lie in or below; its own folder by default.
 
     Raises:
-        InvalidInput: it is not there, not UTF-8, or not a CSV with the required columns; or there is no such folder.
-        ManifestErrors: every problem of its rows.
+        InvalidInput: If it is not there, not text, or not a table; or there is no such folder.
+        ManifestErrors: If columns or rows are wrong; it lists every problem.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise InvalidInput(f"the manifest is larger than {_MAX_BYTES >> 20} MiB: give a CSV, one row a video")
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidInput("the manifest is not UTF-8: save it as a CSV in UTF-8") from None
+        data = path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"the manifest can't be read ({error.strerror}): give the path of a CSV file") from None
-    try:
-        cells = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        raise InvalidInput(f"the manifest is not a CSV: {error}") from None
+    table = read_table(data, REQUIRED)
     folder = (media_root or path.parent).resolve()
     if not folder.is_dir():
         raise InvalidInput("the media root is not a folder: give the one that file_name is relative to")
-    return Manifest(folder, tuple(_rows(cells)))
+    return Manifest(folder, tuple(_rows(table)))
 
 
 def write_manifest(path: Path, rows: Sequence[tuple[ManifestRow, str]]) -> None:
     """Write rows, each with a reason in a column of its own, so that `read_manifest` reads them again."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow((*REQUIRED, *OPTIONAL))
+    names = sorted({name for row, _ in rows for name, _ in row.metadata})
+    writer.writerow((*REQUIRED, *OPTIONAL, *names, *NOT_READ))
     for row, reason in rows:
         described = (row.label, row.recorded_at, str(row.crop or ""), ";".join(row.semiology), row.split, row.camera)
-        writer.writerow((row.file_name, row.patient_id, row.video_id, *described, reason))
+        track, others = "" if row.track is None else row.track, dict(row.metadata)
+        more = (track, *(others.get(name, "") for name in names), reason)
+        writer.writerow((row.file_name, row.patient_id, row.video_id, *described, *more))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, text.getvalue())
 
 
-def _rows(cells: list[list[str]]) -> list[ManifestRow]:
-    if not cells:
-        raise InvalidInput(f"the manifest is empty: the first line names its columns ({', '.join(REQUIRED)}, ...)")
-    header = [name.strip() for name in cells[0]]
-    problems = list(_header_problems(header))
-    if problems:
+def _in_any_form(folder: Path, file_name: str) -> Path:
+    """A file's path, also where its name has another Unicode form: macOS and Linux write an accent differently."""
+    path = folder
+    for name in PurePosixPath(file_name).parts:
+        parent, path = path, path / name
+        if not name.isascii() and not path.exists():
+            wanted = unicodedata.normalize("NFC", name)
+            same = [other for other in parent.iterdir() if unicodedata.normalize("NFC", other.name) == wanted]
+            path = same[0] if len(same) == 1 else path
+    return path
+
+
+def _rows(table: Table) -> list[ManifestRow]:
+    problems = [*_column_problems(table.columns), *table.problems]
+    if any(problem.startswith("row 1:") for problem in problems):
         raise ManifestErrors(problems)
     rows: list[ManifestRow] = []
-    seen: dict[str, set[str]] = {"video_id": set(), "file_name": set()}
-    for number, values in enumerate(cells[1:], start=2):
-        if not any(value.strip() for value in values):
-            continue
-        if len(values) != len(header):
-            problems.append(f"row {number}: {len(values)} values, expected {len(header)}, one for each column")
-            continue
-        row = _row(number, dict(zip(header, (value.strip() for value in values), strict=True)), problems)
+    for number, values in table.rows:
+        row = _row(number, values, problems)
         if row is not None:
             rows.append(row)
-            for column, values_seen in seen.items():
-                value = getattr(row, column)
-                if value in values_seen:
-                    problems.append(
-                        f"row {number}, column {column}: {value!r} stands in an earlier row; give one a video"
-                    )
-                values_seen.add(value)
-    if not rows and not problems:
-        problems.append("no rows below the header: expected one for each video")
+    problems += _duplicates(table)
+    if not table.rows and not problems:
+        problems.append("row 1: no rows below the header: expected one for each video")
     if problems:
-        raise ManifestErrors(problems)
+        raise ManifestErrors(sorted(problems, key=lambda problem: int(_ROW.findall(problem)[0])))
     return rows
 
 
-def _header_problems(header: list[str]) -> Iterator[str]:
-    for name in REQUIRED:
-        if name not in header:
-            yield f"row 1: column {name} is missing; required are {', '.join(REQUIRED)}"
-    for name in header:
-        if name not in REQUIRED + OPTIONAL:
-            yield f"row 1: column {name!r} is unknown; allowed are {', '.join(REQUIRED + OPTIONAL)}"
-    for name in sorted({name for name in header if header.count(name) > 1}):
-        yield f"row 1: column {name} stands there twice"
+def _column_problems(columns: Sequence[str]) -> list[str]:
+    known = (*REQUIRED, *OPTIONAL, *NOT_READ)
+    problems = []
+    for name in columns:
+        if name in known:
+            continue
+        if meant := [other for other in known if resembles(name, other) and other not in columns]:
+            problems.append(f"row 1: column {name!r} looks like {meant[0]}: rename it, to one or the other thing")
+        elif "".join(likeness(name)) in _IDENTIFYING:
+            problems.append(
+                f"row 1: column {name!r} tells who a patient is: leave it out of the manifest, where patients have "
+                "pseudonyms"
+            )
+        elif not METADATA_NAME.fullmatch(name):
+            problems.append(
+                f"row 1: column {name[:64]!r} can't be kept as metadata: expected a name of up to 64 letters, digits, "
+                "blanks, dots, underscores and hyphens, beginning with a letter"
+            )
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing and not problems:
+        problems.append(f"row 1: column {missing[0]} is missing; required are {', '.join(REQUIRED)}")
+    elif missing:
+        problems += [f"row 1: column {name} is missing" for name in missing]
+    return problems
+
+
+def _duplicates(table: Table) -> list[str]:
+    """Ids and files that stand in two rows, faulty rows included; two tracks of one file are two videos."""
+    problems = []
+    for columns in (("video_id",), ("file_name", "track")):
+        seen: dict[tuple[str, ...], int] = {}
+        for number, values in table.rows:
+            value = tuple(_without_dot(values.get(column, "")) for column in columns)
+            if not value[0]:
+                continue
+            if value in seen:
+                problems.append(
+                    f"row {number}, column {columns[0]}: {value[0]!r} stands in row {seen[value]} too; each video has "
+                    "its own"
+                )
+            seen.setdefault(value, number)
+    return problems
+
+
+def _without_dot(file_name: str) -> str:
+    """`./x.mp4` and `x.mp4` are one file."""
+    return file_name.removeprefix("./")
 
 
 def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRow | None:
     before = len(problems)
-
-    def read(column: str, parse: Callable[[str], Value], default: Value, allowed: str) -> Value:
+    found: dict[str, Cell] = {}
+    for column in (*REQUIRED, *OPTIONAL):
         value = values.get(column, "")
         if not value and column in OPTIONAL:
-            return default
+            continue
         try:
-            return parse(value)
-        except ValueError:
-            problems.append(f"row {number}, column {column}: {value!r} is not {allowed}")
-            return default
-
-    row = ManifestRow(
-        file_name=read("file_name", _file_name, "", "a relative path below the manifest's folder, without .. or a URL"),
-        patient_id=read("patient_id", _identifier, "", "1 to 64 letters, digits, dots, underscores or hyphens"),
-        video_id=read("video_id", _identifier, "", "1 to 64 letters, digits, dots, underscores or hyphens"),
-        label=read("label", _label, "", f"{' or '.join(LABELS)} or empty"),
-        recorded_at=read("recorded_at", _iso_time, "", "an ISO 8601 date or time such as 2024-03-01T22:15:00"),
-        crop=read("crop", _crop, None, "four whole numbers x y w h, in pixels, w and h at least 16"),
-        semiology=read("semiology", _tags, (), "tags of letters, digits and hyphens, separated by ;"),
-        split=read("split", _identifier, "", "1 to 64 letters, digits, dots, underscores or hyphens"),
-        camera=read("camera", _identifier, "", "1 to 64 letters, digits, dots, underscores or hyphens"),
-    )
-    return row if len(problems) == before else None
-
-
-def _identifier(value: str) -> str:
-    if not ID.fullmatch(value):
-        raise ValueError
-    return value
-
-
-def _file_name(value: str) -> str:
-    path = PurePosixPath(value)
-    outside = path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", value)
-    if not value or outside or "\\" in value or not value.isprintable():
-        raise ValueError
-    return str(path)  # `./x.mp4` and `x.mp4` are one file
-
-
-def _label(value: str) -> str:
-    if value not in LABELS:
-        raise ValueError
-    return value
-
-
-def _iso_time(value: str) -> str:
-    return datetime.fromisoformat(value).isoformat()
-
-
-def _crop(value: str) -> Crop:
-    x, y, w, h = (int(part) for part in value.split())
-    if min(x, y) < 0 or min(w, h) < 16:
-        raise ValueError
-    return Crop(x, y, w, h)
-
-
-def _tags(value: str) -> tuple[str, ...]:
-    tags = tuple(sorted({tag.strip() for tag in value.split(";")}))
-    if not all(TAG.fullmatch(tag) for tag in tags):
-        raise ValueError
-    return tags
+            found[column] = read_cell(column, value)
+        except ValueError as wrong:
+            problems.append(f"row {number}, column {column}: {value[:200]!r} is not {wrong}")
+    metadata = []
+    for name, value in values.items():
+        if name not in (*REQUIRED, *OPTIONAL, *NOT_READ) and value:
+            if not METADATA_VALUE.fullmatch(value):
+                problems.append(f"row {number}, column {name}: expected one line of up to 200 characters")
+            metadata.append((name, value))
+    if len(problems) > before:
+        return None
+    return ManifestRow(**found, metadata=tuple(sorted(metadata)))  # type: ignore[arg-type]

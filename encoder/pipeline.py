@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.child import ClipFrames
+from encoder.crop import with_track
 from encoder.decoder import DecodeLimits
 from encoder.embed import Embedder
 from encoder.manifest import Manifest, ManifestRow
@@ -330,7 +331,8 @@ def _same_content(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
 
 def crop_of(job: Job, *, blank: bool) -> str:
     """What the store keeps of the part of the picture that was embedded; where there was no picture it says that."""
-    return f"{NO_PICTURE} {job.crop}".rstrip() if blank else job.crop
+    used = with_track(job.crop, job.row.track)
+    return f"{NO_PICTURE} {used}".rstrip() if blank else used
 
 
 def clip_of(job: Job, frames: ClipFrames) -> Clip:
@@ -368,4 +370,5 @@ def _described(row: ManifestRow, video: Video) -> Video:
         camera=row.camera,
         crop=str(row.crop or ""),
         split=row.split,
+        metadata=row.metadata,
     )

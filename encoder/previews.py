@@ -192,7 +192,7 @@ def make_previews(
                 every.append(idle[-1])
             decoder = idle.pop()
         try:
-            _write(workspace, video, decoder.preview(_same_file(manifest, row, video)))
+            _write(workspace, video, decoder.preview(_same_file(manifest, row, video), row.track))
             if row.video_id not in Store(workspace).videos():  # erased meanwhile
                 shutil.rmtree(_folder(workspace, row.video_id), ignore_errors=True)
                 raise VideoRefused("its patient was erased meanwhile")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from encoder.beds import BedFinder, Watch
 from encoder.child import Choose, ClipFrames
-from encoder.crop import CropPolicy, follows
+from encoder.crop import CropPolicy, follows, track_and_crop
 from encoder.decoder import DecodeLimits, Decoder
 from encoder.detector import Detector, OneAtATime
 from encoder.identity import Copies, copies
@@ -120,7 +120,7 @@ class Reader:
             if stored:
                 job.stored = self.videos[job.row.video_id]
                 return
-            yield from decoder.decode(path, self._crop(job))
+            yield from decoder.decode(path, self._crop(job), job.row.track)
             after = path.stat()
         except OSError as error:
             raise VideoRefused(f"the file can't be read: {error.strerror}") from None
@@ -146,7 +146,8 @@ class Reader:
         clips, video = self.encoded.get(job.row.video_id), self.videos.get(job.row.video_id)
         if clips is None or video is None or {clips.source_sha256, video.source_sha256} != {job.source_sha256}:
             return False
-        if not follows(clips.crop, job.row.crop, self.policy):
+        track, crop = track_and_crop(clips.crop)
+        if track != job.row.track or not follows(crop, job.row.crop, self.policy):
             return False
         job.patient_id = clips.patient_id
         return True

@@ -14,7 +14,7 @@ from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, StateError
 from index.records import EmbeddedClip, Video, check_clip, check_crop, check_video
 from index.rows import select
-from index.schema import PATIENTS, VIDEOS, id_predicate, row_sha256, vectors_of
+from index.schema import PATIENTS, VIDEOS, id_predicate, row_of_video, row_sha256, vectors_of
 from index.store import Store
 from index.upkeep import compact
 from index.workspace import Workspace
@@ -107,10 +107,7 @@ class Committer:
             moved = [v for v in changed if known.get(v.video_id, v.patient_id) != v.patient_id]
             if moved:
                 self._move({video.video_id: video for video in moved})
-            rows = [
-                {**asdict(video), "semiology": list(video.semiology), "patient_key": self._keys[video.patient_id]}
-                for video in changed
-            ]
+            rows = [{**row_of_video(video), "patient_key": self._keys[video.patient_id]} for video in changed]
             self._upsert(self._store.writable("videos"), "video_id", pa.Table.from_pylist(rows, VIDEOS))
             self._videos |= {video.video_id: video for video in changed}
             self._store.settle()

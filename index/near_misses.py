@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
 
+_NEARLY = 0.85
 _PART = re.compile(r"\d+|[^\W\d_]+")
 
 
@@ -13,6 +15,12 @@ def likeness(name: str) -> tuple[str, ...]:
     """Equal for ids that a reader, or a spreadsheet, may take for one another: `P-003`, `p3` and `P 03`."""
     plain = unicodedata.normalize("NFKC", name).casefold()
     return tuple(part.lstrip("0") or "0" if part.isdigit() else part for part in _PART.findall(plain))
+
+
+def resembles(name: str, known: str) -> bool:
+    """Whether one word may be a slip in writing of another: the same but for case and separators, or nearly."""
+    given, other = ("".join(likeness(word)) for word in (name, known))
+    return given == other or difflib.SequenceMatcher(None, given, other).ratio() >= _NEARLY
 
 
 def like(name: str, known: Iterable[str]) -> set[str]:

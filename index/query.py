@@ -96,6 +96,7 @@ class SearchFilter:
         video_ids: its video is one of these.
         excluded_video_ids: its video is none of these.
         cameras: its video comes from one of these rooms or cameras.
+        metadata: (name, value): its video's metadata has one of these values for each of the names.
     """
 
     labels: frozenset[str] = frozenset()
@@ -107,6 +108,7 @@ class SearchFilter:
     video_ids: frozenset[str] = frozenset()
     excluded_video_ids: frozenset[str] = frozenset()
     cameras: frozenset[str] = frozenset()
+    metadata: frozenset[tuple[str, str]] = frozenset()
 
     def __post_init__(self) -> None:
         if unknown := self.labels - set(LABELS):
@@ -124,8 +126,13 @@ class SearchFilter:
             and (not self.video_ids or video.video_id in self.video_ids)
             and video.video_id not in self.excluded_video_ids
             and (not self.cameras or video.camera in self.cameras)
+            and (not self.metadata or self._has_metadata(video))
             and self._recorded_in_range(video.recorded_at)
         )
+
+    def _has_metadata(self, video: Video) -> bool:
+        found = {name for name, _ in self.metadata.intersection(video.metadata)}
+        return found == {name for name, _ in self.metadata}
 
     def _recorded_in_range(self, recorded_at: str) -> bool:
         if not self.recorded_from and not self.recorded_until:

@@ -26,10 +26,19 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 """Semiology tags, HED-SCORE names."""
 
+METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9 ._-]{0,63}")
+"""Names of what else a manifest says of its videos."""
+
+METADATA_VALUE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}")
+"""Values of it: one line."""
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CROP = re.compile(r"\d{1,6} \d{1,6} \d{1,6} \d{1,6}")
-_USED_CROP = re.compile(rf"(none ?)?(whole|((bed|camera|manifest) )?{_CROP.pattern}( of \d{{1,6}}x\d{{1,6}})?)?")
+_USED_CROP = re.compile(
+    rf"(none ?)?(track \d{{1,3}} ?)?(whole|((bed|camera|manifest) )?{_CROP.pattern}( of \d{{1,6}}x\d{{1,6}})?)?"
+)
 _MOST_TAGS = 64
+_MOST_METADATA = 64
 _MOST_SECONDS = 1e8
 
 
@@ -50,6 +59,7 @@ class Video:
         clip_count: how many clips were made of it.
         salvaged: the file is damaged and only its clips before the damage are kept.
         crop: the part of the picture that the manifest fixes, `x y w h` in pixels, or empty.
+        metadata: what else its manifest says of it: (name, value), sorted by name.
     """
 
     video_id: str
@@ -64,6 +74,7 @@ class Video:
     clip_count: int = 0
     salvaged: bool = False
     crop: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +214,7 @@ def check_video(video: Video) -> None:
     wants("clip_count", type(video.clip_count) is int and video.clip_count >= 0, "a whole number, 0 or more")
     wants("salvaged", isinstance(video.salvaged, bool), "true or false")
     wants("crop", video.crop == "" or _is(_CROP, video.crop), "x y w h in pixels, or nothing")
+    wants("metadata", _is_metadata(video.metadata), "names with one line of text each, in order, each once")
 
 
 def check_clip(clip: Clip, source_sha256: str) -> None:
@@ -245,6 +257,16 @@ def check_crop(crop: str) -> None:
 
 def _is(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_metadata(value: object) -> bool:
+    if not isinstance(value, tuple) or len(value) > _MOST_METADATA:
+        return False
+    pairs = all(
+        isinstance(one, tuple) and len(one) == 2 and _is(METADATA_NAME, one[0]) and _is(METADATA_VALUE, one[1])
+        for one in value
+    )
+    return pairs and [name for name, _ in value] == sorted({name for name, _ in value})
 
 
 def _is_number(value: object, least: float, most: float) -> bool:

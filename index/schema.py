@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index.errors import DamagedData, InvalidInput
+from index.records import Video
 
 _PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 VIDEOS = pa.schema(
@@ -29,8 +31,11 @@ VIDEOS = pa.schema(
         pa.field("clip_count", pa.int32(), nullable=False),
         pa.field("salvaged", pa.bool_(), nullable=False),
         pa.field("crop", pa.string(), nullable=False),
+        pa.field("metadata", pa.string(), nullable=True),
     ]
 )
+LATER_COLUMNS = ("metadata",)
+"""Of the videos table: those that workspaces of earlier versions don't have."""
 PATIENTS = pa.schema(
     [
         pa.field("patient_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
@@ -66,6 +71,25 @@ def clips_schema(width: int) -> pa.Schema:
             pa.field("vector", pa.list_(pa.float32(), width), nullable=False),
         ]
     )
+
+
+def row_of_video(video: Video) -> dict[str, Any]:
+    """A video as a row of its table, but for the key of its patient."""
+    metadata = json.dumps(dict(video.metadata), ensure_ascii=False) if video.metadata else None
+    return {**asdict(video), "semiology": list(video.semiology), "metadata": metadata}
+
+
+def video_of_row(row: Mapping[str, Any]) -> Video:
+    """The reverse of `row_of_video`.
+
+    Raises:
+        InvalidInput: If its metadata can't be read, as only another program may have written it.
+    """
+    try:
+        metadata = json.loads(row.get("metadata") or "{}").items()
+    except (ValueError, AttributeError):
+        raise InvalidInput("expected metadata as a JSON object of texts", field="metadata") from None
+    return Video(**{**row, "semiology": tuple(row["semiology"]), "metadata": tuple(sorted(metadata))})
 
 
 def id_predicate(column: str, ids: Sequence[str]) -> str:

@@ -20,11 +20,21 @@ from numpy.typing import NDArray
 from index.clip_table import ClipTable
 from index.erased import alike_to_erased, erased_among
 from index.errors import NotFound
-from index.files import exclusive_lock, naming_a_full_disk, sync_tree
+from index.files import exclusive_lock, naming_failed_writes, sync_tree
 from index.objects import bucket
 from index.records import Video
 from index.rows import StoredClips, batches, read_rows, select
-from index.schema import CLIP_COLUMNS, NO_PICTURE, PATIENTS, VIDEOS, WITH_PICTURE, check_rows, clips_schema
+from index.schema import (
+    CLIP_COLUMNS,
+    LATER_COLUMNS,
+    NO_PICTURE,
+    PATIENTS,
+    VIDEOS,
+    WITH_PICTURE,
+    check_rows,
+    clips_schema,
+    video_of_row,
+)
 from index.tables import Tables
 from index.workspace import Workspace
 
@@ -87,9 +97,11 @@ class Store:
             return {}
         found = {}
         # In small parts: making objects of one holds up all other threads, such as those that answer searches.
-        for part in select(self.open_table("videos"), list(_VIDEO_FIELDS)).to_batches(_ROWS_AT_ONCE):
+        table = self.open_table("videos")
+        fields = [name for name in _VIDEO_FIELDS if name in table.schema.names or name not in LATER_COLUMNS]
+        for part in select(table, fields).to_batches(_ROWS_AT_ONCE):
             for row in part.to_pylist():
-                found[row["video_id"]] = Video(**{**row, "semiology": tuple(row["semiology"])})
+                found[row["video_id"]] = video_of_row(row)
         return found
 
     def patients(self) -> set[str]:
@@ -210,7 +222,15 @@ class Store:
             ):
                 if name not in names:
                     database.create_table(name, schema=schema)
+            self._add_later_columns()
             yield Committer(self, self._workspace, encoder_id, width, still_mine)
+
+    def _add_later_columns(self) -> None:
+        """Give the videos table of an earlier version the columns that it lacks, empty."""
+        there = self.open_table("videos").schema.names
+        missing = [VIDEOS.field(name) for name in LATER_COLUMNS if name not in there]
+        if missing:
+            self.writable("videos").add_columns(missing)
 
     @contextmanager
     def writing(self) -> Iterator[Callable[[], None]]:
@@ -229,7 +249,7 @@ class Store:
             with bucket(self._workspace.bucket).lease(lock.name, what) as still_mine:
                 yield still_mine
         else:
-            with naming_a_full_disk(), exclusive_lock(lock, what):
+            with naming_failed_writes(), exclusive_lock(lock, what):
                 yield lambda: None
 
     def settle(self) -> None:

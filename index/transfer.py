@@ -10,7 +10,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from index.files import new_folder
 from index.near_misses import near_misses
 from index.records import Clip, EmbeddedClip, Video, check_clip, check_crop, check_video
 from index.rows import batches
-from index.schema import VIDEOS, check_rows, clips_schema, vectors_of
+from index.schema import LATER_COLUMNS, VIDEOS, check_rows, clips_schema, row_of_video, vectors_of, video_of_row
 from index.store import Store
 
 _CLIPS, _VIDEOS = "clips.parquet", "videos.parquet"
@@ -76,7 +76,7 @@ def export_parquet(store: Store, encoder_id: str, folder: Path) -> Moved:
             raise StateError("some clips have no video, as a crash leaves them: encode the manifest again first")
         videos = [described[name] for name in sorted(known)]
         plain = pa.schema([field.remove_metadata() for field in VIDEOS if field.name not in _NOT_TAKEN_ALONG])
-        rows_of = [{**asdict(video), "semiology": list(video.semiology)} for video in videos]
+        rows_of = [row_of_video(video) for video in videos]
         pq.write_table(pa.Table.from_pylist(rows_of, plain), building / _VIDEOS, compression="zstd")
         patients = {video.patient_id for video in videos}
         return Moved(encoder_id, count, len(videos), len(patients))
@@ -194,7 +194,8 @@ def _read(folder: Path) -> tuple[str, pa.Table, dict[str, Video]]:
         width = clips.schema.field("vector").type.list_size
         wanted = pa.schema([field for field in clips_schema(width) if field.name not in _NOT_TAKEN_ALONG])
         clips = clips.select(wanted.names).cast(wanted)
-        described = pa.schema([field for field in VIDEOS if field.name not in _NOT_TAKEN_ALONG])
+        absent = {*_NOT_TAKEN_ALONG, *(name for name in LATER_COLUMNS if name not in videos.schema.names)}
+        described = pa.schema([field for field in VIDEOS if field.name not in absent])
         rows = videos.select(described.names).cast(described).to_pylist()
     except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
         raise InvalidInput(
@@ -205,7 +206,7 @@ def _read(folder: Path) -> tuple[str, pa.Table, dict[str, Video]]:
     encoder_id = str(about.get("encoder_id", ""))
     if about.get("format") != _FORMAT or not re.fullmatch("[0-9A-Za-z]{1,64}", encoder_id):
         raise InvalidInput(f"{_CLIPS} does not say which encoder it is of, or is of another version of Semiome")
-    found = {row["video_id"]: Video(**{**row, "semiology": tuple(row["semiology"])}) for row in rows}
+    found = {row["video_id"]: video_of_row(row) for row in rows}
     if len(found) < len(rows):
         raise InvalidInput(f"{_VIDEOS} has a video twice")
     ids = clips.column("clip_id").to_pylist()

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Video(_message.Message):
-    __slots__ = ("video_id", "patient_id", "label", "recorded_at", "semiology", "camera", "split", "duration_seconds", "clip_count", "salvaged")
+    __slots__ = ("video_id", "patient_id", "label", "recorded_at", "semiology", "camera", "split", "duration_seconds", "clip_count", "salvaged", "metadata")
     VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
     PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class Video(_message.Message):
     DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CLIP_COUNT_FIELD_NUMBER: _ClassVar[int]
     SALVAGED_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
     video_id: str
     patient_id: str
     label: str
@@ -29,7 +30,8 @@ class Video(_message.Message):
     duration_seconds: float
     clip_count: int
     salvaged: bool
-    def __init__(self, video_id: _Optional[str] = ..., patient_id: _Optional[str] = ..., label: _Optional[str] = ..., recorded_at: _Optional[str] = ..., semiology: _Optional[_Iterable[str]] = ..., camera: _Optional[str] = ..., split: _Optional[str] = ..., duration_seconds: _Optional[float] = ..., clip_count: _Optional[int] = ..., salvaged: _Optional[bool] = ...) -> None: ...
+    metadata: _containers.RepeatedCompositeFieldContainer[_common_pb2.Metadata]
+    def __init__(self, video_id: _Optional[str] = ..., patient_id: _Optional[str] = ..., label: _Optional[str] = ..., recorded_at: _Optional[str] = ..., semiology: _Optional[_Iterable[str]] = ..., camera: _Optional[str] = ..., split: _Optional[str] = ..., duration_seconds: _Optional[float] = ..., clip_count: _Optional[int] = ..., salvaged: _Optional[bool] = ..., metadata: _Optional[_Iterable[_Union[_common_pb2.Metadata, _Mapping]]] = ...) -> None: ...
 
 class Patient(_message.Message):
     __slots__ = ("patient_id", "videos", "clips", "tle_videos", "extle_videos")

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/common.proto\x12\nsemiome.v1\"r\n\nProvenance\x12\x12\n\nencoder_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\t\x12\x0f\n\x07head_id\x18\x03 \x01(\t\x12\x15\n\rtable_version\x18\x04 \x01(\x04\x12\x14\n\x0c\x65ncoder_kind\x18\x05 \x01(\t\"\x7f\n\x04\x43lip\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12\x10\n\x08video_id\x18\x02 \x01(\t\x12\x12\n\npatient_id\x18\x03 \x01(\t\x12\x12\n\nclip_index\x18\x04 \x01(\r\x12\x15\n\rstart_seconds\x18\x05 \x01(\x01\x12\x15\n\rvalid_seconds\x18\x06 \x01(\x01\"5\n\x04Item\x12\x11\n\x07\x63lip_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08video_id\x18\x02 \x01(\tH\x00\x42\x06\n\x04item\"@\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x01(\x0c\x12\x12\n\nencoder_id\x18\x02 \x01(\t\x12\x12\n\npatient_id\x18\x03 \x01(\t\"\x96\x02\n\x06\x46ilter\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x11\n\tsemiology\x18\x02 \x03(\t\x12\x13\n\x0bpatient_ids\x18\x03 \x03(\t\x12\x1c\n\x14\x65xcluded_patient_ids\x18\x04 \x03(\t\x12\x15\n\rrecorded_from\x18\x05 \x01(\t\x12\x16\n\x0erecorded_until\x18\x06 \x01(\t\x12\x11\n\tvideo_ids\x18\x07 \x03(\t\x12\x1a\n\x12\x65xcluded_video_ids\x18\x08 \x03(\t\x12\x0f\n\x07\x63\x61meras\x18\t \x03(\t\x12\"\n\x06\x61ny_of\x18\n \x03(\x0b\x32\x12.semiome.v1.Filter\x12#\n\x07none_of\x18\x0b \x03(\x0b\x32\x12.semiome.v1.Filter\"R\n\x05Match\x12\x1e\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Clip\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\x12\x15\n\rquery_clip_id\x18\x03 \x01(\t\"\x83\x01\n\x03Hit\x12\x1e\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Clip\x12\r\n\x05label\x18\x02 \x01(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x02\x12\x15\n\rquery_clip_id\x18\x04 \x01(\t\x12\"\n\x07matches\x18\x05 \x03(\x0b\x32\x11.semiome.v1.Match*`\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x11\n\rGROUP_BY_CLIP\x10\x01\x12\x12\n\x0eGROUP_BY_VIDEO\x10\x02\x12\x14\n\x10GROUP_BY_PATIENT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/common.proto\x12\nsemiome.v1\"r\n\nProvenance\x12\x12\n\nencoder_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\t\x12\x0f\n\x07head_id\x18\x03 \x01(\t\x12\x15\n\rtable_version\x18\x04 \x01(\x04\x12\x14\n\x0c\x65ncoder_kind\x18\x05 \x01(\t\"\x7f\n\x04\x43lip\x12\x0f\n\x07\x63lip_id\x18\x01 \x01(\t\x12\x10\n\x08video_id\x18\x02 \x01(\t\x12\x12\n\npatient_id\x18\x03 \x01(\t\x12\x12\n\nclip_index\x18\x04 \x01(\r\x12\x15\n\rstart_seconds\x18\x05 \x01(\x01\x12\x15\n\rvalid_seconds\x18\x06 \x01(\x01\"5\n\x04Item\x12\x11\n\x07\x63lip_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08video_id\x18\x02 \x01(\tH\x00\x42\x06\n\x04item\"@\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x01(\x0c\x12\x12\n\nencoder_id\x18\x02 \x01(\t\x12\x12\n\npatient_id\x18\x03 \x01(\t\"\xbe\x02\n\x06\x46ilter\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x11\n\tsemiology\x18\x02 \x03(\t\x12\x13\n\x0bpatient_ids\x18\x03 \x03(\t\x12\x1c\n\x14\x65xcluded_patient_ids\x18\x04 \x03(\t\x12\x15\n\rrecorded_from\x18\x05 \x01(\t\x12\x16\n\x0erecorded_until\x18\x06 \x01(\t\x12\x11\n\tvideo_ids\x18\x07 \x03(\t\x12\x1a\n\x12\x65xcluded_video_ids\x18\x08 \x03(\t\x12\x0f\n\x07\x63\x61meras\x18\t \x03(\t\x12\"\n\x06\x61ny_of\x18\n \x03(\x0b\x32\x12.semiome.v1.Filter\x12#\n\x07none_of\x18\x0b \x03(\x0b\x32\x12.semiome.v1.Filter\x12&\n\x08metadata\x18\x0c \x03(\x0b\x32\x14.semiome.v1.Metadata\"\'\n\x08Metadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"R\n\x05Match\x12\x1e\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Clip\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\x12\x15\n\rquery_clip_id\x18\x03 \x01(\t\"\x83\x01\n\x03Hit\x12\x1e\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Clip\x12\r\n\x05label\x18\x02 \x01(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x02\x12\x15\n\rquery_clip_id\x18\x04 \x01(\t\x12\"\n\x07matches\x18\x05 \x03(\x0b\x32\x11.semiome.v1.Match*`\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x11\n\rGROUP_BY_CLIP\x10\x01\x12\x12\n\x0eGROUP_BY_VIDEO\x10\x02\x12\x14\n\x10GROUP_BY_PATIENT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GROUPBY']._serialized_start=900
-  _globals['_GROUPBY']._serialized_end=996
+  _globals['_GROUPBY']._serialized_start=981
+  _globals['_GROUPBY']._serialized_end=1077
   _globals['_PROVENANCE']._serialized_start=35
   _globals['_PROVENANCE']._serialized_end=149
   _globals['_CLIP']._serialized_start=151
@@ -42,9 +42,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VECTOR']._serialized_start=335
   _globals['_VECTOR']._serialized_end=399
   _globals['_FILTER']._serialized_start=402
-  _globals['_FILTER']._serialized_end=680
-  _globals['_MATCH']._serialized_start=682
-  _globals['_MATCH']._serialized_end=764
-  _globals['_HIT']._serialized_start=767
-  _globals['_HIT']._serialized_end=898
+  _globals['_FILTER']._serialized_end=720
+  _globals['_METADATA']._serialized_start=722
+  _globals['_METADATA']._serialized_end=761
+  _globals['_MATCH']._serialized_start=763
+  _globals['_MATCH']._serialized_end=845
+  _globals['_HIT']._serialized_start=848
+  _globals['_HIT']._serialized_end=979
 # @@protoc_insertion_point(module_scope)

@@ -67,7 +67,7 @@ class Vector(_message.Message):
     def __init__(self, values: _Optional[bytes] = ..., encoder_id: _Optional[str] = ..., patient_id: _Optional[str] = ...) -> None: ...
 
 class Filter(_message.Message):
-    __slots__ = ("labels", "semiology", "patient_ids", "excluded_patient_ids", "recorded_from", "recorded_until", "video_ids", "excluded_video_ids", "cameras", "any_of", "none_of")
+    __slots__ = ("labels", "semiology", "patient_ids", "excluded_patient_ids", "recorded_from", "recorded_until", "video_ids", "excluded_video_ids", "cameras", "any_of", "none_of", "metadata")
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SEMIOLOGY_FIELD_NUMBER: _ClassVar[int]
     PATIENT_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class Filter(_message.Message):
     CAMERAS_FIELD_NUMBER: _ClassVar[int]
     ANY_OF_FIELD_NUMBER: _ClassVar[int]
     NONE_OF_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.RepeatedScalarFieldContainer[str]
     semiology: _containers.RepeatedScalarFieldContainer[str]
     patient_ids: _containers.RepeatedScalarFieldContainer[str]
@@ -90,7 +91,16 @@ class Filter(_message.Message):
     cameras: _containers.RepeatedScalarFieldContainer[str]
     any_of: _containers.RepeatedCompositeFieldContainer[Filter]
     none_of: _containers.RepeatedCompositeFieldContainer[Filter]
-    def __init__(self, labels: _Optional[_Iterable[str]] = ..., semiology: _Optional[_Iterable[str]] = ..., patient_ids: _Optional[_Iterable[str]] = ..., excluded_patient_ids: _Optional[_Iterable[str]] = ..., recorded_from: _Optional[str] = ..., recorded_until: _Optional[str] = ..., video_ids: _Optional[_Iterable[str]] = ..., excluded_video_ids: _Optional[_Iterable[str]] = ..., cameras: _Optional[_Iterable[str]] = ..., any_of: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., none_of: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ...) -> None: ...
+    metadata: _containers.RepeatedCompositeFieldContainer[Metadata]
+    def __init__(self, labels: _Optional[_Iterable[str]] = ..., semiology: _Optional[_Iterable[str]] = ..., patient_ids: _Optional[_Iterable[str]] = ..., excluded_patient_ids: _Optional[_Iterable[str]] = ..., recorded_from: _Optional[str] = ..., recorded_until: _Optional[str] = ..., video_ids: _Optional[_Iterable[str]] = ..., excluded_video_ids: _Optional[_Iterable[str]] = ..., cameras: _Optional[_Iterable[str]] = ..., any_of: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., none_of: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., metadata: _Optional[_Iterable[_Union[Metadata, _Mapping]]] = ...) -> None: ...
+
+class Metadata(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class Match(_message.Message):
     __slots__ = ("clip", "similarity", "query_clip_id")

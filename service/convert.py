@@ -115,6 +115,7 @@ def filter_from_proto(message: common.Filter) -> Filter:
             )
         plain = SearchFilter(
             **{name: frozenset(getattr(one, name)) for name in _SETS},
+            metadata=frozenset((pair.name, pair.value) for pair in one.metadata),
             recorded_from=one.recorded_from,
             recorded_until=one.recorded_until,
         )
@@ -132,7 +133,10 @@ def filter_to_proto(where: Filter) -> common.Filter:
     match where:
         case SearchFilter():
             sets = {name: sorted(getattr(where, name)) for name in _SETS}
-            return common.Filter(**sets, recorded_from=where.recorded_from, recorded_until=where.recorded_until)
+            made = common.Filter(**sets, recorded_from=where.recorded_from, recorded_until=where.recorded_until)
+            for name, value in sorted(where.metadata):
+                made.metadata.add(name=name, value=value)
+            return made
         case AnyOf() if where.filters:
             return common.Filter(any_of=map(filter_to_proto, where.filters))
         case Not():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from index.records import Video
 from protos import catalog_pb2 as catalog
+from protos import common_pb2 as common
 from service import convert
 from service.answers import Count, CountsAnswer, Patient, PatientsAnswer, Provenance, VideoAnswer, VideosAnswer
 
@@ -93,6 +94,7 @@ def video_to_proto(video: Video) -> catalog.Video:
         duration_seconds=video.duration_s,
         clip_count=video.clip_count,
         salvaged=video.salvaged,
+        metadata=[common.Metadata(name=name, value=value) for name, value in video.metadata],
     )
 
 
@@ -110,6 +112,7 @@ def video_from_proto(message: catalog.Video) -> Video:
         duration_s=message.duration_seconds,
         clip_count=message.clip_count,
         salvaged=message.salvaged,
+        metadata=tuple((one.name, one.value) for one in message.metadata),
     )
 
 

@@ -137,6 +137,7 @@ def make_video(patient, number, clips, random, width=WIDTH, **fields):
         "semiology": ("Semiology-versive",) if number % 2 else (),
         "duration_s": 10.0 * clips,
         "clip_count": clips,
+        "metadata": (("night", "yes" if number % 2 else "no"), ("ward", f"Ward {patient % 2}")),
     }
     video = Video(video_id, f"p{patient}", source, **{**described, **fields})
     embedded = [

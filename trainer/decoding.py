@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.crop import with_track
 from encoder.decoder import Decoder
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import shows_nothing
@@ -48,7 +49,7 @@ def decode_each(
     def decode(decoder: Decoder, row: ManifestRow) -> tuple[str, list[NDArray[np.uint8]]] | LeftOut:
         try:
             path = manifest.path_of(row)
-            return sha256_of_file(path), [clip.frames for clip in decoder.decode(path, row.crop)]
+            return sha256_of_file(path), [clip.frames for clip in decoder.decode(path, row.crop, row.track)]
         except VideoRefused as refused:
             return LeftOut(row.video_id, str(refused))
         except OSError as error:
@@ -123,8 +124,8 @@ def each_video(
 
 
 def crop_text(row: ManifestRow) -> str:
-    """A row's crop as the manifest writes it; empty for the whole picture."""
-    return "" if row.crop is None else f"{row.crop.x} {row.crop.y} {row.crop.w} {row.crop.h}"
+    """A row's track and crop; empty for the whole picture of the only film."""
+    return with_track(str(row.crop or ""), row.track)
 
 
 def file_bytes(manifest: Manifest, row: ManifestRow) -> int:

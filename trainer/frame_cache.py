@@ -30,7 +30,7 @@ def cache_bytes(manifest: Manifest, num_frames: int, size: int, decoders: int, p
 
     def count(decoder: Decoder, row: ManifestRow) -> int:
         try:
-            return decoder.count(manifest.path_of(row))
+            return decoder.count(manifest.path_of(row), row.track)
         except (VideoRefused, OSError):
             return 0  # said when it is decoded
 

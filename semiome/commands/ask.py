@@ -53,6 +53,9 @@ def search(
     tag: Annotated[list[str] | None, typer.Option(help="Only hits with this semiology tag; repeat for more.")] = None,
     recorded_from: Annotated[str, typer.Option(help="Only hits recorded then or later, ISO 8601.")] = "",
     recorded_until: Annotated[str, typer.Option(help="Only hits recorded before, ISO 8601.")] = "",
+    metadata: Annotated[
+        list[str] | None, typer.Option(help="Only hits with this metadata, NAME=VALUE; repeat for more.")
+    ] = None,
     include_own_patient: Annotated[
         bool, typer.Option("--include-own-patient", help="Also find clips of the query's patient.")
     ] = False,
@@ -80,6 +83,7 @@ def search(
         semiology=frozenset(tag or ()),
         recorded_from=recorded_from,
         recorded_until=recorded_until,
+        metadata=frozenset(map(_pair, metadata or ())),
     )
     grouped = GroupBy.VIDEO if aligned else GroupBy(group_by)
     options = Options(where, grouped, include_own_patient=include_own_patient, exact=exact, aligned=aligned)
@@ -303,6 +307,15 @@ def verdict_values(name: str, result: BatchItem) -> dict[str, Any]:
             for clip, vote in zip(clips, verdict.clips, strict=True)
         ],
     }
+
+
+def _pair(given: str) -> tuple[str, str]:
+    from index.errors import InvalidInput
+
+    name, equals, value = given.partition("=")
+    if not (name and equals):
+        raise InvalidInput(f"expected --metadata NAME=VALUE, got {given[:64]!r}")
+    return name, value
 
 
 def _query(

@@ -107,7 +107,7 @@ def test_a_file_has_one_name(hospital):
     folder = hospital().parent
     (folder / "m.csv").write_text("file_name,patient_id,video_id\n./x.mp4,p1,v1\nx.mp4,p2,v2\n")
 
-    with pytest.raises(Exception, match="stands in an earlier row"):
+    with pytest.raises(Exception, match="stands in row 2 too"):
         read_manifest(folder / "m.csv")
 
 

@@ -1,5 +1,7 @@
 """The manifest: everything wrong with it at once, and no way out of its folder."""
 
+import unicodedata
+
 import pytest
 
 from encoder.manifest import Manifest, ManifestRow, read_manifest, write_manifest
@@ -62,7 +64,7 @@ def test_every_problem_is_said_at_once_with_row_column_value_and_what_is_allowed
         "../a.mp4,John Doe,v1,tle,yesterday,1 2 3\n"
         "b.mp4,p1\n"
         "c.mp4,p1,v2,,,\n"
-        "c.mp4,p1,v2,,,\n",
+        "c.mp4,p1,v2,,01/05/2023,\n",
     )
 
     with pytest.raises(ManifestErrors) as caught:
@@ -70,13 +72,16 @@ def test_every_problem_is_said_at_once_with_row_column_value_and_what_is_allowed
 
     assert caught.value.problems == (
         "row 2, column file_name: '../a.mp4' is not a relative path below the manifest's folder, without .. or a URL",
-        "row 2, column patient_id: 'John Doe' is not 1 to 64 letters, digits, dots, underscores or hyphens",
-        "row 2, column label: 'tle' is not TLE or exTLE or empty",
+        "row 2, column patient_id: 'John Doe' is not 1 to 64 letters, digits, dots, underscores or hyphens, beginning "
+        "with a letter or digit: write John-Doe",
+        "row 2, column label: 'tle' is not TLE or exTLE or empty: write TLE",
         "row 2, column recorded_at: 'yesterday' is not an ISO 8601 date or time such as 2024-03-01T22:15:00",
         "row 2, column crop: '1 2 3' is not four whole numbers x y w h, in pixels, w and h at least 16",
-        "row 3: 2 values, expected 6, one for each column",
-        "row 5, column video_id: 'v2' stands in an earlier row; give one a video",
-        "row 5, column file_name: 'c.mp4' stands in an earlier row; give one a video",
+        "row 3: 2 values, expected 6, one for each column: give an empty value for each column that has none",
+        "row 5, column recorded_at: '01/05/2023' is not an ISO 8601 date or time such as 2024-03-01T22:15:00: day and "
+        "month can't be told apart; write 2023-05-01 or 2023-01-05",
+        "row 5, column video_id: 'v2' stands in row 4 too; each video has its own",
+        "row 5, column file_name: 'c.mp4' stands in row 4 too; each video has its own",
     )
 
 
@@ -85,7 +90,10 @@ def test_every_problem_is_said_at_once_with_row_column_value_and_what_is_allowed
     [
         ("", "the manifest is empty"),
         ("file_name,patient_id\n", "column video_id is missing"),
-        ("file_name,patient_id,video_id,name\n", "column 'name' is unknown"),
+        ("file_name,patient_id,video_id,name\n", "column 'name' tells who a patient is"),
+        ("file_name,patient_id,video_id,Labels\n", "column 'Labels' looks like label"),
+        ("file_name,patient_id,video_id,,x\na.mp4,p,v,1,2\n", "column 4 has no name, but row 2 has a value there"),
+        ("file_name,patient_id,video_id,<x>\n", "column '<x>' can't be kept as metadata"),
         ("file_name,patient_id,video_id,video_id\n", "stands there twice"),
         ("file_name,patient_id,video_id\n", "no rows below the header"),
         ('file_name,patient_id,video_id\n"a.mp4,p,v\n', "not a CSV"),
@@ -97,7 +105,7 @@ def test_a_manifest_that_is_none_says_so(tmp_path, text, says):
 
 
 def test_other_files_are_not_manifests(tmp_path):
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "binary").write_bytes(b"\xe4\xf6\x00")
     with pytest.raises(InvalidInput, match="not UTF-8"):
         read_manifest(tmp_path / "binary")
     with pytest.raises(InvalidInput, match="can't be read"):
@@ -144,3 +152,99 @@ def test_a_large_manifest_is_read_in_reasonable_time(tmp_path):
     rows = "".join(f"{i}.mp4,p{i % 100},v{i}\n" for i in range(20_000))
 
     assert len(read_manifest(written(tmp_path, f"file_name,patient_id,video_id\n{rows}")).rows) == 20_000
+
+
+FULL = (
+    ManifestRow("x.mp4", "P1", "v1", "TLE", "2023-05-01T02:10:00", metadata=(("Ort", "Halle, 2. OG"),)),
+    ManifestRow("y.mp4", "P2", "v2", "exTLE"),
+)
+CELLS = (
+    ("file_name", "patient_id", "video_id", "label", "recorded_at", "Ort"),
+    ("x.mp4", "P1", "v1", "TLE", "2023-05-01T02:10:00", "Halle, 2. OG"),
+    ("y.mp4", "P2", "v2", "exTLE", "", ""),
+)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["", "x", "xx"])
+@pytest.mark.parametrize("announced", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_table_is_read_however_a_spreadsheet_saves_it(tmp_path, separator, encoding, announced, end, newline):
+    """In other countries columns are separated by other marks; formatted but empty cells become columns."""
+    quoted = [[f'"{cell}"' if separator in cell else cell for cell in row] for row in CELLS]
+    lines = [separator.join([*row, *("" for _ in end)]) for row in quoted]
+    lines = [f"sep={separator}"] * announced + lines + [separator * (5 + len(end))]
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(newline.join(lines).encode(encoding))
+
+    assert read_manifest(path).rows == FULL
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "write"),
+    [
+        ("file_name", "sub\\x.mp4", "backslashes separate folders in Windows alone: write sub/x.mp4"),
+        ("file_name", "/data/x.mp4", "it begins at the root"),
+        ("camera", "room 1", "write room-1"),
+        ("camera", "Zimmer 3 (links)", "write Zimmer-3-links"),
+        ("label", "extle", "write exTLE"),
+        ("label", "ex-TLE", "write exTLE"),
+        ("recorded_at", "01/05/2023", "can't be told apart; write 2023-05-01 or 2023-01-05"),
+        ("recorded_at", "25/12/2023 7:05", "write 2023-12-25T07:05:00"),
+        ("recorded_at", "03.04.2023", "write 2023-04-03"),
+        ("recorded_at", "2023.04.03 22:15", "write 2023-04-03T22:15:00"),
+        ("recorded_at", "2023/4/3", "write 2023-04-03"),
+        ("crop", "10,20,300,200", "write 10 20 300 200"),
+        ("semiology", "tonic, clonic", "write tonic;clonic"),
+        ("track", "second", "the number of a track in the file"),
+    ],
+)
+def test_what_is_wrong_with_a_value_comes_with_how_to_mend_it(tmp_path, column, value, write):
+    values = {"file_name": "x.mp4", "patient_id": "p", "video_id": "v", column: f'"{value}"'}
+
+    with pytest.raises(ManifestErrors) as caught:
+        read_manifest(written(tmp_path, f"{','.join(values)}\n{','.join(values.values())}\n"))
+
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"row 2, column {column}: ")
+    assert problem.endswith(write) or write in problem
+
+
+def test_what_is_proposed_is_right(tmp_path):
+    rows = "file_name,patient_id,video_id,camera,recorded_at\nsub/x.mp4,p,v,room-1,2023-12-25T07:05:00\n"
+
+    assert read_manifest(written(tmp_path, rows)).rows[0].camera == "room-1"
+
+
+def test_tracks_and_other_columns_are_kept_and_written_again(tmp_path):
+    path = written(
+        tmp_path,
+        "file_name,patient_id,video_id,track,EEG montage,reason\nx.mkv,p,front,0,10-20,\nx.mkv,p,side,1,,no picture\n",
+    )
+    rows = read_manifest(path).rows
+
+    assert rows == (
+        ManifestRow("x.mkv", "p", "front", track=0, metadata=(("EEG montage", "10-20"),)),
+        ManifestRow("x.mkv", "p", "side", track=1),
+    )
+    write_manifest(tmp_path / "again.csv", [(row, "why") for row in rows])
+    assert read_manifest(tmp_path / "again.csv").rows == rows
+
+
+def test_one_track_of_a_file_can_be_listed_once_even_where_its_row_is_faulty(tmp_path):
+    path = written(tmp_path, "file_name,patient_id,video_id,track\nx.mkv,p,a,0\n./x.mkv,p p,b,0\n")
+
+    with pytest.raises(ManifestErrors, match=r"'x\.mkv' stands in row 2 too"):
+        read_manifest(path)
+
+
+def test_a_name_in_another_unicode_form_is_the_file_it_can_only_be(tmp_path):
+    composed, apart = "Anfälle/fälle.mp4", unicodedata.normalize("NFD", "Anfälle/fälle.mp4")
+    (tmp_path / apart).parent.mkdir()
+    (tmp_path / apart).write_bytes(b"x")
+    manifest = read_manifest(written(tmp_path, f"file_name,patient_id,video_id\n{composed},p,v\n"))
+
+    assert manifest.path_of(manifest.rows[0]) == (tmp_path / apart).resolve()
+    (tmp_path / apart).with_name(unicodedata.normalize("NFC", "fälle.mp4")).write_bytes(b"y")
+    assert manifest.path_of(manifest.rows[0]).read_bytes() == b"y"

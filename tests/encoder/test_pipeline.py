@@ -234,7 +234,7 @@ def after_decoding(monkeypatch, name, act):
     """`act(path)` once a file's clips are decoded, before the job has closed it."""
     real = Decoder.decode
 
-    def decode(self, path, crop=None):
+    def decode(self, path, crop=None, track=None):
         yield from real(self, path, crop)
         if path.name == name:
             act(path)
@@ -248,7 +248,7 @@ def grow(path):
 
 
 def test_a_bug_while_decoding_ends_the_job_with_its_error(hospital, job, monkeypatch):
-    def broken(self, path, crop=None):
+    def broken(self, path, crop=None, track=None):
         raise ZeroDivisionError
         yield
 
@@ -369,7 +369,7 @@ def test_finished_videos_are_stored_when_the_job_fails_later(hospital, job, work
     manifest = hospital(("short_7s.mp4", "p1", "v1"), ("exactly_10s.mp4", "p2", "v2"))
     real = Decoder.decode
 
-    def fails(self, path, crop=None):
+    def fails(self, path, crop=None, track=None):
         if path.name == "exactly_10s.mp4":
             raise ZeroDivisionError
         yield from real(self, path, crop)

@@ -9,7 +9,7 @@ import pytest
 
 from index.errors import EncoderMismatch, InvalidInput, NotFound, StateError
 from index.exact import Allowed, Vectors
-from index.faiss_index import FlatIndex, IvfIndex
+from index.faiss_index import ONE_BIT, FlatIndex, IvfIndex
 from index.query import ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
 from index.search import search, search_page
 from index.serving import Serving
@@ -64,6 +64,12 @@ def test_hits_carry_the_label_of_their_video():
         (SearchFilter(patient_ids=frozenset({"p1", "p3"})), lambda v: v.patient_id in {"p1", "p3"}),
         (SearchFilter(recorded_from="2024-03-02"), lambda v: v.recorded_at >= "2024-03-02"),
         (SearchFilter(recorded_until="2024-03-02"), lambda v: v.recorded_at < "2024-03-02"),
+        (SearchFilter(metadata=frozenset({("ward", "Ward 1")})), lambda v: ("ward", "Ward 1") in v.metadata),
+        (
+            SearchFilter(metadata=frozenset({("ward", "Ward 0"), ("ward", "Ward 1"), ("night", "yes")})),
+            lambda v: ("night", "yes") in v.metadata,
+        ),
+        (SearchFilter(metadata=frozenset({("ward", "Ward 1"), ("bed", "3")})), lambda v: False),
     ],
 )
 def test_filters_admit_what_they_say(where, admits):
@@ -150,7 +156,7 @@ def test_a_bad_filter_is_refused(fields):
 
 def test_an_index_refuses_what_faiss_would_misread():
     vectors = Vectors(np.eye(4, dtype=np.float32))
-    for index in (FlatIndex(vectors), IvfIndex.build(vectors)):
+    for index in (FlatIndex(vectors), IvfIndex.build(ONE_BIT, vectors)):
         with pytest.raises(InvalidInput, match=r"expected vectors \(Q, 4\), got \(1, 3\)"):
             index.search(np.ones((1, 3), np.float32), 1, Allowed(4))
         with pytest.raises(InvalidInput, match="finite"):

@@ -43,6 +43,17 @@ def test_parquet_goes_out_and_comes_in_as_it_was(stored, tmp_path):
     assert pq.read_table(tmp_path / "out" / "videos.parquet").num_rows == 15
 
 
+def test_an_export_of_an_earlier_version_has_no_metadata(stored, tmp_path):
+    export_parquet(Store(stored), "enc1", tmp_path / "out")
+    videos = pq.read_table(tmp_path / "out" / "videos.parquet")
+    pq.write_table(videos.drop_columns(["metadata"]), tmp_path / "out" / "videos.parquet")
+    other = Workspace(tmp_path / "other")
+
+    import_parquet(Store(other), tmp_path / "out")
+
+    assert Store(other).videos() == {n: replace(v, metadata=()) for n, v in Store(stored).videos().items()}
+
+
 def test_an_export_is_whole_or_not_there(stored, tmp_path):
     with pytest.raises(NotFound):
         export_parquet(Store(stored), "enc2", tmp_path / "out")

@@ -363,7 +363,10 @@ def test_an_error_is_one_json_object_too(tmp_path):
 
 def test_checking_a_manifest_lists_what_it_holds_and_what_is_missing(folder):
     values = result_of(semiome("manifest", "check", "manifest.csv", "--json", cwd=folder))
-    assert values == {"videos": 6, "patients": 6, "labels": {"TLE": 3, "exTLE": 3}, "refused": [], "doubtful": []}
+    assert values == {
+        **{"videos": 6, "patients": 6, "labels": {"TLE": 3, "exTLE": 3}, "refused": [], "doubtful": []},
+        **{"clips": 12, "hours": 0.025, "metadata": []},
+    }
 
     (folder / "more.csv").write_text("file_name,patient_id,video_id\nabsent.mp4,p1,v1\n")
     assert result_of(semiome("manifest", "check", "more.csv", "--json", cwd=folder), code=3)["refused"] == [

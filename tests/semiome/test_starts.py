@@ -38,6 +38,7 @@ COMMANDS = [
     ("--version", 0, set()),
     ("demo --workspace .", 4, MODEL | {"av"} | INDEX | STUDY | CLIENT),
     ("manifest check m.csv", 0, set()),
+    ("manifest make .", 0, set()),
     ("encoder list", 0, set()),
     ("encoder init -w new", 0, MODEL),
     ("encoder import absent.pyth -w new", 2, MODEL),

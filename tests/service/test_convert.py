@@ -108,7 +108,8 @@ def test_batch_answers_survive_the_wire(response, provenance, good, words):
 
 def test_what_the_catalogue_says_survives_the_wire():
     provenance = Provenance("e", "g", "h", 3)
-    video = Video("v", "p", "", "TLE", "2024-01-01", ("Semiology-versive",), "room1", "test", 12.5, 2, salvaged=True)
+    more = {"salvaged": True, "metadata": (("Ort", "Halle, 2. OG"), ("montage", "10-20"))}
+    video = Video("v", "p", "", "TLE", "2024-01-01", ("Semiology-versive",), "room1", "test", 12.5, 2, **more)
     count = Count("TLE", 3, 2, 1)
     answer = VideoAnswer(provenance, video, (Clip("c", "v", "p", 0, 0.0, 10.0),))
     counts = CountsAnswer(provenance, count, (count,), (count, count))
@@ -161,7 +162,11 @@ def test_a_vector_is_little_endian_whatever_the_machine():
 
 
 VIDEOS = [
-    Video(f"v{n}", f"p{n % 3}", "", ("TLE", "exTLE", "")[n % 3], "2024-01-01" if n % 2 else "", camera=f"c{n % 2}")
+    Video(
+        *(f"v{n}", f"p{n % 3}", "", ("TLE", "exTLE", "")[n % 3], "2024-01-01" if n % 2 else ""),
+        camera=f"c{n % 2}",
+        metadata=(("ward", f"W {n % 3}"),),
+    )
     for n in range(12)
 ]
 simple = st.builds(
@@ -169,6 +174,7 @@ simple = st.builds(
     labels=st.frozensets(st.sampled_from(["TLE", "exTLE"])),
     patient_ids=st.frozensets(st.sampled_from(["p0", "p1"])),
     cameras=st.frozensets(st.sampled_from(["c0", "c1"])),
+    metadata=st.frozensets(st.sampled_from([("ward", "W 0"), ("ward", "W 1"), ("bed", "")])),
     recorded_from=st.sampled_from(["", "2023-01-01"]),
 )
 

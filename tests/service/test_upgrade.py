@@ -14,6 +14,7 @@ from index.doctor import examine
 from index.erasure import erase_patient
 from index.feedback import FeedbackStore
 from index.query import GroupBy, Options, VideoQuery
+from index.store import Store
 from index.workspace import Workspace
 from service.knowledge import Source
 from tests.conftest import DATA, commit, make_video, publish_all
@@ -67,7 +68,10 @@ def test_it_is_found_whole_and_taken_further(old):
     assert [note.note for note in FeedbackStore(old).all()] == ["looks left"]
 
     encoder_id = SAID["encoder_id"]
-    commit(old, [make_video(9, 0, 2, np.random.default_rng(9), 768)], encoder_id)
+    before = Store(old).videos()
+    commit(old, [new := make_video(9, 0, 2, np.random.default_rng(9), 768)], encoder_id)
+    assert Store(old).videos() == before | {"v9-0": new[0]}
+    assert new[0].metadata
     publish_all(old, encoder_id)
     assert "v9-0" in Source(old).knowledge.snapshot.videos
     assert erase_patient(old, "p3")["scan"]["files_with_finds"] == ()
