@@ -152,7 +152,8 @@ def failed_write(error: BaseException) -> CannotWrite | None:
     code = getattr(error, "errno", None)
     if code is None:
         text = str(error)
-        code = next((code for code in (*_FULL, *_WHY) if os.strerror(code) in text), None)
+        said = [code for code in (*_FULL, *_WHY) if os.strerror(code) in text]
+        code = max(said, key=lambda code: len(os.strerror(code)), default=None)  # one begins as another does
     if code in _FULL:
         return DiskFull()
     if code not in _WHY:
