@@ -34,6 +34,21 @@ def embeddings(clips: int, seed: int = 0) -> NDArray[np.float32]:
     return vectors
 
 
+def far_apart(clips: int, seed: int = 0) -> NDArray[np.float32]:
+    """(N, D) unit vectors, patient after patient, as patient-level pretraining aims at.
+
+    A clip is its patient (.6, in all dimensions) and noise (1): near the other clips of its patient, and as far from
+    all others as chance has it.
+    """
+    random = np.random.default_rng(seed)
+    vectors = np.empty((clips, WIDTH), np.float32)
+    for start in range(0, clips, CLIPS_OF_A_PATIENT):
+        count = min(CLIPS_OF_A_PATIENT, clips - start)
+        made = 0.6 * random.normal(size=WIDTH) + random.normal(size=(count, WIDTH))
+        vectors[start : start + count] = made / np.linalg.norm(made, axis=1, keepdims=True)
+    return vectors
+
+
 def patients(clips: int) -> NDArray[np.int64]:
     """(N,) number of each clip's patient."""
     return np.arange(clips) // CLIPS_OF_A_PATIENT

@@ -28,6 +28,7 @@ from encoder.container.survey import (
     WITHOUT_PTS,
     Packets,
     Survey,
+    codec_of,
     survey_of,
 )
 from encoder.container.tracks import CODECS, chosen
@@ -124,9 +125,9 @@ def video_stream(container: av.container.InputContainer, track: int) -> av.video
         VideoRefused: If it is not there any more, or outside the limits.
     """
     stream = next((s for s in container.streams.video if s.index == track), None)
-    context = None if stream is None else stream.codec_context
-    if stream is None or context is None or context.codec.canonical_name not in CODECS:
+    if stream is None or codec_of(stream) not in CODECS:
         raise VideoRefused("no video stream")
+    context = stream.codec_context
     width, height = context.width, context.height
     if width <= 0 or height <= 0:
         raise VideoRefused("the header gives no picture size: the file is cut or damaged")
@@ -234,15 +235,19 @@ def _facts(
     incomplete = np.flatnonzero((marks & CORRUPT != 0) & ~before)
     damage = f"cut or damaged file: packet {incomplete[0] + 1} is incomplete" if len(incomplete) else survey.damage
     timeline = Timeline(tuple(np.sort(times[own & ~hidden & ~before]).tolist()), Fraction(stream.time_base))
-    timeline, trouble = _up_to_trouble(timeline, times, (marks & OUT_OF_ORDER != 0) & ~before)
+    misplaced = (marks & OUT_OF_ORDER != 0) & ~before
+    if codec_of(stream) != "h264" and 100 * misplaced.sum() > len(misplaced):
+        misplaced[:] = False  # an encoder that does not keep the order of its clock, rather than pictures lost
+    timeline, trouble = _up_to_trouble(timeline, times, misplaced)
     damage = trouble or damage
     if timeline.duration > max_seconds:
-        raise VideoRefused(f"longer than {max_seconds / 3600:g} hours: cut it into shorter videos")
+        longest = f"{max_seconds / 3600:g} hours" if max_seconds >= 2 * 3600 else f"{max_seconds:g} seconds"
+        raise VideoRefused(f"longer than {longest}: cut it into shorter videos")
     return VideoFacts(
         demuxer=demuxer,
         track=track,
         alone=len(survey.tracks) == 1,
-        codec=stream.codec_context.codec.canonical_name,
+        codec=codec_of(stream),
         width=first.width if first else stream.codec_context.width,
         height=first.height if first else stream.codec_context.height,
         pixel_aspect=Fraction(stream.sample_aspect_ratio or 1),

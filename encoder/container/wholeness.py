@@ -19,6 +19,10 @@ class _Cut(Exception):
     """An element reaches beyond the end of the file."""
 
 
+class _Several(Exception):
+    """A second recording begins behind the first one; a demuxer would read that alone."""
+
+
 def cut_short(path: Path, demuxer: str) -> str:
     """Why a file is shorter than its container says, or empty; containers that end anywhere are never cut.
 
@@ -35,12 +39,14 @@ def cut_short(path: Path, demuxer: str) -> str:
             follow(stream, size)
         except _Cut:
             return "cut file: its last part is not whole"
+        except _Several:
+            return "several recordings in one file, one behind the other: cut it into its parts"
     return ""
 
 
 def _boxes(stream: BinaryIO, size: int) -> None:
     """MP4 and MOV: size and name of each box (ISO/IEC 14496-12, 4.2)."""
-    at = 0
+    at, headers = 0, 0
     while at + 8 <= size:
         stream.seek(at)
         header = stream.read(16)
@@ -53,6 +59,9 @@ def _boxes(stream: BinaryIO, size: int) -> None:
             return  # no box: what a recorder may have added behind the last one
         if at + length > size:
             raise _Cut
+        headers += header[4:8] == b"moov"
+        if headers > 1:
+            raise _Several
         at += length
 
 
@@ -73,8 +82,15 @@ def _elements(stream: BinaryIO, size: int) -> None:
         if element in {_SEGMENT, _CLUSTER} and (unknown or element == _SEGMENT):
             if not unknown and inside + length > size:
                 raise _Cut
+            if not unknown:
+                stream.seek(inside + length)
+                if stream.read(4) == _EBML.to_bytes(4, "big"):
+                    raise _Several
+                size = inside + length  # what a recorder may have added behind it is no element
             at = inside
             continue
+        if element == _EBML and at:
+            raise _Several
         if unknown or inside + length > size:
             raise _Cut
         at = inside + length
@@ -100,6 +116,8 @@ def _riffs(stream: BinaryIO, size: int) -> None:
         length = int.from_bytes(header[4:8], "little")
         if header[:4] != b"RIFF" or length == 0:
             return
+        if at and stream.read(4) == b"AVI ":
+            raise _Several
         if at + 8 + length > size:
             raise _Cut
         at += 8 + length + length % 2

@@ -14,7 +14,8 @@ SIZE = 48
 
 
 def read_numbers(left_TSSC, right_TSSC, turned=False):
-    """Frame numbers, (T,), from the two halves of the frames."""
+    """Frame numbers, (T,), from the two halves of the frames, each of any size S."""
+    size = left_TSSC.shape[1]
     numbers = np.zeros(len(left_TSSC), int)
     for half, frames in enumerate((left_TSSC, right_TSSC)):
         if turned:
@@ -22,7 +23,7 @@ def read_numbers(left_TSSC, right_TSSC, turned=False):
         grey = frames.mean(-1)
         for row in range(2):
             for column in range(3):
-                y, x = int((row + 0.5) * SIZE / 4), int((column + 0.5) * SIZE / 3)
+                y, x = int((row + 0.5) * size / 4), int((column + 0.5) * size / 3)
                 bright = grey[:, y - 2 : y + 3, x - 2 : x + 3].mean((1, 2)) > 127
                 numbers |= bright.astype(int) << (row * 6 + half * 3 + column)
     return numbers.tolist()

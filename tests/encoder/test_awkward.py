@@ -143,6 +143,21 @@ def test_a_child_shows_one_picture_and_that_before_any_clip(tmp_path, monkeypatc
     assert [picture.shape for picture in seen] == [(1, 1, 3)] * 2  # once for each attempt
 
 
+def test_signs_of_life_do_not_prolong_the_time_that_a_video_may_take(tmp_path, monkeypatch):
+    alive = "printf '%s\\n' '{\"event\": \"alive\"}'"
+    planned = 'printf \'%s\\n\' \'{"event": "planned", "clips": 9}\''
+    fake = child_that(tmp_path, f"{planned}; while true; do {alive}; sleep .2; done")
+    path = write(tmp_path / "x.mp4", frames=range(50))
+    monkeypatch.setattr(sys, "executable", str(fake))
+    limits = DecodeLimits(stall_s=2.0, clip_s=0.1)
+
+    with (
+        Decoder(0, 0, limits) as decoder,
+        pytest.raises(VideoRefused, match=r"longer than the 2\.9 s that a video may"),
+    ):
+        decoder.preview(path)
+
+
 def test_a_child_dies_with_its_parent(tmp_path):
     code = f"""
 from pathlib import Path

@@ -114,6 +114,19 @@ def test_a_file_cut_anywhere_in_its_pictures_is_cut(tmp_path, name, options):
         assert damage or at_a_border, end
 
 
+@pytest.mark.parametrize("name", ["h264_25fps.mp4", "h264_bframes_longgop.mkv", "mjpeg.avi", "vp9.webm", "h264.ts"])
+def test_two_recordings_one_behind_the_other_are_not_taken_for_the_first(tmp_path, name):
+    data = (VIDEOS / name).read_bytes()
+    (tmp_path / "both").write_bytes(data + data)
+    (tmp_path / "padded").write_bytes(data + bytes(4096))
+
+    with Decoder(4, 32) as decoder:
+        with pytest.raises(VideoRefused, match="several recordings in one file"):
+            list(decoder.decode(tmp_path / "both"))
+        whole = len(list(decoder.decode(VIDEOS / name)))
+        assert len(list(decoder.decode(tmp_path / "padded"))) == whole
+
+
 def second_fields(packets, extradata=b""):
     coded = H264(extradata)
     return [coded.look(packet).second_field for packet in packets]

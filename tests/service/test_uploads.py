@@ -212,3 +212,11 @@ def test_one_upload_too_many_is_told_to_come_again_and_a_caller_who_goes_leaves_
         release.set()
         until(lambda: not leftovers(workspace))
     assert upload(address, [header(), chunk()])[0] == "INVALID_ARGUMENT"
+
+
+def test_an_upload_may_be_as_long_as_the_server_says(served, tmp_path):
+    (tmp_path / "short.toml").write_text("max_upload_seconds = 11\n")
+    with running(served[0], "--config", tmp_path / "short.toml") as said, Client(said["address"]) as client:
+        assert client.search_by_video(VIDEOS / "exactly_10s.mp4", 3).neighbours
+        with pytest.raises(ServiceError, match=r"longer than 11 seconds: cut it into shorter videos"):
+            client.search_by_video(VIDEOS / "h264_25fps.mp4", 3)
