@@ -34,9 +34,6 @@ _TRAINING_ROWS_A_CELL = 64
 _ITERATIONS = 10
 _SEED = 1234
 _RANKED_AT_ONCE = 32
-_LEAST_FOR_FAISS = 256
-_DEEPEST_BATCH = 1000
-"""Fewer queries, or more rows for each, are compared by plain matrix products: FAISS takes longer there."""
 _MOST_MORE_CANDIDATES = 2000
 
 
@@ -101,17 +98,12 @@ class FlatIndex:
     def search_apart(
         self, queries_QD: NDArray[np.float32], k: int, allowed: Sequence[Allowed]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
-        """See `Index.search_apart`; exact: as many more rows as may not be found, and those taken out."""
+        """See `Index.search_apart`; exact.
+
+        By matrix products: FAISS, asked for more and cut, takes 1.1 to 3 times as long (`benchmarks/search_kinds.py`).
+        """
         check_queries(queries_QD, self._index.d)
-        runs = _runs(allowed)
-        depth = k + int((runs[:, 1] - runs[:, 0]).max(initial=0))
-        if len(queries_QD) < _LEAST_FOR_FAISS or depth > min(_DEEPEST_BATCH, len(self._vectors)):
-            return nearest(queries_QD, self._vectors, k, allowed)
-        with _Selector(replace(allowed[0], without=range(0))) as selector:
-            parameters = faiss.SearchParameters(sel=selector) if selector is not None else None  # type: ignore[call-arg]
-            similarities, rows = self._index.search(np.ascontiguousarray(queries_QD), depth, params=parameters)
-        similarities[(rows < 0) | ((rows >= runs[:, :1]) & (rows < runs[:, 1:]))] = -np.inf
-        return ranked(similarities, rows, k)
+        return nearest(queries_QD, self._vectors, k, allowed)
 
 
 @dataclass(frozen=True, slots=True)
