@@ -68,8 +68,6 @@ class Packets:
         marks |= SECOND_FIELD * coded.second_field | OUT_OF_ORDER * coded.out_of_order
         self.times.append(time or 0)
         self.marks.append(marks)
-        if time is not None:
-            self.end = max(time + (packet.duration or 0), self.end if self.end is not None else time)
 
     def track(self) -> Track:
         """The track as a whole."""
@@ -109,14 +107,18 @@ def survey_of(container: av.container.InputContainer) -> Survey:
     count = 0
     try:
         for packet in container.demux():
+            track = survey.tracks.get(packet.stream.index)
+            time = packet.pts if packet.pts is not None else packet.dts
+            if time is not None and packet.time_base is not None:  # also of an empty one, which repeats a picture
+                end = time + (packet.duration or 0)
+                survey.last_end_s = max(survey.last_end_s, float(end * packet.time_base))
+                if track is not None:
+                    track.end = end if track.end is None else max(track.end, end)
             if packet.size == 0:
                 continue
             count += 1
-            time = packet.pts if packet.pts is not None else packet.dts
-            if time is not None and packet.time_base is not None:
-                survey.last_end_s = max(survey.last_end_s, float((time + (packet.duration or 0)) * packet.time_base))
-            if packet.stream.index in survey.tracks:
-                survey.tracks[packet.stream.index].add(packet)
+            if track is not None:
+                track.add(packet)
     except MemoryError:
         raise
     except av.error.FFmpegError:
