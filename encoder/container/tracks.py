@@ -17,8 +17,9 @@ CODECS = frozenset(
 """Codecs that hospitals export; everything else in FFmpeg stays out of reach."""
 _PICTURES = frozenset({"png", "bmp", "gif", "tiff", "webp", "apng"})
 """Codecs of covers and thumbnails, never of a film."""
-_LESS = 4
-"""A thumbnail track has at most this fraction of a film's pixels, and of its pictures a second."""
+_SMALLER = 4
+_THUMBNAILS_A_SECOND = 2
+"""A thumbnail track has at most a quarter of a film's pixels, and no more pictures a second; all else is a film."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class Track:
     pictures: int
     seconds: Fraction
     beside: bool
+
+    @property
+    def rate(self) -> Fraction:
+        """Pictures a second on average; 0 where there is one alone."""
+        return Fraction(self.pictures - 1) / self.seconds if self.seconds else Fraction(0)
 
     def __str__(self) -> str:
         pictures = f"{self.pictures} picture{'' if self.pictures == 1 else 's'}"
@@ -89,6 +95,5 @@ def _films(tracks: Sequence[Track]) -> list[Track]:
 def _is_thumbnail_of(track: Track, film: Track) -> bool:
     if track.pictures == 1 < film.pictures:
         return True  # a cover
-    smaller = track.width * track.height * _LESS <= film.width * film.height
-    rarer = track.pictures * _LESS <= film.pictures and track.seconds <= 2 * film.seconds
-    return smaller and rarer
+    smaller = track.width * track.height * _SMALLER <= film.width * film.height
+    return smaller and track.rate <= _THUMBNAILS_A_SECOND < film.rate

@@ -204,6 +204,8 @@ def test_the_film_is_the_track_that_is_no_picture_beside_it(tracks, wanted, foun
     [
         ([FILM, OTHER], None, r"2 films in one file.*column track \(track 1: h264, 1920 x 1080, 500 pictures; track 2"),
         ([FILM], 7, "no video track 7 in this file: the video tracks are track 1"),
+        ([FILM, Track(2, "h264", 640, 360, 140, 20, beside=False)], None, "2 films in one file"),
+        ([FILM, Track(2, "h264", 640, 360, 100, 4, beside=False)], None, "2 films in one file"),
         ([], None, "no video stream"),
         ([COVER], None, "no video stream"),
         ([Track(0, "prores", 64, 48, 20, 20, beside=False)], None, "codec prores is not allowed"),
