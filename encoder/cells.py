@@ -12,8 +12,15 @@ from index.records import ID, LABELS, TAG
 
 Cell = str | int | Crop | tuple[str, ...]
 _SLASHED = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T,]+(\d{1,2}:\d{2}(?::\d{2})?))?")
-_YEAR_FIRST = re.compile(r"(\d{4})[./](\d{1,2})[./](\d{1,2})(?:[ T]+(\d{1,2}:\d{2}(?::\d{2})?))?")
+_YEAR_FIRST = re.compile(r"(\d{4})[./-](\d{1,2})[./-](\d{1,2})(?:[ T]+(\d{1,2}:\d{2}(?::\d{2})?))?")
+_ERROR = re.compile(r"#(N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|NV|WERT!|BEZUG!)")
+_SHORTENED = re.compile(r"\d([.,]\d+)?E\+\d+")
 _LARGEST_TRACK = 999
+
+
+def is_spreadsheet_error(value: str) -> bool:
+    """Whether a spreadsheet could not compute what a cell should hold: `#REF!`, `#N/A`."""
+    return _ERROR.fullmatch(value) is not None
 
 
 def read_cell(column: str, value: str) -> Cell:
@@ -22,6 +29,10 @@ def read_cell(column: str, value: str) -> Cell:
     Raises:
         ValueError: If it is wrong: with what was expected, and where that can be told what to write instead.
     """
+    if is_spreadsheet_error(value):
+        raise ValueError("a value but an error of the spreadsheet's: correct it there")
+    if _SHORTENED.fullmatch(value):
+        raise ValueError("a value but a long number that a spreadsheet shortened: format that column as text there")
     return _COLUMNS[column](value)
 
 

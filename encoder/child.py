@@ -29,6 +29,7 @@ from index.records import CLIP_SECONDS
 
 _logger = logging.getLogger(__name__)
 
+_MOST_LOOKS = 1000
 _REASON = re.compile(r"[^A-Za-z0-9 ._:-]")
 _MAX_LINE_BYTES = 64 * 1024
 _PIPE_BYTES = 1 << 20
@@ -143,7 +144,7 @@ class Child:
         with suppress(OSError):  # the system may allow less, and less is only slower
             fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._buffer = bytearray()
-        self._clips = 0
+        self._clips = self._looks = 0
         self._waited_s = 0.0
 
     @property
@@ -223,6 +224,9 @@ class Child:
                 message = json.loads(self._line(patience))
                 match message["event"]:
                     case "ready":
+                        continue
+                    case "looking" if self._looks < _MOST_LOOKS:  # through a long file's timestamps
+                        self._looks += 1
                         continue
                     case "opened":
                         if not message["sandboxed"]:

@@ -48,10 +48,18 @@ class Timeline:
         """
         if len(self.ticks) == 1:
             return Fraction(0)
-        gaps = np.diff(self.ticks)
-        usual = int(np.median(gaps))
+        gaps, usual = np.diff(self.ticks), self._usual
         shown_for = int(gaps[-1]) if gaps[-1] <= 2 * usual else usual
         return (self.ticks[-1] + shown_for - self.ticks[0]) * self.time_base
+
+    @property
+    def usual_gap_s(self) -> float:
+        """Median time between two frames; 0 where there is one alone."""
+        return float(self._usual * self.time_base) if len(self.ticks) > 1 else 0.0
+
+    @property
+    def _usual(self) -> int:
+        return int(np.median(np.diff(self.ticks)))
 
     def frame_at(self, time: Fraction) -> int:
         """Number of the frame shown `time` seconds after the first: the last one that has appeared by then."""

@@ -51,7 +51,7 @@ def main() -> None:
     limit_resources(int(request["memory_bytes"]))
     try:
         _send({"event": "opened", "sandboxed": allow_only(path)})
-        facts = probe(path, request["track"], request["max_seconds"])
+        facts = probe(path, request["track"], request["max_seconds"], lambda: _send({"event": "looking"}))
         _send({"event": "planned", "clips": sum(1 for _ in plan_clips(facts.timeline, 0))})
         if request.get("preview"):
             _preview(path, facts)
@@ -62,6 +62,8 @@ def main() -> None:
         if num_frames == 0:  # only how many clips there are
             for plan in plan_clips(facts.timeline, num_frames):
                 _send({"event": "clip", "reader": "", **asdict(plan)})
+            if facts.damage:
+                raise VideoRefused(facts.damage, damaged=True)
         else:
             complained = lambda: os.fstat(complaints).st_size  # noqa: E731
             for clip in decode_clips(path, facts, num_frames, size, crop, complained, quick=request["quick"]):

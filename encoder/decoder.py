@@ -100,8 +100,12 @@ class Decoder:
             VideoRefused: with the reason.
         """
         seen: list[NDArray[np.uint8]] = []
-        for _ in self._clips(path, 0, seen.append, track):
-            pass
+        try:
+            for _ in self._clips(path, 0, seen.append, track):
+                pass
+        except VideoRefused as refused:
+            if not (refused.damaged and seen):  # what is damaged later on has a first picture all the same
+                raise
         if not seen:
             raise VideoRefused("the decoder showed no picture")
         return seen[-1]
@@ -150,8 +154,8 @@ class Decoder:
             except Stalled as stalled:
                 raise VideoRefused(stalled.reason) from None
 
-    def trouble(self) -> str:
-        """What keeps this decoder from decoding a video that is known to be whole, or empty."""
+    def trouble(self, readers: set[str]) -> str:
+        """What keeps this decoder from decoding a video that is known to be whole, or empty; adds who read it."""
         try:
             clips = list(self._attempt(SAMPLE, self._num_frames, None, None, quick=True))
         except Died as died:
@@ -160,6 +164,7 @@ class Decoder:
             return stalled.reason
         except VideoRefused as refused:
             return str(refused)
+        readers |= {clip.reader for clip in clips if isinstance(clip, ClipFrames)}
         light = [float(frame.mean()) for clip in clips if isinstance(clip, ClipFrames) for frame in clip.frames]
         return "" if light and light == sorted(set(light)) else "its pictures are not the right ones"
 
@@ -198,12 +203,18 @@ class Decoder:
             child.kill()
 
 
-def check_decoding() -> None:
-    """Decode a video that is known to be whole, in a child as any other.
+def check_decoding() -> set[str]:
+    """Decode a video that is known to be whole, in children as any other, small and at its own size.
+
+    Returns:
+        Which readers did it.
 
     Raises:
-        StateError: If even that fails: no video is to blame.
+        StateError: If that fails: no video is to blame.
     """
-    with Decoder(4, 32) as decoder:
-        if reason := decoder.trouble():
-            raise StateError(f"videos can't be decoded here, not even one that is known to be whole: {reason}")
+    readers: set[str] = set()
+    for size in (32, 64):
+        with Decoder(4, size) as decoder:
+            if reason := decoder.trouble(readers):
+                raise StateError(f"videos can't be decoded here, not even one that is known to be whole: {reason}")
+    return readers

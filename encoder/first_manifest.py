@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
+from encoder.cells import read_cell
 from encoder.container.kinds import HEAD_BYTES, demuxer_of
 from encoder.manifest import ManifestRow
 from index.errors import InvalidInput, VideoRefused
@@ -65,22 +66,33 @@ def first_manifest(folder: Path, patient: str = "") -> FirstManifest:
     left_out: list[tuple[str, str]] = []
     taken: set[str] = set()
     without: list[str] = []
+    sources: dict[str, dict[str, None]] = {}
     for name in _video_names(folder):
+        if why := _unfit(name):
+            left_out.append((name.encode("utf-8", "backslashreplace").decode(), why))
+            continue
         try:
             with (folder / name).open("rb") as stream:
                 demuxer_of(stream.read(HEAD_BYTES))
         except (VideoRefused, OSError) as error:
             left_out.append((name, error.strerror or "can't be read" if isinstance(error, OSError) else str(error)))
             continue
-        who = _patient(name, pattern)
+        source = _patient(name, pattern)
+        who = _id(source)
         if not who:
             without.append(name)
             continue
+        sources.setdefault(who, {})[source] = None
         rows.append(ManifestRow(name, who, _video_id(name, taken), recorded_at=_recorded_at(name)))
     if without:
         raise InvalidInput(
             f"no patient can be told from {len(without)} of the names, such as {without[0]!r}: give --patient, a "
             "regular expression whose first group is the patient's id"
+        )
+    if merged := [names for names in sources.values() if len(names) > 1]:
+        raise InvalidInput(
+            f"different patients would get one id: {' and '.join(map(repr, list(merged[0])[:3]))}; give --patient a "
+            "pattern that tells them apart, or rename one"
         )
     if not rows:
         raise InvalidInput("no video in this folder that can be read")
@@ -93,18 +105,30 @@ def _video_names(folder: Path) -> Sequence[str]:
     return sorted(name for name in names if not any(part.startswith(".") for part in PurePosixPath(name).parts))
 
 
+def _unfit(name: str) -> str:
+    """Why no manifest can name a file of this name, or empty."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    try:
+        return "" if read_cell("file_name", name) == name == name.strip() else "its name begins or ends with a blank"
+    except ValueError:
+        return "its name has a backslash, a colon or a letter that can't be printed: rename it"
+
+
 def _patient(name: str, pattern: re.Pattern[str] | None) -> str:
-    """Pseudonym that a path relative to the folder gives, or empty."""
+    """What a path relative to the folder says of its patient, or empty."""
     path = PurePosixPath(name)
     if pattern is not None:
         found = pattern.search(name)
-        return _id(found[1] if found and pattern.groups else found[0] if found else "")
+        return (found[1] or "" if pattern.groups else found[0]) if found else ""
     if bids := _BIDS.search(name):
         return bids[1]
     if len(path.parts) > 1:
-        return _id(path.parts[0])
+        return path.parts[0]
     stem = path.stem[: moment.start()] if (moment := _MOMENT.search(path.stem)) else path.stem
-    return _id(re.split(r"[_ ]", stem.strip("_ -.") or "")[0])
+    return re.split(r"[_ ]", stem.strip("_ -.") or "")[0]
 
 
 def _video_id(name: str, taken: set[str]) -> str:

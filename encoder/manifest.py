@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from encoder.cells import Cell, read_cell
+from encoder.cells import Cell, is_spreadsheet_error, read_cell
 from encoder.picture import Crop
 from encoder.spreadsheet import Table, read_table
 from index.errors import InvalidInput, ManifestErrors, VideoRefused
@@ -24,12 +24,21 @@ NOT_READ = ("reason",)
 """What `write_manifest` says of refused videos."""
 _IDENTIFYING = frozenset(
     {
-        *("name", "patientname", "fullname", "firstname", "forename", "givenname", "lastname", "familyname", "surname"),
-        *("dob", "birthdate", "dateofbirth", "birthday", "mrn", "medicalrecordnumber", "ssn", "address", "phone"),
-        *("email", "vorname", "nachname", "geburtsdatum", "nom", "prénom", "apellido", "nombre"),
+        *("surname", "firstname", "forename", "givenname", "lastname", "familyname", "fullname", "patientname"),
+        *("vorname", "nachname", "prenom", "nom", "nome", "cognome", "nombre", "apellido", "apellidos", "naam"),
+        *("voornaam", "achternaam", "fornamn", "efternamn", "imie", "nazwisko", "initials", "dob", "birth"),
+        *("birthdate", "birthday", "dateofbirth", "geburtsdatum", "geb", "geboortedatum", "naissance", "nascita"),
+        *("nacimiento", "mrn", "medicalrecordnumber", "ssn", "nhs", "cpr", "personnummer", "phone", "telephone"),
+        *("telefon", "telefono", "email", "mail", "address", "adresse", "indirizzo"),
     }
 )
-"""Columns that are never kept as metadata."""
+"""Words that, as a column's name or within it, say that it tells who a patient is."""
+_NAMES = frozenset({"name", "names"})
+_NOT_OF_PEOPLE = frozenset(
+    {"file", "camera", "room", "ward", "study", "project", "site", "device", "model", "protocol"}
+)
+"""What may have a name in a manifest."""
+_MOST_METADATA = 64
 _ROW = re.compile(r"\d+")
 _MAX_BYTES = 64 * 2**20
 
@@ -174,7 +183,7 @@ def _column_problems(columns: Sequence[str]) -> list[str]:
             continue
         if meant := [other for other in known if resembles(name, other) and other not in columns]:
             problems.append(f"row 1: column {name!r} looks like {meant[0]}: rename it, to one or the other thing")
-        elif "".join(likeness(name)) in _IDENTIFYING:
+        elif _tells_who(name):
             problems.append(
                 f"row 1: column {name!r} tells who a patient is: leave it out of the manifest, where patients have "
                 "pseudonyms"
@@ -184,12 +193,23 @@ def _column_problems(columns: Sequence[str]) -> list[str]:
                 f"row 1: column {name[:64]!r} can't be kept as metadata: expected a name of up to 64 letters, digits, "
                 "blanks, dots, underscores and hyphens, beginning with a letter"
             )
+    if len(others := [name for name in columns if name not in known]) > _MOST_METADATA:
+        problems.append(f"row 1: {len(others)} columns of metadata, expected at most {_MOST_METADATA}")
     missing = [name for name in REQUIRED if name not in columns]
     if missing and not problems:
         problems.append(f"row 1: column {missing[0]} is missing; required are {', '.join(REQUIRED)}")
     elif missing:
         problems += [f"row 1: column {name} is missing" for name in missing]
     return problems
+
+
+def _tells_who(name: str) -> bool:
+    """Whether a column of this name would hold what tells who a patient is."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    words = {word for word in likeness(plain) if not word.isdigit()}
+    if words & _NAMES and not words & _NOT_OF_PEOPLE:
+        return True
+    return not _IDENTIFYING.isdisjoint({*words, "".join(likeness(plain))})
 
 
 def _duplicates(table: Table) -> list[str]:
@@ -229,7 +249,11 @@ def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRo
     metadata = []
     for name, value in values.items():
         if name not in (*REQUIRED, *OPTIONAL, *NOT_READ) and value:
-            if not METADATA_VALUE.fullmatch(value):
+            if is_spreadsheet_error(value):
+                problems.append(
+                    f"row {number}, column {name}: {value!r} is an error of the spreadsheet's: correct it there"
+                )
+            elif not METADATA_VALUE.fullmatch(value):
                 problems.append(f"row {number}, column {name}: expected one line of up to 200 characters")
             metadata.append((name, value))
     if len(problems) > before:

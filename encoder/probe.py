@@ -7,10 +7,11 @@ are allowed; everything else in FFmpeg stays out of reach.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -85,13 +86,19 @@ class VideoFacts:
     damage: str
 
 
-def probe(path: Path, track: int | None = None, max_seconds: float = MAX_SECONDS) -> VideoFacts:
+def probe(
+    path: Path,
+    track: int | None = None,
+    max_seconds: float = MAX_SECONDS,
+    alive: Callable[[], None] = lambda: None,
+) -> VideoFacts:
     """Look at a file: demux it all, decode its first frame.
 
     Args:
         path: the file.
         track: number of the film's track, where the manifest gives one.
         max_seconds: longest video that is accepted.
+        alive: called from time to time.
 
     Raises:
         VideoRefused: If it is not a video on the allow-list, too large or too long, or without a usable clock; or
@@ -101,7 +108,7 @@ def probe(path: Path, track: int | None = None, max_seconds: float = MAX_SECONDS
         demuxer = demuxer_of(stream.read(HEAD_BYTES))
     try:
         with open_video(path, demuxer) as container:
-            survey = survey_of(container)
+            survey = survey_of(container, alive)
             film = chosen([packets.track() for packets in survey.tracks.values()], track)
             first = _first_frame(path, demuxer, film.number)
             return _facts(path, container, demuxer, survey, film.number, first, max_seconds)
@@ -205,7 +212,19 @@ def _first_frame(path: Path, demuxer: str, track: int) -> _First | None:
 
 
 def rotation_of(frame: av.VideoFrame) -> int:
-    """Degrees counter-clockwise that a player turns a frame; a multiple of 90."""
+    """Degrees counter-clockwise that a player turns a frame; a multiple of 90.
+
+    Raises:
+        VideoRefused: If the frame is to be mirrored, or turned by another angle.
+    """
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 0
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32, 9).tolist()
+    if not (a or b or c or d):
+        return 0  # no matrix at all
+    if a != d or b != -c or (a and b):
+        raise VideoRefused("the picture is to be mirrored, or turned by an angle that is no multiple of 90 degrees")
     return round(frame.rotation / 90) * 90 % 360
 
 
@@ -256,7 +275,9 @@ def _facts(
         hides_frames=bool(hidden.any()),
         exact_clock=exact_clock,
         in_fields=not own.all(),
-        damage=damage or _declared_more(container, demuxer, survey, packets) or cut_short(path, demuxer),
+        damage=damage
+        or _declared_more(container, demuxer, survey, packets, timeline.usual_gap_s)
+        or cut_short(path, demuxer),
     )
 
 
@@ -284,24 +305,27 @@ def _up_to_trouble(
     return shorter, trouble
 
 
-def _declared_more(container: av.container.InputContainer, demuxer: str, survey: Survey, packets: Packets) -> str:
+def _declared_more(
+    container: av.container.InputContainer, demuxer: str, survey: Survey, packets: Packets, usual_s: float
+) -> str:
     """Why the file holds less than its header declares, or empty."""
     # An MPEG stream declares no length (FFmpeg derives one from the data), so only these containers can fall short.
     if demuxer not in {"mov", "matroska", "avi", "asf", "flv"}:
         return ""
+    # Some count a length from zero, others from the first picture: what is there is taken by the larger of the two.
     lengths = []
     if container.duration is not None:
         start_s = (container.start_time or 0) / av.time_base
-        lengths.append((container.duration / av.time_base, survey.last_end_s - start_s))
+        lengths.append((container.duration / av.time_base, survey.last_end_s - min(start_s, 0.0)))
     stream = packets.stream
-    if stream.duration is not None and stream.time_base is not None and packets.end is not None:
+    if demuxer == "mov" and stream.duration is not None and stream.time_base is not None and packets.end is not None:
+        first = min(packets.times)
         lengths.append(
-            (
-                float(stream.duration * stream.time_base),
-                float((packets.end - (stream.start_time or 0)) * stream.time_base),
-            )
+            (float(stream.duration * stream.time_base), float((packets.end - min(first, 0)) * stream.time_base))
         )
+    # The last picture may have no length of its own.
+    tolerance_s = max(CUT_TOLERANCE_S, 2 * usual_s)
     for declared_s, found_s in lengths:
-        if declared_s - found_s > CUT_TOLERANCE_S:
+        if declared_s - found_s > tolerance_s:
             return f"cut file: the header declares {declared_s:.1f} s, {found_s:.1f} s are there"
     return ""

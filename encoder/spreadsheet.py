@@ -47,10 +47,15 @@ def read_table(data: bytes, required: Sequence[str]) -> Table:
     """
     first, lines = _lines(_text(data))
     separator = first or _separator(lines, required)
+    reader = csv.reader(io.StringIO(lines, newline=""), delimiter=separator, strict=True)
+    cells: list[list[str]] = []
     try:
-        cells = list(csv.reader(io.StringIO(lines, newline=""), delimiter=separator, strict=True))
+        cells += reader
     except csv.Error as error:
-        raise InvalidInput(f"the manifest is not a CSV: {error}") from None
+        raise InvalidInput(
+            f"the manifest is not a CSV: {error}, after row {len(cells)}; a value with a double quote in it must stand "
+            "in double quotes, and that quote twice"
+        ) from None
     if not cells:
         raise InvalidInput(f"the manifest is empty: the first line names its columns ({', '.join(required)}, ...)")
     begins = 2 if first else 1

@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from index.errors import CannotWrite, DiskFull, InvalidInput, Locked
+from index.errors import CannotWrite, DiskFull, InvalidInput, Locked, SemiomeError
 from index.processors import usable_cores
 
 _PART_BYTES = 1 << 26
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WHY = {
     errno.EROFS: "the file system is read-only: mount it so that it can be written, or write elsewhere",
-    errno.EACCES: "permission denied: this account may not write there",
+    errno.EACCES: "permission denied: this account may not use it so",
     errno.EPERM: "operation not permitted: this account may not change that, or it is marked as immutable",
     errno.EMFILE: "too many open files in this process: raise the limit (`ulimit -n`)",
     errno.ENFILE: "too many open files on this machine",
@@ -172,7 +172,9 @@ def naming_failed_writes() -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except SemiomeError:
+        raise
+    except Exception as error:  # each library has its own class for it
         if named := failed_write(error):
             raise named from None
         raise

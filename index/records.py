@@ -26,7 +26,7 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 """Semiology tags, HED-SCORE names."""
 
-METADATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9 ._-]{0,63}")
+METADATA_NAME = re.compile(r"[^\W\d_][\w .-]{0,63}")
 """Names of what else a manifest says of its videos."""
 
 METADATA_VALUE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}")

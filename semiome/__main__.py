@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 
 from index.errors import CannotWrite, InvalidInput, NotFound, SemiomeError, ServiceError, VideoRefused
 from index.processors import usable_cores
@@ -33,7 +34,7 @@ def main() -> None:
     except SemiomeError as error:
         _complain(error)
         sys.exit(exit_code(error))
-    except OSError as error:
+    except Exception as error:
         from index.files import failed_write
 
         if (named := failed_write(error)) is None:
@@ -73,10 +74,12 @@ def exit_code(error: SemiomeError) -> int:
 
 
 def _complain(error: SemiomeError) -> None:
-    local = f"can't write {error.path}: {error.why}" if isinstance(error, CannotWrite) and error.path else error
-    sys.stderr.write(f"error: {local}\n")
-    if "--json" in sys.argv:
-        sys.stdout.write(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}) + "\n")
+    local = f"can't use {error.path}: {error.why}" if isinstance(error, CannotWrite) and error.path else error
+    with suppress(OSError):  # a full disk may be where these go
+        sys.stderr.write(f"error: {local}\n")
+        if "--json" in sys.argv:
+            sys.stdout.write(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ HEAD_BYTES = 64 * 1024
 EXPECTED = "MP4, MOV, MKV, WebM, AVI, FLV, MPEG-PS, MPEG-TS, ASF or WMV"
 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"uuid", b"styp", b"sidx", b"moof", b"udta")
+_STILL_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _PACK = re.compile(rb"\x00\x00\x01\xba(?:[\x44-\x7f].{9}|[\x20-\x2f].{7})\xff*\x00\x00\x01[\xb9-\xff]", re.DOTALL)
@@ -30,6 +31,7 @@ _OTHERS = (
     (b"YUV4MPEG2", "raw pictures (Y4M)", _TRANSCODE),
     (b"\x1f\x07\x00", "a raw DV stream", "`ffmpeg -f dv -i FILE -c copy FILE.mkv` makes a readable file of it"),
     (bytes.fromhex("b7d800203749da11"), "a Windows TV recording (WTV)", _COPY),
+    (b"IMKH", "a Hikvision recorder's file", _COPY),
     (b"0       ", "an EDF recording of signals, not a video", "list the video that was recorded with it"),
 )
 _RAW = "a raw {} stream without timestamps"
@@ -52,7 +54,10 @@ def demuxer_of(head: bytes) -> str:
     if kind := _at_the_beginning(head) or _of_a_stream(head):
         return kind
     if head.startswith(_IMAGES):
-        raise VideoRefused("a still image, or pictures in a row without a container: not a video")
+        raise VideoRefused(
+            "a still image, not a video; or JPEG pictures in a row: `ffmpeg -framerate 25 -f mjpeg -i FILE -c copy "
+            "FILE.mkv` makes a readable file of them, with the camera's own rate in place of 25"
+        )
     if head.lstrip().startswith(_PLAYLISTS):
         raise VideoRefused("a playlist, not a video: it would open other files or addresses")
     if head.startswith(_ARCHIVES):
@@ -61,7 +66,7 @@ def demuxer_of(head: bytes) -> str:
         if head.startswith(magic):
             raise VideoRefused(f"{name}: {advice}")
     if codec := _raw_codec(head):
-        name = {"h264": "H.264", "hevc": "HEVC", "mpegvideo": "MPEG video"}[codec]
+        name = {"h264": "H.264", "hevc": "HEVC", "mpegvideo": "MPEG video", "m4v": "MPEG-4"}[codec]
         raise VideoRefused(f"{_RAW.format(name)}: {_RAW_ADVICE.format(codec)}")
     if before := _foreign_bytes(head):
         raise VideoRefused(
@@ -86,6 +91,8 @@ def packet_size(head: bytes) -> tuple[int, int] | None:
 
 
 def _at_the_beginning(head: bytes) -> str:
+    if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
+        raise VideoRefused("a still image, not a video")
     if head[4:8] in _BOXES:
         return "mov"
     if head.startswith(_MATROSKA):
@@ -113,11 +120,11 @@ def _raw_codec(head: bytes) -> str:
     first = start[1][0]
     if first == 0xB3:
         return "mpegvideo"
-    if first & 0x80:
-        return ""
-    if first & 0x1F in {7, 9} and first >> 5 in {0, 1, 2, 3} and not (first >> 1 in {32, 33, 34, 35} and first < 0x60):
-        return "h264"
-    return "hevc" if first >> 1 in {32, 33, 34, 35} else ""
+    if first in {0xB0, 0xB5, 0xB6}:
+        return "m4v"
+    if first in {0x40, 0x42, 0x44, 0x46, 0x4E}:  # parameter sets, a delimiter, a message
+        return "hevc"
+    return "h264" if first < 0x80 and first & 0x1F in {1, 5, 6, 7, 9} else ""
 
 
 def _foreign_bytes(head: bytes) -> int:

@@ -24,6 +24,7 @@ CORRUPT, HIDDEN, WITHOUT_PTS, SECOND_FIELD, OUT_OF_ORDER = 1, 2, 4, 8, 16
 MAX_FRAMES = MAX_SECONDS * 120
 """Most packets of one track, with two fields to a picture and 60 pictures a second."""
 UNKNOWN = "unknown"
+_ALIVE_PACKETS = 50_000
 _BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -45,6 +46,7 @@ class Packets:
     end: int | None = None
     trouble: str = ""
     last_dts: int | None = None
+    begun: bool = False
     look: Callable[[bytes], Coded] | None = None
 
     def add(self, packet: av.Packet[Any]) -> None:
@@ -57,7 +59,8 @@ class Packets:
         coded = Coded() if self.look is None else self.look(bytes(packet))
         if time is None and not coded.second_field:
             self.trouble = self.trouble or "a frame has no timestamp: the file's clock can't be trusted"
-        if packet.dts is not None:
+        self.begun = self.begun or packet.is_keyframe
+        if packet.dts is not None and self.begun:  # before the first whole picture times are guesses
             if self.last_dts is not None and packet.dts < self.last_dts:
                 self.trouble = self.trouble or "the clock runs backwards: are these several recordings in one file?"
             self.last_dts = packet.dts
@@ -97,8 +100,12 @@ class Survey:
     damage: str = ""
 
 
-def survey_of(container: av.container.InputContainer) -> Survey:
+def survey_of(container: av.container.InputContainer, alive: Callable[[], None]) -> Survey:
     """Look through a file that has just been opened.
+
+    Args:
+        container: open.
+        alive: called from time to time.
 
     Raises:
         VideoRefused: If a track has more packets than a day of video.
@@ -117,6 +124,8 @@ def survey_of(container: av.container.InputContainer) -> Survey:
             if packet.size == 0:
                 continue
             count += 1
+            if count % _ALIVE_PACKETS == 0:
+                alive()
             if track is not None:
                 track.add(packet)
     except MemoryError:

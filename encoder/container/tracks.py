@@ -17,6 +17,7 @@ CODECS = frozenset(
 """Codecs that hospitals export; everything else in FFmpeg stays out of reach."""
 _PICTURES = frozenset({"png", "bmp", "gif", "tiff", "webp", "apng"})
 """Codecs of covers and thumbnails, never of a film."""
+_MOST_LISTED = 8
 _SMALLER = 4
 _THUMBNAILS_A_SECOND = 2
 """A thumbnail track has at most a quarter of a film's pixels, and no more pictures a second; all else is a film."""
@@ -64,7 +65,7 @@ def chosen(tracks: Sequence[Track], wanted: int | None) -> Track:
     Raises:
         VideoRefused: If there is none, or none of that number, or more than one; or its codec is not allowed.
     """
-    listed = "; ".join(map(str, tracks))
+    listed = "; ".join(map(str, tracks[:_MOST_LISTED])) + ("; …" if len(tracks) > _MOST_LISTED else "")
     if wanted is not None:
         films = [track for track in tracks if track.number == wanted]
         if not films:

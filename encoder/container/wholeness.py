@@ -13,6 +13,16 @@ _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _TOP = {_CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
 """Elements that stand in a segment, and so end a cluster of unknown size."""
 _LARGEST_PADDING = 1 << 20
+_BOXES = frozenset(
+    {
+        *(b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"free", b"skip", b"wide", b"pnot", b"uuid", b"styp", b"sidx"),
+        *(b"udta", b"meta", b"emsg", b"ssix", b"prft", b"pdin", b"PICT"),
+    }
+)
+"""Boxes that stand in a file itself."""
+_TAGS = {8, 9, 18}
+_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEADER_BYTES = 1 << 16
 
 
 class _Cut(Exception):
@@ -55,8 +65,8 @@ def _boxes(stream: BinaryIO, size: int) -> None:
             return
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        if length < 8 or not header[4:8].replace(b"\xa9", b"c").isascii():
-            return  # no box: what a recorder may have added behind the last one
+        if length < 8 or header[4:8] not in _BOXES:
+            return  # what a recorder may have added behind the last box
         if at + length > size:
             raise _Cut
         headers += header[4:8] == b"moov"
@@ -114,13 +124,42 @@ def _riffs(stream: BinaryIO, size: int) -> None:
         stream.seek(at)
         header = stream.read(8)
         length = int.from_bytes(header[4:8], "little")
-        if header[:4] != b"RIFF" or length == 0:
+        if header[:4] != b"RIFF":
+            return
+        if length == 0:  # of a live one, which was not finished
+            _chunks(stream, at + 12, size)
             return
         if at and stream.read(4) == b"AVI ":
             raise _Several
         if at + 8 + length > size:
             raise _Cut
         at += 8 + length + length % 2
+
+
+def _chunks(stream: BinaryIO, at: int, size: int) -> None:
+    """AVI's chunks one by one; lists of unknown size are entered."""
+    while at + 8 <= size:
+        stream.seek(at)
+        header = stream.read(12)
+        length = int.from_bytes(header[4:8], "little")
+        if not header[:4].isalnum() and not header[:4].strip().isalnum():
+            return
+        if header[:4] == b"LIST" and (length == 0 or header[8:12] == b"movi"):
+            at += 12
+            continue
+        if at + 8 + length > size:
+            raise _Cut
+        at += 8 + length + length % 2
+
+
+def _file_size(stream: BinaryIO, size: int) -> None:
+    """ASF and WMV: the header has the size of the file, unless it was sent live."""
+    head = stream.read(_ASF_HEADER_BYTES)
+    at = head.find(_FILE_PROPERTIES)
+    if at < 0 or len(head) < at + 92 or head[at + 88] & 1:
+        return
+    if int.from_bytes(head[at + 40 : at + 48], "little") > size:
+        raise _Cut
 
 
 def _tags(stream: BinaryIO, size: int) -> None:
@@ -130,10 +169,10 @@ def _tags(stream: BinaryIO, size: int) -> None:
     while at < size:
         stream.seek(at)
         header = stream.read(11)
+        if header[0] not in _TAGS:
+            return  # what a recorder may have added behind the last tag
         if len(header) < 11:
             raise _Cut
-        if not header.strip(b"\0") and size - at < _LARGEST_PADDING:
-            return
         at += 11 + int.from_bytes(header[1:4], "big") + 4
         if at > size:
             raise _Cut
@@ -143,5 +182,6 @@ _FOLLOWED: dict[str, Callable[[BinaryIO, int], None]] = {
     "mov": _boxes,
     "matroska": _elements,
     "avi": _riffs,
+    "asf": _file_size,
     "flv": _tags,
 }

@@ -20,13 +20,15 @@ def doctor(
 ) -> None:
     """Check every row, version and index of a workspace, and decode a video; ends with 4 if something is damaged."""
     from encoder.decoder import check_decoding
-    from index.doctor import DAMAGED, OK, Finding, examine
+    from index.doctor import DAMAGED, OK, WARNING, Finding, examine
     from index.errors import StateError
     from index.workspace import Workspace
 
     try:
-        check_decoding()
+        slow = "decord" not in check_decoding()
         decoding = Finding("decoding", OK, "a video is decoded here as it should be")
+        if slow:
+            decoding = Finding("decoding", WARNING, "decord can't be used: PyAV reads in its place")
     except StateError as error:
         decoding = Finding("decoding", DAMAGED, f"{error}; install Semiome again, with all its libraries in one place")
     findings = [decoding, *examine(Workspace.at(workspace), repair=repair)]

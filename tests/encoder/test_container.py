@@ -1,6 +1,8 @@
 """What the bytes of a file say before a picture is decoded."""
 
 import io
+import struct
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -62,7 +64,11 @@ def test_noise_is_refused_or_taken_for_a_container_on_the_list(noise):
         (b"\0\0\1\xb3\x14\0\xf0" + bytes(200), r"raw MPEG video stream.*-f mpegvideo"),
         (b"0       X X X X" + b" " * 200, "an EDF recording of signals"),
         (b"PK\3\4" + bytes(200), "an archive"),
-        (b"\xff\xd8\xff\xe0" + bytes(200), "a still image, or pictures in a row"),
+        (b"\xff\xd8\xff\xe0" + bytes(200), "a still image, not a video; or JPEG pictures in a row"),
+        (b"\0\0\0\1\x41\x9a" + bytes(200), r"raw H\.264 stream"),
+        (b"\0\0\0\1\x06\5\1" + bytes(200), r"raw H\.264 stream"),
+        (b"\0\0\1\xb0\1" + bytes(200), r"raw MPEG-4 stream.*-f m4v"),
+        (b"\0\0\0\x18ftypheic" + bytes(200), "a still image"),
         (b"abc" + b"\0\0\0\x20ftypisom" + bytes(200), r"3 foreign bytes stand before the video: `tail -c \+4 FILE"),
     ],
 )
@@ -125,6 +131,93 @@ def test_two_recordings_one_behind_the_other_are_not_taken_for_the_first(tmp_pat
             list(decoder.decode(tmp_path / "both"))
         whole = len(list(decoder.decode(VIDEOS / name)))
         assert len(list(decoder.decode(tmp_path / "padded"))) == whole
+
+
+@pytest.mark.parametrize("name", ["h264_25fps.mp4", "h264_bframes_longgop.mkv", "mjpeg.avi", "wmv2.wmv", "vp9.webm"])
+@pytest.mark.parametrize("behind", [b"\n", b"TAG" + b"x" * 125, bytes(range(256))])
+def test_what_stands_behind_a_whole_file_does_not_cut_it(tmp_path, name, behind):
+    (tmp_path / "more").write_bytes((VIDEOS / name).read_bytes() + behind)
+
+    with Decoder(0, 0) as decoder:
+        assert decoder.count(tmp_path / "more") == decoder.count(VIDEOS / name)
+
+
+@pytest.mark.parametrize("name", ["mjpeg.avi", "mpeg4_xvid.avi"])
+def test_a_live_avi_that_was_not_finished_is_cut(tmp_path, name):
+    data = bytearray((VIDEOS / name).read_bytes())
+    for place in (4, data.find(b"movi") - 4, data.find(b"avih") + 24, data.find(b"strh") + 40):
+        data[place : place + 4] = bytes(4)
+    movi, index = data.find(b"movi"), data.rfind(b"idx1")
+    (tmp_path / "live").write_bytes(data[:index])
+    assert probe(tmp_path / "live").damage == ""
+
+    for end in np.random.default_rng(0).integers(movi + 2000, index - 1, 20):
+        (tmp_path / "live").write_bytes(data[:end])
+        assert "cut" in probe(tmp_path / "live").damage
+
+
+def test_a_wmv_is_as_long_as_its_header_says(tmp_path):
+    data = (VIDEOS / "wmv2.wmv").read_bytes()
+    for end in np.random.default_rng(0).integers(len(data) // 3, len(data) - 100, 20):
+        (tmp_path / "cut.wmv").write_bytes(data[:end])
+        with Decoder(0, 0) as decoder, pytest.raises(VideoRefused):
+            decoder.count(tmp_path / "cut.wmv")
+
+
+@pytest.mark.parametrize("rate", ["1", "1/2", "1/5"])
+@pytest.mark.parametrize("start_s", [0, 5])
+@pytest.mark.parametrize("name", ["x.mkv", "x.mp4", "x.webm", "x.asf", "x.flv", "x.ts"])
+def test_slow_films_and_late_ones_are_whole(tmp_path, name, start_s, rate):
+    """Some containers count their length from zero, some from the first picture; the last picture may have none."""
+    codec = {"x.webm": "libvpx", "x.asf": "wmv2"}.get(name, "libx264")
+    with av.open(str(tmp_path / name), "w", format="asf" if name == "x.asf" else None) as out:
+        stream = out.add_stream(codec, rate=Fraction(rate), options={"preset": "ultrafast"} if "264" in codec else {})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24").reformat(format="yuv420p")
+            frame.time_base = Fraction(1, 1000)
+            frame.pts = round((start_s + number / Fraction(rate)) * 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+    with Decoder(0, 0) as decoder:
+        assert decoder.count(tmp_path / name) in {round(20 / float(Fraction(rate))) // 10, 9, 8}
+
+
+@pytest.mark.parametrize("cut_at", [2048 * 3, 5000, 2048 * 5, 14_321, 2048 * 8])
+def test_a_program_stream_may_begin_anywhere(tmp_path, cut_at):
+    path = write(tmp_path / "x.mpg", codec="mpeg2video", frames=range(300), options={"g": "12", "bf": "2", "b": "3M"})
+    (tmp_path / "cut.mpg").write_bytes(path.read_bytes()[cut_at:])
+
+    with Decoder(0, 0) as decoder:
+        assert decoder.count(tmp_path / "cut.mpg") >= 1
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turned"),
+    [
+        ((1, 0, 0, 1), 0),
+        ((0, 1, -1, 0), 270),
+        ((-1, 0, 0, -1), 180),
+        ((0, 0, 0, 0), 0),
+        ((-1, 0, 0, 1), None),
+        ((1, 0, 0, -1), None),
+        ((0, 1, 1, 0), None),
+        ((0.7071, 0.7071, -0.7071, 0.7071), None),
+    ],
+)
+def test_a_display_matrix_turns_by_right_angles_or_is_refused(tmp_path, matrix, turned):
+    data = bytearray(write(tmp_path / "x.mp4", frames=range(50)).read_bytes())
+    a, b, c, d = (round(value * 65536) for value in matrix)
+    place = data.find(b"tkhd") + 4 + 40
+    data[place : place + 20] = struct.pack(">5i", a, b, 0, c, d)
+    (tmp_path / "x.mp4").write_bytes(data)
+
+    if turned is None:
+        with pytest.raises(VideoRefused, match="mirrored, or turned by an angle"):
+            probe(tmp_path / "x.mp4")
+    else:
+        assert probe(tmp_path / "x.mp4").rotation == turned
 
 
 def second_fields(packets, extradata=b""):

@@ -1,5 +1,7 @@
 """A first manifest from file names, as units name their videos."""
 
+import os
+
 import pytest
 
 from encoder.first_manifest import first_manifest
@@ -46,6 +48,24 @@ def test_a_pattern_says_where_the_patient_stands(tmp_path):
         first_manifest(folder, r"sub-(\d+)")
     with pytest.raises(InvalidInput, match="no regular expression"):
         first_manifest(folder, "(")
+
+
+@pytest.mark.parametrize(
+    "names", [("P 1/a.mp4", "P-1/b.mp4"), ("Ärzte/a.mp4", "Ürzte/b.mp4"), ("Mü_1.mp4", "Mö_2.mp4")]
+)
+def test_two_patients_never_get_one_id(tmp_path, names):
+    with pytest.raises(InvalidInput, match=r"different patients would get one id: '.*' and '.*'; give --pat"):
+        first_manifest(folder_of(tmp_path, *names))
+
+
+def test_what_no_manifest_can_name_is_left_out_with_its_reason(tmp_path):
+    folder = folder_of(tmp_path, "P1/a.mp4", "P1/b:c.mp4", "P1/d\\e.mp4", "P1/ f.mp4", "P1/tab\t.mp4")
+    (folder / "P1" / os.fsdecode(b"x\xff.mp4")).write_bytes(FILM)
+
+    found = first_manifest(folder, r"(P\d)?|x")
+
+    assert [row.file_name for row in found.rows] == ["P1/ f.mp4", "P1/a.mp4", "P1/b:c.mp4"]
+    assert [name for name, _ in found.left_out] == ["P1/d\\e.mp4", "P1/tab\t.mp4", "P1/x\\udcff.mp4"]
 
 
 def test_every_video_gets_an_id_of_its_own_and_what_is_no_video_is_told(tmp_path):

@@ -197,6 +197,10 @@ def test_a_table_is_read_however_a_spreadsheet_saves_it(tmp_path, separator, enc
         ("recorded_at", "2023/4/3", "write 2023-04-03"),
         ("crop", "10,20,300,200", "write 10 20 300 200"),
         ("semiology", "tonic, clonic", "write tonic;clonic"),
+        ("recorded_at", "2024-3-1 2:15", "write 2024-03-01T02:15:00"),
+        ("patient_id", "#N/A", "an error of the spreadsheet's: correct it there"),
+        ("patient_id", "1.23457E+12", "a long number that a spreadsheet shortened"),
+        ("video_id", "1,23457E+12", "format that column as text there"),
         ("track", "second", "the number of a track in the file"),
     ],
 )
@@ -248,3 +252,30 @@ def test_a_name_in_another_unicode_form_is_the_file_it_can_only_be(tmp_path):
     assert manifest.path_of(manifest.rows[0]) == (tmp_path / apart).resolve()
     (tmp_path / apart).with_name(unicodedata.normalize("NFC", "fälle.mp4")).write_bytes(b"y")
     assert manifest.path_of(manifest.rows[0]).read_bytes() == b"y"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("name", "Patient name", "prénom", "prenom", "Nachname", "Geb datum", "date of birth", "birth", "SSN2", "MRN"),
+        *("given names", "Name of patient", "patient_initials", "telephone", "NHS number", "surname1", "geboortedatum"),
+    ],
+)
+def test_a_column_that_tells_who_a_patient_is_is_refused(tmp_path, name):
+    with pytest.raises(ManifestErrors, match="tells who a patient is"):
+        read_manifest(written(tmp_path, f"file_name,patient_id,video_id,{name}\na.mp4,p,v,x\n"))
+
+
+@pytest.mark.parametrize("name", ["Größe", "年齢", "camera name", "project name", "EEG montage", "age", "sex", "site"])
+def test_other_columns_are_kept_under_any_letters(tmp_path, name):
+    rows = read_manifest(written(tmp_path, f"file_name,patient_id,video_id,{name}\na.mp4,p,v,x\n")).rows
+
+    assert rows[0].metadata == ((name, "x"),)
+
+
+def test_metadata_has_bounds_and_no_errors_of_a_spreadsheet(tmp_path):
+    names = ",".join(f"c{n}" for n in range(70))
+    with pytest.raises(ManifestErrors, match="70 columns of metadata, expected at most 64"):
+        read_manifest(written(tmp_path, f"file_name,patient_id,video_id,{names}\na.mp4,p,v{',x' * 70}\n"))
+    with pytest.raises(ManifestErrors, match="'#REF!' is an error of the spreadsheet's"):
+        read_manifest(written(tmp_path, "file_name,patient_id,video_id,ward\na.mp4,p,v,#REF!\n"))

@@ -59,7 +59,7 @@ def test_a_read_only_workspace_ends_a_command_that_writes_with_what_cannot_be_wr
 
     assert done.returncode == 4, done.stderr
     assert "Traceback" not in done.stderr
-    assert "can't write ro/" in done.stderr
+    assert "can't use ro/" in done.stderr
     assert "the file system is read-only" in json.loads(done.stdout)["error"]["message"]
     assert {path: path.read_bytes() for path in (folder / "ws").rglob("*") if path.is_file()} == before
 
@@ -104,7 +104,7 @@ def test_a_tmpdir_that_is_gone_is_named_before_any_work(folder):
     )
 
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
-    assert f"can't write {folder / 'gone'}: TMPDIR names no folder that can be written" in done.stderr
+    assert f"can't use {folder / 'gone'}: TMPDIR names no folder that can be written" in done.stderr
     assert not (folder / "new").exists()
 
 
