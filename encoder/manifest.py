@@ -115,7 +115,7 @@ def read_manifest(path: Path, media_root: Path | None = None) -> Manifest:
         media_root: the folder its files lie in or below; its own folder by default.
 
     Raises:
-        InvalidInput: If it is not there, not text, or not a table; or there is no such folder.
+        InvalidInput: If it does not exist, is no text or no table; or there is no such folder.
         ManifestErrors: If columns or rows are wrong; it lists every problem.
     """
     try:

@@ -129,7 +129,7 @@ def video_stream(container: av.container.InputContainer, track: int) -> av.video
     """The stream of a track, its codec and size checked.
 
     Raises:
-        VideoRefused: If it is not there any more, or outside the limits.
+        VideoRefused: If it is gone, or outside the limits.
     """
     stream = next((s for s in container.streams.video if s.index == track), None)
     if stream is None or codec_of(stream) not in CODECS:

@@ -18,7 +18,7 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every row, version and index of a workspace, and decode a video; ends with 4 if something is damaged."""
+    """Check every row, version and index of a workspace, and decode a video; exit status 4 if one is damaged."""
     from encoder.decoder import check_decoding
     from index.doctor import DAMAGED, OK, WARNING, Finding, examine
     from index.errors import StateError

@@ -22,8 +22,8 @@ def check(
 ) -> None:
     """Read a manifest, look into its files, and report everything that is wrong, or what it holds.
 
-    Timestamps are read, pictures are not decoded: damage inside a video shows only when it is encoded. Ends with 3 when
-    some videos would be refused.
+    Timestamps are read, pictures are not decoded: damage within a video may show only when it is encoded. The exit
+    status is 3 if some videos would be refused.
     """
     from encoder.identity import doubtful_ids
     from encoder.looking import look_into
