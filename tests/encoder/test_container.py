@@ -164,6 +164,7 @@ def test_a_wmv_is_as_long_as_its_header_says(tmp_path):
             decoder.count(tmp_path / "cut.wmv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", ["1", "1/2", "1/5"])
 @pytest.mark.parametrize("start_s", [0, 5])
 @pytest.mark.parametrize("name", ["x.mkv", "x.mp4", "x.webm", "x.asf", "x.flv", "x.ts"])

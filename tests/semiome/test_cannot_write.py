@@ -18,6 +18,11 @@ from index.store import Store
 from index.workspace import Workspace
 from tests.conftest import DATA, commit, make_video, publish_all, tiny_architecture
 
+
+def _slow(arguments):
+    return pytest.param(arguments, marks=pytest.mark.slow)
+
+
 SEMIOME = [sys.executable, "-m", "semiome"]
 
 
@@ -48,8 +53,14 @@ def read_only(folder, script):
 @pytest.mark.parametrize(
     "arguments",
     [
-        *("encode m.csv", "index build", "erase --patient p1 --yes", "remove --video v0-0 --yes", "store compact"),
-        *("store backup saved", "feedback export ro/x.tsv", "doctor --repair", "encoder init"),
+        *("encode m.csv", "index build", "erase --patient p1 --yes", "doctor --repair"),
+        *map(
+            _slow,
+            (
+                *("remove --video v0-0 --yes", "store compact", "store backup saved", "encoder init"),
+                "feedback export ro/x.tsv",
+            ),
+        ),
     ],
 )
 def test_a_read_only_workspace_ends_a_command_that_writes_with_what_cannot_be_written(folder, arguments):
