@@ -1,6 +1,5 @@
 """What the bytes of a file say before a picture is decoded."""
 
-import io
 import struct
 from fractions import Fraction
 
@@ -182,7 +181,7 @@ def test_slow_films_and_late_ones_are_whole(tmp_path, name, start_s, rate):
         out.mux(stream.encode(None))
 
     with Decoder(0, 0) as decoder:
-        assert decoder.count(tmp_path / name) in {round(20 / float(Fraction(rate))) // 10, 9, 8}
+        assert decoder.count(tmp_path / name) == 20 / Fraction(rate) / 10
 
 
 @pytest.mark.parametrize("cut_at", [2048 * 3, 5000, 2048 * 5, 14_321, 2048 * 8])
@@ -351,5 +350,3 @@ def test_a_cover_picture_is_no_film(tmp_path):
     facts = probe(covered)
 
     assert (facts.width, facts.height, len(facts.timeline.ticks)) == (320, 240, 50)
-    assert io.BytesIO(covered.read_bytes()).read(8)[4:] == b"ftyp"
-    assert picture(3).shape == (240, 320, 3)
