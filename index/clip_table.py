@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,13 @@ class ClipTable:
                 }
             )
         )
+
+    def without_patients(self, patient_ids: Set[str]) -> ClipTable:
+        """The rows of all other patients; neither rows nor names of these are left."""
+        numbers = [number for number, name in enumerate(self.patient_ids) if name in patient_ids]
+        rows = self._columns.filter(pa.array(~np.isin(self.patient_of_row, numbers)))
+        plain = {name: rows.column(name).cast(pa.string()) for name in ("video_id", "patient_id")}
+        return ClipTable.of_columns(pa.table({name: plain.get(name, rows.column(name)) for name in _COLUMNS[:-1]}))
 
     @classmethod
     def read(cls, path: Path) -> ClipTable:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Iterable
 
 from index import shared_files
 from index.errors import CannotWrite, DamagedData, InvalidInput
@@ -17,6 +18,7 @@ _LIFTED = "-"
 """Before the hash of a patient who was erased and may be taken in again."""
 _ALIKE = "~"
 """Before the hash of what ids that look like an erased one have in common."""
+_LINE = re.compile(f"[{_LIFTED}{_ALIKE}]?[0-9a-f]{{64}}")
 
 
 def workspace_key(workspace: Workspace) -> bytes:
@@ -69,6 +71,64 @@ def is_erased(workspace: Workspace, patient: str) -> bool:
     return patient in _hashes(workspace)
 
 
+class ErasedList:
+    """The list as a server follows it, which must never give answers from before an erasure.
+
+    Attributes:
+        hashes: of whom nothing may be answered.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Read the list.
+
+        Raises:
+            DamagedData: If it is not one.
+        """
+        self._workspace = workspace
+        self._seen: object = None
+        self._there = False
+        self.hashes: frozenset[str] = frozenset()
+        self.read()
+
+    def is_new(self) -> bool:
+        """Whether the file is another one than was read. One look at its facts; for a shared workspace always False."""
+        return not self._workspace.bucket and self._facts() != self._seen
+
+    def read(self) -> bool:
+        """Read it again.
+
+        Returns:
+            Whether it says something else.
+
+        Raises:
+            DamagedData: If it is no such list, or is gone; the old one stays.
+        """
+        seen = self._facts()
+        data = shared_files.read(self._workspace, self._workspace.erased)
+        if data is None and self._there:
+            raise DamagedData("the list of the erased is gone: bring the file `erased` back from a backup")
+        hashes = frozenset(_as_hashes(_checked(data or b"")))
+        different = hashes != self.hashes
+        self.hashes, self._there, self._seen = hashes, data is not None, seen
+        return different
+
+    def withheld(self, patient_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these patients of whom nothing may be answered."""
+        if not self.hashes:
+            return frozenset()
+        key = workspace_key(self._workspace)
+        return frozenset(patient for patient in patient_ids if patient_hash(key, patient) in self.hashes)
+
+    def _facts(self) -> object:
+        if self._workspace.bucket:
+            return None
+        try:
+            facts = self._workspace.erased.stat()
+        except FileNotFoundError:
+            return None
+        return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
 def block(workspace: Workspace, patient_id: str) -> None:
     """From now on this patient is not taken in, and is asked about under an id that looks like a misspelling.
 
@@ -110,7 +170,7 @@ def brought_up_to_date(older: str, newer: str) -> str:
         InvalidInput: one is not such a list, or the newer one lacks something of the older.
     """
     before, after = set(older.split()), set(newer.split())
-    if wrong := [line for line in after if not re.fullmatch(f"[{_LIFTED}{_ALIKE}]?[0-9a-f]{{64}}", line)]:
+    if wrong := [line for line in after if not _LINE.fullmatch(line)]:
         raise InvalidInput(f"expected a workspace's list of the erased, 64 hex digits a line, got {wrong[0][:16]!r}")
     named = [{line.removeprefix(_LIFTED) for line in lines if not line.startswith(_ALIKE)} for lines in (before, after)]
     if named[0] - named[1]:
@@ -123,8 +183,24 @@ def _write(workspace: Workspace, lines: set[str]) -> None:
 
 
 def _hashes(workspace: Workspace) -> set[str]:
-    return {line for line in _lines(workspace) if not line.startswith((_LIFTED, _ALIKE))}
+    return _as_hashes(_lines(workspace))
+
+
+def _as_hashes(lines: set[str]) -> set[str]:
+    return {line for line in lines if not line.startswith((_LIFTED, _ALIKE))}
 
 
 def _lines(workspace: Workspace) -> set[str]:
-    return set((shared_files.read(workspace, workspace.erased) or b"").decode("ascii").split())
+    return _checked(shared_files.read(workspace, workspace.erased) or b"")
+
+
+def _checked(data: bytes) -> set[str]:
+    """The lines of a list.
+
+    Raises:
+        DamagedData: If one is none.
+    """
+    lines = set(data.decode("ascii", "replace").split())
+    if not all(map(_LINE.fullmatch, lines)):
+        raise DamagedData("the list of the erased is damaged: bring the file `erased` back from a backup")
+    return lines

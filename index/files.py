@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -82,6 +83,22 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def small_file(path: Path, most_bytes: int = 2**20) -> bytes:
+    """What a file holds that is known to be small: no pipe is waited for, and no memory taken for a large one.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        OSError: If it can't be read.
+        ValueError: If it is no plain file, or larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as stream:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > most_bytes:
+            raise ValueError("not a small file")
+        return stream.read(most_bytes)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

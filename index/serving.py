@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from index.erased import ErasedList
 from index.errors import StateError
-from index.generation import load_generation
+from index.generation import Generation, load_generation
+from index.records import Video
 from index.sharing import fetch
 from index.snapshot import Snapshot
-from index.store import Store
+from index.store import Changes, Store
 from index.workspace import Workspace, current
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What was read: a generation, and what the store held beside it."""
+
+    generation: Generation
+    videos: Mapping[str, Video]
+    changes: Changes
+
+
 class Serving:
-    """Holds the current snapshot of a workspace.
+    """Holds the current snapshot of a workspace, without whoever is on the list of the erased.
 
     A caller takes `snapshot` once and works on it to the end; `refresh` never touches one that is in use, and one that
-    nobody holds any more goes with all that it has mapped.
+    is held no more goes with all that it has mapped. Reading a store may take long, or hang with its disk;
+    `withhold_erased` reads the list alone, and takes out of what is loaded whoever has been put on it since.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._store = Store(workspace)
+        self._exchanging = threading.Lock()
+        self._erased = ErasedList(workspace)
         fetch(workspace)
         self._store.table_names()  # of all that may be missing, the store comes first
         generation = load_generation(workspace.generations)
         self._state = self._now(generation.manifest.generation, generation.manifest.encoder_id)
-        self.snapshot = self._take_up(Snapshot(generation, {}))
+        self._take_up(generation)
 
     def refresh(self) -> bool:
         """Take up a newly published generation, rows committed or removed since, or changed labels and tags.
@@ -36,33 +54,75 @@ class Serving:
             StateError: nothing is published any more; the old snapshot keeps serving.
             DamagedData: the new generation is not whole; the old snapshot keeps serving.
         """
-        exchanged = self._refresh_rows()  # whatever becomes of a newer index: who was erased is found no more
+        exchanged = self.refresh_rows()  # whatever becomes of a newer index: who was erased is found no more
+        return self.refresh_generation() or exchanged
+
+    def refresh_rows(self) -> bool:
+        """As `refresh`, of the generation that serves."""
+        exchanged = self.withhold_erased()
+        old = self.snapshot
+        state = self._now(old.name, old.encoder_id)
+        if state == self._state:
+            return exchanged
+        self._take_up(old.generation)
+        self._state = state
+        return True
+
+    def refresh_generation(self) -> bool:
+        """As `refresh`, of a newly published generation."""
         fetch(self._workspace)
         name = current(self._workspace.generations)
         if name is None:
             raise StateError("no index is published")
         if name == self.snapshot.name:
-            return exchanged
+            return False
         generation = load_generation(self._workspace.generations, name)
         state = self._now(name, generation.manifest.encoder_id)
-        self.snapshot = self._take_up(Snapshot(generation, {}))
+        self._take_up(generation)
         self._state = state
         return True
 
-    def _refresh_rows(self) -> bool:
-        old = self.snapshot
-        state = self._now(old.name, old.encoder_id)
-        if state == self._state:
-            return False
-        self.snapshot = self._take_up(old)
-        self._state = state
-        return True
+    def erased_is_new(self) -> bool:
+        """Whether the list of the erased is another one than was read; one look at a file's facts."""
+        return self._erased.is_new()
 
-    def _take_up(self, base: Snapshot) -> Snapshot:
-        """The generation of a snapshot with what is stored now."""
-        generation = base.generation
-        changes = self._store.changes(base.encoder_id, generation.clips, generation.manifest.table_version)
-        return Snapshot(generation, self._store.videos(), changes)
+    def withhold_erased(self) -> bool:
+        """Read the list of the erased, and exchange the snapshot where it says something else.
+
+        Returns:
+            Whether the snapshot was exchanged.
+
+        Raises:
+            DamagedData: If the list can't be read; the old one stays.
+        """
+        with self._exchanging:
+            if not self._erased.read():
+                return False
+            self._exchange()
+            return True
+
+    def is_erased(self, patient_id: str) -> bool:
+        """Whether a patient is on the list, as it was read last."""
+        return bool(self._erased.withheld([patient_id]))
+
+    def _take_up(self, generation: Generation) -> None:
+        """The generation with what is stored now."""
+        manifest = generation.manifest
+        changes = self._store.changes(manifest.encoder_id, generation.clips, manifest.table_version)
+        loaded = _Loaded(generation, self._store.videos(), changes)
+        with self._exchanging:
+            self._loaded = loaded
+            self._exchange()
+
+    def _exchange(self) -> None:
+        """What is loaded, without the erased, is what serves. In memory alone."""
+        loaded = self._loaded
+        clips, changes, videos = loaded.generation.clips, loaded.changes, loaded.videos
+        known = {*clips.patient_ids, *changes.added.clips.patient_ids, *(one.patient_id for one in videos.values())}
+        if erased := self._erased.withheld(known):
+            videos = {name: video for name, video in videos.items() if video.patient_id not in erased}
+            changes = changes.without_patients(erased, clips)
+        self.snapshot = Snapshot(loaded.generation, videos, changes)
 
     def _now(self, name: str, encoder_id: str) -> tuple[str, int, int]:
         """Versions, read before what they are of: something newer is then taken up once more, never missed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 from index import generation
 from index.erased import erased_among
@@ -45,7 +46,7 @@ def fetch(workspace: Workspace, *, everything: bool = False) -> None:
     wanted = there if everything else {pointers["CURRENT"]} & there
     here = set(list_generations(folder))
     gone = {name for name in here - there if (folder / name / _SHARED).exists()}
-    changed = any((named(folder, name) or "") != text for name, text in pointers.items())
+    changed = any(_said(folder, name) != text for name, text in pointers.items())
     if not (wanted - here or gone or changed):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +126,7 @@ def remove(workspace: Workspace, names: Iterable[str]) -> None:
             for name in gone & set(list_generations(folder)):
                 remove_generation(folder, name)
             for pointer in _POINTERS:
-                if named(folder, pointer) not in list_generations(folder):
+                if _said(folder, pointer) not in list_generations(folder):
                     (folder / pointer).unlink(missing_ok=True)
             sync_folder(folder)
     if not workspace.bucket:
@@ -174,3 +175,11 @@ def _download(place: Bucket, workspace: Workspace, name: str) -> None:
         sync_folder(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _said(folder: Path, pointer: str) -> str:
+    """What a pointer says here; empty where there is none, or none that can be read: it is written anew."""
+    try:
+        return named(folder, pointer) or ""
+    except DamagedData:
+        return ""

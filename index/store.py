@@ -8,9 +8,9 @@ ids, are the only values that ever stand in a predicate, because LanceDB keeps p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,20 @@ class Changes:
 
     added: StoredClips
     gone: NDArray[np.int64]
+
+    def without_patients(self, patient_ids: Set[str], clips: ClipTable) -> Changes:
+        """As if no row of these patients were in the table.
+
+        Args:
+            patient_ids: whose.
+            clips: of the generation.
+        """
+        runs = [np.array(clips.rows_of_patient(patient), np.int64) for patient in sorted(patient_ids)]
+        tail = self.added.clips
+        numbers = [number for number, name in enumerate(tail.patient_ids) if name in patient_ids]
+        vectors = self.added.vectors[~np.isin(tail.patient_of_row, numbers)]
+        added = replace(self.added, clips=tail.without_patients(patient_ids), vectors=vectors)
+        return Changes(added, np.unique(np.concatenate([self.gone, *runs])))
 
 
 @dataclass(frozen=True, slots=True)

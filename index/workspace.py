@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from index.errors import InvalidInput, StateError
-from index.files import write_text_atomically
+from index.errors import DamagedData, InvalidInput, StateError
+from index.files import small_file, write_text_atomically
+
+_MOST_NAME_BYTES = 256
+_MEND = "remove it, and publish one again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def set_current(folder: Path, name: str) -> None:
     """Make the entry `name` of a folder of versions the one in use, atomically; the old one is remembered."""
     try:
         old = current(folder)
-    except StateError:  # it is gone: nothing to go back to
+    except (StateError, DamagedData):  # nothing to go back to
         old = None
     if old is not None and old != name:
         write_text_atomically(folder / "PREVIOUS", old + "\n")
@@ -118,6 +121,7 @@ def current(folder: Path) -> str | None:
 
     Raises:
         StateError: `CURRENT` names something that is not there.
+        DamagedData: If it can't be read.
     """
     name = named(folder, "CURRENT")
     if name is not None and not _is_entry(folder, name):
@@ -127,16 +131,25 @@ def current(folder: Path) -> str | None:
 
 def previous(folder: Path) -> str | None:
     """The name of the entry that was in use before, or None when none was or it is gone."""
-    name = named(folder, "PREVIOUS")
+    try:
+        name = named(folder, "PREVIOUS")
+    except DamagedData:
+        return None
     return name if name is not None and _is_entry(folder, name) else None
 
 
 def named(folder: Path, file: str) -> str | None:
-    """What `CURRENT` or `PREVIOUS` of a folder of versions says, whether or not that is there."""
+    """What `CURRENT` or `PREVIOUS` of a folder of versions says, whether or not that is there.
+
+    Raises:
+        DamagedData: If it is none of the small files that are written there.
+    """
     try:
-        return (folder / file).read_text(encoding="utf-8", errors="replace").strip()
+        return small_file(folder / file, _MOST_NAME_BYTES).decode("utf-8").strip()
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise DamagedData(f"{file} in {folder.name}/ can't be read ({type(error).__name__}): {_MEND}") from None
 
 
 def _is_entry(folder: Path, name: str) -> bool:

@@ -15,9 +15,9 @@ from protos import admin_pb2 as admin
 from service import convert_admin
 from service.answers import GenerationFacts, HeadFacts, StatusAnswer
 from service.guard import Call, Method
-from service.knowledge import Source
 from service.operations import DONE, Operations
 from service.roster import Roster
+from service.source import Source
 
 _SERVICE = "/semiome.v1.AdminService/"
 

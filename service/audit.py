@@ -10,27 +10,31 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
-import hmac
 import json
+import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from index.erased import key_to_compare, patient_hash, workspace_key
-from index.errors import DamagedData, StateError
+from index.erased import patient_hash, workspace_key
+from index.errors import ServiceError
 from index.files import naming_failed_writes, sync_folder
 from index.workspace import Workspace
+from service.audit_trail import MAC, START, TAIL, folder_of, mac_of, segments_of
+from service.errors import type_and_place
 
 _SEGMENT_BYTES = 64 * 2**20
-_START = "0" * 64
-_MAC = ', "mac": "'
-_TAIL = len(_MAC) + 64 + len('"}\n')
 _MAX_REMEMBERED = 100_000
+_PATIENCE_S = 10.0
+"""Another worker holds the log for as long as a write takes; one that was stopped just then holds it on."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +60,14 @@ class Entry:
     generation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What checking a log found.
-
-    Attributes:
-        lines: how many, all of them in their place.
-        last: the last one's hash. Noted elsewhere, it shows later that nothing was cut off the end.
-    """
-
-    lines: int
-    last: str
-
-
 class Log(Protocol):
     """What a server needs of an audit log."""
 
     async def write(self, entry: Entry) -> None:
         """Write an entry, before what it speaks of is answered."""
 
-    def append(self, entries: Iterable[Entry]) -> None:
-        """Write entries."""
+    def write_soon(self, entry: Entry) -> None:
+        """Write an entry of what is not answered."""
 
     def sync(self) -> None:
         """Bring what was written to the disk."""
@@ -85,13 +76,23 @@ class Log(Protocol):
         """Sync, and give up the file."""
 
 
+_Waiting = tuple[Entry, asyncio.Future[None] | None]
+
+
+class _Busy(ServiceError):
+    """Another thread or process holds the log."""
+
+    def __init__(self) -> None:
+        super().__init__("UNAVAILABLE", "the audit log can't be written now: try again shortly")
+
+
 class NoLog:
     """Writes nothing: of a workspace that can't be written, on a server that only this machine can reach."""
 
     async def write(self, entry: Entry) -> None:
         """See `Log`."""
 
-    def append(self, entries: Iterable[Entry]) -> None:
+    def write_soon(self, entry: Entry) -> None:
         """See `Log`."""
 
     def sync(self) -> None:
@@ -118,9 +119,10 @@ class AuditLog:
         self._descriptor = -1
         self._path = self._folder
         self._size = -1
-        self._mac = _START
+        self._mac = START
         self._unsynced = False
-        self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
+        self._waiting: list[_Waiting] = []
+        self._writing: asyncio.Future[None] | None = None
         with self._lock, naming_failed_writes():
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._reopen()
@@ -131,68 +133,104 @@ class AuditLog:
         Raises:
             DiskFull: it could not be written, and what it speaks of must not be answered.
         """
-        loop = asyncio.get_running_loop()
-        written: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((entry, written))
-        if len(self._waiting) == 1:
-            loop.call_soon(self._write_waiting)
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._write_soon(entry, written)
         await written
 
-    def _write_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        error: Exception | None = None
-        try:
-            self.append([entry for entry, _ in waiting])
-        except Exception as failure:  # noqa: BLE001  whatever it is, those who wait are told
-            error = failure
-        for _, written in waiting:
-            if written.done():  # its caller has gone; the line stays
-                continue
-            if error is None:
-                written.set_result(None)
-            else:
-                written.set_exception(error)
+    def write_soon(self, entry: Entry) -> None:
+        """Write an entry of what is not answered; a failure is logged alone."""
+        self._write_soon(entry, None)
 
-    def append(self, entries: Iterable[Entry]) -> None:
+    def _write_soon(self, entry: Entry, written: asyncio.Future[None] | None) -> None:
+        self._waiting.append((entry, written))
+        if len(self._waiting) == 1 and self._writing is None:
+            asyncio.get_running_loop().call_soon(self._write_waiting)
+
+    def _write_waiting(self) -> None:
+        """In the event loop, which waits for no other process: where one holds the log, a thread does."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            self.append([entry for entry, _ in waiting], patience_s=0.0)
+        except _Busy:
+            entries = [entry for entry, _ in waiting]
+            self._writing = asyncio.get_running_loop().run_in_executor(None, self.append, entries)
+            self._writing.add_done_callback(partial(self._caught_up, waiting))
+        except Exception as failure:  # noqa: BLE001  whatever it is, those who wait are told
+            _tell(waiting, failure)
+        else:
+            _tell(waiting, None)
+
+    def _caught_up(self, waiting: list[_Waiting], done: asyncio.Future[None]) -> None:
+        self._writing = None
+        _tell(waiting, asyncio.CancelledError() if done.cancelled() else done.exception())
+        if self._waiting:
+            self._write_waiting()
+
+    def append(self, entries: Iterable[Entry], patience_s: float = _PATIENCE_S) -> None:
         """Write entries; when this returns they survive the end of this process.
+
+        Args:
+            entries: in their order.
+            patience_s: how long another thread or process may hold the log.
 
         Raises:
             DiskFull: they could not be written, and what they speak of must not be answered.
+            ServiceError: If the log was held for too long.
         """
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         said = [self._values(entry, at) for entry in entries]
-        with self._lock, naming_failed_writes():
-            while True:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-                size = os.fstat(self._descriptor).st_size
-                if size < _SEGMENT_BYTES:
-                    break
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-                self._reopen()  # another worker has filled it
-            try:
-                if size != self._size:  # another worker has written
-                    self._mac = self._last_mac(size)
-                mac, lines = self._mac, []
-                for text in said:
-                    mac = _mac(self._key, mac, text)
-                    lines.append(f'{text}{_MAC}{mac}"}}\n')
-                data = "".join(lines).encode()
-                written = os.write(self._descriptor, data)
-                if written < len(data):
-                    os.ftruncate(self._descriptor, size)
-                    raise OSError(28, os.strerror(28))  # ENOSPC: half a line must not stay
-                self._size, self._mac, self._unsynced = size + written, mac, True
-            finally:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            if self._size >= _SEGMENT_BYTES:
-                self._reopen()
+        until = time.monotonic() + patience_s
+        if not self._lock.acquire(timeout=patience_s):
+            raise _Busy
+        try:
+            with naming_failed_writes():
+                self._append(said, until)
+        finally:
+            self._lock.release()
+
+    def _append(self, said: Sequence[str], until: float) -> None:
+        while True:
+            while not _locked(self._descriptor):
+                if time.monotonic() >= until:
+                    raise _Busy
+                time.sleep(0.002)
+            size = os.fstat(self._descriptor).st_size
+            if size < _SEGMENT_BYTES:
+                break
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self._reopen()  # another worker has filled it
+        try:
+            if size != self._size:  # another worker has written
+                self._mac = self._last_mac(size)
+            mac, lines = self._mac, []
+            for text in said:
+                mac = mac_of(self._key, mac, text)
+                lines.append(f'{text}{MAC}{mac}"}}\n')
+            data = "".join(lines).encode()
+            written = os.write(self._descriptor, data)
+            if written < len(data):
+                os.ftruncate(self._descriptor, size)
+                raise OSError(28, os.strerror(28))  # ENOSPC: half a line must not stay
+            self._size, self._mac, self._unsynced = size + written, mac, True
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        if self._size >= _SEGMENT_BYTES:
+            self._reopen()
 
     def sync(self) -> None:
         """Bring what was written to the disk."""
         with self._lock:
-            if self._unsynced:
-                os.fsync(self._descriptor)
-                self._unsynced = False
+            if not self._unsynced:
+                return
+            self._unsynced = False
+            descriptor = os.dup(self._descriptor)  # a slow disk must not keep the next line waiting
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            self._unsynced = True
+            raise
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Sync, and give up the file."""
@@ -227,7 +265,7 @@ class AuditLog:
             os.fsync(self._descriptor)
         with (self._folder / ".segments").open("w") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
-            segments = _segments(self._folder)
+            segments = segments_of(self._folder)
             path = segments[-1] if segments else self._folder / "000001.jsonl"
             if segments and _size_of_whole_lines(path) >= _SEGMENT_BYTES:
                 path = self._folder / f"{int(path.stem) + 1:06d}.jsonl"
@@ -247,13 +285,35 @@ class AuditLog:
         """Of this segment, or of the one before where this one is empty. A line that a kill has cut is taken off."""
         size = _healed(self._descriptor, size)
         if size:
-            return _mac_of(os.pread(self._descriptor, _TAIL, size - _TAIL))
-        before = [path for path in _segments(self._folder) if path < self._path]
+            return _mac_of(os.pread(self._descriptor, TAIL, size - TAIL))
+        before = [path for path in segments_of(self._folder) if path < self._path]
         if not before:
-            return _START
+            return START
         with before[-1].open("rb") as stream:
-            stream.seek(max(before[-1].stat().st_size - _TAIL, 0))
+            stream.seek(max(before[-1].stat().st_size - TAIL, 0))
             return _mac_of(stream.read())
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the log is held now, for this process alone."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _tell(waiting: Iterable[_Waiting], failure: BaseException | None) -> None:
+    """Those who wait for their line: that it is written, or why not."""
+    for _, written in waiting:
+        if written is None:
+            if failure is not None:
+                _logger.error("a call given up could not be written to the audit log: %s", type_and_place(failure))
+        elif not written.done():  # else its caller has gone; the line stays
+            if failure is None:
+                written.set_result(None)
+            else:
+                written.set_exception(failure)
 
 
 def _size_of_whole_lines(path: Path) -> int:
@@ -282,64 +342,4 @@ def _healed(descriptor: int, size: int) -> int:
 
 
 def _mac_of(tail: bytes) -> str:
-    return tail.decode("ascii", "replace")[len(_MAC) : len(_MAC) + 64]
-
-
-def verify(workspace: Workspace, noted: str = "") -> Verified:
-    """Check every line of a workspace's log.
-
-    Args:
-        workspace: whose.
-        noted: hash of a line that was the last one once; it must still be there.
-
-    Raises:
-        DamagedData: a line was changed, dropped, put in or moved, or the noted one is not there; the message says
-            which line is the first that is wrong.
-        StateError: there is no log.
-    """
-    key, mac, lines = key_to_compare(workspace), _START, 0
-    seen = not noted
-    for name, number, line in _lines(workspace):
-        text, said = line[:-_TAIL], line[-_TAIL:]
-        mac = _mac(key, mac, text)
-        if said != f'{_MAC}{mac}"}}\n':
-            raise DamagedData(
-                f"line {number} of {name} is not what was written after the line before it: lines were changed, "
-                "dropped, put in or moved there"
-            )
-        lines += 1
-        seen = seen or mac == noted
-    if not seen:
-        raise DamagedData("the noted line is not in the log: lines were cut off its end")
-    return Verified(lines, mac)
-
-
-def of_patient(workspace: Workspace, patient_id: str) -> list[dict[str, Any]]:
-    """The access report: every line that names a patient, oldest first. See `verify` for whether they are genuine."""
-    hashed = patient_hash(workspace_key(workspace), patient_id)[:32]
-    return [values for _, _, line in _lines(workspace) if hashed in line and (values := json.loads(line))]
-
-
-def folder_of(workspace: Workspace) -> Path:
-    """Where a workspace's log lies."""
-    return workspace.root / "audit"
-
-
-def _lines(workspace: Workspace) -> Iterator[tuple[str, int, str]]:
-    segments = _segments(folder_of(workspace))
-    if not segments:
-        raise StateError("there is no audit log: `semiome serve` writes one")
-    for path in segments:
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.endswith("\n") and path == segments[-1]:
-                    return  # a kill cut it as it was written: it was never acknowledged
-                yield path.name, number, line
-
-
-def _segments(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdigit())
-
-
-def _mac(key: bytes, before: str, text: str) -> str:
-    return hmac.new(key, f"audit/{before}/{text}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return tail.decode("ascii", "replace")[len(MAC) : len(MAC) + 64]

@@ -12,7 +12,8 @@ from protos import classification_pb2 as classification
 from service import convert, convert_verdict, disclosure
 from service.answers import BatchAnswer, Judged
 from service.guard import Call, Method
-from service.knowledge import Source, check_size
+from service.knowledge import check_size
+from service.source import Source
 
 _SERVICE = "/semiome.v1.ClassificationService/"
 

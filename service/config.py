@@ -103,6 +103,8 @@ class ServerConfig(_Config):
     """Calls of a worker at once; one more is refused at once with RESOURCE_EXHAUSTED."""
     refresh_s: float = Field(default=0.5, gt=0)
     """How often to look for a new generation, new labels or a new head."""
+    late_s: float = Field(default=60.0, gt=0)
+    """How long the index and the list of the erased may go unread before the server says that it is not ready."""
     drain_s: float = Field(default=10.0, ge=0)
     """How long calls in flight may go on after SIGTERM."""
     trace: bool = False

@@ -83,7 +83,8 @@ def rich_status(error: SemiomeError, request_id: str = "") -> status_pb2.Status:
             parts += [details.RetryInfo(retry_delay=wait), details.QuotaFailure(violations=[used])]
         case _:
             pass
-    return _status(code, str(error), parts, request_id)
+    text = error.message if isinstance(error, ServiceError) else str(error)
+    return _status(code, text, parts, request_id)
 
 
 def internal_status(request_id: str) -> status_pb2.Status:

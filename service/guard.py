@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
-from index.errors import InvalidInput, SemiomeError
+from index.errors import InvalidInput, SemiomeError, ServiceError
 from service import roles
 from service.answers import Provenance
 from service.audit import Entry, Log
@@ -38,6 +38,7 @@ from service.errors import (
 from service.limits import Limits, TooMuch
 from service.metrics import MethodMetrics, Metrics
 from service.roles import Caller
+from service.source import Source
 from service.tracing import Tracer
 from service.wire import SEEN
 
@@ -58,6 +59,9 @@ class Call:
         context: gRPC's own.
         request_id: what logs and errors call it.
         deadline: by the event loop's clock; None where the caller waits for ever.
+        patients: whose data the next answer holds.
+        read: whose data all answers so far hold.
+        erasures: how many the server knew of as the call began.
     """
 
     caller: Caller
@@ -66,7 +70,9 @@ class Call:
     deadline: float | None
     limits: Limits
     patients: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
     provenance: Provenance | None = None
+    erasures: int = 0
 
     def check_deadline(self) -> None:
         """Before each stage of the work.
@@ -132,6 +138,7 @@ class Guard:
         audit: is written to before an answer is sent.
         metrics: counts and measures.
         tracer: makes spans.
+        source: of what is answered; says who has been erased.
         catch_up: given what a caller has seen, makes sure that nothing older serves.
 
     Attributes:
@@ -146,6 +153,7 @@ class Guard:
         audit: Log,
         metrics: Metrics,
         tracer: Tracer,
+        source: Source,
         catch_up: Callable[[str], Awaitable[None]],
     ) -> None:
         self._config = config
@@ -154,6 +162,7 @@ class Guard:
         self._audit = audit
         self._metrics = metrics
         self._tracer = tracer
+        self._source = source
         self._catch_up = catch_up
         start = secrets.token_hex(6)
         self._request_ids = (f"{start}{number:08x}" for number in count())
@@ -257,16 +266,30 @@ class Guard:
         roles.check(call.caller, method.name)
         self._limits.call(call.caller)
         call.check_deadline()
+        await self._know_the_erased()
+        call.erasures = self._source.erasures
         for key, value in metadata:
             if key == SEEN:
                 await self._catch_up(str(value))
                 call.check_deadline()
 
     async def _write(self, method: Method, call: Call) -> None:
-        """What an answer holds, into the log, before it is sent."""
-        if not method.public:
-            await self._audit.write(self._entry(method, call, "OK"))
-            call.patients.clear()
+        """What an answer holds, into the log, before it is sent; nothing of a patient who was erased meanwhile."""
+        if method.public:
+            return
+        await self._know_the_erased()
+        call.read |= call.patients
+        if call.erasures != self._source.erasures and any(map(self._source.is_erased, call.read)):
+            raise ServiceError("UNAVAILABLE", "a patient has been erased as this was answered: ask again")
+        await self._audit.write(self._entry(method, call, "OK"))
+        call.patients.clear()
+
+    async def _know_the_erased(self) -> None:
+        if self._source.erased_is_new():
+            try:
+                await asyncio.to_thread(self._source.withhold_erased)
+            except SemiomeError:
+                raise ServiceError("UNAVAILABLE", "this server can't read the list of the erased") from None
 
     async def _refused(self, method: Method, call: Call, code: str) -> None:
         try:
@@ -280,10 +303,7 @@ class Guard:
 
     def _gave_up(self, method: Method, call: Call) -> None:
         """A caller has gone, and nothing can be awaited any more."""
-        try:
-            self._audit.append([self._entry(method, call, "CANCELLED")])
-        except (OSError, SemiomeError) as error:
-            _logger.error("a call given up could not be written to the audit log: %s", type_and_place(error))
+        self._audit.write_soon(self._entry(method, call, "CANCELLED"))
         _logger.info("%s was given up by %s, request %s", method.name, call.caller.identity, call.request_id)
 
     def _entry(self, method: Method, call: Call, code: str) -> Entry:

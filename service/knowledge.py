@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,17 +10,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.head import POSITIVE, Head, load_head, probabilities_of
-from encoder.kind import stored_kind
-from index.erased import key_to_compare, patient_hash
+from encoder.head import POSITIVE, Head, probabilities_of
+from index.erased import patient_hash
 from index.errors import InvalidInput, NotFound, SemiomeError, StateError
 from index.novelty import usual_distances
 from index.query import PLAIN, ClipQuery, Options, Query, SearchResult, VideoQuery
 from index.records import LABELS, Clip, Verdict
 from index.search import search, search_each, search_page
-from index.serving import Serving
 from index.snapshot import Snapshot
-from index.workspace import Workspace, current, named
 from service import evidence
 from service.answers import (
     BatchAnswer,
@@ -35,12 +30,10 @@ from service.answers import (
     SearchBatchAnswer,
     SearchResultItem,
 )
-from service.errors import status_of, type_and_place
+from service.errors import status_of
 from service.hit_bytes import HitBytes
 
 MAX_BATCH = 1000
-
-_logger = logging.getLogger(__name__)
 
 Item = ClipQuery | VideoQuery
 
@@ -279,68 +272,3 @@ def check_size(count: int, what: str) -> None:
     """
     if not 1 <= count <= MAX_BATCH:
         raise InvalidInput(f"expected 1 to {MAX_BATCH} {what}, got {count}", field=what)
-
-
-class Source:
-    """Keeps the newest knowledge of a workspace; callers take `knowledge` once and hold it to the end of their call."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._lock = threading.Lock()
-        self._begun = 0
-        self._serving = Serving(workspace)
-        self._complaint = ""
-        self._key = key_to_compare(workspace)
-        self.knowledge = self._known(self._load_head(None))
-
-    def refresh(self) -> None:
-        """Take up a new generation, new labels or a new head; what can't be taken up is logged, and the old serves."""
-        begun = self._begun
-        with self._lock:
-            if self._begun > begun:
-                return  # somebody has looked since this was asked for
-            self._begun += 1
-            self._refresh()
-
-    def is_behind(self, generation: str) -> bool:
-        """Whether a generation is published that could not be taken up here."""
-        published = named(self._workspace.generations, "CURRENT")
-        return published == generation != self.knowledge.snapshot.name
-
-    def _refresh(self) -> None:
-        head = self.knowledge.head
-        try:
-            self._serving.refresh()
-            head = self._load_head(self.knowledge.head)
-            old, encoder_id = self.knowledge.head, self._serving.snapshot.encoder_id
-            if head is not old and _fits(old, encoder_id) and not _fits(head, encoder_id):
-                head = old  # trained before the index changes to its encoder: nobody goes without verdicts meanwhile
-        except SemiomeError as error:
-            self._complain(str(error))
-        except Exception as error:  # noqa: BLE001  a torn file may raise anything, and the server must outlive it
-            self._complain(f"looking for a newer one failed with {type_and_place(error)}")
-        else:
-            self._complaint = ""
-        # Whatever has failed: rows that were erased are gone from the snapshot by now.
-        if self._serving.snapshot is not self.knowledge.snapshot or head is not self.knowledge.head:
-            self.knowledge = self._known(head)
-            _logger.info("serving %s", self.knowledge.provenance)
-
-    def _known(self, head: Head | None) -> Knowledge:
-        snapshot = self._serving.snapshot
-        return Knowledge(snapshot, head, self._key, stored_kind(self._workspace.encoders, snapshot.encoder_id))
-
-    def _complain(self, what: str) -> None:
-        if what != self._complaint:  # once, not every second
-            self._complaint = what
-            _logger.warning("still serving generation %s: %s", self.knowledge.snapshot.name, what)
-
-    def _load_head(self, loaded: Head | None) -> Head | None:
-        name = current(self._workspace.heads)
-        if name is None:
-            return None
-        return loaded if loaded is not None and loaded.head_id == name else load_head(self._workspace.heads, name)
-
-
-def _fits(head: Head | None, encoder_id: str) -> bool:
-    return head is not None and head.card.encoder_id == encoder_id

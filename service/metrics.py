@@ -83,6 +83,13 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.duty_age = Gauge(
+            "semiome_duty_age_seconds",
+            "Since a duty of the server came through.",
+            ("duty",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.clips = Gauge("semiome_clips", "Clips that are searched.", registry=registry, multiprocess_mode="livemin")
 
     def of(self, method: str, kind: str) -> MethodMetrics:

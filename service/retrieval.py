@@ -21,7 +21,8 @@ from service.answers import Judged, SearchAnswer
 from service.batcher import Batcher
 from service.errors import rich_status
 from service.guard import Call, Method
-from service.knowledge import Knowledge, Source, check_size
+from service.knowledge import Knowledge, check_size
+from service.source import Source
 from service.uploads import Uploads
 
 _AT_ONCE = 32

@@ -22,8 +22,9 @@ from protos import review_pb2 as review
 from service import convert_review
 from service.answers import MapPage, ReportFacts
 from service.guard import Call, Method
-from service.knowledge import Knowledge, Source
+from service.knowledge import Knowledge
 from service.roles import Role
+from service.source import Source
 
 MAX_POINTS = 10_000
 _CHUNK_BYTES = 256 * 1024
@@ -110,7 +111,8 @@ class Review:
 
     async def list_feedback(self, request: review.ListFeedbackRequest, call: Call) -> review.ListFeedbackResponse:
         """What was said."""
-        found = await asyncio.to_thread(self._feedback.all, request.video_ids)
+        said = await asyncio.to_thread(self._feedback.all, request.video_ids)
+        found = [one for one in said if not any(map(self._source.is_erased, (one.patient_id, one.query_patient_id)))]
         patients = {patient for one in found for patient in (one.patient_id, one.query_patient_id)}
         call.reads(self._source.knowledge.provenance, patients - {""})
         return review.ListFeedbackResponse(feedback=map(convert_review.feedback_to_proto, found))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,29 +19,31 @@ import grpc
 import numpy as np
 import uvloop
 from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from index.errors import CannotWrite, SemiomeError, ServiceError, StateError
+from index.errors import CannotWrite, ServiceError, StateError
 from index.query import ClipQuery
 from index.search import search_each
 from index.workspace import Workspace
 from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, review_pb2
-from service import audit, tls, uploads
+from service import tls, uploads
 from service.admin import Admin
 from service.answers import Judged
 from service.audit import AuditLog, Log, NoLog
+from service.audit_trail import folder_of
 from service.callers import Callers
 from service.catalog import Catalog
 from service.classification import Classification
 from service.config import ServerConfig, bracketed
+from service.duties import Duties, Duty
 from service.errors import type_and_place
-from service.guard import Call, Guard, Method
-from service.knowledge import Knowledge, Source
+from service.guard import Guard
 from service.limits import Limits
 from service.metrics import Metrics
 from service.retrieval import Retrieval
 from service.review import Review
 from service.roster import Roster
+from service.source import Source
+from service.standard import standard_methods
 from service.tracing import NoTracer, OpenTelemetry, Tracer
 
 SERVICES = tuple(
@@ -55,6 +59,8 @@ SERVICES = tuple(
 _SWITCH_S = 0.002
 """A call changes threads several times; behind one that takes up a new index each change would cost Python's 5 ms."""
 _WARM_QUERIES = 64
+_CLOSES_S = 5.0
+"""What was counted is written within this after the last answer, or not at all."""
 _STREAMS_OF_A_CONNECTION = 32
 """What one client has more under way waits with it. Were it taken in here, it would wait in front of those that are to
 be refused: at twice the bearable load these then had to wait for most of a second."""
@@ -98,7 +104,7 @@ class Server:
         self._audit, ledger = _records(workspace, config)
         self._limits = Limits(config, ledger)
         self._guard = Guard(
-            config, self._callers, self._limits, self._audit, self._metrics, self._tracer, self._catch_up
+            config, self._callers, self._limits, self._audit, self._metrics, self._tracer, self.source, self._catch_up
         )
         self.healthy = health.aio.HealthServicer()
         embedder = uploads.Uploads(workspace, self.source, config)
@@ -111,7 +117,7 @@ class Server:
             *Catalog(self.source).methods(),
             *administration.methods(),
             *Review(workspace, self.source).methods(),
-            *_standard_methods(self.healthy),
+            *standard_methods(self.healthy, SERVICES),
         )
 
     def listen(self) -> tuple[grpc.aio.Server, int]:
@@ -157,7 +163,7 @@ class Server:
         clips = knowledge.snapshot.generation.clips
         rows = np.linspace(0, len(clips) - 1, min(_WARM_QUERIES, len(clips))).astype(int).tolist()
         search_each(knowledge.snapshot, [ClipQuery(clips[row].clip_id) for row in rows])
-        _measure_usual(knowledge)
+        self._measure_usual()
 
     async def announce(self, ready: bool) -> None:
         """Say by health whether calls are answered."""
@@ -165,23 +171,40 @@ class Server:
             state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
             await self.healthy.set(name, state)
 
-    def tend(self) -> None:
-        """What is done between calls, again and again: newer things taken up, counts exchanged, the log synced."""
-        if self._callers.tokens is not None:
-            self._callers.tokens.refresh()
-        self._audit.sync()
-        before = self.source.knowledge
-        self.source.refresh()
+    def duties(self) -> tuple[Duty, ...]:
+        """What is done between calls."""
+        duties = (
+            Duty("the list of the erased", self.source.withhold_erased, needed=True),
+            Duty("the index and the store", self.source.look, needed=True),
+            Duty("the audit log on the disk", self._audit.sync, needed=True),
+            Duty("usual distances", self._measure_usual),
+            Duty("the day's quotas", self._limits.exchange),
+            Duty("the roster", self.report),
+        )
+        tokens = self._callers.tokens
+        return duties if tokens is None else (*duties, Duty("keys for tokens", tokens.refresh))
+
+    def report(self) -> None:
+        """Say to other workers, and in metrics, what is served."""
         knowledge = self.source.knowledge
-        if knowledge is not before:
-            threading.Thread(target=_measure_usual, args=(knowledge,), daemon=True).start()
-        self._limits.exchange()
         snapshot = knowledge.snapshot
         tail = len(snapshot) - len(snapshot.generation.clips)
-        self._place.roster.say(knowledge.provenance, tail, self._guard.calls)
         self._metrics.index_age.set(knowledge.index_age_s)
         self._metrics.tail.set(tail)
         self._metrics.clips.set(len(snapshot))
+        self._place.roster.say(knowledge.provenance, tail, self._guard.calls)
+
+    async def watch(self, duties: Duties, stop: asyncio.Event) -> None:
+        """Say how the duties stand, by metrics and by health, until it is time to stop."""
+        ready = True
+        while not stop.is_set():
+            for name, age in duties.ages().items():
+                self._metrics.duty_age.labels(name).set(age)
+            if ready != (not duties.late()):
+                ready = not ready
+                await self.announce(ready)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._config.refresh_s)
 
     async def drain(self, server: grpc.aio.Server) -> None:
         """Say that no more is answered, and let calls in flight finish."""
@@ -191,19 +214,24 @@ class Server:
         await server.stop(self._config.drain_s)
 
     def close(self) -> None:
-        """Bring what was counted and written to the disk."""
-        self._retrieval.close()
-        try:
-            self._limits.exchange()
-        finally:
-            self._audit.close()
-            self._tracer.close()
+        """Bring what was counted and written to the disk; what hangs is waited for some seconds, and left."""
+        works = (self._retrieval.close, self._limits.exchange, self._audit.close, self._tracer.close)
+        endings = [_Ending(work) for work in works]
+        until = time.monotonic() + _CLOSES_S
+        while not all(ending.done for ending in endings) and time.monotonic() < until:
+            time.sleep(0.01)
+        for ending in endings:
+            if ending.error or not ending.done:
+                _logger.error("ending: %s", ending.error or "something hangs, and is left")
 
     def serve_metrics(self) -> Callable[[], None]:
         """Over HTTP, where that is wanted of this worker; returns what ends it."""
         if self._config.metrics_port is None or not self._place.alone:
             return lambda: None
         return self._metrics.serve(self._config.metrics_port)[1]
+
+    def _measure_usual(self) -> None:
+        _ = self.source.knowledge.usual
 
     def _count_verdict(self, judged: Judged) -> None:
         sets = judged.evidence.prediction_set
@@ -254,22 +282,19 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await asyncio.to_thread(server.warm_up)
-    await asyncio.to_thread(server.tend)
+    await asyncio.to_thread(server.report)
     end_metrics = server.serve_metrics()
+    duties = Duties(server.duties(), config.refresh_s, config.late_s)
+    duties.start()
     await listener.start()
     await server.announce(ready=True)
     on_ready(f"{bracketed(config.host)}:{port}", server.source)
-    while not stop.is_set():
-        try:
-            await asyncio.wait_for(stop.wait(), config.refresh_s)
-        except TimeoutError:
-            try:
-                await asyncio.to_thread(server.tend)
-            except Exception as error:  # noqa: BLE001  a full disk, say: calls go on, and fail where they must
-                _logger.error("looking after the server failed with %s", type_and_place(error))
+    await server.watch(duties, stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)  # it is ending: a second one must not make it end otherwise
+    _end_in_any_case(config.drain_s + 2 * _CLOSES_S)
+    duties.stop()
     await server.drain(listener)
     await asyncio.to_thread(server.close)
     end_metrics()
@@ -282,7 +307,7 @@ def _records(workspace: Workspace, config: ServerConfig) -> tuple[Log, Path | No
         CannotWrite: If they can't be written, and not only this machine may ask.
     """
     try:
-        return AuditLog(workspace), audit.folder_of(workspace) / "quota.sqlite"
+        return AuditLog(workspace), folder_of(workspace) / "quota.sqlite"
     except CannotWrite as error:
         if config.signs_in:
             raise CannotWrite(
@@ -294,43 +319,28 @@ def _records(workspace: Workspace, config: ServerConfig) -> tuple[Log, Path | No
         return NoLog(), None
 
 
-def _standard_methods(healthy: health.aio.HealthServicer) -> tuple[Method, ...]:
-    """Health and reflection, as every gRPC service has them."""
-    reflected = reflection.aio.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
+class _Ending:
+    """Something done at the end, in a thread that the end of the process does not wait for."""
 
-    async def check(request: health_pb2.HealthCheckRequest, call: Call) -> object:
-        return await healthy.Check(request, call.context)
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self.done, self.error = False, ""
+        threading.Thread(target=self._run, daemon=True).start()
 
-    async def watch(request: health_pb2.HealthCheckRequest, call: Call) -> AsyncIterator[object]:
-        for nothing in await _written(healthy.Watch(request, call.context)):
-            yield nothing
-
-    async def reflect(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[object]:
-        async for answer in reflected.ServerReflectionInfo(requests, call.context):
-            yield answer
-
-    request = health_pb2.HealthCheckRequest
-    return (
-        Method(f"/{health.SERVICE_NAME}/Check", request, check, public=True),
-        Method(f"/{health.SERVICE_NAME}/Watch", request, watch, streams_out=True, public=True),
-        Method(
-            f"/{reflection.SERVICE_NAME}/ServerReflectionInfo",
-            reflection_pb2.ServerReflectionRequest,
-            reflect,
-            streams_in=True,
-            streams_out=True,
-        ),
-    )
+    def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001  the others are brought to their end all the same
+            self.error = f"failed with {type_and_place(error)}"
+        self.done = True
 
 
-async def _written(watching: Awaitable[object]) -> tuple[object, ...]:
-    """Health's Watch writes its answers itself and has none to give."""
-    await watching
-    return ()
+def _end_in_any_case(seconds: float) -> None:
+    """However a thread hangs, on a disk that does not answer, say: after a signal the process ends."""
 
+    def end() -> None:
+        time.sleep(seconds)
+        _logger.error("something hangs, and %.0f s after the signal the server ends without it", seconds)
+        os._exit(1)
 
-def _measure_usual(knowledge: Knowledge) -> None:
-    try:
-        _ = knowledge.usual
-    except SemiomeError as error:
-        _logger.warning("usual distances could not be measured: %s", error)
+    threading.Thread(target=end, daemon=True).start()

@@ -17,10 +17,10 @@ from index.errors import StateError
 from index.workspace import Workspace
 from service import logs, uploads
 from service.config import ServerConfig, bracketed
-from service.knowledge import Source
 from service.metrics import count_into, serve_metrics, worker_is_gone
 from service.roster import Roster
 from service.server import Place, run, serve
+from service.source import Source
 from service.starting import Child, answer_parent, end_with_parent, request_of_parent
 
 _AGAIN_S, _AGAIN_MOST_S = 0.2, 10.0

@@ -12,14 +12,15 @@ import json
 import logging
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import jwt
 
 from index.errors import StateError
+from index.files import small_file
 from service.config import TokenConfig
+from service.fetching import fetched
 from service.roles import Caller, Role, Unauthenticated
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
@@ -27,6 +28,7 @@ _REQUIRED = ("exp", "iat", "aud", "iss", "sub")
 _MAX_TOKEN_BYTES = 16 * 1024
 _MAX_JWKS_BYTES = 1024 * 1024
 _MAX_REMEMBERED = 4096
+_FETCH_S = 10.0
 _USUALLY_S, _AGAIN_S = 60.0, 10.0
 """A token of an unknown key makes the server look for new ones, but no more often than this."""
 
@@ -128,12 +130,9 @@ class Tokens:
 
     def _read(self) -> dict[str, jwt.PyJWK]:
         if self._config.jwks.startswith("https://"):
-            with urllib.request.urlopen(self._config.jwks, timeout=10) as answer:  # noqa: S310  https only
-                data = answer.read(_MAX_JWKS_BYTES + 1)
+            data = fetched(self._config.jwks, _MAX_JWKS_BYTES, _FETCH_S)
         else:
-            data = Path(self._config.jwks).read_bytes()
-        if len(data) > _MAX_JWKS_BYTES:
-            raise ValueError
+            data = small_file(Path(self._config.jwks), _MAX_JWKS_BYTES)
         keys = jwt.PyJWKSet.from_dict(json.loads(data)).keys
         usable = {str(key.key_id): key for key in keys if key.key_id and key.algorithm_name in ALGORITHMS}
         if not usable:

@@ -33,9 +33,10 @@ from service.answers import UploadAnswer
 from service.config import ServerConfig
 from service.errors import DeadlinePassed
 from service.guard import Call
-from service.knowledge import Knowledge, Source
+from service.knowledge import Knowledge
 from service.limits import TooMuch
 from service.roles import STORES, require
+from service.source import Source
 
 if TYPE_CHECKING:
     from encoder.embed import Embedder

@@ -20,7 +20,7 @@ def verify(
 ) -> None:
     """Check that no line was changed, dropped, put in or moved. Ends with 4, and names the first wrong line, if so."""
     from index.workspace import Workspace
-    from service.audit import verify as check
+    from service.audit_trail import verify as check
 
     found = check(Workspace.at(workspace), noted)
     screen = Screen(as_json=as_json)
@@ -41,8 +41,8 @@ def report(
 ) -> None:
     """Who read something of one patient, and who was refused."""
     from index.workspace import Workspace
-    from service.audit import of_patient
-    from service.audit import verify as check
+    from service.audit_trail import of_patient
+    from service.audit_trail import verify as check
 
     place = Workspace.at(workspace)
     check(place)

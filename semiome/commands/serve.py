@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from index.workspace import Workspace
     from service.config import ServerConfig
-    from service.knowledge import Source
+    from service.source import Source
 
 _LOOK_AGAIN_S = 1.0
 

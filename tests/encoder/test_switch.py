@@ -9,7 +9,7 @@ from index.generation import build_generation, publish
 from index.query import VideoQuery
 from index.store import Store
 from index.workspace import current, set_current
-from service.knowledge import Source
+from service.source import Source
 from tests.conftest import commit, install_head, make_cohort, tiny_architecture
 
 

@@ -13,7 +13,8 @@ from index.workspace import Workspace
 from protos import classification_pb2, retrieval_pb2
 from service import audit
 from service.access import make_access, make_token
-from service.audit import AuditLog, Entry, folder_of, of_patient, verify
+from service.audit import AuditLog, Entry
+from service.audit_trail import folder_of, of_patient, verify
 from service.config import read_config
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.forge import Forged

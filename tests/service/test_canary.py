@@ -11,7 +11,7 @@ import pytest
 
 from index.query import ClipQuery, GroupBy, Options, VideoQuery
 from index.workspace import Workspace
-from service.audit import folder_of
+from service.audit_trail import folder_of
 from service.client import Client
 from tests import forge
 from tests.conftest import commit, install_head, make_video, publish_all

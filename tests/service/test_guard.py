@@ -12,7 +12,8 @@ import encoder.pipeline
 import trainer.pretrain
 from index.errors import DiskFull, EncoderMismatch, InvalidInput, ManifestErrors, NotFound, SemiomeError, StateError
 from service import roles
-from service.audit import AuditLog, of_patient
+from service.audit import AuditLog
+from service.audit_trail import of_patient
 from service.callers import Callers
 from service.config import ServerConfig
 from service.errors import STATUS, DeadlinePassed, rich_status, status_of
@@ -96,6 +97,22 @@ class Context:
         raise grpc.aio.AbortError
 
 
+class Erasing:
+    """A source that tells of erasures as a test says."""
+
+    def __init__(self):
+        self.erasures, self.is_new, self.gone = 0, False, set()
+
+    def erased_is_new(self):
+        return self.is_new
+
+    def withhold_erased(self):
+        self.erasures, self.is_new = self.erasures + 1, False
+
+    def is_erased(self, patient_id):
+        return patient_id in self.gone
+
+
 @pytest.fixture
 def guard(stored):
     config = ServerConfig(max_calls=2)
@@ -105,7 +122,9 @@ def guard(stored):
         seen.append(what)
 
     limits = Limits(config, stored.root / "audit" / "quota.sqlite")
-    guard = Guard(config, Callers(config), limits, AuditLog(stored), Metrics(), NoTracer(), catch_up)
+    source = Erasing()
+    guard = Guard(config, Callers(config), limits, AuditLog(stored), Metrics(), NoTracer(), source, catch_up)
+    guard.source = source
     guard.seen, guard.workspace = seen, stored
     return guard
 
@@ -242,7 +261,7 @@ async def test_an_answer_that_can_not_be_logged_is_not_given(guard, monkeypatch)
         call.reads(None, ["p1"])
         return request
 
-    def full(entries):
+    def full(*_, **__):
         raise DiskFull  # as a write of the lines would
 
     assert await ask(guard, behaviour, Context()) == StringValue()

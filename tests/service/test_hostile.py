@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from index.workspace import Workspace
 from protos import common_pb2, retrieval_pb2
-from service.audit import folder_of
+from service.audit_trail import folder_of
 from service.config import ServerConfig
 from service.wire import DETAILS
 from tests.conftest import commit, install_head, make_cohort, publish_all

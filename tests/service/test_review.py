@@ -13,7 +13,7 @@ from index.generation import _name_digest, build_generation, publish
 from index.store import Store
 from index.workspace import Workspace
 from protos import review_pb2 as review
-from service import audit, calls
+from service import audit_trail, calls
 from service.client import Client
 from service.config import ServerConfig
 from tests.conftest import commit, make_cohort, make_video, publish_all
@@ -224,7 +224,7 @@ def test_who_looked_at_whose_film_stands_in_the_audit_log(tmp_path):
         client._ask(calls.thumbnails("v1-0", 0))
         client.save_feedback(SAID)
 
-    methods = [line["method"].rpartition("/")[2] for line in audit.of_patient(workspace, "p1")]
+    methods = [line["method"].rpartition("/")[2] for line in audit_trail.of_patient(workspace, "p1")]
     assert methods == ["GetPreview", "GetThumbnails", "SaveFeedback"]
 
 

@@ -28,7 +28,7 @@ from protos import admin_pb2, retrieval_pb2, retrieval_pb2_grpc
 from service.answers import Provenance
 from service.client import Client
 from service.config import ServerConfig
-from service.knowledge import Source
+from service.source import Source
 from service.wire import DETAILS
 from tests import forge
 from tests.conftest import commit, install_head, make_cohort, make_video, publish_all

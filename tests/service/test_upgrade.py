@@ -16,7 +16,7 @@ from index.feedback import FeedbackStore
 from index.query import GroupBy, Options, VideoQuery
 from index.store import Store
 from index.workspace import Workspace
-from service.knowledge import Source
+from service.source import Source
 from tests.conftest import DATA, commit, make_video, publish_all
 
 SAID = json.loads((DATA / "workspace-0.1.0.json").read_text())
