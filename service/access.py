@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from index.errors import InvalidInput, StateError
-from service.roles import Role
+from service.roles import Role, name_of
 
 ISSUER = AUDIENCE = "semiome"
 SETTINGS = "serve.toml"
@@ -108,6 +108,8 @@ def make_token(folder: Path, name: str, roles: Sequence[str], days: float) -> st
         raise InvalidInput(f"expected roles of {', '.join(Role)}, got {', '.join(sorted(unknown))[:64]!r}")
     if not name or not roles or not 0 < days <= 3650:
         raise InvalidInput("expected a name, at least one role, and up to 3650 days")
+    if name_of(name) != name:
+        raise InvalidInput("expected a name of at most 128 characters that can be printed")
     key = _private_key(folder / _SIGNING_KEY)
     kid = json.loads((folder / _JWKS).read_text(encoding="utf-8"))["keys"][0]["kid"]
     now = int(time.time())

@@ -14,7 +14,7 @@ from index.workspace import Workspace, current, previous, set_current
 from protos import admin_pb2 as admin
 from service import convert_admin
 from service.answers import GenerationFacts, HeadFacts, StatusAnswer
-from service.guard import Call, Method
+from service.method import Call, Method
 from service.operations import DONE, Operations
 from service.roster import Roster
 from service.source import Source

@@ -36,22 +36,34 @@ from service.connection import Connection, Rpc
 Answer = TypeVar("Answer")
 
 
+def open_channel(connection: Connection, *, own: bool = False) -> grpc.aio.Channel:
+    """A channel to a server.
+
+    Args:
+        connection: how to reach it.
+        own: it shares no connection with other channels of this process.
+    """
+    options: Any = [*connection.options(), ("grpc.use_local_subchannel_pool", int(own))]
+    if connection.encrypted:
+        return grpc.aio.secure_channel(connection.address, connection.credentials(), options)
+    return grpc.aio.insecure_channel(connection.address, options)
+
+
 class AioClient:
     """Talks to one server, or to several behind one address; see `service.client.Client`.
 
     Args:
         server: `host:port`, or a `Connection` with certificates and a token.
         timeout_s: longest wait for one answer, where `server` is an address.
-        own_connection: shares no connection with other clients of this process, and so not their calls at once.
+        channel: an open one to the same server, which stays open when this client is closed.
     """
 
-    def __init__(self, server: str | Connection, timeout_s: float = 30.0, *, own_connection: bool = False) -> None:
+    def __init__(
+        self, server: str | Connection, timeout_s: float = 30.0, *, channel: grpc.aio.Channel | None = None
+    ) -> None:
         self.connection = server if isinstance(server, Connection) else Connection(server, timeout_s)
-        options: Any = [*self.connection.options(), ("grpc.use_local_subchannel_pool", int(own_connection))]
-        if self.connection.encrypted:
-            self._channel = grpc.aio.secure_channel(self.connection.address, self.connection.credentials(), options)
-        else:
-            self._channel = grpc.aio.insecure_channel(self.connection.address, options)
+        self._owns = channel is None
+        self._channel = channel or open_channel(self.connection)
         self._methods: dict[str, Any] = {}
 
     async def __aenter__(self) -> Self:
@@ -61,8 +73,9 @@ class AioClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._channel.close()
+        """Close the connection, where it is this client's own."""
+        if self._owns:
+            await self._channel.close()
 
     async def search(
         self,

@@ -9,6 +9,7 @@ is made from their pseudonym, and an erased patient's pseudonym is in no line.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import logging
@@ -16,64 +17,27 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from index.erased import patient_hash, workspace_key
 from index.errors import ServiceError
 from index.files import naming_failed_writes, sync_folder
 from index.workspace import Workspace
-from service.audit_trail import MAC, START, TAIL, folder_of, mac_of, segments_of
+from service.audit_trail import MAC, START, TAIL, Entry, folder_of, mac_of, segments_of
+from service.ballast import Ballast
 from service.errors import type_and_place
 
 _SEGMENT_BYTES = 64 * 2**20
 _MAX_REMEMBERED = 100_000
+_IP_ADDRESS = 2
+"""As DICOM's audit messages number the kinds of network access points (PS3.15, A.5)."""
 _PATIENCE_S = 10.0
 """Another worker holds the log for as long as a write takes; one that was stopped just then holds it on."""
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One read, change or refusal.
-
-    Attributes:
-        caller: identity of who asked.
-        method: full name of what was called.
-        code: gRPC status name of the answer.
-        request_id: as the caller was told.
-        patients: pseudonyms of whose data the answer holds or the change concerns; hashed as it is written.
-        model: ids of encoder and head.
-        generation: that was read.
-    """
-
-    caller: str
-    method: str
-    code: str
-    request_id: str
-    patients: Iterable[str] = ()
-    model: str = ""
-    generation: str = ""
-
-
-class Log(Protocol):
-    """What a server needs of an audit log."""
-
-    async def write(self, entry: Entry) -> None:
-        """Write an entry, before what it speaks of is answered."""
-
-    def write_soon(self, entry: Entry) -> None:
-        """Write an entry of what is not answered."""
-
-    def sync(self) -> None:
-        """Bring what was written to the disk."""
-
-    def close(self) -> None:
-        """Sync, and give up the file."""
 
 
 _Waiting = tuple[Entry, asyncio.Future[None] | None]
@@ -84,22 +48,6 @@ class _Busy(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("UNAVAILABLE", "the audit log can't be written now: try again shortly")
-
-
-class NoLog:
-    """Writes nothing: of a workspace that can't be written, on a server that only this machine can reach."""
-
-    async def write(self, entry: Entry) -> None:
-        """See `Log`."""
-
-    def write_soon(self, entry: Entry) -> None:
-        """See `Log`."""
-
-    def sync(self) -> None:
-        """See `Log`."""
-
-    def close(self) -> None:
-        """See `Log`."""
 
 
 class AuditLog:
@@ -113,6 +61,7 @@ class AuditLog:
             CannotWrite: If the system does not let this process write to it.
         """
         self._folder = folder_of(workspace)
+        self._ballast = Ballast(self._folder / ".ballast")
         self._key = workspace_key(workspace)
         self._lock = threading.Lock()
         self._hashes: dict[str, str] = {}
@@ -178,13 +127,20 @@ class AuditLog:
             ServiceError: If the log was held for too long.
         """
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        entries = list(entries)
         said = [self._values(entry, at) for entry in entries]
+        answered = any(entry.code == "OK" for entry in entries)
         until = time.monotonic() + patience_s
         if not self._lock.acquire(timeout=patience_s):
             raise _Busy
         try:
             with naming_failed_writes():
-                self._append(said, until)
+                try:
+                    self._append(said, until)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC or not (answered and self._ballast.drop()):
+                        raise
+                    self._append(said, until)
         finally:
             self._lock.release()
 
@@ -210,7 +166,7 @@ class AuditLog:
             written = os.write(self._descriptor, data)
             if written < len(data):
                 os.ftruncate(self._descriptor, size)
-                raise OSError(28, os.strerror(28))  # ENOSPC: half a line must not stay
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # half a line must not stay
             self._size, self._mac, self._unsynced = size + written, mac, True
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
@@ -219,6 +175,7 @@ class AuditLog:
 
     def sync(self) -> None:
         """Bring what was written to the disk."""
+        self._ballast.keep()
         with self._lock:
             if not self._unsynced:
                 return
@@ -239,7 +196,7 @@ class AuditLog:
             os.close(self._descriptor)
 
     def _values(self, entry: Entry, at: str) -> str:
-        values = {
+        values: dict[str, Any] = {
             "at": at,
             "caller": entry.caller,
             "method": entry.method,
@@ -248,7 +205,13 @@ class AuditLog:
             "patients": sorted({self._hash(patient) for patient in entry.patients}),
             "model": entry.model,
             "generation": entry.generation,
+            "peer": entry.peer,
+            "peer_type": _IP_ADDRESS,
         }
+        if entry.behalf:
+            values["behalf"] = entry.behalf
+        if entry.count > 1:
+            values["count"] = entry.count
         return json.dumps(values)[:-1]
 
     def _hash(self, patient: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from index.erased import key_to_compare, patient_hash, workspace_key
 from index.errors import DamagedData, StateError
@@ -20,6 +20,73 @@ MAC = ', "mac": "'
 """Between what a line says and its hash."""
 TAIL = len(MAC) + 64 + len('"}\n')
 """Characters of a line from there on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One read, change or refusal.
+
+    Attributes:
+        caller: identity of who asked.
+        method: full name of what was called.
+        code: gRPC status name of the answer.
+        request_id: as the caller was told.
+        patients: pseudonyms of whose data the answer holds or the change concerns; hashed as it is written.
+        model: ids of encoder and head.
+        generation: that was read.
+        peer: address that the call came from: what IHE ATNA calls the network access point.
+        behalf: address that whoever is at `peer` says it asks for: of a browser, where it is the review page.
+        count: how many calls the line stands for.
+    """
+
+    caller: str
+    method: str
+    code: str
+    request_id: str
+    patients: Iterable[str] = ()
+    model: str = ""
+    generation: str = ""
+    peer: str = ""
+    behalf: str = ""
+    count: int = 1
+
+
+class Log(Protocol):
+    """What a server needs of an audit log."""
+
+    async def write(self, entry: Entry) -> None:
+        """Write an entry, before what it speaks of is answered."""
+
+    def write_soon(self, entry: Entry) -> None:
+        """Write an entry of what is not answered."""
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Write entries now."""
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+
+    def close(self) -> None:
+        """Sync, and give up the file."""
+
+
+class NoLog:
+    """Writes nothing: of a workspace that can't be written, on a server that only this machine can reach."""
+
+    async def write(self, entry: Entry) -> None:
+        """See `Log`."""
+
+    def write_soon(self, entry: Entry) -> None:
+        """See `Log`."""
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """See `Log`."""
+
+    def sync(self) -> None:
+        """See `Log`."""
+
+    def close(self) -> None:
+        """See `Log`."""
 
 
 @dataclass(frozen=True, slots=True)

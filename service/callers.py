@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from service.config import ServerConfig
-from service.roles import Caller, Role, Unauthenticated
+from service.roles import Caller, Role, Unauthenticated, name_of
 from service.tokens import Tokens
 
 _LOCAL = Caller("local", frozenset(Role), "loopback")
@@ -55,7 +55,7 @@ class Callers:
         if self._config.certificates:
             names = [name.decode("utf-8", "replace") for name in certificate.get("x509_common_name", ())]
             if len(names) == 1 and names[0] in self._config.certificates:
-                return Caller(names[0][:128], self._config.certificates[names[0]], "certificate")
+                return Caller(name_of(names[0]), self._config.certificates[names[0]], "certificate")
         if open_to_all:
             return _NOBODY
         raise Unauthenticated("say who you are: 'authorization: Bearer TOKEN' in the call's metadata")

@@ -15,8 +15,8 @@ from index.records import LABELS, Video
 from protos import catalog_pb2 as catalog
 from service import convert, convert_catalog
 from service.answers import Count, CountsAnswer, Patient, PatientsAnswer, VideoAnswer, VideosAnswer
-from service.guard import Call, Method
 from service.knowledge import MAX_BATCH, Knowledge
+from service.method import Call, Method
 from service.source import Source
 
 MAX_PAGE = 1000

@@ -11,8 +11,8 @@ from index.query import ClipQuery, VideoQuery
 from protos import classification_pb2 as classification
 from service import convert, convert_verdict, disclosure
 from service.answers import BatchAnswer, Judged
-from service.guard import Call, Method
 from service.knowledge import check_size
+from service.method import Call, Method
 from service.source import Source
 
 _SERVICE = "/semiome.v1.ClassificationService/"

@@ -101,6 +101,8 @@ class ServerConfig(_Config):
     """Longer videos are refused, before any of their pictures is decoded: every ten seconds are a clip to embed."""
     max_calls: int = Field(default=128, ge=1)
     """Calls of a worker at once; one more is refused at once with RESOURCE_EXHAUSTED."""
+    max_connections: int = Field(default=4096, ge=16)
+    """Connections to a worker at once, as far as the system gives it files; one more is closed at once."""
     refresh_s: float = Field(default=0.5, gt=0)
     """How often to look for a new generation, new labels or a new head."""
     late_s: float = Field(default=60.0, gt=0)

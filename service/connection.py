@@ -6,6 +6,7 @@ import ipaddress
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,13 +17,15 @@ from google.rpc import error_details_pb2, status_pb2
 
 from index.errors import InvalidInput, ServiceError
 from service.answers import Provenance
-from service.wire import DETAILS, SEEN
+from service.wire import BEHALF, DETAILS, SEEN
 
 Answer = TypeVar("Answer")
 
 _AGAIN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED")
 """CANCELLED is what gRPC says of a call that came just as its server began to end."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+on_behalf_of: ContextVar[str] = ContextVar("on_behalf_of", default="")
+"""Address of whoever the next calls are made for, where that is not this process."""
 _MAX_MESSAGE_BYTES = 64 * 2**20
 
 
@@ -114,6 +117,8 @@ class Connection:
             said.append(("authorization", f"Bearer {token}"))
         if seen := self._seen.value:
             said.append((SEEN, seen))
+        if behalf := on_behalf_of.get():
+            said.append((BEHALF, behalf))
         return tuple(said)
 
     def note(self, provenance: object, asked_at: float) -> None:

@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -21,8 +21,7 @@ from google.rpc import status_pb2
 
 from index.errors import InvalidInput, SemiomeError, ServiceError
 from service import roles
-from service.answers import Provenance
-from service.audit import Entry, Log
+from service.audit_trail import Entry, Log
 from service.callers import Callers
 from service.config import ServerConfig
 from service.errors import (
@@ -35,97 +34,22 @@ from service.errors import (
     trailing,
     type_and_place,
 )
-from service.limits import Limits, TooMuch
+from service.limits import Limits
+from service.method import Call, Context, Method
 from service.metrics import MethodMetrics, Metrics
+from service.peers import address_of, as_address, neighbourhood
+from service.places import Places, Watching
+from service.refusals import Refusals
 from service.roles import Caller
 from service.source import Source
 from service.tracing import Tracer
-from service.wire import SEEN
+from service.wire import BEHALF, SEEN
 
-_RETRY_S = 0.1
+_REFUSES_S = 1.0
+_IDLE_S = 60.0
+"""So long a stream may be silent: it holds a place."""
 
 _logger = logging.getLogger(__name__)
-
-Context = grpc.aio.ServicerContext[Any, Any]
-Behaviour = Callable[..., Any]
-
-
-@dataclass(slots=True)
-class Call:
-    """What a behaviour knows of the call it answers.
-
-    Attributes:
-        caller: who asks.
-        context: gRPC's own.
-        request_id: what logs and errors call it.
-        deadline: by the event loop's clock; None where the caller waits for ever.
-        patients: whose data the next answer holds.
-        read: whose data all answers so far hold.
-        erasures: how many the server knew of as the call began.
-    """
-
-    caller: Caller
-    context: Context
-    request_id: str
-    deadline: float | None
-    limits: Limits
-    patients: set[str] = field(default_factory=set)
-    read: set[str] = field(default_factory=set)
-    provenance: Provenance | None = None
-    erasures: int = 0
-
-    def check_deadline(self) -> None:
-        """Before each stage of the work.
-
-        Raises:
-            DeadlinePassed: nobody waits for the answer any more.
-        """
-        if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
-            raise DeadlinePassed("the deadline passed before the work was done")
-
-    def queries(self, count: int) -> None:
-        """Count queries against the day's quota.
-
-        Raises:
-            TooMuch: it is used up.
-        """
-        self.limits.queries(self.caller, count)
-
-    def reads(self, provenance: Provenance | None, patients: Iterable[str]) -> None:
-        """What the next answer holds, for the audit log."""
-        self.provenance = provenance
-        self.patients.update(patients)
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One method of the API.
-
-    Attributes:
-        name: full, as in a request's path.
-        request: its message.
-        behaviour: takes a request, or an iterator of requests, and the call; gives an answer, or an iterator of them.
-        streams_in: the caller sends several.
-        streams_out: several are answered.
-        public: for load balancers: needs no sign-in, is not limited, and reads nothing worth a line in the log.
-    """
-
-    name: str
-    request: type[Message]
-    behaviour: Behaviour
-    streams_in: bool = False
-    streams_out: bool = False
-    public: bool = False
-
-    @property
-    def kind(self) -> str:
-        """As metrics name it."""
-        return {
-            (False, False): "unary",
-            (True, False): "client_stream",
-            (False, True): "server_stream",
-            (True, True): "bidi_stream",
-        }[self.streams_in, self.streams_out]
 
 
 class Guard:
@@ -136,6 +60,7 @@ class Guard:
         callers: says who calls.
         limits: counts.
         audit: is written to before an answer is sent.
+        refusals: says which refusals are written at once.
         metrics: counts and measures.
         tracer: makes spans.
         source: of what is answered; says who has been erased.
@@ -151,6 +76,7 @@ class Guard:
         callers: Callers,
         limits: Limits,
         audit: Log,
+        refusals: Refusals,
         metrics: Metrics,
         tracer: Tracer,
         source: Source,
@@ -160,13 +86,15 @@ class Guard:
         self._callers = callers
         self._limits = limits
         self._audit = audit
+        self._refusals = refusals
         self._metrics = metrics
         self._tracer = tracer
         self._source = source
         self._catch_up = catch_up
         start = secrets.token_hex(6)
         self._request_ids = (f"{start}{number:08x}" for number in count())
-        self._in_flight = 0
+        self._places = Places(config.max_calls)
+        self._watching = Watching()
         self.calls = 0
         self.draining = False
 
@@ -176,7 +104,15 @@ class Guard:
         parse: Callable[[bytes], Message] = method.request.FromString
 
         async def requests(stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-            async for data in stream:
+            ended = object()
+            while True:
+                try:
+                    async with asyncio.timeout(_IDLE_S):
+                        data: Any = await anext(stream, ended)
+                except TimeoutError:
+                    raise DeadlinePassed(f"nothing came for {_IDLE_S:.0f} s") from None
+                if data is ended:
+                    return
                 yield parse(data)
 
         def taken(given: Any) -> Any:  # noqa: ANN401  a message, or many
@@ -210,14 +146,14 @@ class Guard:
         metadata = context.invocation_metadata() or ()
         span = self._tracer.begin(method.name, metadata)
         call = Call(_UNKNOWN, context, request_id, None, self._limits)
-        counted = not method.public
-        self._in_flight += counted
+        call.peer = address_of(context.peer())  # now: of a call that has ended, gRPC would read freed memory
         self.calls += 1
         refusal: status_pb2.Status | None = None
         try:
             try:
-                self._admit(method)
                 await self._let_in(method, call, metadata)
+                if method.streams and not method.public:
+                    await self._audit.write(self._entry(method, call, "BEGUN"))
                 yield call
             except DecodeError:
                 raise InvalidInput("the request is not a message of this method") from None
@@ -234,44 +170,54 @@ class Guard:
         except Exception as error:  # noqa: BLE001  the last line of defence: the client gets a reference, no text
             code, refusal = "INTERNAL", self._bug(method, call, error)
         finally:
-            self._in_flight -= counted
-            self._metrics.in_flight.set(self._in_flight)
+            if call.holds is not None:
+                call.holds()
+                self._metrics.in_flight.set(self._places.taken)
             measured.end(code, began)
             span.end(code)
         if refusal is not None:  # counted by now: whoever is told may look
             await self._refused(method, call, code)
             await _end(call, refusal, request_id)
 
-    def _admit(self, method: Method) -> None:
-        if method.public:
-            return
-        if self.draining:
-            raise ShuttingDown("this server is shutting down: ask another one")
-        self._metrics.in_flight.set(self._in_flight)
-        if self._in_flight > self._config.max_calls:
-            raise TooMuch(
-                f"{self._config.max_calls} calls are being answered already: try again shortly",
-                _RETRY_S,
-                "calls at once",
-            )
+    def _take_place(self, method: Method, call: Call) -> None:
+        """A place for the call, which it gives back at its end.
+
+        Raises:
+            TooMuch: There is none for it.
+        """
+        if not method.public:
+            self._places.take(call.caller)
+            call.holds = partial(self._places.give_back, call.caller)
+            self._metrics.in_flight.set(self._places.taken)
+        elif method.streams:
+            address = neighbourhood(call.peer)
+            self._watching.take(address)
+            call.holds = partial(self._watching.give_back, address)
 
     async def _let_in(self, method: Method, call: Call, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        if self.draining and not method.public:
+            raise ShuttingDown("this server is shutting down: ask another one")
         certificate = call.context.auth_context() if self._config.certificates else {}
         call.caller = self._callers.caller(metadata, certificate, open_to_all=method.public)
         remaining = call.context.time_remaining()
+        call.behalf = next((as_address(str(value)) for key, value in metadata if key == BEHALF), "")
         if remaining is not None:
             call.deadline = asyncio.get_running_loop().time() + remaining
         if method.public:
+            self._take_place(method, call)
             return
+        self._limits.call(call.caller)  # refusals have their line each, and so their limit
         roles.check(call.caller, method.name)
-        self._limits.call(call.caller)
+        self._take_place(method, call)
         call.check_deadline()
         await self._know_the_erased()
         call.erasures = self._source.erasures
-        for key, value in metadata:
-            if key == SEEN:
-                await self._catch_up(str(value))
-                call.check_deadline()
+        seen = [value for key, value in metadata if key == SEEN]
+        if len(seen) > 1:
+            raise InvalidInput(f"expected {SEEN} once")
+        if seen:
+            await self._catch_up(str(seen[0]))
+            call.check_deadline()
 
     async def _write(self, method: Method, call: Call) -> None:
         """What an answer holds, into the log, before it is sent; nothing of a patient who was erased meanwhile."""
@@ -292,14 +238,17 @@ class Guard:
                 raise ServiceError("UNAVAILABLE", "this server can't read the list of the erased") from None
 
     async def _refused(self, method: Method, call: Call, code: str) -> None:
+        """Into both logs; what comes by the thousand is counted."""
+        entry = self._entry(method, call, code)
+        if not (call.patients or self._refusals.is_news(entry)):
+            return
         try:
-            await self._audit.write(self._entry(method, call, code))
-        except (OSError, SemiomeError) as error:  # the caller is refused all the same
+            async with asyncio.timeout(_REFUSES_S):
+                await self._audit.write(entry)
+        except (OSError, SemiomeError) as error:  # the caller is refused all the same; a line that is late follows
             _logger.error("a refusal could not be written to the audit log: %s", type_and_place(error))
-        # What is too much comes by the thousand: metrics and the audit log have it.
-        level = logging.DEBUG if code == "RESOURCE_EXHAUSTED" else logging.INFO
         told = (method.name, code, call.caller.identity, call.request_id)
-        _logger.log(level, "%s answered %s to %s, request %s", *told)
+        _logger.info("%s answered %s to %s, request %s", *told)
 
     def _gave_up(self, method: Method, call: Call) -> None:
         """A caller has gone, and nothing can be awaited any more."""
@@ -311,7 +260,11 @@ class Guard:
         model, generation = "", ""
         if provenance is not None:
             model, generation = f"{provenance.encoder_id}/{provenance.head_id}", provenance.generation
-        return Entry(call.caller.identity, method.name, code, call.request_id, tuple(call.patients), model, generation)
+        return Entry(
+            *(call.caller.identity, method.name, code, call.request_id, tuple(call.patients), model, generation),
+            peer=call.peer,
+            behalf=call.behalf,
+        )
 
     def _bug(self, method: Method, call: Call, error: Exception) -> status_pb2.Status:
         _logger.error("request %s: %s failed with %s", call.request_id, method.name, type_and_place(error))

@@ -20,8 +20,8 @@ from service import convert, convert_verdict, disclosure
 from service.answers import Judged, SearchAnswer
 from service.batcher import Batcher
 from service.errors import rich_status
-from service.guard import Call, Method
 from service.knowledge import Knowledge, check_size
+from service.method import Call, Method
 from service.source import Source
 from service.uploads import Uploads
 

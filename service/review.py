@@ -21,8 +21,8 @@ from index.workspace import Workspace
 from protos import review_pb2 as review
 from service import convert_review
 from service.answers import MapPage, ReportFacts
-from service.guard import Call, Method
 from service.knowledge import Knowledge
+from service.method import Call, Method
 from service.roles import Role
 from service.source import Source
 

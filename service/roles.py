@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
@@ -55,6 +56,20 @@ class Caller:
     def sees_widely(self) -> bool:
         """See `service.disclosure`."""
         return not self.roles.isdisjoint(WIDE)
+
+
+_HASHED = "sha256:"
+_MOST_CHARACTERS = 128
+
+
+def name_of(said: str) -> str:
+    """What a caller is called here: what a token or certificate says, where that is printable and short, else its hash.
+
+    Two that differ are never one: quotas, places, feedback and the audit log go by it.
+    """
+    if 0 < len(said) <= _MOST_CHARACTERS and said.isprintable() and not said.startswith(_HASHED):
+        return said
+    return _HASHED + hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 _SEARCH = frozenset({Role.READER, Role.CLINICIAN, Role.TRAINER, Role.ADMIN})

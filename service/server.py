@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -28,17 +26,19 @@ from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, re
 from service import tls, uploads
 from service.admin import Admin
 from service.answers import Judged
-from service.audit import AuditLog, Log, NoLog
-from service.audit_trail import folder_of
+from service.audit import AuditLog
+from service.audit_trail import Log, NoLog, folder_of
 from service.callers import Callers
 from service.catalog import Catalog
 from service.classification import Classification
 from service.config import ServerConfig, bracketed
+from service.descriptors import connections_at_most, raise_soft_limit
 from service.duties import Duties, Duty
-from service.errors import type_and_place
+from service.ending import end_in_any_case, ended
 from service.guard import Guard
 from service.limits import Limits
 from service.metrics import Metrics
+from service.refusals import Refusals
 from service.retrieval import Retrieval
 from service.review import Review
 from service.roster import Roster
@@ -59,8 +59,12 @@ SERVICES = tuple(
 _SWITCH_S = 0.002
 """A call changes threads several times; behind one that takes up a new index each change would cost Python's 5 ms."""
 _WARM_QUERIES = 64
-_CLOSES_S = 5.0
-"""What was counted is written within this after the last answer, or not at all."""
+_METADATA_BYTES = 32 * 1024
+_HANDSHAKE_MS = 10_000
+_IDLE_MS, _AGE_MS, _GRACE_MS = 300_000, 3_600_000, 600_000
+"""A connection without calls is closed after the first, one of that age takes no new calls, and after the last it is
+cut; our clients and gRPC's own connect again by themselves."""
+_LOOKS_APART_S = 0.1
 _STREAMS_OF_A_CONNECTION = 32
 """What one client has more under way waits with it. Were it taken in here, it would wait in front of those that are to
 be refused: at twice the bearable load these then had to wait for most of a second."""
@@ -103,9 +107,14 @@ class Server:
         self.source = Source(workspace)
         self._audit, ledger = _records(workspace, config)
         self._limits = Limits(config, ledger)
+        self._refusals = Refusals(self._audit)
         self._guard = Guard(
-            config, self._callers, self._limits, self._audit, self._metrics, self._tracer, self.source, self._catch_up
+            *(config, self._callers, self._limits, self._audit, self._refusals, self._metrics, self._tracer),
+            source=self.source,
+            catch_up=self._catch_up,
         )
+        self._next_look: asyncio.Future[None] | None = None
+        self._looked_at = -_LOOKS_APART_S
         self.healthy = health.aio.HealthServicer()
         embedder = uploads.Uploads(workspace, self.source, config)
         self._retrieval = Retrieval(self.source, embedder, self._metrics.batch.observe, self._count_verdict)
@@ -131,7 +140,14 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_concurrent_streams", _STREAMS_OF_A_CONNECTION),
-                ("grpc.max_metadata_size", 32 * 1024),
+                ("grpc.max_metadata_size", _METADATA_BYTES),
+                ("grpc.absolute_max_metadata_size", 2 * _METADATA_BYTES),
+                ("grpc.max_allowed_incoming_connections", connections_at_most(config.max_connections)),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+                ("grpc.http2.settings_timeout", _HANDSHAKE_MS),
+                ("grpc.max_connection_idle_ms", _IDLE_MS),
+                ("grpc.max_connection_age_ms", _AGE_MS),
+                ("grpc.max_connection_age_grace_ms", _GRACE_MS),
                 ("grpc.so_reuseport", int(not self._place.alone)),
                 ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
                 ("grpc.keepalive_time_ms", 60_000),
@@ -178,6 +194,7 @@ class Server:
             Duty("the index and the store", self.source.look, needed=True),
             Duty("the audit log on the disk", self._audit.sync, needed=True),
             Duty("usual distances", self._measure_usual),
+            Duty("refusals for the audit log", self._refusals.write),
             Duty("the day's quotas", self._limits.exchange),
             Duty("the roster", self.report),
         )
@@ -215,14 +232,13 @@ class Server:
 
     def close(self) -> None:
         """Bring what was counted and written to the disk; what hangs is waited for some seconds, and left."""
-        works = (self._retrieval.close, self._limits.exchange, self._audit.close, self._tracer.close)
-        endings = [_Ending(work) for work in works]
-        until = time.monotonic() + _CLOSES_S
-        while not all(ending.done for ending in endings) and time.monotonic() < until:
-            time.sleep(0.01)
-        for ending in endings:
-            if ending.error or not ending.done:
-                _logger.error("ending: %s", ending.error or "something hangs, and is left")
+        ended(self._retrieval.close, self._limits.exchange, self._close_log, self._tracer.close)
+
+    def _close_log(self) -> None:
+        try:
+            self._refusals.write(everything=True)
+        finally:
+            self._audit.close()
 
     def serve_metrics(self) -> Callable[[], None]:
         """Over HTTP, where that is wanted of this worker; returns what ends it."""
@@ -245,9 +261,17 @@ class Server:
         number = int(version) if version.isascii() and version.isdecimal() and len(version) < 19 else 0
         newer = number > provenance.table_version
         if generation != provenance.generation or newer:
-            await asyncio.to_thread(self.source.refresh)
+            if self._next_look is None:
+                self._next_look = asyncio.ensure_future(self._look_again())
+            await asyncio.shield(self._next_look)
             if await asyncio.to_thread(self.source.is_behind, generation):
                 raise ServiceError("UNAVAILABLE", "this server could not take up the index that you have seen already")
+
+    async def _look_again(self) -> None:
+        """For all who ask for it until it begins: whatever callers claim to have seen, it costs no more."""
+        await asyncio.sleep(self._looked_at + _LOOKS_APART_S - time.monotonic())
+        self._next_look, self._looked_at = None, time.monotonic()
+        await asyncio.to_thread(self.source.refresh)
 
 
 def run(serving: Coroutine[Any, Any, None]) -> None:
@@ -274,6 +298,7 @@ async def serve(
         StateError: nothing is published, the port is taken, or keys or certificates can't be read.
     """
     sys.setswitchinterval(_SWITCH_S)
+    raise_soft_limit()
     server = await asyncio.to_thread(Server, workspace, config, place or Place(config.port, Roster()))
     listener, port = server.listen()
     await server.announce(ready=False)
@@ -293,7 +318,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)  # it is ending: a second one must not make it end otherwise
-    _end_in_any_case(config.drain_s + 2 * _CLOSES_S)
+    end_in_any_case(config.drain_s + 10.0)
     duties.stop()
     await server.drain(listener)
     await asyncio.to_thread(server.close)
@@ -317,30 +342,3 @@ def _records(workspace: Workspace, config: ServerConfig) -> tuple[Log, Path | No
             ) from None
         _logger.warning("this workspace can't be written: it is served without an audit log, feedback and uploads")
         return NoLog(), None
-
-
-class _Ending:
-    """Something done at the end, in a thread that the end of the process does not wait for."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self.done, self.error = False, ""
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._work()
-        except Exception as error:  # noqa: BLE001  the others are brought to their end all the same
-            self.error = f"failed with {type_and_place(error)}"
-        self.done = True
-
-
-def _end_in_any_case(seconds: float) -> None:
-    """However a thread hangs, on a disk that does not answer, say: after a signal the process ends."""
-
-    def end() -> None:
-        time.sleep(seconds)
-        _logger.error("something hangs, and %.0f s after the signal the server ends without it", seconds)
-        os._exit(1)
-
-    threading.Thread(target=end, daemon=True).start()

@@ -8,7 +8,7 @@ from typing import Any
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from service.guard import Call, Method
+from service.method import Call, Method
 
 
 def standard_methods(healthy: health.aio.HealthServicer, services: Sequence[str]) -> tuple[Method, ...]:

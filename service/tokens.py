@@ -21,7 +21,7 @@ from index.errors import StateError
 from index.files import small_file
 from service.config import TokenConfig
 from service.fetching import fetched
-from service.roles import Caller, Role, Unauthenticated
+from service.roles import Caller, Role, Unauthenticated, name_of
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 _REQUIRED = ("exp", "iat", "aud", "iss", "sub")
@@ -84,7 +84,7 @@ class Tokens:
         if not isinstance(roles, list) or not isinstance(claims["sub"], str) or not claims["sub"]:
             raise Unauthenticated("the token is not accepted: its subject or its roles are not of the expected form")
         known_roles = frozenset(Role(role) for role in roles if role in list(Role))
-        caller = Caller(claims["sub"][:128], known_roles, "token")
+        caller = Caller(name_of(claims["sub"]), known_roles, "token")
         if len(remembered) >= _MAX_REMEMBERED:
             remembered.clear()
         remembered[digest] = min(float(claims["exp"]), 1e12), caller

@@ -32,11 +32,11 @@ from service import convert, disclosure
 from service.answers import UploadAnswer
 from service.config import ServerConfig
 from service.errors import DeadlinePassed
-from service.guard import Call
 from service.knowledge import Knowledge
-from service.limits import TooMuch
+from service.method import Call
 from service.roles import STORES, require
 from service.source import Source
+from service.turns import Turns
 
 if TYPE_CHECKING:
     from encoder.embed import Embedder
@@ -45,9 +45,11 @@ MAX_CHUNK_BYTES = 2**20
 _FOLDER = "uploads"
 _CLIP_S = 10.0
 """Longest time to decode each ten seconds of an upload, on average."""
-_AT_ONCE = 2
+_AT_ONCE = 4
 _IDLE_S = 30.0
-_RETRY_S = 5.0
+_STARTS_S, _LEAST_BYTES_PER_S, _LONGEST_S = 30.0, 64 * 1024, 1800.0
+"""An upload may take the first and as long as its bytes take at the second, slower than any network of a hospital; the
+largest must come faster."""
 
 
 class Uploads:
@@ -58,7 +60,7 @@ class Uploads:
         self._source = source
         self._limits = DecodeLimits(clip_s=_CLIP_S, max_seconds=config.max_upload_seconds)
         self._config = config
-        self._receiving = 0
+        self._turns = Turns(_AT_ONCE)
         self._embedding = asyncio.Lock()
         self._embedder: Embedder | None = None
 
@@ -79,17 +81,18 @@ class Uploads:
             raise InvalidInput("an upload can't be aligned: store it first", field="header.options.aligned")
         disclosure.check_hits(call.caller, k)
         call.queries(1)
-        if self._receiving >= _AT_ONCE:
-            raise TooMuch("other uploads are being received: try again in some seconds", _RETRY_S, "uploads at once")
-        self._receiving += 1
-        try:
+        # Where nobody signs in, all have one name, and take their turns as they come.
+        async with self._turns.turn(call.caller.identity if self._config.signs_in else call.request_id):
+            call.check_deadline()
             with _unlinked_file(self._workspace) as file:
-                await self._receive(requests, header.size_bytes, file)
+                try:
+                    async with asyncio.timeout(min(_STARTS_S + header.size_bytes / _LEAST_BYTES_PER_S, _LONGEST_S)):
+                        await self._receive(requests, header.size_bytes, file)
+                except TimeoutError:
+                    raise DeadlinePassed("the upload came too slowly, and others wait for its place") from None
                 async with self._embedding:
                     call.check_deadline()
                     return await self._embedded(file, header, k, options)
-        finally:
-            self._receiving -= 1
 
     async def _header(
         self, requests: AsyncIterator[retrieval.SearchByVideoRequest], call: Call

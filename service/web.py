@@ -32,14 +32,13 @@ from service import calls, web_values
 from service.answers import ClassifyAnswer
 from service.connection import Connection
 from service.errors import type_and_place
-from service.web_guard import Headers, HeldSessions, SameOrigin
+from service.web_guard import Headers, OnBehalf, SameOrigin, body_of
 from service.web_media import preview, thumbnails
-from service.web_sessions import COOKIE, Session, Sessions
+from service.web_sessions import Session, Sessions
 
 PAGE = Path(__file__).parent / "page"
 _VIDEOS_A_PAGE = 100
 _LISTED_VIDEOS = 1000
-_MAX_BODY_BYTES = 256 * 1024
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox"
 _STATUSES = {
     "INVALID_ARGUMENT": 400,
@@ -68,7 +67,7 @@ def make_app(
         encrypted: it is served over TLS, and its cookie never goes without.
         open_to_all: see `Sessions`.
     """
-    page = _Page(Sessions(server, open_to_all=open_to_all), encrypted=encrypted)
+    page = _Page(Sessions(server, open_to_all=open_to_all, encrypted=encrypted), encrypted=encrypted)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -78,10 +77,10 @@ def make_app(
     return Starlette(
         routes=page.routes(),
         middleware=[
-            Middleware(Headers),
+            Middleware(Headers, encrypted=encrypted),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
-            Middleware(SameOrigin),
-            Middleware(HeldSessions, sessions=page.sessions),
+            Middleware(SameOrigin, encrypted=encrypted),
+            Middleware(OnBehalf),
         ],
         exception_handlers={
             SemiomeError: _refused,
@@ -97,12 +96,12 @@ class _Page:
 
     def __init__(self, sessions: Sessions, *, encrypted: bool) -> None:
         self.sessions = sessions
-        self._encrypted = encrypted
+        self._cookie: dict[str, Any] = {"httponly": True, "samesite": "strict", "secure": encrypted, "path": "/"}
 
     def routes(self) -> list[Route | Mount]:
         def signed_in(answer: Answerer) -> Callable[[Request], Awaitable[Response]]:
             async def endpoint(request: Request) -> Response:
-                session = self.sessions.find(request.cookies.get(COOKIE, ""))
+                session = self.sessions.find(request.cookies.get(self.sessions.cookie, ""))
                 if session is None:
                     raise ServiceError("UNAUTHENTICATED", "sign in first")
                 return await answer(request, session)
@@ -142,11 +141,11 @@ class _Page:
         ]
 
     async def _me(self, request: Request) -> Response:
-        return JSONResponse(_who(self.sessions.find(request.cookies.get(COOKIE, ""))))
+        return JSONResponse(_who(self.sessions.find(request.cookies.get(self.sessions.cookie, ""))))
 
     async def _sign_in(self, request: Request) -> Response:
-        token = web_values.token_of(await _body(request))
-        await self.sessions.end(request.cookies.get(COOKIE, ""))
+        token = web_values.token_of(await body_of(request))
+        self.sessions.end(request.cookies.get(self.sessions.cookie, ""))
         try:
             name, session = await self.sessions.begin(token)
         except ServiceError as error:
@@ -154,13 +153,13 @@ class _Page:
                 raise
             return JSONResponse({"identity": "", "error": error.message})  # an answer, not a failure of the page
         response = JSONResponse(_who(session))
-        response.set_cookie(COOKIE, name, httponly=True, samesite="strict", secure=self._encrypted, path="/")
+        response.set_cookie(self.sessions.cookie, name, **self._cookie)
         return response
 
     async def _sign_out(self, request: Request) -> Response:
-        await self.sessions.end(request.cookies.get(COOKIE, ""))
+        self.sessions.end(request.cookies.get(self.sessions.cookie, ""))
         response = Response(status_code=204)
-        response.delete_cookie(COOKIE, path="/")
+        response.delete_cookie(self.sessions.cookie, **self._cookie)
         return response
 
 
@@ -200,7 +199,7 @@ async def _verdict(request: Request, session: Session) -> Response:
 
 
 async def _search(request: Request, session: Session) -> Response:
-    query, k, options = web_values.search_of(await _body(request))
+    query, k, options = web_values.search_of(await body_of(request))
     answer = await session.client.search(query, k, options)
     videos = await _videos_of(session, answer.neighbours)
     return JSONResponse(
@@ -266,7 +265,7 @@ async def _list_feedback(request: Request, session: Session) -> Response:
 
 
 async def _save_feedback(request: Request, session: Session) -> Response:
-    said = web_values.feedback_of(await _body(request))
+    said = web_values.feedback_of(await body_of(request))
     saved = await session.client.ask(calls.save_feedback(said))
     return JSONResponse(web_values.feedback_values(saved), status_code=201)
 
@@ -311,23 +310,6 @@ async def _named_videos(session: Session, names: set[str]) -> dict[str, Video]:
         page = await session.client.ask(calls.videos(where, _LISTED_VIDEOS, ""))
         found |= {video.video_id: video for video in page.videos}
     return found
-
-
-async def _body(request: Request) -> object:
-    """A JSON body.
-
-    Raises:
-        InvalidInput: it is none, or too long.
-    """
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _MAX_BODY_BYTES:
-            raise InvalidInput(f"expected at most {_MAX_BODY_BYTES} bytes of JSON")
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        raise InvalidInput("expected JSON") from None
 
 
 def _whole(text: str, field: str) -> int:

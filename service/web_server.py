@@ -12,8 +12,10 @@ import uvicorn
 
 from index.errors import InvalidInput, StateError
 from service.connection import Connection
+from service.descriptors import raise_soft_limit
 from service.tls import PageCertificate
 from service.web import make_app
+from service.web_protocol import bounded_http
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,13 @@ def run_page(connection: Connection, config: PageConfig, on_ready: Callable[[str
     Raises:
         StateError: the port can't be had, or the certificate can't be used.
     """
+    raise_soft_limit()
     scheme = "http" if config.certificate is None else "https"
     shown = config.names[0] if config.names else config.host
     app = make_app(connection, config.hosts, encrypted=scheme == "https", open_to_all=config.is_local)
     settings = uvicorn.Config(
         app,
+        http=bounded_http(),
         host=config.host,
         port=config.port,
         ssl_certfile=config.certificate,

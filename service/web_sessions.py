@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import grpc
 
 from index.errors import ServiceError
 from service import calls
-from service.aio_client import AioClient
+from service.aio_client import AioClient, open_channel
 from service.answers import CallerFacts
 from service.connection import Connection
 
 COOKIE = "semiome-session"
 _IDLE_S = 8 * 3600.0
-_MOST = 1000
+_MOST, _MOST_OF_ONE = 1000, 5
+_CHANNELS = 4
+"""The server takes 32 calls of a connection at once, films among them, which are sent as fast as they are watched."""
 
 
 @dataclass(slots=True)
@@ -28,15 +31,11 @@ class Session:
         client: calls in their name.
         caller: who they are to the server.
         used_at: by the sessions' clock.
-        requests: under way.
-        ended: signed out.
     """
 
     client: AioClient
     caller: CallerFacts
-    used_at: float = field(default=0.0)
-    requests: int = 0
-    ended: bool = False
+    used_at: float
 
 
 class Sessions:
@@ -46,13 +45,25 @@ class Sessions:
         server: where the gRPC server is; without a token.
         open_to_all: whoever reaches the page may be whoever the server takes a caller of this machine for. Only for a
             page that this machine alone can reach: else the server would take everybody for one of this machine.
+        encrypted: the page is served over TLS, and its cookie comes from nowhere else.
         clock: in seconds.
+
+    Attributes:
+        cookie: its name. With the prefix browsers take it over TLS alone, and from no other host of the domain.
     """
 
     def __init__(
-        self, server: Connection, *, open_to_all: bool = True, clock: Callable[[], float] = time.monotonic
+        self,
+        server: Connection,
+        *,
+        open_to_all: bool = True,
+        encrypted: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.cookie = f"__Host-{COOKIE}" if encrypted else COOKIE
         self._server = server
+        self._channels: list[grpc.aio.Channel] = []
+        self._begun = 0
         self._open_to_all = open_to_all
         self._clock = clock
         self._sessions: dict[str, Session] = {}
@@ -71,17 +82,13 @@ class Sessions:
         """
         if not token and not self._open_to_all:
             raise ServiceError("UNAUTHENTICATED", "this page wants a token of everybody")
-        # A connection of its own, and so what this person has seen: nobody else's answers go back.
+        # With what this person has seen of its own: the answers to others may be newer, and not asked for here.
         connection = replace(self._server, token=token, _seen=type(self._server._seen)())
-        client = AioClient(connection, own_connection=True)
-        try:
-            caller = await client.ask(calls.caller())
-            if not token and not caller.identity.startswith("loopback:"):  # the page's own certificate
-                raise ServiceError("UNAUTHENTICATED", "this page wants a token of everybody")
-            await self._tidy()
-        except BaseException:
-            await client.close()
-            raise
+        client = AioClient(connection, channel=self._channel())
+        caller = await client.ask(calls.caller())
+        if not token and not caller.identity.startswith("loopback:"):  # the page's own certificate
+            raise ServiceError("UNAUTHENTICATED", "this page wants a token of everybody")
+        self._make_room(caller.identity)
         name = secrets.token_urlsafe(32)
         session = self._sessions[name] = Session(client, caller, self._clock())
         return name, session
@@ -94,38 +101,34 @@ class Sessions:
         session.used_at = self._clock()
         return session
 
-    @asynccontextmanager
-    async def held(self, name: str) -> AsyncIterator[None]:
-        """For the length of a request: a session that ends meanwhile is closed after it, not under it."""
-        session = self._sessions.get(name)
-        if session is None:
-            yield
-            return
-        session.requests += 1
-        try:
-            yield
-        finally:
-            session.requests -= 1
-            await self._close(session)
-
-    async def end(self, name: str) -> None:
+    def end(self, name: str) -> None:
         """Sign out: nothing more is answered to this cookie."""
-        session = self._sessions.pop(name, None)
-        if session is not None:
-            session.ended = True
-            await self._close(session)
+        self._sessions.pop(name, None)
 
     async def close(self) -> None:
         """Sign everybody out."""
-        await asyncio.gather(*(self.end(name) for name in list(self._sessions)))
+        self._sessions.clear()
+        await asyncio.gather(*(channel.close() for channel in self._channels))
 
-    async def _close(self, session: Session) -> None:
-        if session.ended and not session.requests:
-            await session.client.close()
+    def _channel(self) -> grpc.aio.Channel:
+        """One of few that all sessions share: each call says whose it is."""
+        self._begun += 1
+        if len(self._channels) < _CHANNELS:
+            self._channels.append(open_channel(self._server, own=True))
+        return self._channels[self._begun % len(self._channels)]
 
-    async def _tidy(self) -> None:
-        by_age = sorted((session.used_at, name) for name, session in self._sessions.items())
-        too_many = len(by_age) + 1 - _MOST
-        for number, (used_at, name) in enumerate(by_age):
-            if number < too_many or self._clock() - used_at > _IDLE_S:
-                await self.end(name)
+    def _make_room(self, identity: str) -> None:
+        """For one more session of this person: their oldest ends, and nobody else's.
+
+        Raises:
+            ServiceError: There is no room.
+        """
+        for name, session in list(self._sessions.items()):
+            if self._clock() - session.used_at > _IDLE_S:
+                self.end(name)
+        own = sorted((one.used_at, name) for name, one in self._sessions.items() if one.caller.identity == identity)
+        if not identity.startswith("loopback:"):  # who is on this machine is not told apart
+            for _, name in own[: max(len(own) + 1 - _MOST_OF_ONE, 0)]:
+                self.end(name)
+        if len(self._sessions) >= _MOST:
+            raise ServiceError("RESOURCE_EXHAUSTED", "too many people have signed in: try again later")

@@ -40,7 +40,7 @@ OWNERS = {
     "sklearn": {"trainer/judges.py", "trainer/metrics.py"},
     "rich": {"semiome/console.py"},
     "starlette": {"service/web.py", "service/web_guard.py", "service/web_media.py"},
-    "uvicorn": {"service/web_server.py"},
+    "uvicorn": {"service/web_protocol.py", "service/web_server.py"},
 }
 PACKAGE_OWNERS = {
     "torch": {"encoder", "trainer"},

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from index.workspace import Workspace
 from service import audit
+from service.audit_trail import Entry
 
 
 def main():
@@ -12,7 +13,7 @@ def main():
     audit._SEGMENT_BYTES = int(segment_bytes)
     log = audit.AuditLog(Workspace(Path(place)))
     for number in range(int(count)):
-        log.append([audit.Entry(f"token:{name}", "/x/Y", "OK", f"{name}-{number}", ["p1"])])
+        log.append([Entry(f"token:{name}", "/x/Y", "OK", f"{name}-{number}", ["p1"])])
         sys.stdout.write(f"{name}-{number}\n")
         sys.stdout.flush()
 

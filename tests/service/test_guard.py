@@ -17,9 +17,11 @@ from service.audit_trail import of_patient
 from service.callers import Callers
 from service.config import ServerConfig
 from service.errors import STATUS, DeadlinePassed, rich_status, status_of
-from service.guard import Guard, Method
+from service.guard import Guard
 from service.limits import Limits, TooMuch
+from service.method import Method
 from service.metrics import Metrics
+from service.refusals import Refusals
 from service.tracing import NoTracer
 from service.wire import DETAILS, REQUEST_ID, SEEN
 
@@ -86,6 +88,9 @@ class Context:
     def invocation_metadata(self):
         return self.metadata
 
+    def peer(self):
+        return "ipv4:192.0.2.7:50334"
+
     def time_remaining(self):
         return self.remaining
 
@@ -123,7 +128,8 @@ def guard(stored):
 
     limits = Limits(config, stored.root / "audit" / "quota.sqlite")
     source = Erasing()
-    guard = Guard(config, Callers(config), limits, AuditLog(stored), Metrics(), NoTracer(), source, catch_up)
+    audit = AuditLog(stored)
+    guard = Guard(config, Callers(config), limits, audit, Refusals(audit), Metrics(), NoTracer(), source, catch_up)
     guard.source = source
     guard.seen, guard.workspace = seen, stored
     return guard
@@ -287,7 +293,69 @@ async def test_a_method_that_is_not_in_the_table_is_refused_to_everybody(guard):
 @pytest.mark.parametrize("error", [NotFound("x"), StateError("x")])
 async def test_a_refusal_is_logged_once(guard, error):
     await status_after(guard, error)
+    await asyncio.sleep(0.01)  # it is written in the loop's next turn
 
     lines = (guard.workspace.root / "audit" / "000001.jsonl").read_text().splitlines()
     assert len(lines) == 1
     assert status_of(error).name in lines[0]
+
+
+async def test_nothing_of_a_patient_who_is_erased_meanwhile_is_answered(guard):
+    async def behaviour(request, call):
+        call.reads(None, ["p1"])
+        guard.source.is_new, guard.source.gone = True, gone
+        return request
+
+    gone = {"p2"}
+    assert await ask(guard, behaviour, Context()) == StringValue()
+    gone = {"p1"}
+    context = Context()
+    with pytest.raises(grpc.aio.AbortError):
+        await ask(guard, behaviour, context)
+    assert context.status[:2] == (
+        grpc.StatusCode.UNAVAILABLE,
+        "a patient has been erased as this was answered: ask again",
+    )
+    assert [line["code"] for line in of_patient(guard.workspace, "p1")] == ["OK", "UNAVAILABLE"]
+
+
+async def test_a_film_ends_where_its_patient_is_erased(guard):
+    async def behaviour(request, call):
+        call.reads(None, ["p1"])
+        yield request
+        guard.source.is_new, guard.source.gone = True, {"p1"}
+        yield request
+
+    handler = guard.handler(Method(NAME, StringValue, behaviour, streams_out=True)).unary_stream
+    context, answers = Context(), []
+    with pytest.raises(grpc.aio.AbortError):
+        await collect(handler(b"", context), answers)
+    assert len(answers) == 1
+    assert context.status[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_stream_that_is_silent_gives_its_place_back(guard, monkeypatch):
+    from service import guard as module
+
+    monkeypatch.setattr(module, "_IDLE_S", 0.05)
+
+    async def requests():
+        yield b""
+        await asyncio.sleep(5)
+
+    async def behaviour(requests, call):
+        async for request in requests:
+            yield request
+
+    handler = guard.handler(Method(NAME, StringValue, behaviour, streams_in=True, streams_out=True)).stream_stream
+    context, answers = Context(), []
+    with pytest.raises(grpc.aio.AbortError):
+        await collect(handler(requests(), context), answers)
+    assert len(answers) == 1
+    assert context.status[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert guard._places.taken == 0
+
+
+async def collect(stream, into):
+    async for one in stream:
+        into.append(one)

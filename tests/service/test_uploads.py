@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import threading
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -192,7 +193,7 @@ def test_what_is_no_upload_is_refused_and_nothing_stays(served, parts, says):
     assert leftovers(workspace) == []
 
 
-def test_one_upload_too_many_is_told_to_come_again_and_a_caller_who_goes_leaves_nothing(served):
+def test_one_upload_too_many_waits_its_turn_and_a_caller_who_goes_leaves_nothing(served):
     workspace, address = served
     release = threading.Event()
 
@@ -200,16 +201,24 @@ def test_one_upload_too_many_is_told_to_come_again_and_a_caller_who_goes_leaves_
         yield header()
         release.wait(PATIENCE_S)
 
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address) as channel, ExitStack() as more:
         method = channel.stream_unary(calls.UPLOAD, retrieval.SearchByVideoRequest.SerializeToString)
-        held = [method.future(slow()) for _ in range(2)]
+        held = [method.future(slow()) for _ in range(4)]
         named = set(workspace.root.rglob("*"))
-        until(lambda: len(leftovers(workspace)) == 2)
+        until(lambda: len(leftovers(workspace)) == 4)
         assert set(workspace.root.rglob("*")) == named, "a kill -9 would leave a file behind"
-        assert upload(address, [header(), chunk()])[0] == "RESOURCE_EXHAUSTED"
+        other = more.enter_context(grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]))
+        methods = [
+            one.stream_unary(calls.UPLOAD, retrieval.SearchByVideoRequest.SerializeToString) for one in (channel, other)
+        ]
+        waiting = [methods[number % 2].future(iter([header(), chunk()])) for number in range(40)]
+        until(lambda: sum(call.done() for call in waiting) == 40 - 32)
+        assert {call.code().name for call in waiting if call.done()} == {"RESOURCE_EXHAUSTED"}
         for call in held:
             call.cancel()
         release.set()
+        until(lambda: all(call.done() for call in waiting))
+        assert {call.code().name for call in waiting} == {"RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"}
         until(lambda: not leftovers(workspace))
     assert upload(address, [header(), chunk()])[0] == "INVALID_ARGUMENT"
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import urllib.parse
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -440,18 +441,35 @@ def test_feedback_goes_to_the_page_without_whose_it_is():
 # How it is set up
 
 
-async def test_a_session_that_ends_under_a_request_is_closed_after_it(workspace):
+async def test_a_session_that_ends_under_a_request_answers_it_to_the_end(workspace):
     with answering(workspace, ServerConfig(port=0)) as server:
         sessions = Sessions(Connection(server))
         name, session = await sessions.begin("")
-        async with sessions.held(name), sessions.held(name):
-            await sessions.end(name)
-            assert sessions.find(name) is None
-            assert (await session.client.counts()).total.clips == 60
+        sessions.end(name)
+        assert sessions.find(name) is None
+        assert (await session.client.counts()).total.clips == 60
+        await sessions.close()
         with pytest.raises(grpc.aio.UsageError):
             await session.client.counts()
-        async with sessions.held(name):
-            pass
+
+
+async def test_one_person_has_five_sessions_and_signs_nobody_else_out(workspace, tmp_path):
+    make_access(tmp_path / "keys", ("localhost",))
+    config = read_config(tmp_path / "keys" / "serve.toml", port=0)
+    readers, clinicians = (make_token(tmp_path / "keys", name, ["clinician"], 1) for name in ("reader", "clinician"))
+    with answering(workspace, config) as server:
+        sessions = Sessions(Connection(server, ca=tmp_path / "keys" / "ca.pem"), open_to_all=False)
+        before = descriptors()
+        other, _ = await sessions.begin(clinicians)
+        names = [(await sessions.begin(readers))[0] for _ in range(40)]
+        assert [name for name in names if sessions.find(name)] == names[-5:]
+        assert sessions.find(other) is not None
+        assert descriptors() - before < 30
+        await sessions.close()
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,108 @@
+"""One method of the API, and one call of it, as behaviours see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from service.answers import Provenance
+from service.errors import DeadlinePassed
+from service.limits import Limits
+from service.roles import Caller
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Behaviour = Callable[..., Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """What a behaviour knows of the call it answers.
+
+    Attributes:
+        caller: who asks.
+        context: gRPC's own.
+        request_id: what logs and errors call it.
+        deadline: by the event loop's clock; None where the caller waits for ever.
+        patients: whose data the next answer holds.
+        read: whose data all answers so far hold.
+        erasures: how many the server knew of as the call began.
+        peer: address that it comes from.
+        behalf: address that the caller says it asks for.
+        holds: gives back the place that the call holds.
+    """
+
+    caller: Caller
+    context: Context
+    request_id: str
+    deadline: float | None
+    limits: Limits
+    patients: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
+    provenance: Provenance | None = None
+    erasures: int = 0
+    peer: str = ""
+    behalf: str = ""
+    holds: Callable[[], None] | None = None
+
+    def check_deadline(self) -> None:
+        """Before each stage of the work.
+
+        Raises:
+            DeadlinePassed: nobody waits for the answer any more.
+        """
+        if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
+            raise DeadlinePassed("the deadline passed before the work was done")
+
+    def queries(self, count: int) -> None:
+        """Count queries against the day's quota.
+
+        Raises:
+            TooMuch: it is used up.
+        """
+        self.limits.queries(self.caller, count)
+
+    def reads(self, provenance: Provenance | None, patients: Iterable[str]) -> None:
+        """What the next answer holds, for the audit log."""
+        self.provenance = provenance
+        self.patients.update(patients)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of the API.
+
+    Attributes:
+        name: full, as in a request's path.
+        request: its message.
+        behaviour: takes a request, or an iterator of requests, and the call; gives an answer, or an iterator of them.
+        streams_in: the caller sends several.
+        streams_out: several are answered.
+        public: for load balancers: needs no sign-in, is not limited, and reads nothing worth a line in the log.
+    """
+
+    name: str
+    request: type[Message]
+    behaviour: Behaviour
+    streams_in: bool = False
+    streams_out: bool = False
+    public: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Whether a call may go on for long."""
+        return self.streams_in or self.streams_out
+
+    @property
+    def kind(self) -> str:
+        """As metrics name it."""
+        return {
+            (False, False): "unary",
+            (True, False): "client_stream",
+            (False, True): "server_stream",
+            (True, True): "bidi_stream",
+        }[self.streams_in, self.streams_out]
