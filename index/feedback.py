@@ -12,67 +12,33 @@ import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, Locked, NotFound
+from index.feedback_record import Feedback, FeedbackPage, check
 from index.files import naming_failed_writes
-from index.records import ID, LABELS, TAG, Video
 from index.traces.names import ERASED, Names
 from index.workspace import Workspace
 
-RELEVANCES = ("relevant", "not_relevant")
-MAX_NOTE = 2000
-_CLIP = re.compile(r"[0-9a-f]{32}")
-_MAX_TAGS = 32
+MAX_PAGE = 1000
+_PAGE_BYTES = 2**20
+_TOKEN = re.compile(r"[0-9T:.+-]{1,40}/[0-9a-f]{16}")
 _WAIT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Feedback:
-    """One thing that somebody said.
-
-    Attributes:
-        video_id: the video it is about.
-        patient_id: whose that is.
-        query_video_id: of a judgement: the video that was asked about; empty otherwise, and where an upload was.
-        query_patient_id: whose that is.
-        clip_id: the clip of the video that was shown, or empty.
-        query_clip_id: the clip that was asked about, or empty.
-        relevance: whether the video resembles what was asked about: `relevant`, `not_relevant`, or empty.
-        label: what the video is: `TLE`, `exTLE`, or empty where nothing is said of it.
-        semiology: signs seen in it, HED-SCORE names.
-        start_s: where in the video the signs begin.
-        end_s: where they end; 0 with `start_s` 0: they are of the whole video.
-        note: in words.
-        feedback_id: 16 hex digits, given when it is saved.
-        author: identity of who said it.
-        at: UTC, ISO 8601.
-    """
-
-    video_id: str
-    patient_id: str
-    query_video_id: str = ""
-    query_patient_id: str = ""
-    clip_id: str = ""
-    query_clip_id: str = ""
-    relevance: str = ""
-    label: str = ""
-    semiology: tuple[str, ...] = ()
-    start_s: float = 0.0
-    end_s: float = 0.0
-    note: str = ""
-    feedback_id: str = ""
-    author: str = ""
-    at: str = ""
 
 
 _COLUMNS = tuple(field.name for field in fields(Feedback))
 _TABLE = "create table if not exists feedback (" + ", ".join(_COLUMNS) + ", primary key (feedback_id))"
+_LOOK_UPS = (
+    "create index if not exists in_time on feedback (at, feedback_id)",
+    "create index if not exists of_video on feedback (video_id)",
+    "create index if not exists of_query_video on feedback (query_video_id)",
+    "create index if not exists of_author on feedback (author, at)",
+)
 _INSERT = f"insert into feedback values ({', '.join(f':{name}' for name in _COLUMNS)})"  # noqa: S608  our own names
 
 
@@ -98,7 +64,7 @@ class FeedbackStore:
             DiskFull: it is not kept.
         """
         check(said)
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        at = datetime.now(UTC).isoformat(timespec="microseconds")  # pages go by it
         saved = replace(said, feedback_id=secrets.token_hex(8), author=author, at=at)
         values = {**asdict(saved), "semiology": json.dumps(saved.semiology)}
         with self._database(make=True) as database, database:
@@ -114,18 +80,69 @@ class FeedbackStore:
             with self._database() as database, closing(sqlite3.connect(path)) as copy:
                 database.backup(copy)
 
+    def page(self, video_ids: Iterable[str] = (), size: int = MAX_PAGE, token: str = "") -> FeedbackPage:
+        """A page of what was said, oldest first: of these videos, on either side of a judgement, or of all.
+
+        Args:
+            video_ids: which; none: all.
+            size: most pieces; a page ends before that where its notes are long.
+            token: of the page before; empty: the first.
+
+        Raises:
+            InvalidInput: A size or token that can't be.
+        """
+        if not 1 <= size <= MAX_PAGE:
+            raise InvalidInput(f"expected pages of 1 to {MAX_PAGE}, got {size}", field="page_size")
+        if token and not _TOKEN.fullmatch(token):
+            raise InvalidInput("expected the token of a page before, got something else", field="page_token")
+        if not self._path.exists():
+            return FeedbackPage((), "")
+        wanted, after = sorted(set(video_ids)), tuple(token.split("/")) if token else ("", "")
+        marks = ", ".join("?" * len(wanted))
+        where = f" and (video_id in ({marks}) or query_video_id in ({marks}))" if wanted else ""
+        asked = f"select * from feedback where (at, feedback_id) > (?, ?){where} order by at, feedback_id limit ?"  # noqa: S608  marks alone
+        with self._database() as database:
+            rows = [_read(row) for row in database.execute(asked, (*after, *wanted, *wanted, size + 1))]
+        page, length = rows[:size], 0
+        for number, one in enumerate(page):
+            length += len(one.note.encode())
+            if number and length > _PAGE_BYTES:
+                del page[number:]
+                break
+        more = len(page) < len(rows)
+        last = f"{page[-1].at}/{page[-1].feedback_id}" if more else ""
+        sides = {name for one in page for name in (one.patient_id, one.query_patient_id)} - {""}
+        erased = erased_among(self._workspace, sides)
+        kept = tuple(one for one in page if erased.isdisjoint({one.patient_id, one.query_patient_id}))
+        return FeedbackPage(kept, last)
+
+    def each(self, video_ids: Iterable[str] = ()) -> Iterator[Feedback]:
+        """Everything that was said, oldest first, a page at a time in memory."""
+        wanted, token = set(video_ids), ""
+        while True:
+            page = self.page(wanted, token=token)
+            yield from page.feedback
+            if not (token := page.next_page_token):
+                return
+
     def all(self, video_ids: Iterable[str] = ()) -> tuple[Feedback, ...]:
-        """What was said, oldest first: of these videos, or of all where none is named."""
-        wanted, rows = set(video_ids), self._rows()
-        erased = erased_among(
-            self._workspace, {name for one in rows for name in (one.patient_id, one.query_patient_id)}
-        )
-        return tuple(
-            one
-            for one in rows
-            if (not wanted or one.video_id in wanted or one.query_video_id in wanted)
-            and erased.isdisjoint({one.patient_id, one.query_patient_id})
-        )
+        """Everything that was said, oldest first, in memory at once."""
+        return tuple(self.each(video_ids))
+
+    def video_ids(self) -> list[str]:
+        """Ids of the videos of which something was said."""
+        if not self._path.exists():
+            return []
+        with self._database() as database:
+            return [str(name) for (name,) in database.execute("select distinct video_id from feedback order by 1")]
+
+    def said_since(self, author: str, at: str) -> int:
+        """How much one author has said since a time, UTC, ISO 8601."""
+        if not self._path.exists():
+            return 0
+        asked = "select count(*) from feedback where author = ? and at >= ?"
+        with self._database() as database:
+            return int(database.execute(asked, (author, at)).fetchone()[0])
 
     def remove(self, feedback_id: str, author: str = "") -> Feedback:
         """Take one thing back.
@@ -137,11 +154,15 @@ class FeedbackStore:
         Raises:
             NotFound: there is none of that id, or it is somebody else's.
         """
-        found = [one for one in self.all() if one.feedback_id == feedback_id and author in {"", one.author}]
-        if not found:
+        found: list[Feedback] = []
+        if self._path.exists():
+            with self._database() as database, database:
+                rows = database.execute("select * from feedback where feedback_id = ?", (feedback_id,)).fetchall()
+                found = [one for one in map(_read, rows) if author in {"", one.author}]
+                if found:
+                    database.execute("delete from feedback where feedback_id = ?", (feedback_id,))
+        if not found or erased_among(self._workspace, {found[0].patient_id, found[0].query_patient_id} - {""}):
             raise NotFound("no feedback of yours has that id")
-        with self._database() as database, database:
-            database.execute("delete from feedback where feedback_id = ?", (feedback_id,))
         return found[0]
 
     def erase(
@@ -237,6 +258,8 @@ class FeedbackStore:
                 database.execute("pragma secure_delete = on")
                 database.execute("pragma synchronous = full")
                 database.execute(_TABLE)
+                for look_up in _LOOK_UPS if make else ():
+                    database.execute(look_up)
                 yield database
             except sqlite3.DatabaseError as error:
                 if code := _errno_of(error):
@@ -262,56 +285,6 @@ def _errno_of(error: sqlite3.DatabaseError) -> int:
 def path_of(workspace: Workspace) -> Path:
     """Where a workspace keeps it."""
     return workspace.root / "feedback.sqlite"
-
-
-def check(said: Feedback) -> None:
-    """Refuse what can't be kept.
-
-    Raises:
-        InvalidInput: naming the field.
-    """
-    for name in ("video_id", "query_video_id"):
-        if (value := getattr(said, name)) and not ID.fullmatch(value):
-            raise InvalidInput("expected an id of a stored video", field=name)
-    for name in ("clip_id", "query_clip_id"):
-        if (value := getattr(said, name)) and not _CLIP.fullmatch(value):
-            raise InvalidInput("expected an id of a stored clip", field=name)
-    if said.relevance and said.relevance not in RELEVANCES:
-        raise InvalidInput(f"expected {' or '.join(RELEVANCES)}, or nothing", field="relevance")
-    if said.label and said.label not in LABELS:
-        raise InvalidInput(f"expected {' or '.join(LABELS)}, or nothing", field="label")
-    if len(said.semiology) > _MAX_TAGS or not all(map(TAG.fullmatch, said.semiology)):
-        raise InvalidInput(f"expected at most {_MAX_TAGS} tags of letters, digits and hyphens", field="semiology")
-    if not (said.start_s == said.end_s == 0 or 0 <= said.start_s < said.end_s < 1e6):
-        raise InvalidInput("expected a beginning before its end, in seconds of the video", field="start_s")
-    if len(said.note) > MAX_NOTE or not all(letter.isprintable() or letter == "\n" for letter in said.note):
-        raise InvalidInput(f"expected a note of at most {MAX_NOTE} printable characters", field="note")
-    if not (said.relevance or said.label or said.semiology or said.note.strip()):
-        raise InvalidInput("expected a judgement, a label, tags or a note, got none of them", field="feedback")
-
-
-def newest_labels(all_of_it: Iterable[Feedback]) -> tuple[dict[str, str], list[str]]:
-    """What people say the videos are.
-
-    Each author's newest word on a video counts.
-
-    Returns:
-        Labels of the videos on which all who spoke agree, and the ids of those on which they do not.
-    """
-    newest: dict[tuple[str, str], str] = {}
-    for one in all_of_it:
-        if one.label:
-            newest[one.video_id, one.author] = one.label
-    said: dict[str, set[str]] = {}
-    for (video_id, _), label in newest.items():
-        said.setdefault(video_id, set()).add(label)
-    agreed = {video_id: next(iter(labels)) for video_id, labels in said.items() if len(labels) == 1}
-    return agreed, sorted(video_id for video_id, labels in said.items() if len(labels) > 1)
-
-
-def with_labels(videos: Mapping[str, Video], labels: Mapping[str, str]) -> dict[str, Video]:
-    """The same videos, those that people have labelled with their label."""
-    return {name: replace(video, label=labels.get(name, video.label)) for name, video in videos.items()}
 
 
 def _read(row: tuple[object, ...]) -> Feedback:

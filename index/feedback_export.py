@@ -4,40 +4,48 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from index.feedback import Feedback
+from index.feedback_record import Feedback
 from index.records import Video
 from index.semiology import HED_VERSION, SIGNS
 
 FRAMES_A_SECOND = 25
 """Label Studio counts frames of a video; a project has to be told this rate (`frameRate`)."""
+_COMPUTES = ("=", "+", "-", "@", "\t", "\r")
 _COLUMNS = ("onset", "duration", "trial_type", "video_id", "label", "HED", "author", "at", "note")
 
 
-def events_tsv(said: Iterable[Feedback], videos: Mapping[str, Video]) -> str:
-    """A line for each sign, and for each label; times in seconds of the video.
+def event_lines(said: Iterable[Feedback], videos: Mapping[str, Video]) -> Iterator[str]:
+    """A line of events.tsv for each sign, and for each label; times in seconds of the video.
 
     Args:
         said: what people have said; judgements of likeness are no events and left out.
         videos: tell how long a sign is that was seen in all of one.
     """
-    text = io.StringIO()
-    rows = csv.writer(text, delimiter="\t", lineterminator="\n")
-    rows.writerow(_COLUMNS)
     for one in said:
-        about = (one.author, one.at, " ".join(one.note.split()) or "n/a")
+        about = (as_text(one.author), one.at, as_text(" ".join(one.note.split())) or "n/a")
         if one.label:
-            rows.writerow(("0", "0", "label", one.video_id, one.label, "n/a", *about))
+            yield _line("0", "0", "label", one.video_id, one.label, "n/a", *about)
         for tag in one.semiology:
             hed = f"sc:{tag}" if tag in SIGNS else "n/a"
-            rows.writerow((f"{one.start_s:g}", f"{_duration_s(one, videos):g}", tag, one.video_id, "n/a", hed, *about))
+            yield _line(f"{one.start_s:g}", f"{_duration_s(one, videos):g}", tag, one.video_id, "n/a", hed, *about)
+
+
+def as_text(cell: str) -> str:
+    """What a person wrote, as no spreadsheet takes it for a formula: with an apostrophe before what would begin one."""
+    return f"'{cell}" if cell.startswith(_COMPUTES) else cell
+
+
+def _line(*cells: str) -> str:
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerow(cells)
     return text.getvalue()
 
 
 def events_sidecar() -> dict[str, Any]:
-    """What the columns of `events_tsv` mean, as BIDS wants it beside them."""
+    """What the columns of events.tsv mean, as BIDS wants it beside them."""
     return {
         "HEDVersion": list(HED_VERSION),
         "trial_type": {
@@ -51,26 +59,24 @@ def events_sidecar() -> dict[str, Any]:
     }
 
 
-def label_studio(said: Iterable[Feedback], videos: Mapping[str, Video]) -> list[dict[str, Any]]:
-    """Tasks to import: one for each video, an annotation for each piece of feedback.
+def label_studio_task(video_id: str, said: Iterable[Feedback], videos: Mapping[str, Video]) -> dict[str, Any] | None:
+    """A task to import: a video, with an annotation for each piece of feedback on it; None where there is none.
 
     For a labelling configuration with `Choices` named label, `TimelineLabels` named signs and `TextArea` named note,
     all of a `Video` named video.
     """
-    by_video: dict[str, list[Feedback]] = {}
-    for one in said:
-        if one.label or one.semiology or one.note:
-            by_video.setdefault(one.video_id, []).append(one)
-    return [
-        {
-            "data": {"video": f"/preview/{video_id}.mp4", "video_id": video_id},
-            "annotations": [
-                {"completed_by": {"email": one.author}, "created_at": one.at, "result": list(_results(one, videos))}
-                for one in saids
-            ],
-        }
-        for video_id, saids in sorted(by_video.items())
+    annotations = [
+        {"completed_by": {"email": one.author}, "created_at": one.at, "result": list(_results(one, videos))}
+        for one in said
+        if one.video_id == video_id and (one.label or one.semiology or one.note)
     ]
+    if not annotations:
+        return None
+    return {"data": {"video": f"/preview/{video_id}.mp4", "video_id": video_id}, "annotations": annotations}
+
+
+EVENTS_HEAD = _line(*_COLUMNS)
+"""The first line of events.tsv."""
 
 
 def _duration_s(one: Feedback, videos: Mapping[str, Video]) -> float:

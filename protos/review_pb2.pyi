@@ -145,16 +145,22 @@ class SaveFeedbackResponse(_message.Message):
     def __init__(self, feedback: _Optional[_Union[Feedback, _Mapping]] = ...) -> None: ...
 
 class ListFeedbackRequest(_message.Message):
-    __slots__ = ("video_ids",)
+    __slots__ = ("video_ids", "page_size", "page_token")
     VIDEO_IDS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     video_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, video_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, video_ids: _Optional[_Iterable[str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListFeedbackResponse(_message.Message):
-    __slots__ = ("feedback",)
+    __slots__ = ("feedback", "next_page_token")
     FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     feedback: _containers.RepeatedCompositeFieldContainer[Feedback]
-    def __init__(self, feedback: _Optional[_Iterable[_Union[Feedback, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, feedback: _Optional[_Iterable[_Union[Feedback, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class DeleteFeedbackRequest(_message.Message):
     __slots__ = ("feedback_id",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from index.feedback import Feedback
+from index.feedback_record import Feedback, FeedbackPage
 from index.query import ANYTHING, PLAIN, ClipQuery, ExamplesQuery, Filter, Options, Query, VectorQuery, VideoQuery
 from protos import admin_pb2 as admin
 from protos import catalog_pb2 as catalog
@@ -255,10 +255,10 @@ def save_feedback(said: Feedback) -> Rpc[Feedback]:
     return Rpc(f"{_REVIEW}SaveFeedback", request, response, convert_review.saved_feedback, repeatable=False)
 
 
-def list_feedback(video_ids: Sequence[str]) -> Rpc[tuple[Feedback, ...]]:
-    """What was said."""
-    request = review.ListFeedbackRequest(video_ids=video_ids)
-    return Rpc(f"{_REVIEW}ListFeedback", request, review.ListFeedbackResponse, convert_review.listed_feedback)
+def list_feedback(video_ids: Sequence[str], page_token: str = "") -> Rpc[FeedbackPage]:
+    """A page of what was said."""
+    request = review.ListFeedbackRequest(video_ids=video_ids, page_token=page_token)
+    return Rpc(f"{_REVIEW}ListFeedback", request, review.ListFeedbackResponse, convert_review.feedback_page)
 
 
 def delete_feedback(feedback_id: str) -> Rpc[None]:

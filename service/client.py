@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from index.feedback import Feedback
+from index.feedback_record import Feedback
 from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
 from index.records import Video
 from protos import classification_pb2 as classification
@@ -166,9 +166,14 @@ class Client:
         """Embeddings of stored clips, ready to be queries."""
         return self._ask(calls.embeddings(clip_ids))
 
-    def feedback(self, video_ids: Sequence[str] = ()) -> tuple[Feedback, ...]:
-        """What people said of these videos, or of all; oldest first."""
-        return self._ask(calls.list_feedback(video_ids))
+    def feedback(self, video_ids: Sequence[str] = ()) -> Iterator[Feedback]:
+        """What people said of these videos, or of all; oldest first, page by page."""
+        token = ""
+        while True:
+            page = self._ask(calls.list_feedback(video_ids, token))
+            yield from page.feedback
+            if not (token := page.next_page_token):
+                return
 
     def save_feedback(self, said: Feedback) -> Feedback:
         """Keep what one says of a video; author and time are the server's."""

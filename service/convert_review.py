@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from index.errors import InvalidInput
-from index.feedback import Feedback
+from index.feedback_record import Feedback, FeedbackPage
 from index.records import Video
 from protos import review_pb2 as review
 from service import convert
@@ -67,9 +67,9 @@ def saved_feedback(message: review.SaveFeedbackResponse) -> Feedback:
     return feedback_from_proto(message.feedback)
 
 
-def listed_feedback(message: review.ListFeedbackResponse) -> tuple[Feedback, ...]:
-    """All that was said."""
-    return tuple(map(feedback_from_proto, message.feedback))
+def feedback_page(message: review.ListFeedbackResponse) -> FeedbackPage:
+    """A page of what was said."""
+    return FeedbackPage(tuple(map(feedback_from_proto, message.feedback)), message.next_page_token)
 
 
 def caller_facts(message: review.GetCallerResponse) -> CallerFacts:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from encoder.previews import keep_previews_of, stored_preview, stored_strip
 from index.errors import InvalidInput, NotFound, StateError
-from index.feedback import Feedback, FeedbackStore
+from index.feedback import MAX_PAGE, FeedbackStore
+from index.feedback_record import Feedback
 from index.query import ClipQuery
 from index.records import ID, Video
 from index.snapshot import Snapshot
@@ -22,6 +23,7 @@ from protos import review_pb2 as review
 from service import convert_review
 from service.answers import MapPage, ReportFacts
 from service.knowledge import Knowledge
+from service.limits import TooMuch
 from service.method import Call, Method
 from service.roles import Role
 from service.source import Source
@@ -30,6 +32,8 @@ MAX_POINTS = 10_000
 _CHUNK_BYTES = 256 * 1024
 _MAX_REPORT_BYTES = 3 * 2**20
 _SERVICE = "/semiome.v1.ReviewService/"
+_A_DAY, _DAY_S = 1000, 3600.0
+"""More than a person says, and little enough that nobody fills the disk with it."""
 
 
 class Review:
@@ -105,17 +109,24 @@ class Review:
         """Keep what is said."""
         knowledge = self._source.knowledge
         said = _checked(knowledge, convert_review.feedback_from_proto(request.feedback))
+        today = datetime.now(UTC).strftime("%Y-%m-%d")
+        if await asyncio.to_thread(self._feedback.said_since, call.caller.identity, today) >= _A_DAY:
+            raise TooMuch(f"expected at most {_A_DAY} pieces of feedback a day of one person", _DAY_S, "feedback a day")
         saved = await asyncio.to_thread(self._feedback.save, said, call.caller.identity)
         call.reads(knowledge.provenance, {saved.patient_id, saved.query_patient_id} - {""})
         return review.SaveFeedbackResponse(feedback=convert_review.feedback_to_proto(saved))
 
     async def list_feedback(self, request: review.ListFeedbackRequest, call: Call) -> review.ListFeedbackResponse:
         """What was said."""
-        said = await asyncio.to_thread(self._feedback.all, request.video_ids)
-        found = [one for one in said if not any(map(self._source.is_erased, (one.patient_id, one.query_patient_id)))]
+        size = request.page_size or MAX_PAGE
+        page = await asyncio.to_thread(self._feedback.page, request.video_ids, size, request.page_token)
+        found = [
+            one for one in page.feedback if not any(map(self._source.is_erased, (one.patient_id, one.query_patient_id)))
+        ]
         patients = {patient for one in found for patient in (one.patient_id, one.query_patient_id)}
         call.reads(self._source.knowledge.provenance, patients - {""})
-        return review.ListFeedbackResponse(feedback=map(convert_review.feedback_to_proto, found))
+        listed = map(convert_review.feedback_to_proto, found)
+        return review.ListFeedbackResponse(feedback=listed, next_page_token=page.next_page_token)
 
     async def delete_feedback(self, request: review.DeleteFeedbackRequest, call: Call) -> review.DeleteFeedbackResponse:
         """Take back what was said."""

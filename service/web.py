@@ -6,7 +6,6 @@ adds is what browsers need: sessions, byte ranges, and headers that let a page l
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -24,11 +23,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from index.errors import InvalidInput, SemiomeError, ServiceError
-from index.feedback_export import events_tsv, label_studio
 from index.query import MAX_K, GroupBy, Options, SearchFilter, VideoQuery
 from index.records import Neighbour, Video
 from index.semiology import SIGNS
-from service import calls, web_values
+from service import calls, web_exports, web_values
 from service.answers import ClassifyAnswer
 from service.connection import Connection
 from service.errors import type_and_place
@@ -38,7 +36,6 @@ from service.web_sessions import Session, Sessions
 
 PAGE = Path(__file__).parent / "page"
 _VIDEOS_A_PAGE = 100
-_LISTED_VIDEOS = 1000
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox"
 _STATUSES = {
     "INVALID_ARGUMENT": 400,
@@ -131,8 +128,8 @@ class _Page:
             get("/api/feedback", _list_feedback),
             post("/api/feedback", _save_feedback),
             Route("/api/feedback/{feedback_id}", signed_in(_delete_feedback), methods=["DELETE"]),
-            get("/api/events.tsv", _events),
-            get("/api/label-studio.json", _label_studio),
+            get("/api/events.tsv", web_exports.events),
+            get("/api/label-studio.json", web_exports.label_studio),
             get("/api/reports", _reports),
             get("/report/{report_id}", _report),
             get("/preview/{video_id}.mp4", preview),
@@ -260,8 +257,10 @@ async def _map(request: Request, session: Session) -> Response:
 
 
 async def _list_feedback(request: Request, session: Session) -> Response:
-    said = await session.client.ask(calls.list_feedback(request.query_params.getlist("video")))
-    return JSONResponse({"feedback": list(map(web_values.feedback_values, said))})
+    asked = request.query_params
+    page = await session.client.ask(calls.list_feedback(asked.getlist("video"), asked.get("token", "")))
+    said = list(map(web_values.feedback_values, page.feedback))
+    return JSONResponse({"feedback": said, "next": page.next_page_token})
 
 
 async def _save_feedback(request: Request, session: Session) -> Response:
@@ -275,18 +274,6 @@ async def _delete_feedback(request: Request, session: Session) -> Response:
     return Response(status_code=204)
 
 
-async def _events(request: Request, session: Session) -> Response:  # noqa: ARG001
-    said = await session.client.ask(calls.list_feedback(()))
-    text = events_tsv(said, await _named_videos(session, {one.video_id for one in said}))
-    return _download(text, "events.tsv", "text/tab-separated-values; charset=utf-8")
-
-
-async def _label_studio(request: Request, session: Session) -> Response:  # noqa: ARG001
-    said = await session.client.ask(calls.list_feedback(()))
-    tasks = label_studio(said, await _named_videos(session, {one.video_id for one in said}))
-    return _download(json.dumps(tasks, indent=2), "label-studio.json", "application/json")
-
-
 async def _reports(request: Request, session: Session) -> Response:  # noqa: ARG001
     found = await session.client.ask(calls.list_reports())
     return JSONResponse({"reports": [{"report_id": one.report_id, "written_at": one.written_at} for one in found]})
@@ -298,28 +285,13 @@ async def _report(request: Request, session: Session) -> Response:
 
 
 async def _videos_of(session: Session, hits: Sequence[Neighbour]) -> dict[str, Video]:
-    return await _named_videos(session, {hit.clip.video_id for hit in hits})
-
-
-async def _named_videos(session: Session, names: set[str]) -> dict[str, Video]:
-    """What is known of these videos."""
-    found: dict[str, Video] = {}
-    ordered = sorted(names)
-    for start in range(0, len(ordered), _LISTED_VIDEOS):
-        where = SearchFilter(video_ids=frozenset(ordered[start : start + _LISTED_VIDEOS]))
-        page = await session.client.ask(calls.videos(where, _LISTED_VIDEOS, ""))
-        found |= {video.video_id: video for video in page.videos}
-    return found
+    return await web_exports.named_videos(session, {hit.clip.video_id for hit in hits})
 
 
 def _whole(text: str, field: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text):
         raise InvalidInput("expected a whole number", field=field)
     return int(text)
-
-
-def _download(text: str, name: str, media_type: str) -> Response:
-    return Response(text, media_type=media_type, headers={"content-disposition": f'attachment; filename="{name}"'})
 
 
 async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from index.errors import InvalidInput
-from index.feedback import Feedback
+from index.feedback_record import Feedback
 from index.query import MAX_K, ClipQuery, ExamplesQuery, GroupBy, Options, Query, SearchFilter, VideoQuery
 from index.records import Clip, Neighbour, Video
 from service.answers import ClassifyAnswer, CountsAnswer, GenerationFacts, MapPage, Provenance

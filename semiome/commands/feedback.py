@@ -18,11 +18,15 @@ app = typer.Typer(help="What people have said of videos: look at it, take it els
 @app.command("list")
 def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """All that was said, oldest first, and the labels that follow from it."""
-    from index.feedback import FeedbackStore, newest_labels
+    from index.feedback import FeedbackStore
+    from index.feedback_labels import labels_of
+    from index.store import Store
+    from index.words import counted
     from index.workspace import Workspace
 
-    said = FeedbackStore(Workspace.at(workspace)).all()
-    labels, disputed = newest_labels(said)
+    place = Workspace.at(workspace)
+    said = FeedbackStore(place).all()
+    weighed = labels_of(said, Store(place).videos())
     screen = Screen(as_json=as_json)
     rows = [
         (
@@ -34,9 +38,14 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
 
     def show() -> None:
         screen.table("What was said", ("at", "by", "video", "is", "to", "label", "signs", "note"), rows)
-        screen.say(f"{len(labels)} videos labelled by people, {len(disputed)} on which they do not agree")
+        screen.say(
+            f"{counted(len(weighed.labels), 'video')} labelled by people, {len(weighed.disputed)} on which they do not "
+            f"agree, {len(weighed.alone)} on which one alone contradicts the stored label"
+        )
+        for author, count in weighed.contradicts.items():
+            screen.say(f"{author} contradicts {counted(count, 'stored label')}")
 
-    screen.result({"feedback": [asdict(one) for one in said], "labels": labels, "disputed": disputed}, show)
+    screen.result({"feedback": [asdict(one) for one in said], **asdict(weighed)}, show)
 
 
 @app.command()
@@ -47,19 +56,34 @@ def export(
 ) -> None:
     """Write events.tsv with HED tags (and events.json), and label-studio.json."""
     from index.feedback import FeedbackStore
-    from index.feedback_export import events_sidecar, events_tsv, label_studio
-    from index.files import write_text_atomically
+    from index.feedback_export import EVENTS_HEAD, event_lines, events_sidecar, label_studio_task
+    from index.files import write_atomically, write_text_atomically
     from index.store import Store
     from index.workspace import Workspace
 
     place = Workspace.at(workspace)
-    said, videos = FeedbackStore(place).all(), Store(place).videos()
+    store, videos, count = FeedbackStore(place), Store(place).videos(), 0
+
+    def write_events(path: Path) -> None:
+        nonlocal count
+        with path.open("w", encoding="utf-8") as out:
+            out.write(EVENTS_HEAD)
+            for one in store.each():
+                count += 1
+                out.writelines(event_lines([one], videos))
+
+    def write_tasks(path: Path) -> None:
+        before = "[\n"
+        with path.open("w", encoding="utf-8") as out:
+            for video_id in store.video_ids():
+                if task := label_studio_task(video_id, store.each([video_id]), videos):
+                    out.write(before + json.dumps(task))
+                    before = ",\n"
+            out.write("[]\n" if before == "[\n" else "\n]\n")
+
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("events.tsv", events_tsv(said, videos)),
-        ("events.json", json.dumps(events_sidecar(), indent=2) + "\n"),
-        ("label-studio.json", json.dumps(label_studio(said, videos), indent=2) + "\n"),
-    ):
-        write_text_atomically(folder / name, text)
+    write_atomically(folder / "events.tsv", write_events)
+    write_text_atomically(folder / "events.json", json.dumps(events_sidecar(), indent=2) + "\n")
+    write_atomically(folder / "label-studio.json", write_tasks)
     screen = Screen(as_json=as_json)
-    screen.result({"feedback": len(said)}, lambda: screen.say(f"{len(said)} pieces of feedback written to {folder}"))
+    screen.result({"feedback": count}, lambda: screen.say(f"{count} pieces of feedback written to {folder}"))

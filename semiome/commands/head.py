@@ -38,20 +38,30 @@ def train(
     feedback: Annotated[
         bool, typer.Option("--feedback", help="Also learn the labels that people gave on the review page.")
     ] = False,
+    trust_one: Annotated[
+        bool,
+        typer.Option("--trust-one", help="With --feedback: one person is enough to turn a stored label; else two are."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a head on the labelled clips of the encoder in use, and use it from now on."""
     from dataclasses import asdict
 
+    from index.errors import InvalidInput
+    from index.feedback import FeedbackStore
+    from index.feedback_labels import labels_of
+    from index.store import Store
     from index.words import counted
     from index.workspace import Workspace
     from trainer.head import HeadConfig
 
-    screen = Screen(as_json=as_json)
+    screen, place = Screen(as_json=as_json), Workspace.at(workspace)
+    if trust_one and not feedback:
+        raise InvalidInput("--trust-one says how far --feedback goes: give both")
     with screen.progress("Training the head") as progress:
         config = HeadConfig(epochs=epochs, seed=seed)
-        place = Workspace.at(workspace)
-        head = train_and_install(place, config, hold_out_split, progress, alpha, with_feedback=feedback)
+        said = labels_of(FeedbackStore(place).each(), Store(place).videos(), trust_one=trust_one) if feedback else None
+        head = train_and_install(place, config, hold_out_split, progress, alpha, said.labels if said else {})
     card = head.card
     values = {
         "head_id": head.head_id,
@@ -64,6 +74,15 @@ def train(
         "separates_nothing": card.separates_nothing,
         "conformal": None if card.conformal is None else asdict(card.conformal),
     }
+    if said is not None:
+        values["feedback"] = {**asdict(said), "labels": len(said.labels)}
+        for author, count in said.contradicts.items():
+            screen.note(f"{author} contradicts {counted(count, 'stored label')}")
+        if said.alone:
+            screen.note(
+                f"{counted(len(said.alone), 'stored label')} contradicted by one person alone, which is not enough: "
+                "let a second one look, or give --trust-one"
+            )
     if card.separates_nothing:
         screen.warn(
             "this head separates nothing: patients it had not seen were judged no better than by chance, so its "
@@ -95,24 +114,21 @@ def train_and_install(
     hold_out_split: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
     alpha: float | None = None,
-    *,
-    with_feedback: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> Head:
     """Train on what a workspace holds, calibrate, save, and make the head the one in use.
 
-    With feedback, a label that people agree on counts instead of the manifest's.
+    Labels that are given, by video, count instead of the stored ones.
     """
     from dataclasses import replace
 
     from encoder.head import Head, save_head
     from index.erased import patient_hash, workspace_key
-    from index.feedback import FeedbackStore, newest_labels
     from index.store import Store
     from index.workspace import set_current
     from trainer.calibrate import calibrated
     from trainer.head import train_head
 
-    labels = newest_labels(FeedbackStore(place).all())[0] if with_feedback else {}
     data, held_out = labelled_clips(Store(place), encoder_in_use(place), hold_out_split, labels)
     head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
     key = workspace_key(place)  # a head outlives its patients' erasure, and goes to other machines
@@ -141,7 +157,7 @@ def labelled_clips(
         InvalidInput: If no video has this split though some have others.
         Leak: If a recording is both held out and learned from.
     """
-    from index.feedback import with_labels
+    from index.feedback_labels import with_labels
     from semiome.commands.evaluate import training_clip
     from trainer.folds import check_leaks, patients_held_out
     from trainer.head import LabelledClips

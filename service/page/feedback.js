@@ -46,7 +46,13 @@ export function form(video, signs, part, onSaved) {
 export async function listed(videoId, signs) {
   const element = el("div", { class: "scroll" });
   const refresh = async () => {
-    const { feedback } = await get(`/api/feedback?video=${encodeURIComponent(videoId)}`);
+    const feedback = [];
+    for (let token = "", more = true; more;) {
+      const page = await get(`/api/feedback?video=${encodeURIComponent(videoId)}&token=${encodeURIComponent(token)}`);
+      feedback.push(...page.feedback);
+      token = page.next;
+      more = Boolean(token);
+    }
     const about = feedback.filter((one) => one.video_id === videoId && !one.relevance);
     if (!about.length) { fill(element, el("p", { class: "soft" }, "Nobody has said anything of this video yet.")); return; }
     fill(element, el("table", {}, el("thead", {}, el("tr", {}, ["When", "Who", "What", ""].map((name) => el("th", { scope: "col" }, name)))),

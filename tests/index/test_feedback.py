@@ -1,24 +1,31 @@
 """What people say: kept as it was said, in spite of others who speak, and gone with the patient."""
 
 import json
+import secrets
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from index.backup import back_up, restore
 from index.erased import block
 from index.erasure import erase_patient
 from index.errors import DamagedData, InvalidInput, NotFound
-from index.feedback import Feedback, FeedbackStore, newest_labels, path_of, with_labels
-from index.feedback_export import events_sidecar, events_tsv, label_studio
+from index.feedback import FeedbackStore, path_of
+from index.feedback_export import EVENTS_HEAD, event_lines, events_sidecar, label_studio_task
+from index.feedback_labels import labels_of, with_labels
+from index.feedback_record import Feedback
 from index.records import Video
 from index.semiology import SIGNS
 from index.store import Store
 from index.traces.names import Names
+from index.workspace import Workspace
+from tests import forge
 from tests.conftest import commit, make_cohort, publish_all
 from tests.waiting import PATIENCE_S
 
@@ -155,19 +162,93 @@ def test_a_backup_holds_it(workspace, tmp_path):
     assert FeedbackStore(brought_back).all() == (saved,)
 
 
-LABELLED = st.tuples(st.sampled_from(["v1", "v2"]), st.sampled_from(["a", "b"]), st.sampled_from(["TLE", "exTLE", ""]))
+STORED = {name: Video(name, "p", "0" * 64, label=label) for name, label in (("v1", "TLE"), ("v2", "exTLE"), ("v3", ""))}
+LABELLED = st.tuples(
+    st.sampled_from(["v1", "v2", "v3", "gone"]), st.sampled_from(["a", "b", "c"]), st.sampled_from(["TLE", "exTLE", ""])
+)
 
 
-@given(st.lists(LABELLED, max_size=12))
-def test_the_newest_word_of_each_author_counts_and_who_disagrees_is_named(said):
-    labels, disputed = newest_labels(Feedback(video, "p", label=label, author=author) for video, author, label in said)
+@given(st.lists(LABELLED, max_size=16), st.booleans())
+def test_it_takes_two_who_agree_to_turn_a_stored_label_and_whoever_contradicts_one_is_named(said, trust_one):
+    found = labels_of(
+        (Feedback(video, "p", label=label, author=author) for video, author, label in said), STORED, trust_one=trust_one
+    )
 
     words = {}
     for video, author, label in said:
-        if label:
+        if label and video in STORED:
             words.setdefault(video, {})[author] = label
-    assert labels == {v: next(iter(by.values())) for v, by in words.items() if len(set(by.values())) == 1}
-    assert disputed == sorted(v for v, by in words.items() if len(set(by.values())) == 2)
+    agreed = {video: by for video, by in words.items() if len(set(by.values())) == 1}
+    turns = {video for video, by in agreed.items() if STORED[video].label not in {"", next(iter(by.values()))}}
+    enough = {video for video in agreed if video not in turns or len(agreed[video]) > 1 or trust_one}
+    assert found.labels == {video: next(iter(agreed[video].values())) for video in enough}
+    assert set(found.alone) == agreed.keys() - enough
+    assert set(found.disputed) == words.keys() - agreed.keys()
+    against = [
+        author for video, by in words.items() for author, label in by.items() if STORED[video].label not in {"", label}
+    ]
+    assert found.contradicts == {author: against.count(author) for author in set(against)}
+
+
+@given(st.lists(st.tuples(st.sampled_from(["v1", "v2"]), st.integers(0, 2000)), max_size=12), st.integers(1, 5))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pages_hold_everything_once_in_order(tmp_path, said, size):
+    store = FeedbackStore(Workspace(tmp_path / secrets.token_hex(4)))
+    saved = [store.save(Feedback(video, "p1", note="x" * max(length, 1)), "a") for video, length in said]
+    for wanted in ([], ["v1"]):
+        found, token = [], ""
+        while True:
+            page = store.page(wanted, size, token)
+            assert len(page.feedback) <= size
+            found += page.feedback
+            if not (token := page.next_page_token):
+                break
+        assert found == [one for one in saved if not wanted or one.video_id in wanted]
+    assert store.all() == tuple(saved)
+
+
+def test_long_notes_end_a_page_early_and_thousands_are_listed_and_exported(workspace, tmp_path):
+    commit(workspace, make_cohort())
+    store = FeedbackStore(workspace)
+    store.save(SAID, "a")
+    with closing(sqlite3.connect(path_of(workspace))) as database, database:
+        row = database.execute("select * from feedback").fetchone()
+        names = [name for name, *_ in database.execute("select * from feedback").description]
+        many = []
+        for number in range(8500):
+            values = dict(zip(names, row, strict=True))
+            values |= {"feedback_id": f"{number:016x}", "note": "\N{LATIN SMALL LETTER O WITH DIAERESIS}" * 2000}
+            many.append(tuple(values.values()))
+        database.executemany(f"insert into feedback values ({', '.join('?' * len(names))})", many)
+    page = store.page()
+    assert 100 < len(page.feedback) < 400
+    assert sum(len(one.note.encode()) for one in page.feedback) < 2**21
+    assert sum(1 for _ in store.each()) == 8501
+    assert store.said_since("a", "2020") == 8501
+    ran = forge.run("feedback", "export", tmp_path / "out", "-w", workspace.root, "--json")
+    assert json.loads(ran.stdout) == {"feedback": 8501}
+    assert len((tmp_path / "out" / "events.tsv").read_text().splitlines()) == 1 + 2 * 8501
+    (task,) = json.loads((tmp_path / "out" / "label-studio.json").read_text())
+    assert len(task["annotations"]) == 8501
+
+
+@pytest.mark.parametrize("token", ["x", "2026-01-01T00:00:00+00:00", "/", "' or 1=1 --/0000000000000000"])
+def test_a_token_of_no_page_is_refused(workspace, token):
+    with pytest.raises(InvalidInput, match="token of a page before"):
+        FeedbackStore(workspace).page(token=token)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1001])
+def test_a_page_is_neither_empty_nor_endless(workspace, size):
+    with pytest.raises(InvalidInput, match="1 to 1000"):
+        FeedbackStore(workspace).page(size=size)
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+49", "-x", "@SUM(A1)"])
+def test_what_a_spreadsheet_would_compute_is_text(cell):
+    one = Feedback("v1-0", "p1", label="TLE", note=cell, author=cell, at="now")
+    (line,) = event_lines([one], VIDEOS)
+    assert line.rstrip("\n").split("\t")[-3:] == [f"'{cell}", "now", f"'{cell}"]
 
 
 def test_labels_of_people_count_instead_of_the_manifests(workspace):
@@ -183,7 +264,8 @@ VIDEOS = {"v1-0": Video("v1-0", "p1", "0" * 64, duration_s=24.0)}
 def test_events_have_a_line_for_each_sign_and_label_with_hed_tags_where_there_are_some():
     whole = Feedback("v1-0", "p1", semiology=("Own-sign",), author="b", at="later")
 
-    assert events_tsv([replace(SAID, author="a", at="now"), JUDGED, whole], VIDEOS).splitlines() == [
+    lines = event_lines([replace(SAID, author="a", at="now"), JUDGED, whole], VIDEOS)
+    assert (EVENTS_HEAD + "".join(lines)).splitlines() == [
         "onset\tduration\ttrial_type\tvideo_id\tlabel\tHED\tauthor\tat\tnote",
         "0\t0\tlabel\tv1-0\tTLE\tn/a\ta\tnow\tleft arm first",
         "3\t5.5\tSemiology-tonic\tv1-0\tn/a\tsc:Semiology-tonic\ta\tnow\tleft arm first",
@@ -193,7 +275,8 @@ def test_events_have_a_line_for_each_sign_and_label_with_hed_tags_where_there_ar
 
 
 def test_label_studio_gets_a_task_a_video_with_an_annotation_for_each_word():
-    (task,) = label_studio([replace(SAID, author="a", at="now"), JUDGED], VIDEOS)
+    task = label_studio_task("v1-0", [replace(SAID, author="a", at="now"), JUDGED], VIDEOS)
+    assert label_studio_task("v1-0", [JUDGED], VIDEOS) is None
 
     assert task["data"] == {"video": "/preview/v1-0.mp4", "video_id": "v1-0"}
     (annotation,) = task["annotations"]

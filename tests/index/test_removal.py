@@ -13,7 +13,8 @@ from index.clip_table import ClipTable
 from index.doctor import examine
 from index.erasure import check_receipt, erase_patient, lift_erasure
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
-from index.feedback import Feedback, FeedbackStore
+from index.feedback import FeedbackStore
+from index.feedback_record import Feedback
 from index.generation import load_generation
 from index.removal import remove_videos
 from index.rows import StoredClips

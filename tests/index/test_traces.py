@@ -17,7 +17,8 @@ import pytest
 from index.backup import back_up, verify
 from index.erasure import check_receipt, erase_patient, forecast
 from index.errors import NotFound
-from index.feedback import Feedback, FeedbackStore
+from index.feedback import FeedbackStore
+from index.feedback_record import Feedback
 from index.records import Video, clip_id
 from index.store import Store
 from index.traces.documents import cleaned

@@ -8,7 +8,8 @@ import urllib.request
 import pytest
 from typer.testing import CliRunner
 
-from index.feedback import Feedback, FeedbackStore
+from index.feedback import FeedbackStore
+from index.feedback_record import Feedback
 from index.store import Store
 from index.workspace import Workspace
 from semiome.app import app

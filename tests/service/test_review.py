@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from index.errors import ServiceError
-from index.feedback import Feedback, FeedbackStore
+from index.feedback import FeedbackStore
+from index.feedback_record import Feedback
 from index.generation import _name_digest, build_generation, publish
 from index.store import Store
 from index.workspace import Workspace
@@ -164,12 +165,12 @@ def test_feedback_is_kept_with_the_callers_name_and_whose_videos_it_concerns(wor
 
     assert [one.author for one in saved] == ["loopback:local"] * 2
     assert replace(saved[0], feedback_id="", author="", at="") == SAID
-    assert client.feedback(["v1-0"])[-2:] == tuple(saved)
-    assert client.feedback(["v2-1"])[-1:] == tuple(saved[1:])
+    assert list(client.feedback(["v1-0"]))[-2:] == saved
+    assert list(client.feedback(["v2-1"]))[-1:] == saved[1:]
     kept = FeedbackStore(workspace).all()[-2:]
     assert [(one.patient_id, one.query_patient_id) for one in kept] == [("p1", ""), ("p2", "p1")]
     client.delete_feedback(saved[0].feedback_id)
-    assert saved[0] not in client.feedback()
+    assert saved[0] not in list(client.feedback())
 
 
 def test_a_caller_does_not_choose_author_id_or_time(client):
@@ -192,11 +193,11 @@ def test_a_caller_does_not_choose_author_id_or_time(client):
     ids=["not stored", "no video", "query not stored", "no such clip", "another video's clip", "label", "long note"],
 )
 def test_feedback_on_what_is_not_there_or_says_nothing_known_is_refused(client, changed, code):
-    before = client.feedback()
+    before = list(client.feedback())
     with pytest.raises(ServiceError, match=code):
         client.save_feedback(replace(SAID, **changed))
 
-    assert client.feedback() == before
+    assert list(client.feedback()) == before
 
 
 def test_reports_are_listed_newest_first_and_nothing_else_is_read(workspace, ask):

@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from index.errors import InvalidInput
-from index.feedback import Feedback, FeedbackStore
+from index.feedback import FeedbackStore
+from index.feedback_record import Feedback
 from index.query import ClipQuery, ExamplesQuery, GroupBy, Options, SearchFilter, VideoQuery
 from index.workspace import Workspace
 from service import web_values

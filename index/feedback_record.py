@@ -1,0 +1,92 @@
+"""One thing that somebody said of a stored video, and what can't be said."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from index.errors import InvalidInput
+from index.records import ID, LABELS, TAG
+
+RELEVANCES = ("relevant", "not_relevant")
+MAX_NOTE = 2000
+_CLIP = re.compile(r"[0-9a-f]{32}")
+_MAX_TAGS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One thing that somebody said.
+
+    Attributes:
+        video_id: the video it is about.
+        patient_id: whose that is.
+        query_video_id: of a judgement: the video that was asked about; empty otherwise, and where an upload was.
+        query_patient_id: whose that is.
+        clip_id: the clip of the video that was shown, or empty.
+        query_clip_id: the clip that was asked about, or empty.
+        relevance: whether the video resembles what was asked about: `relevant`, `not_relevant`, or empty.
+        label: what the video is: `TLE`, `exTLE`, or empty where nothing is said of it.
+        semiology: signs seen in it, HED-SCORE names.
+        start_s: where in the video the signs begin.
+        end_s: where they end; 0 with `start_s` 0: they are of the whole video.
+        note: in words.
+        feedback_id: 16 hex digits, given when it is saved.
+        author: identity of who said it.
+        at: UTC, ISO 8601.
+    """
+
+    video_id: str
+    patient_id: str
+    query_video_id: str = ""
+    query_patient_id: str = ""
+    clip_id: str = ""
+    query_clip_id: str = ""
+    relevance: str = ""
+    label: str = ""
+    semiology: tuple[str, ...] = ()
+    start_s: float = 0.0
+    end_s: float = 0.0
+    note: str = ""
+    feedback_id: str = ""
+    author: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackPage:
+    """A page of what people have said, oldest first.
+
+    Attributes:
+        feedback: may be fewer than fit.
+        next_page_token: of the next page; empty where this is the last.
+    """
+
+    feedback: tuple[Feedback, ...]
+    next_page_token: str
+
+
+def check(said: Feedback) -> None:
+    """Refuse what can't be kept.
+
+    Raises:
+        InvalidInput: naming the field.
+    """
+    for name in ("video_id", "query_video_id"):
+        if (value := getattr(said, name)) and not ID.fullmatch(value):
+            raise InvalidInput("expected an id of a stored video", field=name)
+    for name in ("clip_id", "query_clip_id"):
+        if (value := getattr(said, name)) and not _CLIP.fullmatch(value):
+            raise InvalidInput("expected an id of a stored clip", field=name)
+    if said.relevance and said.relevance not in RELEVANCES:
+        raise InvalidInput(f"expected {' or '.join(RELEVANCES)}, or nothing", field="relevance")
+    if said.label and said.label not in LABELS:
+        raise InvalidInput(f"expected {' or '.join(LABELS)}, or nothing", field="label")
+    if len(said.semiology) > _MAX_TAGS or not all(map(TAG.fullmatch, said.semiology)):
+        raise InvalidInput(f"expected at most {_MAX_TAGS} tags of letters, digits and hyphens", field="semiology")
+    if not (said.start_s == said.end_s == 0 or 0 <= said.start_s < said.end_s < 1e6):
+        raise InvalidInput("expected a beginning before its end, in seconds of the video", field="start_s")
+    if len(said.note) > MAX_NOTE or not all(letter.isprintable() or letter == "\n" for letter in said.note):
+        raise InvalidInput(f"expected a note of at most {MAX_NOTE} printable characters", field="note")
+    if not (said.relevance or said.label or said.semiology or said.note.strip()):
+        raise InvalidInput("expected a judgement, a label, tags or a note, got none of them", field="feedback")

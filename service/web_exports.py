@@ -1,0 +1,80 @@
+"""What people have said, sent to the browser as it is read: neither the page nor the server holds all of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from index.feedback_export import EVENTS_HEAD, event_lines, label_studio_task
+from index.feedback_record import Feedback
+from index.query import SearchFilter
+from index.records import Video
+from service import calls
+from service.web_sessions import Session
+
+_LISTED_VIDEOS = 1000
+
+
+async def named_videos(session: Session, names: set[str]) -> dict[str, Video]:
+    """What is known of these videos."""
+    found: dict[str, Video] = {}
+    ordered = sorted(names)
+    for start in range(0, len(ordered), _LISTED_VIDEOS):
+        where = SearchFilter(video_ids=frozenset(ordered[start : start + _LISTED_VIDEOS]))
+        page = await session.client.ask(calls.videos(where, _LISTED_VIDEOS, ""))
+        found |= {video.video_id: video for video in page.videos}
+    return found
+
+
+async def events(request: Request, session: Session) -> Response:  # noqa: ARG001
+    """Events with HED tags, a line for each."""
+
+    async def lines() -> AsyncIterator[str]:
+        yield EVENTS_HEAD
+        async for page in _pages(session):
+            videos = await named_videos(session, {one.video_id for one in page})
+            yield "".join(event_lines(page, videos))
+
+    return await _sent(lines, "events.tsv", "text/tab-separated-values; charset=utf-8")
+
+
+async def label_studio(request: Request, session: Session) -> Response:  # noqa: ARG001
+    """Label Studio's tasks, one for each video."""
+
+    async def tasks() -> AsyncIterator[str]:
+        names = {one.video_id async for page in _pages(session) for one in page}
+        before = "[\n"
+        for name in sorted(names):
+            said = [one async for page in _pages(session, name) for one in page]
+            if task := label_studio_task(name, said, await named_videos(session, {name})):
+                yield before + json.dumps(task)
+                before = ",\n"
+        yield "[]\n" if before == "[\n" else "\n]\n"
+
+    return await _sent(tasks, "label-studio.json", "application/json")
+
+
+async def _pages(session: Session, video_id: str = "") -> AsyncIterator[tuple[Feedback, ...]]:
+    token = ""
+    while True:
+        page = await session.client.ask(calls.list_feedback([video_id] if video_id else (), token))
+        yield page.feedback
+        if not (token := page.next_page_token):
+            return
+
+
+async def _sent(parts: Callable[[], AsyncIterator[str]], name: str, media_type: str) -> Response:
+    """As a file. Its first part is read before anything is sent: what is refused is refused by its status."""
+    stream = parts()
+    first = await anext(stream)
+
+    async def rest() -> AsyncIterator[str]:
+        yield first
+        async for part in stream:
+            yield part
+
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(rest(), media_type=media_type, headers=headers)
