@@ -35,6 +35,7 @@ DUTIES = {
     "the index and the store": True,
     "the audit log on the disk": True,
     "usual distances": False,
+    "refusals for the audit log": False,
     "the day's quotas": False,
     "the roster": False,
     "keys for tokens": False,
