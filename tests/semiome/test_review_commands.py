@@ -48,7 +48,7 @@ def test_feedback_is_listed_with_the_labels_that_follow_and_those_that_are_dispu
     assert [one["video_id"] for one in told["feedback"]] == ["v2-0", "v0-0", "v0-0"]
     assert (told["labels"], told["disputed"]) == ({"v2-0": "TLE"}, ["v0-0"])
     shown = CliRunner().invoke(app, ["feedback", "list", "-w", str(judged.root)]).stdout
-    assert "1 videos labelled by people, 1 on which they do not agree" in shown
+    assert "1 video labelled by people, 1 on which they do not agree" in shown
 
 
 def test_feedback_is_exported_in_three_files(judged, tmp_path):

@@ -76,7 +76,7 @@ COMMANDS = [
     ("access certificate keys --name me", 0, {"cryptography"}),
     ("audit verify", 4, set()),
     ("audit report --patient p1", 4, set()),
-    ("feedback list", 0, set()),
+    ("feedback list", 0, TABLES),
     ("feedback export out.tsv", 0, TABLES),
     ("health --server 127.0.0.1:9", 4, CLIENT),
     ("search --video v0 --server 127.0.0.1:9", 4, CLIENT),
