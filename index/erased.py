@@ -92,7 +92,7 @@ class ErasedList:
 
     def is_new(self) -> bool:
         """Whether the file is another one than was read. One look at its facts; for a shared workspace always False."""
-        return not self._workspace.bucket and self._facts() != self._seen
+        return not self._workspace.bucket and self.facts() != self._seen
 
     def read(self) -> bool:
         """Read it again.
@@ -103,8 +103,13 @@ class ErasedList:
         Raises:
             DamagedData: If it is no such list, or is gone; the old one stays.
         """
-        seen = self._facts()
-        data = shared_files.read(self._workspace, self._workspace.erased)
+        seen = self.facts()
+        try:
+            data = shared_files.read(self._workspace, self._workspace.erased)
+        except OSError as error:
+            raise DamagedData(
+                f"the list of the erased can't be read ({type(error).__name__}): look at its file"
+            ) from None
         if data is None and self._there:
             raise DamagedData("the list of the erased is gone: bring the file `erased` back from a backup")
         hashes = frozenset(_as_hashes(_checked(data or b"")))
@@ -119,13 +124,16 @@ class ErasedList:
         key = workspace_key(self._workspace)
         return frozenset(patient for patient in patient_ids if patient_hash(key, patient) in self.hashes)
 
-    def _facts(self) -> object:
+    def facts(self) -> object:
+        """What tells one file from another; of a shared workspace nothing, and nothing where there is no list."""
         if self._workspace.bucket:
             return None
         try:
             facts = self._workspace.erased.stat()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            return error.errno
         return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 

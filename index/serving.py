@@ -30,7 +30,11 @@ class Serving:
 
     A caller takes `snapshot` once and works on it to the end; `refresh` never touches one that is in use, and one that
     is held no more goes with all that it has mapped. Reading a store may take long, or hang with its disk;
-    `withhold_erased` reads the list alone, and takes out of what is loaded whoever has been put on it since.
+    `withhold_erased` reads the list alone, and takes out of what is loaded all who have been put on it since.
+
+    Attributes:
+        snapshot: what serves.
+        erasures: how often the list has changed since the start; counted once the snapshot is exchanged.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -38,6 +42,7 @@ class Serving:
         self._store = Store(workspace)
         self._exchanging = threading.Lock()
         self._erased = ErasedList(workspace)
+        self.erasures = 0
         fetch(workspace)
         self._store.table_names()  # of all that may be missing, the store comes first
         generation = load_generation(workspace.generations)
@@ -99,7 +104,12 @@ class Serving:
             if not self._erased.read():
                 return False
             self._exchange()
+            self.erasures += 1
             return True
+
+    def erased_facts(self) -> object:
+        """See `ErasedList.facts`."""
+        return self._erased.facts()
 
     def is_erased(self, patient_id: str) -> bool:
         """Whether a patient is on the list, as it was read last."""

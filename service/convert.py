@@ -39,7 +39,7 @@ _GROUPS = {
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 _NUMBERS = {name: number for number, name in _CODES.items()}
 _FLOAT32 = np.dtype("<f4")
-_FILTER_DEPTH, _FILTERS = 4, 32
+_FILTER_DEPTH, _FILTERS, _FILTER_VALUES = 4, 32, 20_000
 _SETS = (
     *("labels", "semiology", "patient_ids", "excluded_patient_ids"),
     *("video_ids", "excluded_video_ids", "cameras"),
@@ -105,7 +105,7 @@ def filter_from_proto(message: common.Filter) -> Filter:
     Raises:
         InvalidInput: a label or time that is none, or filters nested too deep or too many.
     """
-    left = [_FILTERS]
+    left = [_FILTERS, _FILTER_VALUES]
 
     def read(one: common.Filter, depth: int) -> Filter:
         left[0] -= 1
@@ -113,6 +113,9 @@ def filter_from_proto(message: common.Filter) -> Filter:
             raise InvalidInput(
                 f"expected at most {_FILTERS} filters, nested at most {_FILTER_DEPTH} deep", field="filter"
             )
+        left[1] -= sum(len(getattr(one, name)) for name in (*_SETS, "metadata"))
+        if left[1] < 0:
+            raise InvalidInput(f"expected at most {_FILTER_VALUES} values in all filters together", field="filter")
         plain = SearchFilter(
             **{name: frozenset(getattr(one, name)) for name in _SETS},
             metadata=frozenset((pair.name, pair.value) for pair in one.metadata),

@@ -7,6 +7,7 @@ import http.client
 import os
 import socket
 import threading
+import time
 import urllib.request
 from email.message import Message
 from typing import IO, Any
@@ -17,17 +18,31 @@ _CHUNK_BYTES = 64 * 1024
 class _Https(urllib.request.HTTPSHandler):
     """Keeps a second socket of each connection, by which another thread can cut it, from before its handshake on."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float) -> None:
         super().__init__()
+        self._until = until
         self.connected: list[socket.socket] = []
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """As its base."""
 
-        def connect(*place: Any, **how: Any) -> socket.socket:  # noqa: ANN401  as `socket` has it
-            made = socket.create_connection(*place, **how)
-            self.connected.append(socket.socket(fileno=os.dup(made.fileno())))
-            return made
+        def connect(place: tuple[str, int], *_: Any, **__: Any) -> socket.socket:  # noqa: ANN401  as `socket` has it
+            failed: OSError = OSError("no address")
+            for kind, how, protocol, _name, address in socket.getaddrinfo(*place, type=socket.SOCK_STREAM):
+                left = self._until - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError("it took too long")
+                made = socket.socket(kind, how, protocol)
+                made.settimeout(left)
+                try:
+                    made.connect(address)
+                except OSError as error:
+                    made.close()
+                    failed = error
+                    continue
+                self.connected.append(socket.socket(fileno=os.dup(made.fileno())))
+                return made
+            raise failed
 
         def connection(host: str, **how: Any) -> http.client.HTTPSConnection:  # noqa: ANN401  as http.client has it
             made = http.client.HTTPSConnection(host, **how)
@@ -60,7 +75,7 @@ def fetched(address: str, most_bytes: int, seconds: float) -> bytes:
     """
     if not address.startswith("https://"):
         raise ValueError("expected an https address")
-    https, given_up = _Https(), threading.Event()
+    https, given_up = _Https(time.monotonic() + seconds), threading.Event()
 
     def give_up() -> None:
         given_up.set()

@@ -34,7 +34,7 @@ from service.errors import (
     trailing,
     type_and_place,
 )
-from service.limits import Limits
+from service.limits import Limits, TooMuch
 from service.method import Call, Context, Method
 from service.metrics import MethodMetrics, Metrics
 from service.peers import address_of, as_address, neighbourhood
@@ -103,6 +103,8 @@ class Guard:
         measured = self._metrics.of(method.name, method.kind)
         parse: Callable[[bytes], Message] = method.request.FromString
 
+        paced = method.streams_in and method.streams_out
+
         async def requests(stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
             ended = object()
             while True:
@@ -127,7 +129,7 @@ class Guard:
 
         async def many(given: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
             async with self._call(method, measured, context) as call:
-                async for answer in method.behaviour(taken(given), call):
+                async for answer in method.behaviour(self._paced(taken(given), call) if paced else taken(given), call):
                     await self._write(method, call)
                     yield answer
 
@@ -139,6 +141,18 @@ class Guard:
         }[method.kind]
         # Messages are read here, not by grpc, which would answer UNKNOWN with the text of the parser's exception.
         return make(many if method.streams_out else one, response_serializer=_serialised)
+
+    async def _paced(self, requests: AsyncIterator[Message], call: Call) -> AsyncIterator[Message]:
+        """Each question of a stream is a call of those a second that its caller may make, and waits for its time."""
+        async for request in requests:
+            while True:
+                try:
+                    self._limits.call(call.caller)
+                except TooMuch as error:
+                    await asyncio.sleep(error.retry_s)
+                else:
+                    break
+            yield request
 
     @asynccontextmanager
     async def _call(self, method: Method, measured: MethodMetrics, context: Context) -> AsyncIterator[Call]:
@@ -252,6 +266,8 @@ class Guard:
 
     def _gave_up(self, method: Method, call: Call) -> None:
         """A caller has gone, and nothing can be awaited any more."""
+        if method.public:  # strangers come and go by the thousand, and were told nothing of patients
+            return
         self._audit.write_soon(self._entry(method, call, "CANCELLED"))
         _logger.info("%s was given up by %s, request %s", method.name, call.caller.identity, call.request_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -15,6 +16,8 @@ from pathlib import Path
 from index.errors import SemiomeError
 from service.config import ServerConfig
 from service.roles import Caller
+
+_logger = logging.getLogger(__name__)
 
 _BURST_S = 2.0
 """A caller who was quiet may make so many seconds' calls at once."""
@@ -70,6 +73,17 @@ class Limits:
         if ledger is None:
             return
         ledger.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._open(ledger)
+        except sqlite3.OperationalError as error:  # a folder, or held by somebody: this process counts for itself
+            _logger.error("the day's quotas can't be kept on the disk: %s", type(error).__name__)
+            self._ledger = None
+        except sqlite3.DatabaseError:
+            _logger.error("the day's quotas are damaged, and counted anew")
+            ledger.replace(ledger.with_suffix(".damaged"))
+            self._open(ledger)
+
+    def _open(self, ledger: Path) -> None:
         with closing(sqlite3.connect(ledger, timeout=_WAIT_S)) as database:
             database.execute(
                 "create table if not exists used (day text, caller text, n int, primary key (day, caller))"
@@ -130,7 +144,11 @@ class Limits:
                 "insert into used values (?, ?, ?) on conflict (day, caller) do update set n = n + excluded.n",
                 [(day, name, n) for name, n in counted.items() if n],
             )
-            all_ = dict(database.execute("select caller, n from used where day = ?", (day,)).fetchall())
+            all_ = dict(
+                database.execute(
+                    "select caller, n from used where day = ? and typeof(n) = 'integer'", (day,)
+                ).fetchall()
+            )
         with self._lock:
             if day == self._day:
                 self._all = all_

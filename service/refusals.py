@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from service.audit_trail import Entry, Log
 from service.peers import neighbourhood
 
-STRANGER = "nothing:unknown"
-"""Identity of whoever could not say who they are."""
+STRANGERS = "nothing:"
+"""What the identities begin with of all who did not or could not say who they are."""
 _OTHERS = "others"
 _MOST_KINDS = 256
 _NEW_A_SECOND, _BURST = 8.0, 64.0
@@ -57,9 +57,10 @@ class Refusals:
 
     def is_news(self, entry: Entry) -> bool:
         """Whether a refusal is to be written now; else it is counted here."""
-        if entry.caller != STRANGER and entry.code != "RESOURCE_EXHAUSTED":
+        strange = entry.caller.startswith(STRANGERS)
+        if not strange and entry.code != "RESOURCE_EXHAUSTED":
             return True  # one of the calls a second that its caller may make
-        if entry.caller == STRANGER:
+        if strange:
             key: tuple[str, ...] = (neighbourhood(entry.peer), entry.code)
         else:
             key = (entry.caller, entry.method, entry.code)
@@ -69,7 +70,7 @@ class Refusals:
                 self._kinds[key] = _Kind(entry, 0, 1.0, self._clock() + 1.0)
                 return True
             if kind is None:
-                entry = replace(entry, caller=STRANGER, peer=_OTHERS)
+                entry = replace(entry, caller=f"{STRANGERS}unknown", peer=_OTHERS)
                 kind = self._kinds.setdefault((_OTHERS,), _Kind(entry, 0, 1.0, self._clock() + 1.0))
             kind.last, kind.count = entry, kind.count + 1
             return False

@@ -16,7 +16,6 @@ from typing import Any
 import grpc
 import numpy as np
 import uvloop
-from grpc_health.v1 import health, health_pb2
 
 from index.errors import CannotWrite, ServiceError, StateError
 from index.query import ClipQuery
@@ -43,7 +42,7 @@ from service.retrieval import Retrieval
 from service.review import Review
 from service.roster import Roster
 from service.source import Source
-from service.standard import standard_methods
+from service.standard import Health, standard_methods
 from service.tracing import NoTracer, OpenTelemetry, Tracer
 
 SERVICES = tuple(
@@ -59,6 +58,7 @@ SERVICES = tuple(
 _SWITCH_S = 0.002
 """A call changes threads several times; behind one that takes up a new index each change would cost Python's 5 ms."""
 _WARM_QUERIES = 64
+_ENDS_S = 10.0
 _METADATA_BYTES = 32 * 1024
 _HANDSHAKE_MS = 10_000
 _IDLE_MS, _AGE_MS, _GRACE_MS = 300_000, 3_600_000, 600_000
@@ -115,7 +115,7 @@ class Server:
         )
         self._next_look: asyncio.Future[None] | None = None
         self._looked_at = -_LOOKS_APART_S
-        self.healthy = health.aio.HealthServicer()
+        self.healthy = Health()
         embedder = uploads.Uploads(workspace, self.source, config)
         self._retrieval = Retrieval(self.source, embedder, self._metrics.batch.observe, self._count_verdict)
         classification = Classification(self.source, self._count_verdict)
@@ -181,11 +181,9 @@ class Server:
         search_each(knowledge.snapshot, [ClipQuery(clips[row].clip_id) for row in rows])
         self._measure_usual()
 
-    async def announce(self, ready: bool) -> None:
+    def announce(self, *, ready: bool) -> None:
         """Say by health whether calls are answered."""
-        for name in ("", *SERVICES):
-            state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-            await self.healthy.set(name, state)
+        self.healthy.set(("", *SERVICES), ready=ready)
 
     def duties(self) -> tuple[Duty, ...]:
         """What is done between calls."""
@@ -219,15 +217,14 @@ class Server:
                 self._metrics.duty_age.labels(name).set(age)
             if ready != (not duties.late()):
                 ready = not ready
-                await self.announce(ready)
+                self.announce(ready=ready)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._config.refresh_s)
 
     async def drain(self, server: grpc.aio.Server) -> None:
         """Say that no more is answered, and let calls in flight finish."""
         self._guard.draining = True
-        with contextlib.suppress(TimeoutError):  # of a caller who watches and does not read
-            await asyncio.wait_for(self.healthy.enter_graceful_shutdown(), 1.0)
+        self.announce(ready=False)
         await server.stop(self._config.drain_s)
 
     def close(self) -> None:
@@ -301,24 +298,29 @@ async def serve(
     raise_soft_limit()
     server = await asyncio.to_thread(Server, workspace, config, place or Place(config.port, Roster()))
     listener, port = server.listen()
-    await server.announce(ready=False)
+    server.announce(ready=False)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if not stop.is_set():
+            end_in_any_case(config.drain_s + _ENDS_S)  # from now on: what hangs may be what comes next
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     await asyncio.to_thread(server.warm_up)
     await asyncio.to_thread(server.report)
     end_metrics = server.serve_metrics()
     duties = Duties(server.duties(), config.refresh_s, config.late_s)
     duties.start()
     await listener.start()
-    await server.announce(ready=True)
+    server.announce(ready=True)
     on_ready(f"{bracketed(config.host)}:{port}", server.source)
     await server.watch(duties, stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)  # it is ending: a second one must not make it end otherwise
-    end_in_any_case(config.drain_s + 10.0)
     duties.stop()
     await server.drain(listener)
     await asyncio.to_thread(server.close)

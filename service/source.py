@@ -32,7 +32,9 @@ class Source:
         self._workspace = workspace
         self._lock = threading.Lock()
         self._exchanging = threading.Lock()
+        self._withholding = threading.Lock()
         self._begun = 0
+        self._erased_facts: object = ()
         self._serving = Serving(workspace)
         self._complaint = ""
         self._key = key_to_compare(workspace)
@@ -87,18 +89,23 @@ class Source:
         return published == generation != self.knowledge.snapshot.name
 
     def erased_is_new(self) -> bool:
-        """See `Serving.erased_is_new`."""
-        return self._serving.erased_is_new()
+        """Whether the list of the erased is another one than has been taken up; one look at a file's facts."""
+        return self._serving.erased_facts() != self._erased_facts
 
     def withhold_erased(self) -> None:
-        """Answer nothing more of whoever is on the list of the erased. Waits for no reading of the store.
+        """Answer nothing more of those on the list of the erased. Waits for no reading of the store.
+
+        The list counts as taken up, and the erasure as known, only once what answers is exchanged: until then each call
+        comes here, and waits.
 
         Raises:
             DamagedData: If the list can't be read.
         """
-        if self._serving.withhold_erased():
-            self.erasures += 1
+        with self._withholding:
+            facts = self._serving.erased_facts()
+            self._serving.withhold_erased()
             self._exchange()
+            self.erasures, self._erased_facts = self._serving.erasures, facts
 
     def is_erased(self, patient_id: str) -> bool:
         """See `Serving.is_erased`."""

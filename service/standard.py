@@ -2,16 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from index.errors import NotFound
 from service.method import Call, Method
 
+_Status = health_pb2.HealthCheckResponse
 
-def standard_methods(healthy: health.aio.HealthServicer, services: Sequence[str]) -> tuple[Method, ...]:
+
+class Health:
+    """How the server and its services are.
+
+    In place of the library's servicer, which holds a lock while it writes to a watcher: one that does not read would
+    keep everybody from learning that the server is not ready, and the server from ending.
+    """
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, Any] = {}
+        self._changed = asyncio.Event()
+
+    def set(self, services: Sequence[str], *, ready: bool) -> None:
+        """Say of these whether they answer; the empty name is the server's."""
+        status = _Status.SERVING if ready else _Status.NOT_SERVING
+        self._statuses.update(dict.fromkeys(services, status))
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def check(self, request: health_pb2.HealthCheckRequest, call: Call) -> object:  # noqa: ARG002
+        """How one is.
+
+        Raises:
+            NotFound: There is no such service.
+        """
+        if request.service not in self._statuses:
+            raise NotFound("there is no service of that name")
+        return _Status(status=self._statuses[request.service])
+
+    async def watch(self, request: health_pb2.HealthCheckRequest, call: Call) -> AsyncIterator[object]:  # noqa: ARG002
+        """How one is, and again whenever that changes; each watcher reads at its own pace."""
+        last = None
+        while True:
+            changed = self._changed
+            status = self._statuses.get(request.service, _Status.SERVICE_UNKNOWN)
+            if status != last:
+                yield _Status(status=status)
+                last = status
+                continue  # it may have changed while that was sent
+            await changed.wait()
+
+
+def standard_methods(healthy: Health, services: Sequence[str]) -> tuple[Method, ...]:
     """Their methods.
 
     Args:
@@ -20,21 +65,14 @@ def standard_methods(healthy: health.aio.HealthServicer, services: Sequence[str]
     """
     reflected = reflection.aio.ReflectionServicer((*services, health.SERVICE_NAME, reflection.SERVICE_NAME))
 
-    async def check(request: health_pb2.HealthCheckRequest, call: Call) -> object:
-        return await healthy.Check(request, call.context)
-
-    async def watch(request: health_pb2.HealthCheckRequest, call: Call) -> AsyncIterator[object]:
-        for nothing in await _written(healthy.Watch(request, call.context)):
-            yield nothing
-
     async def reflect(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[object]:
         async for answer in reflected.ServerReflectionInfo(requests, call.context):
             yield answer
 
     request = health_pb2.HealthCheckRequest
     return (
-        Method(f"/{health.SERVICE_NAME}/Check", request, check, public=True),
-        Method(f"/{health.SERVICE_NAME}/Watch", request, watch, streams_out=True, public=True),
+        Method(f"/{health.SERVICE_NAME}/Check", request, healthy.check, public=True),
+        Method(f"/{health.SERVICE_NAME}/Watch", request, healthy.watch, streams_out=True, public=True),
         Method(
             f"/{reflection.SERVICE_NAME}/ServerReflectionInfo",
             reflection_pb2.ServerReflectionRequest,
@@ -43,9 +81,3 @@ def standard_methods(healthy: health.aio.HealthServicer, services: Sequence[str]
             streams_out=True,
         ),
     )
-
-
-async def _written(watching: Awaitable[object]) -> tuple[object, ...]:
-    """Health's Watch writes its answers itself and has none to give."""
-    await watching
-    return ()

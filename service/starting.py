@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,7 @@ from index.errors import StateError
 from service.config import PageSettings, ServerConfig
 
 _PAGE_ENDS_S = 15.0
+_LOOKS_S = 0.2
 _LOG_SHOWN = 2_000
 """Characters of a log that an error shows: its end."""
 
@@ -75,12 +77,18 @@ class Child:
         """Exit status, negative the signal that killed it; None while it runs."""
         return self._process.poll()
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self, wanted: Callable[[], bool] = lambda: True) -> dict[str, Any]:
         """What it says of itself once it is ready; waits for it.
 
+        Args:
+            wanted: asked again and again whether to wait on.
+
         Raises:
-            StateError: If it ended instead, answered why it can't go on, or said something else.
+            StateError: If it ended instead, answered why it can't go on, said something else, or is not waited for.
         """
+        while self._process.stdout and not select.select([self._process.stdout], [], [], _LOOKS_S)[0]:
+            if not wanted():
+                raise StateError("a process that was started is not waited for")
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
             raise StateError(f"a process that was started ended with status {self._process.wait()} before it was ready")

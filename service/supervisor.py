@@ -54,7 +54,12 @@ def supervise(
         try:
             for worker in workers:
                 worker.start()
-            said = [worker.ready() for worker in workers]
+            try:
+                said = [worker.ready(lambda: not stop.is_set()) for worker in workers]
+            except StateError:
+                if stop.is_set():
+                    return
+                raise
             end_metrics: Callable[[], None] = lambda: None  # noqa: E731
             if config.metrics_port is not None:
                 _, end_metrics = serve_metrics(config.metrics_port)
@@ -93,8 +98,11 @@ class _Worker:
         self._started = time.monotonic()
         self._process = Child("service.supervisor", request=self._told)
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self, wanted: Callable[[], bool]) -> dict[str, Any]:
         """What it says when it answers calls.
+
+        Args:
+            wanted: asked again and again whether to wait on.
 
         Raises:
             StateError: If it did not come so far.
@@ -102,7 +110,7 @@ class _Worker:
         if self._process is None:
             raise StateError(f"worker {self._number} is not running")
         try:
-            return self._process.answer()
+            return self._process.answer(wanted)
         except StateError as error:
             raise StateError(f"worker {self._number} did not start: {error}") from None
 

@@ -133,7 +133,7 @@ class _Page:
             get("/api/reports", _reports),
             get("/report/{report_id}", _report),
             get("/preview/{video_id}.mp4", preview),
-            get("/thumbnails/{video_id}/{clip_index:int}.jpg", thumbnails),
+            get("/thumbnails/{video_id}/{clip_index}.jpg", thumbnails),
             Mount("/page", StaticFiles(directory=PAGE)),
         ]
 

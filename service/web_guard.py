@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from index.errors import InvalidInput, ServiceError
 from service.connection import on_behalf_of
+from service.peers import as_address
 
 _MAX_BODY_BYTES, _BODY_S = 256 * 1024, 30.0
 _POLICY = (
@@ -72,7 +73,7 @@ class OnBehalf:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         client = scope.get("client")
-        token = on_behalf_of.set(client[0] if client else "")
+        token = on_behalf_of.set(as_address(client[0]) if client else "")
         try:
             await self._app(scope, receive, send)
         finally:

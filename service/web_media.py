@@ -13,15 +13,14 @@ from service import calls
 from service.web_sessions import Session
 
 _MOST_AT_ONCE = 2 * 2**20
-_MOST_CLIPS = 2**31
 
 
 async def thumbnails(request: Request, session: Session) -> Response:
     """Thumbnails of a clip."""
     named = request.path_params
-    if named["clip_index"] >= _MOST_CLIPS:
+    if not re.fullmatch(r"[0-9]{1,9}", named["clip_index"]):
         raise InvalidInput("expected the number of a clip")
-    jpeg = await session.client.ask(calls.thumbnails(named["video_id"], named["clip_index"]))
+    jpeg = await session.client.ask(calls.thumbnails(named["video_id"], int(named["clip_index"])))
     return Response(jpeg, media_type="image/jpeg")
 
 

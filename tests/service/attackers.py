@@ -83,7 +83,7 @@ def answering(workspace, config):
     async def begin():
         listener, port = server.listen()
         await listener.start()
-        await server.announce(ready=True)
+        server.announce(ready=True)
         return listener, port
 
     async def end(listener):

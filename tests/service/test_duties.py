@@ -6,11 +6,14 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
+import grpc
 import pytest
 
 from index.erased import ErasedList, block, lift
@@ -19,13 +22,16 @@ from index.query import VideoQuery
 from index.serving import Serving
 from index.store import Store
 from index.workspace import Workspace
+from protos import review_pb2
 from service.audit_trail import folder_of
 from service.client import Client
 from service.connection import Connection
 from service.duties import Duties, Duty
 from service.health import health_of
+from service.source import Source
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.forge import Forged
+from tests.service.attackers import PREFACE, WATCH, code, connected, frame, headers
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S, until
 
@@ -228,3 +234,76 @@ def test_a_pipe_in_place_of_a_file_hangs_nothing(workspace, name):
         assert "p3" not in found_patients(client)
         commit(workspace, make_cohort(patients=6)[15:])
         until(lambda: client.counts().total.patients == 5)
+
+
+def test_no_answer_is_made_of_the_old_snapshot_once_somebody_is_on_the_list(workspace, monkeypatch):
+    """However long the new one takes to be made: each call that begins meanwhile waits."""
+    source = Source(workspace)
+    make, making = Serving._exchange, threading.Event()
+
+    def slow(serving):
+        making.set()
+        time.sleep(0.5)
+        make(serving)
+
+    source.withhold_erased()
+    monkeypatch.setattr(Serving, "_exchange", slow)
+    blocked(workspace, "p3")
+    begun = source.erasures
+    other = threading.Thread(target=source.withhold_erased)
+    other.start()
+    making.wait(PATIENCE_S)
+    assert source.erased_is_new()  # so that a call comes here too
+    assert source.erasures == begun
+    source.withhold_erased()
+    assert "p3" not in {video.patient_id for video in source.knowledge.snapshot.videos.values()}
+    assert source.erasures == begun + 1
+    assert not source.erased_is_new()
+    other.join()
+
+
+def test_a_refresh_that_learns_of_an_erasure_first_hides_it_from_no_call(workspace):
+    source = Source(workspace)
+    source.withhold_erased()
+    blocked(workspace, "p3")
+    source._serving.refresh_rows()
+    assert source.erased_is_new()
+    source.withhold_erased()
+    assert source.erasures == 1
+
+
+def test_a_watcher_who_does_not_read_keeps_nothing_from_others_and_no_server_from_ending(workspace):
+    with running(workspace, "--config", str(_settings(workspace))) as said, connected(said["address"]) as stuck:
+        stuck.sendall(PREFACE + frame(4, 0, 0, struct.pack(">HI", 4, 0)) + frame(4, 1, 0))  # no window for answers
+        stuck.sendall(frame(1, 4, 1, headers(WATCH)) + frame(0, 1, 1, b"\0\0\0\0\0"))
+        time.sleep(0.5)
+        workspace.erased.write_bytes(b"garbage")
+        until(lambda: health_of(Connection(said["address"])) == "NOT_SERVING")
+
+
+def test_a_server_whose_worker_hangs_as_it_starts_ends_when_it_is_asked(workspace):
+    settings = workspace.root.parent / "serve.toml"
+    settings.write_text("drain_s = 0\n")
+    command = ["serve", "-w", workspace.root, "--port", "0", "--json", "--workers", "2", "--config", settings]
+    with Forged(*command, stdout=subprocess.PIPE) as process:
+        (first, *_) = until(lambda: children(process.pid))
+        os.kill(first, signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_preview_that_hangs_hangs_its_own_call_alone(workspace):
+    folder = workspace.previews / "v0-0"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "preview.json")
+    with running(workspace) as said, grpc.insecure_channel(said["address"]) as channel:
+        request = review_pb2.GetPreviewRequest(video_id="v0-0").SerializeToString()
+        assert code(channel, "/semiome.v1.ReviewService/GetPreview", [request], timeout=2) == "DEADLINE_EXCEEDED"
+        assert health_of(Connection(said["address"])) == "SERVING"
+        with Client(said["address"]) as client:
+            assert client.counts().total.clips == 60
+        (folder / "preview.json").open("w").close()
