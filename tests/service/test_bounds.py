@@ -13,7 +13,9 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from index.errors import InvalidInput
 from index.workspace import Workspace
+from protos import common_pb2
 from protos import retrieval_pb2 as retrieval
 from service import calls, uploads
 from service.audit import AuditLog
@@ -21,6 +23,7 @@ from service.audit_trail import Entry, folder_of, verify
 from service.client import Client
 from service.config import ServerConfig
 from service.connection import Connection
+from service.convert import filter_from_proto
 from service.health import health_of
 from service.limits import TooMuch
 from service.peers import address_of, neighbourhood
@@ -29,7 +32,7 @@ from service.refusals import Refusals
 from service.roles import Caller, Role, name_of
 from service.turns import Turns
 from tests.conftest import commit, install_head, make_cohort, publish_all
-from tests.service.attackers import METHODS, PREFACE, answering, bearer, code, connected, frame, signed, start
+from tests.service.attackers import METHODS, PREFACE, WATCH, answering, bearer, code, connected, frame, signed, start
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S, cpu_s, until
 
@@ -422,3 +425,33 @@ def test_claims_to_have_seen_something_newer_cost_one_look_in_a_while(workspace)
         while time.monotonic() - began < 2:
             assert code(channel, COUNTS, metadata=(("semiome-seen", f"{said['generation']}/999999999"),)) == "OK"
         assert cpu_s(said["pid"]) - before < 1.5
+
+
+def test_questions_of_a_stream_are_calls_a_second_like_any_other(workspace):
+    config = ServerConfig(port=0, limits={"admin": {"calls_per_s": 20}})
+    only = config.model_copy(update={"limits": dict.fromkeys(Role, config.limits["admin"])})
+    with answering(workspace, only) as address, grpc.insecure_channel(address) as channel:
+        began = time.monotonic()
+        answers = list(start(channel, STREAM, [b""] * 100))
+        assert len(answers) == 100
+        assert time.monotonic() - began > 2  # forty at once, the others as they may
+
+
+def test_strangers_who_watch_health_and_go_leave_no_lines(workspace):
+    with running(workspace) as said, grpc.insecure_channel(said["address"]) as channel:
+        for _ in range(50):
+            call = start(channel, WATCH, [b""])
+            next(call)
+            call.cancel()
+        assert code(channel, COUNTS) == "OK"
+    assert [line["code"] for line in lines_of(workspace)] == ["OK"]
+
+
+def test_a_filter_of_more_values_than_anybody_means_is_refused_before_it_is_read():
+    message = common_pb2.Filter(metadata=[common_pb2.Metadata()] * 20_001)
+    with pytest.raises(InvalidInput, match="at most 20000 values"):
+        filter_from_proto(message)
+    parts = [common_pb2.Filter(video_ids=["v"] * 5_000) for _ in range(5)]
+    with pytest.raises(InvalidInput, match="at most 20000 values"):
+        filter_from_proto(common_pb2.Filter(none_of=parts))
+    assert filter_from_proto(common_pb2.Filter(video_ids=[f"v{n}" for n in range(20_000)]))

@@ -140,3 +140,20 @@ def test_keys_come_from_a_provider(access):
         assert tokens.caller(token).identity == "token:some reader"
         assert len(seen) == 1
     assert json.loads(keys)["keys"]
+
+
+def test_several_addresses_share_the_time(access, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:  # takes no more than one, and answers none
+        place = full.getsockname()
+        held = [socket.socket() for _ in range(3)]
+        for one in held:
+            one.setblocking(False)
+            one.connect_ex(place)
+        found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", place)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [found] * 3)
+        began = time.monotonic()
+        with pytest.raises(OSError):  # noqa: PT011  however it is cut
+            fetched("https://localhost/keys", 100, SECONDS)
+        assert time.monotonic() - began < SECONDS + 2
+        for one in held:
+            one.close()

@@ -1,5 +1,7 @@
 """A server's settings, what one caller may ask for, and the spans of what was asked."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -92,3 +94,37 @@ def test_a_limit_that_is_not_set_stays_as_it_is(tmp_path):
     limit = read_config(settings).limit_of(frozenset({Role.CLINICIAN}))
 
     assert (limit.calls_per_s, limit.searches_a_day) == (20, DEFAULT_LIMITS[Role.CLINICIAN].searches_a_day)
+
+
+def ledger(tmp_path, harm):
+    path = tmp_path / "quota.sqlite"
+    if harm == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"no database, but long enough to be taken for one" * 100)
+    return path
+
+
+@pytest.mark.parametrize("harm", ["garbage", "folder"])
+def test_quotas_that_are_damaged_stop_nobody_and_count_anew(tmp_path, caplog, harm):
+    config = ServerConfig(limits={"reader": {"searches_a_day": 3}})
+    reader = Caller("a", frozenset({Role.READER}), "token")
+    limits = Limits(config, ledger(tmp_path, harm))
+    limits.queries(reader, 3)
+    limits.exchange()
+    with pytest.raises(TooMuch):
+        limits.queries(reader, 1)
+    assert "the day's quotas" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["'abc'", "null", "x'00'", "1.5"])
+def test_a_bad_row_of_the_quotas_spoils_no_other(tmp_path, value):
+    limits = Limits(ServerConfig(), tmp_path / "quota.sqlite")
+    good, bad = (Caller(name, frozenset({Role.READER}), "token") for name in ("good", "bad"))
+    limits.queries(good, 5)
+    limits.exchange()
+    with closing(sqlite3.connect(tmp_path / "quota.sqlite")) as database, database:
+        database.execute(f"insert into used select day, 'token:bad', {value} from used")
+    limits.exchange()
+    for caller in (good, bad):
+        limits.queries(caller, 1)

@@ -500,3 +500,13 @@ def test_the_whole_page_is_small_and_needs_nothing_from_elsewhere():
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not any(word in text for word in ("http://", "https://", "innerHTML", "eval(", "document.write"))
         assert urllib.parse.urlparse(path.name).scheme == ""
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 20, "-1", "1.5", "x"])
+def test_the_number_of_no_clip_is_an_error_of_who_asks(browser, number):
+    assert browser.ask("GET", f"/thumbnails/v0-0/{number}.jpg").status in {400, 404}
+
+
+@pytest.mark.parametrize("said", ["\u00e9", "a\tb", "Erika Mustermann", "10.0.0.7, x", ""])
+def test_whatever_a_proxy_says_of_the_browser_the_page_answers(browser, said):
+    assert browser.ask("GET", "/api/counts", x_forwarded_for=said.encode("latin-1")).status == 200
