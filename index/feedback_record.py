@@ -1,4 +1,4 @@
-"""One thing that somebody said of a stored video, and what can't be said."""
+"""One statement about a stored video, and what is refused as one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_TAGS = 32
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """One thing that somebody said.
+    """One statement by one person.
 
     Attributes:
         video_id: the video it is about.

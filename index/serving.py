@@ -26,7 +26,7 @@ class _Loaded:
 
 
 class Serving:
-    """Holds the current snapshot of a workspace, without whoever is on the list of the erased.
+    """Holds the current snapshot of a workspace, without the patients on the list of the erased.
 
     A caller takes `snapshot` once and works on it to the end; `refresh` never touches one that is in use, and one that
     is held no more goes with all that it has mapped. Reading a store may take long, or hang with its disk;

@@ -35,7 +35,7 @@ class Entry:
         model: ids of encoder and head.
         generation: that was read.
         peer: address that the call came from: what IHE ATNA calls the network access point.
-        behalf: address that whoever is at `peer` says it asks for: of a browser, where it is the review page.
+        behalf: address that `peer` says it asks for: the browser's, where `peer` is the review page.
         count: how many calls the line stands for.
     """
 

@@ -25,7 +25,7 @@ _AGAIN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED")
 """CANCELLED is what gRPC says of a call that came just as its server began to end."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 on_behalf_of: ContextVar[str] = ContextVar("on_behalf_of", default="")
-"""Address of whoever the next calls are made for, where that is not this process."""
+"""Address on whose behalf the next calls are made, where that is not this process."""
 _MAX_MESSAGE_BYTES = 64 * 2**20
 
 

@@ -75,7 +75,7 @@ class Limits:
         ledger.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._open(ledger)
-        except sqlite3.OperationalError as error:  # a folder, or held by somebody: this process counts for itself
+        except sqlite3.OperationalError as error:  # a folder, or locked: this process counts for itself
             _logger.error("the day's quotas can't be kept on the disk: %s", type(error).__name__)
             self._ledger = None
         except sqlite3.DatabaseError:

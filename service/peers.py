@@ -1,4 +1,4 @@
-"""Where a call comes from: the address of whoever is connected, as gRPC says it."""
+"""Where a call comes from: the address of the other end, as gRPC says it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def as_address(text: str) -> str:
 
 
 def neighbourhood(address: str) -> str:
-    """What is counted as one stranger: of IPv6 whoever has one address has the 2**64 beside it."""
+    """What is counted as one stranger: with one IPv6 address come the 2**64 beside it."""
     if ":" not in address:
         return address
     return str(ipaddress.ip_network(f"{address}/64", strict=False))

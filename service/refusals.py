@@ -1,4 +1,4 @@
-"""Refusals that come by the thousand, of strangers and of whoever asks too much: one line with a count for many.
+"""Refusals that come by the thousand, of strangers and of callers who ask too much: one line with a count for many.
 
 The first refusal of its kind is a line of the audit log at once. Those that follow are counted, and written after a
 second, then after two, and so on up to a minute while they go on. How many kinds may be new in a second is limited too:

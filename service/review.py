@@ -35,7 +35,7 @@ _CHUNK_BYTES = 256 * 1024
 _MAX_REPORT_BYTES = 3 * 2**20
 _SERVICE = "/semiome.v1.ReviewService/"
 _A_DAY, _DAY_S = 1000, 3600.0
-"""More than a person says, and little enough that nobody fills the disk with it."""
+"""More than a person says, and too little to fill a disk with."""
 
 
 class Review:

@@ -25,7 +25,7 @@ class Source:
 
     Attributes:
         knowledge: the newest.
-        erasures: how often somebody was put on the list of the erased, or taken off it, since the start.
+        erasures: how often the list of the erased has changed since the start.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -120,7 +120,7 @@ class Source:
         try:
             self._serving.refresh_generation()
             head, encoder_id = self._load_head(), self._serving.snapshot.encoder_id
-            # Trained before the index changes to its encoder, a head waits: nobody goes without verdicts meanwhile.
+            # Trained before the index changes to its encoder, a head waits: verdicts go on meanwhile.
             if head is self._head or _fits(head, encoder_id) or not _fits(self._head, encoder_id):
                 self._head = head
         except SemiomeError as error:

@@ -1,4 +1,4 @@
-"""A queue for few places, fair to callers: whoever's last turn is the longest ago is next."""
+"""A queue for few places, fair to callers: the one whose last turn is the longest ago is next."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Turns:
         self._call_next()
 
     def _call_next(self) -> None:
-        """Of all who hold no place, whoever's last turn is the longest ago."""
+        """Of all who hold no place, the one whose last turn is the longest ago."""
         while self._free:
             ready = [one for one in self._queue if one[0] not in self._busy and not one[1].done()]
             if not ready:

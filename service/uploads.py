@@ -81,7 +81,7 @@ class Uploads:
             raise InvalidInput("an upload can't be aligned: store it first", field="header.options.aligned")
         disclosure.check_hits(call.caller, k)
         call.queries(1)
-        # Where nobody signs in, all have one name, and take their turns as they come.
+        # Without sign-in all have one name, and take their turns as they come.
         async with self._turns.turn(call.caller.identity if self._config.signs_in else call.request_id):
             call.check_deadline()
             with _unlinked_file(self._workspace) as file:

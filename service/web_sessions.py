@@ -49,7 +49,7 @@ class Sessions:
         clock: in seconds.
 
     Attributes:
-        cookie: its name. With the prefix browsers take it over TLS alone, and from no other host of the domain.
+        cookie: its name. With the prefix browsers accept it over TLS alone, and from no other host of the domain.
     """
 
     def __init__(
