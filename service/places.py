@@ -16,8 +16,8 @@ _PART = 8
 class Places:
     """Counts calls at once.
 
-    A caller who signs in holds an eighth of the places at most, and the last eighth is for administrators alone: an erasure
-    finds a place, whatever readers hold. Without sign-in all are one caller, and an administrator.
+    A caller who signs in holds an eighth of the places at most, and the last eighth is for administrators alone: an
+    erasure finds a place, whatever readers hold. Without sign-in all are one caller, and an administrator.
 
     Args:
         most: places.
