@@ -207,6 +207,7 @@ def test_pages_hold_everything_once_in_order(tmp_path, said, size):
     assert store.all() == tuple(saved)
 
 
+@pytest.mark.slow
 def test_long_notes_end_a_page_early_and_thousands_are_listed_and_exported(workspace, tmp_path):
     commit(workspace, make_cohort())
     store = FeedbackStore(workspace)

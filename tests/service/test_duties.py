@@ -217,6 +217,7 @@ def test_a_log_that_another_process_holds_stops_no_health_and_no_signal(workspac
         assert len(answered) == 1
 
 
+@pytest.mark.slow
 def test_a_log_that_is_held_for_ever_refuses_and_ends(workspace):
     with running(workspace) as said, (folder_of(workspace) / "000001.jsonl").open("rb+") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
