@@ -14,7 +14,7 @@ from pathlib import Path
 from encoder.detector import FoundBed
 from encoder.picture import Crop
 from index.errors import InvalidInput
-from index.files import write_text_atomically
+from index.files import small_file, write_text_atomically
 
 NO_BED = ("refuse", "whole", "camera")
 """What to do with a video in whose first frame no bed is found: refuse it, use the whole picture, or use the last box
@@ -138,8 +138,8 @@ def read_policy(folder: Path) -> CropPolicy | None:
         InvalidInput: it can't be read.
     """
     try:
-        return CropPolicy(**json.loads((folder / _POLICY).read_text(encoding="utf-8")))
+        return CropPolicy(**json.loads(small_file(folder / _POLICY)))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         raise InvalidInput(f"the encoder's {_POLICY} can't be read: give it its crop again") from None

@@ -17,11 +17,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError, named
-from index.files import write_atomically, write_text_atomically
+from index.files import small_file, write_atomically, write_text_atomically
 from index.records import LABELS, ClipVerdict, Verdict
 from index.workspace import current
 
 _WEIGHTS, _CARD = "head.safetensors", "card.json"
+_MOST_BYTES = 2**26
 POSITIVE = LABELS.index("exTLE")
 LARGEST_TEMPERATURE = 100.0
 """Bound of calibration. A head whose out-of-fold logits say nothing would be divided by infinity."""
@@ -215,10 +216,10 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
     if not re.fullmatch("[0-9a-f]{16}", name) or not (folder / name).is_dir():
         raise NotFound(f"head {named(name)} is not in this workspace: check the id")
     try:
-        values: dict[str, Any] = json.loads((folder / name / _CARD).read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(small_file(folder / name / _CARD, _MOST_BYTES))
         lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         card = HeadCard(**{**values, **lists, "conformal": _conformal(values.get("conformal"))})
-        head = Head(safetensors.numpy.load_file(folder / name / _WEIGHTS), card)
+        head = Head(safetensors.numpy.load(small_file(folder / name / _WEIGHTS, _MOST_BYTES)), card)
     except (
         *(OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError),
         AttributeError,  # a card that is no object, or weights of a type that NumPy does not have

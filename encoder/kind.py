@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from index.files import is_plain
+
 KINDS = ("random", "simulated", "pretrained", "imported")
 """Random initial weights; weights that have seen drawn patients only; pretrained here; brought from elsewhere."""
 
@@ -29,6 +31,8 @@ def kind_of(origin: str, *, trained: bool) -> str:
 
 def stored_kind(encoders: Path, encoder_id: str) -> str:
     """The kind of a workspace's encoder, by the header of its weights alone; empty where it is not on this host."""
+    if not is_plain(encoders / encoder_id / _WEIGHTS):
+        return ""
     try:
         with (encoders / encoder_id / _WEIGHTS).open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")

@@ -18,12 +18,13 @@ from encoder.child import Preview
 from encoder.decoder import Decoder
 from encoder.manifest import Manifest, ManifestRow
 from index.errors import InvalidInput, Locked, NotFound, VideoRefused
-from index.files import new_folder, sha256_of_file, write_atomically
+from index.files import is_plain, new_folder, sha256_of_file, small_file, write_atomically
 from index.records import ID, Video
 from index.store import Store
 from index.workspace import Workspace
 
 _FILM, _FACTS = "film.mp4", "preview.json"
+_MOST_STRIP_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,8 @@ def stored_preview(workspace: Workspace, video: Video) -> StoredPreview:
     """
     folder = _folder(workspace, video.video_id)
     try:
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        if facts["source_sha256"] == video.source_sha256:
+        facts = json.loads(small_file(folder / _FACTS))
+        if is_plain(folder / _FILM) and facts["source_sha256"] == video.source_sha256:
             return StoredPreview(folder / _FILM, int(facts["fps"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -71,8 +72,8 @@ def stored_strip(workspace: Workspace, video: Video, clip_index: int) -> bytes:
         NotFound: there are none of the file that its embeddings are of.
     """
     try:
-        return (stored_preview(workspace, video).film.parent / f"{clip_index}.jpg").read_bytes()
-    except OSError:
+        return small_file(stored_preview(workspace, video).film.parent / f"{clip_index}.jpg", _MOST_STRIP_BYTES)
+    except (OSError, ValueError):
         raise NotFound("that clip has no thumbnails: `semiome previews MANIFEST` makes them") from None
 
 
@@ -121,7 +122,7 @@ def export_film(
     if not os.access(to.parent, os.W_OK):
         raise InvalidInput("the folder that the film should go to is not there, or may not be written to")
     preview = stored_preview(workspace, video)
-    facts = json.loads((preview.film.parent / _FACTS).read_text(encoding="utf-8"))
+    facts = json.loads(small_file(preview.film.parent / _FACTS))
     fps, seconds = preview.fps, float(facts["seconds"])
     from encoder.faces import blurred, find_faces, stretches_without
     from encoder.video_writer import own_pictures, write_h264  # PyAV: a server that only shows previews needs none

@@ -24,7 +24,7 @@ from encoder.kind import kind_of
 from encoder.picture import RESIZE
 from encoder.timesformer import INPUT_VIEWS, PIXEL_MEAN, PIXEL_STD, TimeSformer
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
-from index.files import write_atomically, write_text_atomically
+from index.files import is_plain, small_file, write_atomically, write_text_atomically
 from index.records import CLIP_SECONDS
 from index.workspace import current, set_current
 
@@ -173,16 +173,19 @@ def load_encoder(folder: Path) -> Encoder:
     Raises:
         InvalidInput: a file is missing, damaged, or does not fit the config.
     """
+    if (folder / _WEIGHTS).exists() and not is_plain(folder / _WEIGHTS):
+        raise InvalidInput(f"the encoder folder is damaged: {_WEIGHTS} is no plain file")
     try:
-        config = _checked_config(json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
+        config = _checked_config(json.loads(small_file(folder / _CONFIG)))
         state = safetensors.torch.load_file(folder / _WEIGHTS)
         with safetensors.safe_open(folder / _WEIGHTS, "pt") as archive:
             metadata = archive.metadata() or {}
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name if error.filename else _WEIGHTS
         raise InvalidInput(f"not an encoder folder: {missing} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, safetensors.SafetensorError) as error:
-        raise InvalidInput(f"the encoder folder is damaged: {error}") from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise InvalidInput(f"the encoder folder is damaged: {said}") from None
     state = {name.removeprefix("timesformer."): tensor for name, tensor in state.items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
     origin = metadata.get("origin", "imported from a folder of transformers weights")

@@ -20,12 +20,13 @@ from index.erased import brought_up_to_date, erased_among, workspace_key
 from index.erasure import erase_patient, unfinished
 from index.errors import DamagedData, InvalidInput, StateError
 from index.feedback import FeedbackStore, path_of
-from index.files import digest_of_file, new_folder, write_text_atomically
+from index.files import digest_of_file, new_folder, small_file, write_text_atomically
 from index.store import Store
 from index.workspace import Workspace
 
 _MANIFEST, _CONTENT = "backup.json", "workspace"
 _FORMAT = "semiome-backup-1"
+_MOST_MANIFEST_BYTES, _MOST_ERASED_BYTES = 2**28, 2**27
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def verify(folder: Path, noted: str = "") -> Backup:
             backup is another one than was noted.
     """
     try:
-        backup = Backup(**json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+        backup = Backup(**json.loads(small_file(folder / _MANIFEST, _MOST_MANIFEST_BYTES)))
     except (OSError, ValueError, TypeError) as error:
         raise InvalidInput(f"expected a backup with a {_MANIFEST} ({type(error).__name__})") from None
     if backup.format != _FORMAT:
@@ -167,7 +168,10 @@ def restore(
 
 def _bring_up_to_date(workspace: Workspace, erased: Path) -> None:
     older = workspace.erased.read_text(encoding="ascii") if workspace.erased.exists() else ""
-    newer = erased.read_bytes().decode("ascii", "replace")
+    try:
+        newer = small_file(erased, _MOST_ERASED_BYTES).decode("ascii", "replace")
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"the list of the erased can't be read ({type(error).__name__})") from None
     write_text_atomically(workspace.erased, brought_up_to_date(older, newer))
 
 

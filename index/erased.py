@@ -104,12 +104,7 @@ class ErasedList:
             DamagedData: If it is no such list, or is gone; the old one stays.
         """
         seen = self.facts()
-        try:
-            data = shared_files.read(self._workspace, self._workspace.erased)
-        except OSError as error:
-            raise DamagedData(
-                f"the list of the erased can't be read ({type(error).__name__}): look at its file"
-            ) from None
+        data = shared_files.read(self._workspace, self._workspace.erased)
         if data is None and self._there:
             raise DamagedData("the list of the erased is gone: bring the file `erased` back from a backup")
         hashes = frozenset(_as_hashes(_checked(data or b"")))

@@ -21,7 +21,7 @@ from pathlib import Path
 from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, Locked, NotFound
 from index.feedback_record import Feedback, FeedbackPage, check
-from index.files import naming_failed_writes
+from index.files import is_plain, naming_failed_writes
 from index.traces.names import ERASED, Names
 from index.workspace import Workspace
 
@@ -253,6 +253,8 @@ class FeedbackStore:
     def _database(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:
         if make:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path.exists() and not is_plain(self._path):
+            raise DamagedData("feedback.sqlite is no plain file: bring what people have said back from a backup")
         with naming_failed_writes(), closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database:
             try:
                 database.execute("pragma secure_delete = on")

@@ -85,6 +85,15 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         sync_folder(path.parent)
 
 
+def is_plain(path: Path, most_bytes: int | None = None) -> bool:
+    """Whether there is a file of that name, no larger than that: no folder, and no pipe that might be waited for."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(facts.st_mode) and (most_bytes is None or facts.st_size <= most_bytes)
+
+
 def small_file(path: Path, most_bytes: int = 2**20) -> bytes:
     """What a file holds that is known to be small: no pipe is waited for, and no memory taken for a large one.
 

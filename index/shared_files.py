@@ -9,19 +9,30 @@ import os
 import secrets
 from pathlib import Path
 
-from index.files import naming_failed_writes, sync_folder, write_text_atomically
+from index.errors import DamagedData
+from index.files import naming_failed_writes, small_file, sync_folder, write_text_atomically
 from index.objects import bucket
 from index.workspace import Workspace
 
+_MOST_BYTES = 2**27
+"""Of a list of two million who were erased."""
+
 
 def read(workspace: Workspace, path: Path) -> bytes | None:
-    """What a file of the workspace holds; None where there is none."""
+    """What a file of the workspace holds; None where there is none.
+
+    Raises:
+        DamagedData: If it can't be read, is no plain file, or is larger than any that is written there.
+    """
     if workspace.bucket:
         return bucket(workspace.bucket).read(_name(workspace, path))
     try:
-        return path.read_bytes()
+        return small_file(path, _MOST_BYTES)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        said = f"`{path.name}` can't be read ({type(error).__name__})"
+        raise DamagedData(f"the workspace's file {said}: look at it, or bring it back from a backup") from None
 
 
 def write(workspace: Workspace, path: Path, text: str) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
 
 from encoder.head import Head, load_head
-from index.errors import EncoderMismatch, InvalidInput, NotFound
+from index.errors import EncoderMismatch, InvalidInput, NotFound, SemiomeError
 from index.generation import GenerationManifest, list_generations, load_generation, read_manifest
 from index.sharing import fetch, publish, roll_back
 from index.workspace import Workspace, current, previous, set_current
@@ -20,6 +24,8 @@ from service.roster import Roster
 from service.source import Source
 
 _SERVICE = "/semiome.v1.AdminService/"
+_logger = logging.getLogger(__name__)
+_Read = TypeVar("_Read")
 
 
 class Admin:
@@ -122,7 +128,7 @@ class Admin:
         def heads() -> list[HeadFacts]:
             folder = self._workspace.heads
             names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-            return [self._head(load_head(folder, name)) for name in names]
+            return [self._head(head) for head in _readable(partial(load_head, folder), names)]
 
         call.reads(self._source.knowledge.provenance, ())
         return admin.ListHeadsResponse(heads=map(convert_admin.head_to_proto, await asyncio.to_thread(heads)))
@@ -181,7 +187,8 @@ class Admin:
     def _generations(self) -> list[GenerationFacts]:
         fetch(self._workspace, everything=True)
         folder = self._workspace.generations
-        return [self._generation(read_manifest(folder, name)) for name in list_generations(folder)]
+        manifests = _readable(partial(read_manifest, folder), list_generations(folder))
+        return [self._generation(manifest) for manifest in manifests]
 
     def _serving_generation(self) -> GenerationFacts:
         folder = self._workspace.generations
@@ -197,7 +204,7 @@ class Admin:
             index=manifest.index,
             recall=manifest.recall,
             built_at=manifest.built_at,
-            serving=manifest.generation == current(folder),
+            serving=manifest.generation == _in_use(folder),
             served_before=manifest.generation == previous(folder),
         )
 
@@ -206,5 +213,22 @@ class Admin:
             head_id=head.head_id,
             encoder_id=head.card.encoder_id,
             patients=head.card.patients,
-            serving=head.head_id == current(self._workspace.heads),
+            serving=head.head_id == _in_use(self._workspace.heads),
         )
+
+
+def _readable(read: Callable[[str], _Read], names: Iterable[str]) -> Iterator[_Read]:
+    """Those that can be read; a damaged one keeps the others from nobody, and stands in the log."""
+    for name in names:
+        try:
+            yield read(name)
+        except SemiomeError as error:
+            _logger.error("%s", error)
+
+
+def _in_use(folder: Path) -> str | None:
+    """The entry in use; None where that can't be read, which its refresh says loudly enough."""
+    try:
+        return current(folder)
+    except SemiomeError:
+        return None

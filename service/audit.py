@@ -17,14 +17,15 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from index.erased import patient_hash, workspace_key
-from index.errors import ServiceError
-from index.files import naming_failed_writes, sync_folder
+from index.errors import DamagedData, ServiceError
+from index.files import is_plain, naming_failed_writes, sync_folder
 from index.workspace import Workspace
 from service.audit_trail import MAC, START, TAIL, Entry, folder_of, mac_of, segments_of
 from service.ballast import Ballast
@@ -34,6 +35,7 @@ _SEGMENT_BYTES = 64 * 2**20
 _MAX_REMEMBERED = 100_000
 _IP_ADDRESS = 2
 """As DICOM's audit messages number the kinds of network access points (PS3.15, A.5)."""
+_LONGEST_LINE = 2**24
 _PATIENCE_S = 10.0
 """Another worker holds the log for as long as a write takes; one that was stopped just then holds it on."""
 
@@ -226,13 +228,13 @@ class AuditLog:
         """Open the newest segment, or begin the next one where it is full. A worker may have done so already."""
         if self._descriptor >= 0:
             os.fsync(self._descriptor)
-        with (self._folder / ".segments").open("w") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+        with closing(_Plain(self._folder / ".segments")) as turn:
+            fcntl.flock(turn.descriptor, fcntl.LOCK_EX)
             segments = segments_of(self._folder)
             path = segments[-1] if segments else self._folder / "000001.jsonl"
             if segments and _size_of_whole_lines(path) >= _SEGMENT_BYTES:
                 path = self._folder / f"{int(path.stem) + 1:06d}.jsonl"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            descriptor = _Plain(path).descriptor
             sync_folder(self._folder)
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -252,9 +254,20 @@ class AuditLog:
         before = [path for path in segments_of(self._folder) if path < self._path]
         if not before:
             return START
-        with before[-1].open("rb") as stream:
-            stream.seek(max(before[-1].stat().st_size - TAIL, 0))
-            return _mac_of(stream.read())
+        with closing(_Plain(before[-1])) as segment:
+            return _mac_of(os.pread(segment.descriptor, TAIL, max(os.fstat(segment.descriptor).st_size - TAIL, 0)))
+
+
+class _Plain:
+    """A file of the log, to read and append; made where there is none."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists() and not is_plain(path):  # a pipe would be waited for
+            raise DamagedData(f"{path.name} of the audit log is no plain file: move it away, and look at it")
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
 
 
 def _locked(descriptor: int) -> bool:
@@ -281,12 +294,9 @@ def _tell(waiting: Iterable[_Waiting], failure: BaseException | None) -> None:
 
 def _size_of_whole_lines(path: Path) -> int:
     """Of a segment, once a line that a kill has cut is taken off; nobody writes to it meanwhile."""
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return _healed(descriptor, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
+    with closing(_Plain(path)) as segment:
+        fcntl.flock(segment.descriptor, fcntl.LOCK_EX)
+        return _healed(segment.descriptor, os.fstat(segment.descriptor).st_size)
 
 
 def _healed(descriptor: int, size: int) -> int:
@@ -298,6 +308,8 @@ def _healed(descriptor: int, size: int) -> int:
         end = tail.rfind(b"\n") + 1
         if end or not start:
             break
+        if window > _LONGEST_LINE:
+            raise DamagedData("the newest file of the audit log does not end as one does: move it away, and look")
         window *= 4
     if start + end < size:
         os.ftruncate(descriptor, start + end)

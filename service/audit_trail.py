@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from index.erased import key_to_compare, patient_hash, workspace_key
 from index.errors import DamagedData, StateError
+from index.files import is_plain
 from index.workspace import Workspace
 
 START = "0" * 64
@@ -147,6 +148,8 @@ def _lines(workspace: Workspace) -> Iterator[tuple[str, int, str]]:
     if not segments:
         raise StateError("there is no audit log: `semiome serve` writes one")
     for path in segments:
+        if not is_plain(path):
+            raise DamagedData(f"{path.name} of the audit log is no plain file: move it away, and look at it")
         with path.open(encoding="utf-8", errors="replace", newline="\n") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.endswith("\n") and path == segments[-1]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import re
 import secrets
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from index.errors import DamagedData, NotFound, SemiomeError, StateError
-from index.files import write_text_atomically
+from index.files import small_file, write_text_atomically
 from index.workspace import Workspace
 from service.answers import Operation
 from service.errors import status_of, type_and_place
@@ -34,6 +35,9 @@ _KEPT = 100
 _ENDING_S = 0.5
 _JUST_BEGUN_S = 1.0
 """One that has said that it is done holds its lock a moment longer."""
+
+
+_logger = logging.getLogger(__name__)
 
 
 class Operations:
@@ -67,14 +71,9 @@ class Operations:
         """
         if not re.fullmatch("[0-9a-f]{16}", operation_id):
             raise NotFound("no such operation: check the id")
-        try:
-            found = Operation(**json.loads(self._path(operation_id).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise NotFound("no such operation: check the id") from None
-        except (ValueError, TypeError):
-            raise DamagedData(f"operation {operation_id} can't be read") from None
+        found = self._read(operation_id)
         if found.state == RUNNING and self._nobody_runs():
-            found = Operation(**json.loads(self._path(operation_id).read_text(encoding="utf-8")))
+            found = self._read(operation_id)
             if found.state == RUNNING:  # still: it has not just ended
                 message = "its process was killed" + (": start it again, it goes on" if found.kind == ERASE else "")
                 if self._stopped(operation_id).exists():  # before it could say so itself
@@ -86,9 +85,22 @@ class Operations:
 
     def remembered(self) -> list[Operation]:
         """All that are remembered, newest first."""
-        names = [path.stem for path in self._folder.glob("*.json")] if self._folder.is_dir() else []
-        found = sorted((self.get(name) for name in names), key=lambda one: one.started_at, reverse=True)
-        return found[:_KEPT]
+        found = []
+        for path in self._folder.glob("*.json"):
+            with contextlib.suppress(NotFound):  # it was dropped just now
+                try:
+                    found.append(self.get(path.stem))
+                except DamagedData as error:
+                    _logger.error("%s", error)
+        return sorted(found, key=lambda one: one.started_at, reverse=True)[:_KEPT]
+
+    def _read(self, operation_id: str) -> Operation:
+        try:
+            return Operation(**json.loads(small_file(self._path(operation_id))))
+        except FileNotFoundError:
+            raise NotFound("no such operation: check the id") from None
+        except (OSError, ValueError, TypeError):
+            raise DamagedData(f"operation {operation_id} can't be read: remove its file from operations/") from None
 
     def cancel(self, operation_id: str) -> Operation:
         """Stop a build. One that has ended stays as it is.
