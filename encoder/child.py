@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.picture import Crop
+from encoder.sandbox import LEVELS, check_level
 from index.errors import StateError, VideoRefused
 from index.records import CLIP_SECONDS
 
@@ -118,8 +119,8 @@ class Died(Exception):
 
 
 @cache
-def _warn_once() -> None:
-    _logger.warning("this kernel has no Landlock: a decoding child could read files besides its own")
+def _warn_once(level: str) -> None:
+    _logger.warning("decoders are shut in at level %s only, see docs/decoding.md", level)
 
 
 class Child:
@@ -229,8 +230,10 @@ class Child:
                         self._looks += 1
                         continue
                     case "opened":
-                        if not message["sandboxed"]:
-                            _warn_once()
+                        level = LEVELS[LEVELS.index(message["sandbox"])]
+                        check_level(level, request["least_sandbox"])
+                        if level != LEVELS[-1]:
+                            _warn_once(level)
                         continue
                     case "broken":
                         raise Died(_REASON.sub("", str(message["reason"]))[:200])

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from encoder.sandbox import allow_only, capture_stderr, limit_resources
+from encoder.sandbox import LEVELS, capture_stderr, limit_resources, shut_in
 from index.errors import VideoRefused
 
 if TYPE_CHECKING:
@@ -48,9 +48,12 @@ def main() -> None:
     path = Path(request["path"])
     if path.is_relative_to("/proc"):  # an open file of the parent, which a sandboxed child can't reach later on
         path = Path(f"/proc/self/fd/{os.open(path, os.O_RDONLY)}")
-    limit_resources(int(request["memory_bytes"]))
+    limit_resources(int(request["memory_bytes"]), int(request["cpu_s"]))
     try:
-        _send({"event": "opened", "sandboxed": allow_only(path)})
+        level = shut_in(path)
+        _send({"event": "opened", "sandbox": level})
+        if LEVELS.index(level) < LEVELS.index(request["least_sandbox"]):
+            return
         facts = probe(path, request["track"], request["max_seconds"], lambda: _send({"event": "looking"}))
         _send({"event": "planned", "clips": sum(1 for _ in plan_clips(facts.timeline, 0))})
         if request.get("preview"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from encoder.child import Child, Choose, ClipFrames, Died, Patience, Preview, Stalled, box_of
 from encoder.clips import MAX_SECONDS
 from encoder.picture import Crop
+from encoder.sandbox import least_sandbox
 from index.errors import StateError, VideoRefused
+from index.processors import usable_cores
+from index.records import CLIP_SECONDS
 
 SAMPLE = Path(__file__).with_name("sample.mp4")
 """Two seconds of H.264 that grow brighter, to be told apart from a file that can't be read."""
@@ -31,12 +34,14 @@ class DecodeLimits:
             Only time in which the child is waited for counts.
         memory_bytes: its address space.
         max_seconds: longest video.
+        least_sandbox: how much of `encoder.sandbox` the system must enforce; by default what the environment asks for.
     """
 
     stall_s: float = 60.0
     clip_s: float = 30.0
     memory_bytes: int = 4 * 2**30
     max_seconds: float = MAX_SECONDS
+    least_sandbox: str = field(default_factory=least_sandbox)
 
 
 class Decoder:
@@ -180,18 +185,20 @@ class Decoder:
     ) -> Iterator[ClipFrames | Preview]:
         child, self._waiting = self._waiting, Child()
         self._working = child
+        stall_s = self._limits.stall_s + path.stat().st_size // _SLOWEST_BYTES_PER_S
         request = {
             "path": str(path),
             "num_frames": num_frames,
             "size": self._size,
             "crop": "ask" if callable(crop) else box_of(crop),
             "memory_bytes": self._limits.memory_bytes,
+            "cpu_s": int((stall_s + self._limits.clip_s * self._limits.max_seconds / CLIP_SECONDS) * usable_cores()),
+            "least_sandbox": self._limits.least_sandbox,
             "max_seconds": self._limits.max_seconds,
             "track": track,
             "quick": quick,
             "preview": preview,
         }
-        stall_s = self._limits.stall_s + path.stat().st_size // _SLOWEST_BYTES_PER_S
         patience = Patience(stall_s, self._limits.clip_s)
         try:
             if preview:

@@ -1,7 +1,8 @@
-"""What a decoding child gives up before it touches a patient's file: memory, other files, the network, a voice.
+"""What a decoding child gives up before it touches a patient's file: memory, other files, all other processes, a voice.
 
-Linux only in its strictest part (Landlock, since 5.13): where the kernel has none, the limits on memory and the
-demuxer's allow-list still hold.
+Landlock (Linux 5.13 or newer) keeps other files from it; a filter of system calls (libseccomp) keeps it from writing,
+the network and other processes. Where the system has neither, limits on memory and time and the demuxer's allow-list
+still hold.
 """
 
 from __future__ import annotations
@@ -12,25 +13,48 @@ import mmap
 import os
 import resource
 import signal
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
+
+from encoder.syscalls import filter_calls
+from index.errors import InvalidInput, StateError
 
 _SYS_CREATE_RULESET, _SYS_ADD_RULE, _SYS_RESTRICT_SELF = 444, 445, 446
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FS_RIGHTS_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
-_ALL_NETWORK = 0b11
+_ALL_NETWORK, _ALL_SCOPES = 0b11, 0b11
+_MOST_PROCESSES = 4096
+_PATIENCE_S = 60.0
+LEAST_SANDBOX = "SEMIOME_LEAST_SANDBOX"
+"""Variable of the environment: every decoder of a process, and of those that it starts, obeys it."""
+LEVELS = ("limits", "files", "calls", "full")
+"""Memory, time and demuxers alone; with other files out of reach; with a filter of system calls instead; with both."""
 _PACKAGES = ("av", "decord", "numpy", "PIL", "encoder", "index")
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
 class _RulesetAttributes(ctypes.Structure):
-    _fields_ = (("handled_access_fs", ctypes.c_uint64), ("handled_access_net", ctypes.c_uint64))
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("handled_access_fs", "handled_access_net", "scoped"))
 
 
 class _PathBeneath(ctypes.Structure):
     _pack_ = 1
     _layout_ = "ms"
     _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
+
+
+def least_sandbox() -> str:
+    """The level that the environment asks for; by default the system may enforce what it can.
+
+    Raises:
+        InvalidInput: If there is no such level.
+    """
+    asked = os.environ.get(LEAST_SANDBOX) or LEVELS[0]
+    if asked not in LEVELS:
+        raise InvalidInput(f"expected {', '.join(LEVELS)} in {LEAST_SANDBOX}, got {asked[:32]!r}")
+    return asked
 
 
 def capture_stderr(max_bytes: int) -> int:
@@ -46,9 +70,10 @@ def capture_stderr(max_bytes: int) -> int:
     return descriptor
 
 
-def limit_resources(memory_bytes: int) -> None:
-    """Bound the address space, forbid core dumps, and die with the parent."""
+def limit_resources(memory_bytes: int, cpu_s: int) -> None:
+    """Bound address space and processor time, forbid core dumps, and die with the parent."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -62,18 +87,55 @@ def short_of_memory(size_bytes: int = 64 * 2**20) -> bool:
     return False
 
 
-def allow_only(path: Path) -> bool:
-    """From here on this process can read `path` and Python's own libraries, write nothing, and reach no TCP port.
+def shut_in(path: Path) -> str:
+    """From here on this process can read `path` and Python's own libraries, and use no more of the system.
 
     Returns:
-        Whether the kernel enforces it; False where it has no Landlock.
+        How much of that the system enforces, one of `LEVELS`.
     """
+    files = _allow_only(path)
+    calls = filter_calls()
+    if not calls:  # no other process of this account can be started to get around its limits
+        least, most = _MOST_PROCESSES, resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        limit = least if most == resource.RLIM_INFINITY else min(least, most)
+        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+    return LEVELS[2 * calls + files]
+
+
+def level_here() -> str:
+    """How much of it the system enforces here, found by a process that is shut in.
+
+    Raises:
+        StateError: If that process fails.
+    """
+    asked = [sys.executable, "-P", "-m", "encoder.sandbox"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)  # noqa: S603  our own
+    if done.stdout.strip() not in LEVELS:
+        raise StateError("it can't be found out how a decoder is shut in here: run `semiome doctor`")
+    return done.stdout.strip()
+
+
+def check_level(level: str, least: str) -> None:
+    """Whether a decoder is shut in far enough.
+
+    Raises:
+        StateError: If it is not.
+    """
+    if LEVELS.index(level) < LEVELS.index(least):
+        raise StateError(
+            f"decoders are shut in at level {level} here, and at least {least} was asked for: "
+            "docs/decoding.md says what each level needs"
+        )
+
+
+def _allow_only(path: Path) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     abi = libc.syscall(_SYS_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if abi < 1:
         return False
-    attributes = _RulesetAttributes(_FS_RIGHTS_BY_ABI[min(abi, 5)], _ALL_NETWORK if abi >= 4 else 0)
-    size = ctypes.sizeof(attributes) if abi >= 4 else 8
+    network, scopes = _ALL_NETWORK if abi >= 4 else 0, _ALL_SCOPES if abi >= 6 else 0
+    attributes = _RulesetAttributes(_FS_RIGHTS_BY_ABI[min(abi, 5)], network, scopes)
+    size = 24 if scopes else 16 if network else 8
     ruleset = libc.syscall(_SYS_CREATE_RULESET, ctypes.byref(attributes), ctypes.c_size_t(size), ctypes.c_uint32(0))
     if ruleset < 0:
         return False
@@ -109,3 +171,9 @@ def _libraries() -> set[Path]:
     with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
         mapped = {line.split(maxsplit=5)[5].rstrip("\n") for line in maps if ".so" in line}
     return found | {Path(library).parent for library in mapped if library.startswith("/")}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(shut_in(Path(os.devnull)) + "\n")
+    sys.stdout.flush()
+    os._exit(0)

@@ -99,14 +99,16 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("provenance", "workers", "version")
+    __slots__ = ("provenance", "workers", "version", "sandbox")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
     provenance: _common_pb2.Provenance
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     version: str
-    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., version: _Optional[str] = ...) -> None: ...
+    sandbox: str
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., version: _Optional[str] = ..., sandbox: _Optional[str] = ...) -> None: ...
 
 class BuildGenerationRequest(_message.Message):
     __slots__ = ("publish", "force")

@@ -31,10 +31,11 @@ _Read = TypeVar("_Read")
 class Admin:
     """Looks after a workspace that is served."""
 
-    def __init__(self, workspace: Workspace, source: Source, roster: Roster) -> None:
+    def __init__(self, workspace: Workspace, source: Source, roster: Roster, sandbox: str) -> None:
         self._workspace = workspace
         self._source = source
         self._roster = roster
+        self._sandbox = sandbox
         self._operations = Operations(workspace)
 
     def methods(self) -> tuple[Method, ...]:
@@ -62,7 +63,8 @@ class Admin:
         provenance = self._source.knowledge.provenance
         call.reads(provenance, ())
         workers = tuple(await asyncio.to_thread(self._roster.everyone))
-        return convert_admin.status_response(StatusAnswer(provenance, workers, metadata.version("semiome")))
+        answer = StatusAnswer(provenance, workers, metadata.version("semiome"), self._sandbox)
+        return convert_admin.status_response(answer)
 
     async def build_generation(
         self, request: admin.BuildGenerationRequest, call: Call

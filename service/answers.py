@@ -322,11 +322,19 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """What a server serves: the worker that answered, all of them, and Semiome's version."""
+    """What a server serves, and how.
+
+    Attributes:
+        provenance: of the worker that answered.
+        workers: all of them.
+        version: Semiome's.
+        sandbox: how far decoders of uploads are shut in, see `encoder.sandbox`; empty from servers before 0.2.
+    """
 
     provenance: Provenance
     workers: tuple[Worker, ...]
     version: str
+    sandbox: str = ""
 
 
 @dataclass(frozen=True, slots=True)

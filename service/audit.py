@@ -262,7 +262,7 @@ class _Plain:
     """A file of the log, to read and append; made where there is none."""
 
     def __init__(self, path: Path) -> None:
-        if path.exists() and not is_plain(path):  # a pipe would be waited for
+        if os.path.lexists(path) and not is_plain(path):  # a pipe would be waited for
             raise DamagedData(f"{path.name} of the audit log is no plain file: move it away, and look at it")
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -99,6 +99,8 @@ class ServerConfig(_Config):
     """Larger videos are refused."""
     max_upload_seconds: float = Field(default=3600.0, gt=0, le=24 * 3600)
     """Longer videos are refused, before any of their pictures is decoded: every ten seconds are a clip to embed."""
+    least_sandbox: Literal["limits", "files", "calls", "full"] = "limits"
+    """Where decoders of uploads are shut in less, the server does not start. See docs/decoding.md."""
     max_calls: int = Field(default=128, ge=1)
     """Calls of a worker at once; one more is refused at once with RESOURCE_EXHAUSTED."""
     max_connections: int = Field(default=4096, ge=16)

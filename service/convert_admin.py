@@ -106,7 +106,10 @@ def status_response(answer: StatusAnswer) -> admin.GetStatusResponse:
         for one in answer.workers
     ]
     return admin.GetStatusResponse(
-        provenance=convert.provenance_to_proto(answer.provenance), workers=workers, version=answer.version
+        provenance=convert.provenance_to_proto(answer.provenance),
+        workers=workers,
+        version=answer.version,
+        sandbox=answer.sandbox,
     )
 
 
@@ -116,7 +119,8 @@ def status_answer(message: admin.GetStatusResponse) -> StatusAnswer:
         Worker(one.pid, convert.provenance_from_proto(one.provenance), one.tail_clips, one.calls)
         for one in message.workers
     )
-    return StatusAnswer(convert.provenance_from_proto(message.provenance), tuple(workers), message.version)
+    provenance = convert.provenance_from_proto(message.provenance)
+    return StatusAnswer(provenance, tuple(workers), message.version, message.sandbox)
 
 
 def _timestamp(time: str) -> Timestamp:

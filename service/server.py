@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 import uvloop
 
+from encoder.sandbox import LEVELS, check_level, level_here
 from index.errors import CannotWrite, ServiceError, StateError
 from index.query import ClipQuery
 from index.search import search_each
@@ -119,7 +120,7 @@ class Server:
         embedder = uploads.Uploads(workspace, self.source, config)
         self._retrieval = Retrieval(self.source, embedder, self._metrics.batch.observe, self._count_verdict)
         classification = Classification(self.source, self._count_verdict)
-        administration = Admin(workspace, self.source, place.roster)
+        administration = Admin(workspace, self.source, place.roster, _sandbox(config.least_sandbox))
         self._methods = (
             *self._retrieval.methods(),
             *classification.methods(),
@@ -344,3 +345,15 @@ def _records(workspace: Workspace, config: ServerConfig) -> tuple[Log, Path | No
             ) from None
         _logger.warning("this workspace can't be written: it is served without an audit log, feedback and uploads")
         return NoLog(), None
+
+
+def _sandbox(least: str) -> str:
+    """How far decoders of uploads are shut in on this machine.
+
+    Raises:
+        StateError: If that is less than was asked for.
+    """
+    level = level_here()
+    check_level(level, least)
+    _logger.log(logging.INFO if level == LEVELS[-1] else logging.WARNING, "decoders are shut in at level %s", level)
+    return level

@@ -58,7 +58,9 @@ class Uploads:
     def __init__(self, workspace: Workspace, source: Source, config: ServerConfig) -> None:
         self._workspace = workspace
         self._source = source
-        self._limits = DecodeLimits(clip_s=_CLIP_S, max_seconds=config.max_upload_seconds)
+        self._limits = DecodeLimits(
+            clip_s=_CLIP_S, max_seconds=config.max_upload_seconds, least_sandbox=config.least_sandbox
+        )
         self._config = config
         self._turns = Turns(_AT_ONCE)
         self._embedding = asyncio.Lock()

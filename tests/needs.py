@@ -35,6 +35,8 @@ class Need:
             return _works("unshare", "-rm", "true")
         if self.name == "libGL":
             return _libraries("libGL.so.1", "libgthread-2.0.so.0")
+        if self.name == "libseccomp":
+            return _libraries("libseccomp.so.2")
         if self.name == "chromium" and not _libraries("libatomic.so.1"):  # what drives it needs that
             return False
         return shutil.which(self.name, path=_PATH) is not None
@@ -44,6 +46,7 @@ NEEDS = (
     Need("chromium", ("chromium", "libatomic1"), "the review page in a browser"),
     Need("faketime", ("faketime",), "clocks that are a day off"),
     Need("libGL", ("libgl1", "libglib2.0-0"), "the blurring of faces"),
+    Need("libseccomp", ("libseccomp2",), "how far a decoder is shut in"),
     Need("namespaces", (), "full disks (the kernel must allow user and mount namespaces)"),
     Need("nginx", ("nginx-light",), "two servers behind a proxy"),
     Need("taskset", ("util-linux",), "a process bound to one processor"),

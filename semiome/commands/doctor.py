@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from semiome.console import Screen
+
+if TYPE_CHECKING:
+    from index.doctor import Finding
 
 
 def doctor(
@@ -31,7 +34,7 @@ def doctor(
             decoding = Finding("decoding", WARNING, "decord can't be used: PyAV reads in its place")
     except StateError as error:
         decoding = Finding("decoding", DAMAGED, f"{error}; install Semiome again, with all its libraries in one place")
-    findings = [decoding, *examine(Workspace.at(workspace), repair=repair)]
+    findings = [decoding, _decoders(), *examine(Workspace.at(workspace), repair=repair)]
     damaged = [finding for finding in findings if finding.state == DAMAGED and not finding.repaired]
     screen = Screen(as_json=as_json)
     rows = [(f.what, "repaired" if f.repaired else f.state, f.says) for f in findings]
@@ -41,3 +44,15 @@ def doctor(
     )
     if damaged:
         raise typer.Exit(4)
+
+
+def _decoders() -> Finding:
+    """How far a decoding child, which a hostile file might take over, is shut in on this machine."""
+    from encoder.sandbox import LEVELS, level_here
+    from index.doctor import OK, WARNING, Finding
+
+    level = level_here()
+    says = f"decoders are shut in at level {level}"
+    if level == LEVELS[-1]:
+        return Finding("decoders", OK, says)
+    return Finding("decoders", WARNING, f"{says} of {', '.join(LEVELS)}: docs/decoding.md says what the rest needs")

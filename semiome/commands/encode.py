@@ -12,9 +12,11 @@ from semiome.commands.options import (
     DEFAULT_WORKSPACE,
     DeviceOption,
     JsonOption,
+    LeastSandboxOption,
     MediaRootOption,
     PrecisionOption,
     WorkspaceOption,
+    ask_for_sandbox,
 )
 from semiome.console import Screen
 
@@ -57,6 +59,7 @@ def encode(
             help="Reason to store a recording for a patient though it is stored for another one. Kept with this run."
         ),
     ] = None,
+    least_sandbox: LeastSandboxOption = "limits",
     only_ask: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be encoded and how long it would take; write nothing.")
     ] = False,
@@ -77,6 +80,7 @@ def encode(
     from index.store import Store
     from index.workspace import Workspace
 
+    ask_for_sandbox(least_sandbox)
     screen = Screen(as_json=as_json)
     rows = read_manifest(manifest, media_root)
     place = Workspace.at(workspace)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,10 +33,19 @@ CertificateOption = Annotated[
 KeyOption = Annotated[Path | None, typer.Option("--key", envvar="SEMIOME_KEY", help="Its private key, PEM.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: what a short measurement finds.")]
+LeastSandboxOption = Annotated[
+    Literal["limits", "files", "calls", "full"],
+    typer.Option(envvar="SEMIOME_LEAST_SANDBOX", help="Decode only where decoders are shut in so far, or further."),
+]
 EncoderOption = Annotated[str | None, typer.Option(help="Whose clips; by default those of the encoder in use.")]
 
 DEFAULT_WORKSPACE = "workspace"
 DEFAULT_SERVER = "127.0.0.1:50051"
+
+
+def ask_for_sandbox(least: str) -> None:
+    """Let every decoder of this process, and of those that it starts, be shut in so far at least."""
+    os.environ["SEMIOME_LEAST_SANDBOX"] = least
 
 
 def encoder_in_use(workspace: Workspace, encoder_id: str | None = None) -> str:

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, MediaRootOption, WorkspaceOption
+from semiome.commands.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    LeastSandboxOption,
+    MediaRootOption,
+    WorkspaceOption,
+    ask_for_sandbox,
+)
 from semiome.console import Screen
 
 
@@ -17,6 +24,7 @@ def previews(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     media_root: MediaRootOption = None,
     decoders: Annotated[int | None, typer.Option(min=1, help="Videos at once; by default one a core.")] = None,
+    least_sandbox: LeastSandboxOption = "limits",
     as_json: JsonOption = False,
 ) -> None:
     """Make what the review page shows of stored videos: a small film without sound, and thumbnails.
@@ -28,6 +36,7 @@ def previews(
     from index.processors import usable_cores
     from index.workspace import Workspace
 
+    ask_for_sandbox(least_sandbox)
     screen = Screen(as_json=as_json)
     with screen.progress("Making previews") as progress:
         made = make_previews(
