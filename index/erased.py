@@ -18,6 +18,7 @@ _LIFTED = "-"
 """Before the hash of a patient who was erased and may be taken in again."""
 _ALIKE = "~"
 """Before the hash of what ids that look like an erased one have in common."""
+_GONE = "the list of the erased is gone: bring the file `erased` back from a backup"
 _LINE = re.compile(f"[{_LIFTED}{_ALIKE}]?[0-9a-f]{{64}}")
 
 
@@ -25,10 +26,15 @@ def workspace_key(workspace: Workspace) -> bytes:
     """The secret of a workspace, made when it is first needed; only its owner may read it.
 
     Raises:
-        DamagedData: it is not as it was made.
+        DamagedData: it is not as it was made, or is gone where it was used.
     """
     text = shared_files.read(workspace, workspace.key)
     if text is None:
+        if _receipts(workspace) or shared_files.read(workspace, workspace.erased):
+            raise DamagedData(
+                "the workspace's key is gone, and who was erased can't be told without it: "
+                "bring the file `key` back from a backup"
+            )
         shared_files.create(workspace, workspace.key, secrets.token_hex(_KEY_BYTES).encode())
         text = shared_files.read(workspace, workspace.key) or b""
     try:
@@ -104,9 +110,9 @@ class ErasedList:
             DamagedData: If it is no such list, or is gone; the old one stays.
         """
         seen = self.facts()
-        data = shared_files.read(self._workspace, self._workspace.erased)
+        data = _read(self._workspace)
         if data is None and self._there:
-            raise DamagedData("the list of the erased is gone: bring the file `erased` back from a backup")
+            raise DamagedData(_GONE)
         hashes = frozenset(_as_hashes(_checked(data or b"")))
         different = hashes != self.hashes
         self.hashes, self._there, self._seen = hashes, data is not None, seen
@@ -185,6 +191,23 @@ def _write(workspace: Workspace, lines: set[str]) -> None:
     shared_files.write(workspace, workspace.erased, "".join(f"{line}\n" for line in sorted(lines)))
 
 
+def _read(workspace: Workspace) -> bytes | None:
+    """The list's file; None where nobody was erased yet.
+
+    Raises:
+        DamagedData: If it is gone or can't be read.
+    """
+    data = shared_files.read(workspace, workspace.erased)
+    if data is None and _receipts(workspace):
+        raise DamagedData(_GONE)
+    return data
+
+
+def _receipts(workspace: Workspace) -> bool:
+    """Whether anybody was erased: the receipt is written after the list."""
+    return any(not name.startswith(".") for name in shared_files.names(workspace, workspace.erasures))
+
+
 def _hashes(workspace: Workspace) -> set[str]:
     return _as_hashes(_lines(workspace))
 
@@ -194,7 +217,7 @@ def _as_hashes(lines: set[str]) -> set[str]:
 
 
 def _lines(workspace: Workspace) -> set[str]:
-    return _checked(shared_files.read(workspace, workspace.erased) or b"")
+    return _checked(_read(workspace) or b"")
 
 
 def _checked(data: bytes) -> set[str]:

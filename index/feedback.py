@@ -76,7 +76,7 @@ class FeedbackStore:
 
     def copy_to(self, path: Path) -> None:
         """A copy of all of it, as it is at one moment; none where nothing was said."""
-        if self._path.exists():
+        if self._there():
             with self._database() as database, closing(sqlite3.connect(path)) as copy:
                 database.backup(copy)
 
@@ -95,7 +95,7 @@ class FeedbackStore:
             raise InvalidInput(f"expected pages of 1 to {MAX_PAGE}, got {size}", field="page_size")
         if token and not _TOKEN.fullmatch(token):
             raise InvalidInput("expected the token of a page before, got something else", field="page_token")
-        if not self._path.exists():
+        if not self._there():
             return FeedbackPage((), "")
         wanted, after = sorted(set(video_ids)), tuple(token.split("/")) if token else ("", "")
         marks = ", ".join("?" * len(wanted))
@@ -131,14 +131,14 @@ class FeedbackStore:
 
     def video_ids(self) -> list[str]:
         """Ids of the videos of which something was said."""
-        if not self._path.exists():
+        if not self._there():
             return []
         with self._database() as database:
             return [str(name) for (name,) in database.execute("select distinct video_id from feedback order by 1")]
 
     def said_since(self, author: str, at: str) -> int:
         """How much one author has said since a time, UTC, ISO 8601."""
-        if not self._path.exists():
+        if not self._there():
             return 0
         asked = "select count(*) from feedback where author = ? and at >= ?"
         with self._database() as database:
@@ -155,7 +155,7 @@ class FeedbackStore:
             NotFound: there is none of that id, or it is somebody else's.
         """
         found: list[Feedback] = []
-        if self._path.exists():
+        if self._there():
             with self._database() as database, database:
                 rows = database.execute("select * from feedback where feedback_id = ?", (feedback_id,)).fetchall()
                 found = [one for one in map(_read, rows) if author in {"", one.author}]
@@ -232,7 +232,7 @@ class FeedbackStore:
         return self._erase(lambda one: not erased.isdisjoint({one.patient_id, one.query_patient_id})) if erased else 0
 
     def _erase(self, concerned: Callable[[Feedback], bool]) -> int:
-        if not self._path.exists():
+        if not self._there():
             return 0
         with self._database() as database:
             with database:
@@ -244,16 +244,19 @@ class FeedbackStore:
         return len(gone)
 
     def _rows(self) -> list[Feedback]:
-        if not self._path.exists():
+        if not self._there():
             return []
         with self._database() as database:
             return list(map(_read, database.execute("select * from feedback order by at, rowid").fetchall()))
+
+    def _there(self) -> bool:
+        return os.path.lexists(self._path)  # what a broken link stands for is damage, not a workspace without a word
 
     @contextmanager
     def _database(self, *, make: bool = False) -> Iterator[sqlite3.Connection]:
         if make:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._path.exists() and not is_plain(self._path):
+        if self._there() and not is_plain(self._path):
             raise DamagedData("feedback.sqlite is no plain file: bring what people have said back from a backup")
         with naming_failed_writes(), closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database:
             try:

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from index import shared_files
 from index.erased import patient_hash, workspace_key
 from index.errors import DamagedData, ServiceError
 from index.files import is_plain, naming_failed_writes, sync_folder
@@ -64,6 +65,11 @@ class AuditLog:
         """
         self._folder = folder_of(workspace)
         self._ballast = Ballast(self._folder / ".ballast")
+        if segments_of(self._folder) and shared_files.read(workspace, workspace.key) is None:
+            raise DamagedData(
+                "the workspace's key is gone, and the audit log can't go on without it: "
+                "bring the file `key` back from a backup"
+            )
         self._key = workspace_key(workspace)
         self._lock = threading.Lock()
         self._hashes: dict[str, str] = {}
