@@ -4,9 +4,13 @@ BIN := .venv/bin
 
 .PHONY: demo needs test slow check faults fuzz soak format protos lock clean
 
+# Every file that is installed must have a hash of the lock's, but torch's, which differ by the processors that it is built
+# for; a build for GPUs brings further packages.
 .venv: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	grep -v '^torch==' requirements.lock > .venv/hashed.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/hashed.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch .venv
 
@@ -73,9 +77,10 @@ protos: .venv
 	$(BIN)/python -m protos.generate
 	$(BIN)/python -m protos.document
 
-# Exact versions of what is installed, without any index address or local build tag.
+# Exact versions of what is installed, and the hashes of their files. What is installed for this alone stays out.
 lock: .venv
-	$(BIN)/pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet --disable-pip-version-check uv==0.9.0
+	PATH="$(CURDIR)/.venv/uv/bin:$$PATH" $(BIN)/python deploy/lock.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

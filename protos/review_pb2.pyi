@@ -63,7 +63,7 @@ class GetMapRequest(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., page_size: _Optional[int] = ...) -> None: ...
 
 class GetMapResponse(_message.Message):
-    __slots__ = ("provenance", "total", "method", "positions", "videos", "video_of_point", "clip_index_of_point")
+    __slots__ = ("provenance", "total", "method", "positions", "videos", "video_of_point", "clip_index_of_point", "step")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class GetMapResponse(_message.Message):
     VIDEOS_FIELD_NUMBER: _ClassVar[int]
     VIDEO_OF_POINT_FIELD_NUMBER: _ClassVar[int]
     CLIP_INDEX_OF_POINT_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     provenance: _common_pb2.Provenance
     total: int
     method: str
@@ -78,7 +79,8 @@ class GetMapResponse(_message.Message):
     videos: _containers.RepeatedCompositeFieldContainer[MapVideo]
     video_of_point: bytes
     clip_index_of_point: bytes
-    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., total: _Optional[int] = ..., method: _Optional[str] = ..., positions: _Optional[bytes] = ..., videos: _Optional[_Iterable[_Union[MapVideo, _Mapping]]] = ..., video_of_point: _Optional[bytes] = ..., clip_index_of_point: _Optional[bytes] = ...) -> None: ...
+    step: float
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., total: _Optional[int] = ..., method: _Optional[str] = ..., positions: _Optional[bytes] = ..., videos: _Optional[_Iterable[_Union[MapVideo, _Mapping]]] = ..., video_of_point: _Optional[bytes] = ..., clip_index_of_point: _Optional[bytes] = ..., step: _Optional[float] = ...) -> None: ...
 
 class MapVideo(_message.Message):
     __slots__ = ("video_id", "patient_id", "label", "semiology", "recorded_at")

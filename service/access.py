@@ -1,5 +1,7 @@
 """Certificates and signed tokens for hospitals that have no identity provider: made here, kept in one folder.
 
+What the server needs lies in the folder itself, the keys that sign in `authority/` below it, which can be moved away.
+
 Where there is one, its JWKS and its certificates go into the server's settings instead, and nothing of this is needed.
 """
 
@@ -27,7 +29,8 @@ from service.roles import Role, name_of
 ISSUER = AUDIENCE = "semiome"
 SETTINGS = "serve.toml"
 _CA_DAYS, _SERVER_DAYS, _CLIENT_DAYS = 3650, 397, 397
-_SIGNING_KEY, _JWKS = "signing.key", "jwks.json"
+_SIGNING_KEY, _CA_KEY, _JWKS = "signing.key", "ca.key", "jwks.json"
+AUTHORITY = "authority"
 
 
 def make_access(folder: Path, hosts: Sequence[str]) -> None:
@@ -51,13 +54,14 @@ def make_access(folder: Path, hosts: Sequence[str]) -> None:
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    _write(folder / "ca.key", _pem(key))
+    (folder / AUTHORITY).mkdir(mode=0o700)
+    _write(folder / AUTHORITY / _CA_KEY, _pem(key))
     _write(folder / "ca.pem", ca.public_bytes(Encoding.PEM), secret=False)
     renew_server_certificate(folder, hosts)
     signing = ed25519.Ed25519PrivateKey.generate()
     public = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(signing.public_key()))
     keys = {"keys": [{**public, "kid": secrets.token_hex(8), "alg": "EdDSA", "use": "sig"}]}
-    _write(folder / _SIGNING_KEY, _pem(signing))
+    _write(folder / AUTHORITY / _SIGNING_KEY, _pem(signing))
     _write(folder / _JWKS, (json.dumps(keys, indent=2) + "\n").encode(), secret=False)
     settings = (
         f'[tls]\ncertificate = "server.pem"\nkey = "server.key"\n\n'
@@ -68,30 +72,42 @@ def make_access(folder: Path, hosts: Sequence[str]) -> None:
     _write(folder / SETTINGS, settings.encode(), secret=False)
 
 
-def renew_server_certificate(folder: Path, hosts: Sequence[str]) -> None:
+def renew_server_certificate(folder: Path, hosts: Sequence[str], authority: Path | None = None) -> None:
     """A new certificate for the server; one that runs takes it up.
 
+    Args:
+        folder: of `make_access`.
+        hosts: names and addresses that clients reach the server by.
+        authority: where the keys that sign lie; by default in the folder.
+
     Raises:
-        StateError: the folder has no certificate authority.
+        StateError: If the authority's key is not found.
     """
-    _issue(folder, "server", hosts[0] if hosts else "localhost", hosts, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_DAYS)
+    key, name = _private_key(folder, _CA_KEY, authority), hosts[0] if hosts else "localhost"
+    _issue(folder, key, "server", name, hosts, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_DAYS)
 
 
-def make_client_certificate(folder: Path, name: str) -> None:
+def make_client_certificate(folder: Path, name: str, authority: Path | None = None) -> None:
     """A certificate for a client: `NAME.pem` and `NAME.key`.
 
+    Args:
+        folder: of `make_access`.
+        name: the certificate's common name.
+        authority: where the keys that sign lie; by default in the folder.
+
     Raises:
-        StateError: the folder has no certificate authority.
+        StateError: If the authority's key is not found.
         InvalidInput: a name that is no file's.
     """
     if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
         raise InvalidInput("expected a name of letters, digits, - and _")
     if name in {"ca", "server", "signing"}:
         raise InvalidInput(f"{name} is the name of a file that is needed as it is: choose another")
-    _issue(folder, name, name, (), ExtendedKeyUsageOID.CLIENT_AUTH, _CLIENT_DAYS)
+    key = _private_key(folder, _CA_KEY, authority)
+    _issue(folder, key, name, name, (), ExtendedKeyUsageOID.CLIENT_AUTH, _CLIENT_DAYS)
 
 
-def make_token(folder: Path, name: str, roles: Sequence[str], days: float) -> str:
+def make_token(folder: Path, name: str, roles: Sequence[str], days: float, authority: Path | None = None) -> str:
     """A signed token.
 
     Args:
@@ -99,10 +115,11 @@ def make_token(folder: Path, name: str, roles: Sequence[str], days: float) -> st
         name: whose it is; stands in the audit log.
         roles: what they may do.
         days: how long it is good for.
+        authority: where the keys that sign lie; by default in the folder.
 
     Raises:
         InvalidInput: an unknown role, no name, or no time.
-        StateError: the folder has no signing key.
+        StateError: If the signing key is not found.
     """
     if unknown := set(roles) - set(Role):
         raise InvalidInput(f"expected roles of {', '.join(Role)}, got {', '.join(sorted(unknown))[:64]!r}")
@@ -110,7 +127,7 @@ def make_token(folder: Path, name: str, roles: Sequence[str], days: float) -> st
         raise InvalidInput("expected a name, at least one role, and up to 3650 days")
     if name_of(name) != name:
         raise InvalidInput("expected a name of at most 128 characters that can be printed")
-    key = _private_key(folder / _SIGNING_KEY)
+    key = _private_key(folder, _SIGNING_KEY, authority)
     kid = json.loads((folder / _JWKS).read_text(encoding="utf-8"))["keys"][0]["kid"]
     now = int(time.time())
     claims = {
@@ -124,9 +141,16 @@ def make_token(folder: Path, name: str, roles: Sequence[str], days: float) -> st
     return jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": kid})  # type: ignore[arg-type]
 
 
-def _issue(folder: Path, file: str, name: str, hosts: Sequence[str], purpose: x509.ObjectIdentifier, days: int) -> None:
+def _issue(
+    folder: Path,
+    ca_key: object,
+    file: str,
+    name: str,
+    hosts: Sequence[str],
+    purpose: x509.ObjectIdentifier,
+    days: int,
+) -> None:
     """Key first, then certificate, each put in place whole: a server takes them up when they fit together."""
-    ca_key = _private_key(folder / "ca.key")
     ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -171,12 +195,16 @@ def _host(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _private_key(path: Path) -> object:
+def _private_key(folder: Path, file: str, authority: Path | None) -> object:
+    """A key that signs; before version 0.2 it lay beside what the server needs."""
+    places = [authority] if authority is not None else [folder / AUTHORITY, folder]
+    path = next((place / file for place in places if (place / file).exists()), places[0] / file)
     try:
         return load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError) as error:
         name = type(error).__name__
-        raise StateError(f"{path.name} can't be read ({name}): run `semiome access init` first") from None
+        how = "run `semiome access init` first, or name where it lies with --authority"
+        raise StateError(f"{file} can't be read ({name}): {how}") from None
 
 
 def _pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:

@@ -367,6 +367,7 @@ class MapPage:
         videos: that these points are of.
         video_of_point: one uint32, little-endian, a point: among `videos`.
         clip_index_of_point: one uint32, little-endian, a point.
+        step: of which positions are multiples; 0 where they are exact.
     """
 
     provenance: Provenance
@@ -376,6 +377,7 @@ class MapPage:
     videos: tuple[PointVideo, ...]
     video_of_point: bytes
     clip_index_of_point: bytes
+    step: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

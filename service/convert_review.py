@@ -101,6 +101,7 @@ def map_response(page: MapPage) -> review.GetMapResponse:
         ],
         video_of_point=page.video_of_point,
         clip_index_of_point=page.clip_index_of_point,
+        step=page.step,
     )
 
 
@@ -118,6 +119,7 @@ def map_page(message: review.GetMapResponse) -> MapPage:
         videos,
         message.video_of_point,
         message.clip_index_of_point,
+        message.step,
     )
 
 

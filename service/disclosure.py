@@ -85,6 +85,11 @@ def shown_distance(caller: Caller, distance: Distance | None) -> Distance | None
     return replace(distance, value=rounded(distance.value), percentile=rounded(distance.percentile))
 
 
+def shown_positions(caller: Caller, positions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `shown`, for points of the map (N, 2): each is two linear functions of an embedding."""
+    return positions if caller.sees_exactly else (positions / STEP).round().astype(np.float32) * np.float32(STEP)
+
+
 def shown_judged(caller: Caller, judged: Judged) -> Judged:
     """As `shown`, for what stands beside a verdict."""
     evidence = judged.evidence

@@ -24,10 +24,11 @@ from index.workspace import Workspace
 from protos import review_pb2 as review
 from service import convert_review
 from service.answers import MapPage, ReportFacts
+from service.disclosure import STEP, shown_positions
 from service.knowledge import Knowledge
 from service.limits import TooMuch
 from service.method import Call, Method
-from service.roles import Role
+from service.roles import Caller, Role
 from service.source import Source
 
 MAX_POINTS = 10_000
@@ -108,7 +109,8 @@ class Review:
         if request.page_size > MAX_POINTS:
             raise InvalidInput(f"expected pages of 1 to {MAX_POINTS}, got {request.page_size}", field="page_size")
         knowledge = self._source.knowledge
-        page = await asyncio.to_thread(self._page, knowledge, request.offset, request.page_size or MAX_POINTS)
+        size = request.page_size or MAX_POINTS
+        page = await asyncio.to_thread(self._page, knowledge, request.offset, size, call.caller)
         call.reads(page.provenance, {video.patient_id for video in page.videos})
         return convert_review.map_response(page)
 
@@ -154,7 +156,7 @@ class Review:
         path = self._workspace.runs / request.report_id / "report.html"
         return review.GetReportResponse(html=await asyncio.to_thread(path.read_text, "utf-8"))
 
-    def _page(self, knowledge: Knowledge, offset: int, size: int) -> MapPage:
+    def _page(self, knowledge: Knowledge, offset: int, size: int, caller: Caller) -> MapPage:
         snapshot = knowledge.snapshot
         positions = snapshot.generation.positions
         if positions is None:
@@ -169,10 +171,11 @@ class Review:
             knowledge.provenance,
             len(order),
             snapshot.generation.manifest.map,
-            positions[rows].astype("<f4").tobytes(),
+            shown_positions(caller, positions[rows]).astype("<f4").tobytes(),
             tuple(convert_review.point_video(snapshot.videos[name]) for name in names),
             video_of_point.astype("<u4").tobytes(),
             snapshot.generation.clips.clip_indexes(rows).astype("<u4").tobytes(),
+            0.0 if caller.sees_exactly else STEP,
         )
 
 

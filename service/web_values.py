@@ -181,6 +181,7 @@ def map_values(page: MapPage) -> dict[str, Any]:
         "total": page.total,
         "method": page.method,
         "positions": _base64(page.positions),
+        "step": page.step,
         "video_of_point": _base64(page.video_of_point),
         "clip_index_of_point": _base64(page.clip_index_of_point),
         "videos": [asdict(one) for one in page.videos],

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from service.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
+PIN = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
 KUBERNETES = DEPLOY / "kubernetes"
 MANIFESTS = sorted(path for path in KUBERNETES.glob("*.yaml") if path.name != "kustomization.yaml")
 
@@ -53,6 +55,23 @@ def test_the_image_holds_every_package():
     wanted = {name.split(".")[0] for name in re.findall(r'"(.+?)"', packages)}
 
     assert wanted <= set(re.findall(r"^COPY (\w+) \w+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", [ROOT / "requirements.lock", DEPLOY / "requirements.lock"], ids=str)
+def test_every_file_of_a_lock_has_a_hash_but_torchs(path):
+    entries = [entry for entry in re.split(r"^(?=\S)", path.read_text(), flags=re.MULTILINE) if entry]
+
+    assert [entry.strip() for entry in entries if "--hash=sha256:" not in entry] == ["torch==2.13.0"]
+    assert all(re.fullmatch(r"[a-zA-Z0-9._-]+==[0-9][\w.]*", entry.split()[0]) for entry in entries)
+
+
+def test_the_image_is_locked_to_versions_that_were_tested_and_holds_no_tool_of_developers():
+    tested, image = (dict(PIN.findall((folder / "requirements.lock").read_text())) for folder in (ROOT, DEPLOY))
+
+    assert image.items() <= tested.items()
+    assert {"pytest", "ruff", "mypy", "hypothesis", "playwright", "moto"}.isdisjoint(image)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {re.match(r"[\w-]+", one)[0].lower() for one in project["dependencies"]} <= set(image)
 
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.toml")), ids=lambda path: str(path.relative_to(DEPLOY)))

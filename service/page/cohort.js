@@ -120,7 +120,7 @@ export class CohortView {
         total = page.total;
         if (!total) { this.state.textContent = "There is nothing to show yet."; return; }
         this.#take(page, total);
-        this.state.textContent = `${this.count} of ${total} clips, laid out by ${page.method.toUpperCase()}`;
+        this.state.textContent = `${this.count} of ${total} clips, laid out by ${page.method.toUpperCase()}${page.step ? `, each placed to within ${page.step.toFixed(2)}` : ""}`;
         this.#recolour();
         await new Promise(requestAnimationFrame);
       }
@@ -136,8 +136,9 @@ export class CohortView {
       return this.place.get(video.video_id);
     });
     for (let n = 0; n < which.length; n += 1) {
-      this.x[this.count + n] = positions[2 * n];
-      this.y[this.count + n] = positions[2 * n + 1];
+      // Points that were rounded to the same place are spread over what rounds to it, by a sequence that fills it evenly.
+      this.x[this.count + n] = positions[2 * n] + page.step * (((this.count + n) * 0.7548776662) % 1 - 0.5);
+      this.y[this.count + n] = positions[2 * n + 1] + page.step * (((this.count + n) * 0.5698402910) % 1 - 0.5);
       this.of[this.count + n] = known[which[n]];
     }
     this.count += which.length;

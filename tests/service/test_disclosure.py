@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,15 @@ def test_hits_are_exact_only_for_those_who_may_read_embeddings(stored):
     for seen, hit in zip(disclosure.shown(CLINICIAN, hits), hits, strict=True):
         assert seen.similarity == disclosure.rounded(hit.similarity)
         assert [m.similarity for m in seen.matches] == [disclosure.rounded(m.similarity) for m in hit.matches]
+
+
+def test_points_of_the_map_are_rounded_as_similarities_are():
+    positions = np.random.default_rng(0).uniform(-1, 1, (500, 2)).astype(np.float32)
+
+    assert disclosure.shown_positions(ADMIN, positions) is positions
+    seen = disclosure.shown_positions(CLINICIAN, positions)
+    assert np.abs(seen - positions).max() <= disclosure.STEP / 2 + 1e-6
+    assert {round(value, 2) for value in seen.reshape(-1).tolist()} == {round(n / 20, 2) for n in range(-20, 21)}
 
 
 @pytest.mark.parametrize("caller", [CLINICIAN, READER, CLASSIFIER])

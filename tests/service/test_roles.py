@@ -109,7 +109,7 @@ def channel(access, served):
 
 @pytest.fixture(scope="module")
 def signing_key(access):
-    return load_pem_private_key((access / "signing.key").read_bytes(), None)
+    return load_pem_private_key((access / "authority" / "signing.key").read_bytes(), None)
 
 
 @pytest.fixture(scope="module")

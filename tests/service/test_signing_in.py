@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from index.errors import ServiceError
+from index.errors import ServiceError, StateError
 from index.query import VideoQuery
-from service.access import make_access, make_client_certificate, renew_server_certificate
+from service.access import make_access, make_client_certificate, make_token, renew_server_certificate
 from service.client import Client
 from service.connection import Connection
 from tests import forge
@@ -133,7 +133,7 @@ def make_expired(access, folder):
     from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
     folder.mkdir()
-    ca_key = load_pem_private_key((access / "ca.key").read_bytes(), None)
+    ca_key = load_pem_private_key((access / "authority" / "ca.key").read_bytes(), None)
     good = x509.load_pem_x509_certificate((access / "nightly.pem").read_bytes())
     builder = x509.CertificateBuilder().subject_name(good.subject).issuer_name(good.issuer)
     builder = builder.public_key(good.public_key()).serial_number(x509.random_serial_number())
@@ -143,3 +143,26 @@ def make_expired(access, folder):
         builder = builder.add_extension(extension.value, extension.critical)
     (folder / "nightly.pem").write_bytes(builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
     (folder / "nightly.key").write_bytes((access / "nightly.key").read_bytes())
+
+
+def test_no_key_that_signs_lies_where_the_server_reads_and_it_may_be_moved_away(tmp_path):
+    folder = tmp_path / "access"
+    make_access(folder, ["localhost"])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("authority", "ca.pem", "jwks.json", "serve.toml", "server.key", "server.pem"),
+    ]
+    assert sorted(path.name for path in (folder / "authority").iterdir()) == ["ca.key", "signing.key"]
+    assert (folder / "authority").stat().st_mode & 0o777 == 0o700
+
+    elsewhere = (folder / "authority").rename(tmp_path / "vault")
+    for sign in (
+        lambda **where: make_token(folder, "anna", ["reader"], 1, **where),
+        lambda **where: make_client_certificate(folder, "anna", **where),
+        lambda **where: renew_server_certificate(folder, ["localhost"], **where),
+    ):
+        with pytest.raises(StateError, match="or name where it lies with --authority"):
+            sign()
+        sign(authority=elsewhere)
+    for key in elsewhere.iterdir():  # as versions before 0.2 have it
+        key.rename(folder / key.name)
+    assert make_token(folder, "anna", ["reader"], 1)
