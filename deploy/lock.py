@@ -1,6 +1,6 @@
 """Write the lock files again: exact versions of what is installed, with the hashes of all their files.
 
-`requirements.lock` is for developers and tests, `deploy/requirements.lock` for what runs. torch alone has no hash in them:
+`requirements.lock` is for developers and tests, `deploy/requirements.lock` for what runs. torch alone has no hash:
 it comes in builds for several kinds of processors, each from another place, under one version.
 """
 

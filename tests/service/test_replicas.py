@@ -1,9 +1,11 @@
 """Two real servers on one workspace, and the real nginx in front, set up by the file that is shipped."""
 
+import json
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from contextlib import ExitStack, contextmanager
@@ -22,11 +24,13 @@ from service.client import Client
 from service.connection import Connection
 from service.health import health_of
 from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.service.attackers import frame, headers
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.needs("nginx")
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "nginx" / "semiome.conf"
 AROUND = """
 daemon off;
@@ -110,6 +114,14 @@ def front(served):
 def test_a_search_through_nginx_answers_what_a_direct_one_does(served, front):
     with Client(front) as through, Client(served[1][0]["address"]) as direct:
         assert through.search(VideoQuery("v1-1"), 20) == direct.search(VideoQuery("v1-1"), 20)
+
+
+def test_the_audit_log_names_the_address_that_nginx_was_called_from(served, front):
+    with Client(front) as client:
+        client.search(VideoQuery("v1-1"))
+
+    lines = (served[0].root / "audit" / "000001.jsonl").read_text().splitlines()
+    assert json.loads([line for line in lines if "RetrievalService/Search" in line][-1])["behalf"] == "127.0.0.1"
 
 
 def test_both_replicas_are_asked(served, front):
@@ -216,3 +228,81 @@ def test_the_end_of_a_replica_under_load_fails_no_call(served, tmp_path):
 
     assert failed == []
     assert left == {stays["pid"]}
+
+
+def spoken(front, *sent):
+    """A connection by hand, TLS and the beginning of HTTP/2, and what is sent on it."""
+    context = ssl.create_default_context(cafile=str(front.ca))
+    context.set_alpn_protocols(["h2"])
+    host, port = front.address.rsplit(":", 1)
+    plain = socket.create_connection((host, int(port)), PATIENCE_S)
+    connection = context.wrap_socket(plain, server_hostname="localhost")
+    connection.sendall(PREFACE + frame(4, 0, 0) + b"".join(sent))
+    return connection
+
+
+def ends(connection):
+    """Whether nginx has closed it."""
+    connection.settimeout(0.01)
+    try:
+        while connection.recv(65536):
+            pass
+    except (TimeoutError, ssl.SSLWantReadError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@pytest.mark.slow
+def test_connections_that_say_nothing_make_room_where_they_run_short_and_end_after_seconds(front):
+    with Client(front) as client, ExitStack() as held:
+        for _ in range(2):  # all that one worker of nginx can have, and more
+            silent = [held.enter_context(socket.create_connection(address_of(front), PATIENCE_S)) for _ in range(200)]
+            idle = [held.enter_context(spoken(front)) for _ in range(200)]
+        assert client.search(VideoQuery("v1-1"), 5).neighbours
+        with Client(Connection(front.address, ca=front.ca)) as another:
+            assert another.search(VideoQuery("v1-1"), 5).neighbours
+        until(lambda: all(map(ends, silent)) and all(map(ends, idle)))
+
+
+@pytest.mark.slow
+def test_a_head_without_end_keeps_no_caller_of_nginx_waiting(front):
+    """Header frames without an end, as fast as they go, which take a core of a service that has no proxy before it."""
+    stop = threading.Event()
+
+    def flood():
+        with spoken(front, frame(1, 0, 1, b"\x82")) as connection:
+            more = frame(9, 0, 1, b"\x40\x02ab\x7f\x81\x01" + b"x" * 256) * 50
+            try:
+                while not stop.is_set():
+                    connection.sendall(more)
+            except OSError:
+                pass
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        for _ in range(20):
+            with Client(Connection(front.address, ca=front.ca)) as client:
+                assert client.search(VideoQuery("v1-1"), 5).neighbours
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_of_calls_at_once_beyond_an_addresss_share_nginx_says_that_they_are_too_many(served, front):
+    head = headers("/semiome.v1.ClassificationService/ClassifyStream")
+    calls = b"".join(frame(1, 4, 2 * number + 1, head) for number in range(100))
+    log = served[0].root.parent / "semiome.log"
+    with spoken(front, calls):
+        until(lambda: '"http": 429' in log.read_text())
+    with Client(front) as client:
+        assert client.search(VideoQuery("v1-1"), 5).neighbours
+
+
+def address_of(front):
+    """Host and port of nginx."""
+    host, port = front.address.rsplit(":", 1)
+    return host, int(port)
