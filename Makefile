@@ -64,9 +64,9 @@ fuzz: .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0
 	$(BIN)/python -m tests.service.fuzz 60
 
-# Two minutes of searches while everything changes under them.
+# An hour of a unit's calls while everything changes under them.
 soak: .venv
-	SEMIOME_SOAK_S=120 $(BIN)/pytest -m slow tests/service/test_soak.py
+	SEMIOME_SOAK_S=3600 $(BIN)/pytest -n 0 -s -m slow tests/service/test_soak.py
 
 format: .venv
 	$(BIN)/ruff format .

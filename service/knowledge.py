@@ -34,6 +34,10 @@ from service.errors import status_of
 from service.hit_bytes import HitBytes
 
 MAX_BATCH = 1000
+MAX_ANSWERED = 100_000
+"""Hits and matches of a batch: some 25 MB."""
+_ALIGNED_MATCHES = 10
+"""A query's clips, each of which has a match in an aligned hit: of a minute's seizure six."""
 
 Item = ClipQuery | VideoQuery
 
@@ -272,3 +276,18 @@ def check_size(count: int, what: str) -> None:
     """
     if not 1 <= count <= MAX_BATCH:
         raise InvalidInput(f"expected 1 to {MAX_BATCH} {what}, got {count}", field=what)
+
+
+def check_answered(queries: int, k: int, options: Options) -> None:
+    """Refuse a batch whose answer would hold the server up, and fill its memory, for all others.
+
+    Raises:
+        InvalidInput: If all its hits, and the matches that come with them, may be too many.
+    """
+    matches = _ALIGNED_MATCHES if options.aligned else options.mean_of
+    if queries > 1 and queries * k * matches > MAX_ANSWERED:
+        raise InvalidInput(
+            f"expected at most {MAX_ANSWERED} hits and matches for all queries of a batch, "
+            f"got {queries * k * matches}: ask fewer queries at once, or for fewer hits",
+            field="options.k",
+        )

@@ -20,7 +20,7 @@ from service import convert, convert_verdict, disclosure
 from service.answers import Judged, SearchAnswer
 from service.batcher import Batcher
 from service.errors import rich_status
-from service.knowledge import Knowledge, check_size
+from service.knowledge import Knowledge, check_answered, check_size
 from service.method import Call, Method
 from service.source import Source
 from service.uploads import Uploads
@@ -88,6 +88,7 @@ class Retrieval:
         check_size(len(request.queries), "queries")
         queries = convert.queries_from_proto(request.queries)
         k, options = convert.options_from_proto(request.options)
+        check_answered(len(queries), k, options)
         for query in queries:
             if not isinstance(query, SemiomeError):
                 disclosure.check(call.caller, query, k, options)
