@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import cursor as cursors
-from index.alignment import align
+from index.alignment import Alignments
 from index.errors import EncoderMismatch, InvalidInput, SemiomeError, named
 from index.processors import usable_cores
 from index.query import (
@@ -350,13 +350,17 @@ def _aligned(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> lis
     count = len(snapshot.video_ids) if options.exact else max(k * _ALIGNED_A_HIT, _LEAST_ALIGNED)
     candidates = _nearest(snapshot, asked, count, options)
     rows_of = [snapshot.rows_of_group(hit.row, patient=False) for hit in candidates]
-    rows_of = [np.array(sorted(rows, key=lambda r: snapshot.clip(int(r)).clip_index), np.int64) for rows in rows_of]
+    rows_of = [rows[np.argsort(snapshot.clip_indexes(rows), kind="stable")] for rows in rows_of]
     tables = [asked.vectors_QD @ snapshot.vectors(rows).T for rows in rows_of]
+    aligned = Alignments(tables)
+    scores = aligned.similarities
+    among = np.partition(scores, -k)[-k] if len(scores) > k else -np.inf
     hits = []
-    for rows, table, (similarity, path) in zip(rows_of, tables, align(tables), strict=True):
-        made_by = tuple((int(rows[theirs]), float(table[ours, theirs]), ours) for ours, theirs in path)
+    for number in np.flatnonzero(scores >= among).tolist():
+        rows, table = rows_of[number], tables[number]
+        made_by = tuple((int(rows[theirs]), float(table[ours, theirs]), ours) for ours, theirs in aligned.path(number))
         best = max(made_by, key=lambda pair: pair[1])
-        hits.append(_Hit(best[0], similarity, made_by))
+        hits.append(_Hit(best[0], float(scores[number]), made_by))
     return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))[:k]
 
 

@@ -120,6 +120,13 @@ class Snapshot:
             return self.generation.clips.clips(rows)
         return [self.clip(int(row)) for row in rows]
 
+    def clip_indexes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of each of these rows' clips in its video."""
+        start = len(self.generation.clips)
+        if not len(rows) or rows.max() < start:
+            return self.generation.clips.clip_indexes(rows).astype(np.int64)
+        return np.array([self.clip(int(row)).clip_index for row in rows], np.int64)
+
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, D) of these rows."""
         start = len(self.generation.clips)

@@ -128,6 +128,16 @@ def test_a_batch_has_a_status_for_each_item(client):
         (lambda c: c.search(VideoQuery("x")), "NOT_FOUND", "that video is not stored"),
         (lambda c: c.search(VideoQuery("v0-0"), 0), "INVALID_ARGUMENT", "expected k of 1 to 1000, got 0"),
         (lambda c: c.search(VideoQuery("v0-0"), 1001), "INVALID_ARGUMENT", "expected k of 1 to 1000, got 1001"),
+        (
+            lambda c: c.search_batch([VideoQuery("v0-0")] * 101, 1000),
+            "INVALID_ARGUMENT",
+            "at most 100000 hits and matches for all queries of a batch, got 101000",
+        ),
+        (
+            lambda c: c.search_batch([VideoQuery("v0-0")] * 11, 1000, Options(group_by=GroupBy.VIDEO, aligned=True)),
+            "INVALID_ARGUMENT",
+            "at most 100000 hits and matches for all queries of a batch, got 110000",
+        ),
         (lambda c: c.search(VectorQuery(np.ones(3), "enc1")), "INVALID_ARGUMENT", "vector of 8 values, got 3"),
         (lambda c: c.search(VectorQuery(np.full(8, np.nan), "enc1")), "INVALID_ARGUMENT", "finite"),
         (lambda c: c.search(VectorQuery(np.full(8, np.inf), "enc1")), "INVALID_ARGUMENT", "finite"),
