@@ -29,6 +29,8 @@ from index.records import Match, Neighbour
 from index.snapshot import RowSet, Snapshot
 
 _LESS_OF_NEGATIVE = 0.5
+_A_ROW_FOUND = 10
+"""Rows that are compared in the time in which the index finds one: measured of a ten-clip query and 100,000 clips."""
 _ALIGNED_A_HIT = 8
 """Videos that are aligned for each one asked for, unless all are."""
 _LEAST_ALIGNED = 64
@@ -259,7 +261,8 @@ def _nearest(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> lis
         return []
     depth = 0 if options.exact else min(k, available)
     scored: dict[int, _Hit] = {}
-    while depth:
+    deepest = max(available // _A_ROW_FOUND, 2 * MAX_K) // len(asked.vectors_QD)
+    while depth and depth <= deepest:
         found = snapshot.nearest(asked.vectors_QD, depth, asked.allowed)
         if found is None:
             break
