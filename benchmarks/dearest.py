@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/dearest.py [--clips 100000]
 
 Serves the made-up cohort of `cohorts.py` and asks as an administrator, whose answers no role makes smaller. For each
-method several requests are tried, each three times; the one that takes most processor time is shown, as a row of the
+method several requests are tried, each three times where it is quick; the one that takes most processor time is shown, as a row of the
 table in docs/service.md: processor time, wall time, bytes answered, and how far memory rose above what was held before.
 """
 
@@ -37,7 +37,8 @@ from service.knowledge import MAX_ANSWERED
 from service.wire import SEEN
 
 MOST_BYTES = 1024
-TRIES = 3
+TRIES, LONG_S = 3, 2.0
+"""What takes longer is asked once."""
 R, C, K, V, A = retrieval_pb2, classification_pb2, catalog_pb2, review_pb2, admin_pb2
 _V = "/semiome.v1."
 _FILE = reflection_pb2.ServerReflectionRequest(file_containing_symbol="semiome.v1.RetrievalService")
@@ -99,7 +100,9 @@ def cost(
         wall = time.monotonic() - started
         cpu = sum(server.cpu_times()[:2]) - used
         tries.append((cpu, wall, answered, max(peak(server.pid) - before, 0)))
-    return sorted(tries)[TRIES // 2]
+        if wall > LONG_S:
+            break
+    return sorted(tries)[len(tries) // 2]
 
 
 def peak(pid: int) -> int:

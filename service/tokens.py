@@ -87,7 +87,7 @@ class Tokens:
         caller = Caller(name_of(claims["sub"]), known_roles, "token")
         if len(remembered) >= _MAX_REMEMBERED:
             remembered.clear()
-        remembered[digest] = min(float(claims["exp"]), 1e12), caller
+        remembered[digest] = float(min(int(claims["exp"]), 10**12)), caller
         return caller
 
     def refresh(self) -> None:

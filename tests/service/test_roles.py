@@ -25,7 +25,7 @@ from service.operations import Operations
 from service.roles import Unauthenticated
 from service.tokens import Tokens
 from tests.conftest import commit, install_head, make_cohort, publish_all
-from tests.service.attackers import METHODS, answering, bearer, code, forged, signed
+from tests.service.attackers import METHODS, answering, bearer, claims, code, forged, signed
 from tests.waiting import until
 
 SEARCH, CLASSIFY, LOOK, BUILD = (
@@ -229,6 +229,25 @@ BAD_TOKENS = {
     "empty": lambda key, kid: "",
     "20 KB long": lambda key, kid: signed(key, kid, padding="x" * 15_000),
 }
+
+
+@pytest.mark.parametrize(
+    "exp", [10**400, 10**20, 1e300, "9999999999", float("inf"), float("nan"), -(10**400), [1]], ids=range(8)
+)
+def test_a_token_of_odd_times_is_good_or_refused_and_never_a_bug(channel, signing_key, kid, exp):
+    key = signing_key
+    text = f"{encoded({'alg': 'EdDSA', 'kid': kid})}.{encoded(claims(exp=exp))}"
+    token = f"{text}.{base64.urlsafe_b64encode(key.sign(text.encode())).rstrip(b'=').decode()}"
+
+    good = exp in (10**400, 10**20, 1e300, "9999999999")
+    for _ in range(2):  # the second time it may be remembered
+        assert code(channel, "/semiome.v1.CatalogService/GetCounts", metadata=bearer(token)) == (
+            "OK" if good else "UNAUTHENTICATED"
+        )
+
+
+def encoded(said):
+    return base64.urlsafe_b64encode(json.dumps(said).encode()).rstrip(b"=").decode()
 
 
 def changed(token):
