@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/dearest.py [--clips 100000]
 
 Serves the made-up cohort of `cohorts.py` and asks as an administrator, whose answers no role makes smaller. For each
-method several requests are tried, each three times where it is quick; the one that takes most processor time is shown, as a row of the
-table in docs/service.md: processor time, wall time, bytes answered, and how far memory rose above what was held before.
+method several requests are tried, each three times where it is quick; the one that takes most processor time is shown,
+as a row of the table in docs/service.md: processor time, wall time, bytes answered, and how far memory rose above what
+was held before.
 """
 
 from __future__ import annotations

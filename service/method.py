@@ -83,6 +83,7 @@ class Method:
         streams_in: the caller sends several.
         streams_out: several are answered.
         public: for load balancers: needs no sign-in, is not limited, and reads nothing worth a line in the log.
+        most_bytes: of a request; the server's settings may allow less.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Method:
     streams_in: bool = False
     streams_out: bool = False
     public: bool = False
+    most_bytes: int = 2**20
 
     @property
     def streams(self) -> bool:

@@ -27,6 +27,8 @@ from service.uploads import Uploads
 
 _AT_ONCE = 32
 _SERVICE = "/semiome.v1.RetrievalService/"
+_BATCH_BYTES = 2**26
+"""Vectors of a thousand queries, or a piece of a film: as large as a server's settings allow."""
 
 
 class Retrieval:
@@ -55,7 +57,7 @@ class Retrieval:
         """Everything this service answers."""
         return (
             Method(f"{_SERVICE}Search", retrieval.SearchRequest, self.search),
-            Method(f"{_SERVICE}SearchBatch", retrieval.SearchBatchRequest, self.search_batch),
+            Method(f"{_SERVICE}SearchBatch", retrieval.SearchBatchRequest, self.search_batch, most_bytes=_BATCH_BYTES),
             Method(
                 f"{_SERVICE}SearchStream",
                 retrieval.SearchStreamRequest,
@@ -64,7 +66,13 @@ class Retrieval:
                 streams_out=True,
             ),
             Method(f"{_SERVICE}Recommend", retrieval.RecommendRequest, self.recommend),
-            Method(f"{_SERVICE}SearchByVideo", retrieval.SearchByVideoRequest, self.search_by_video, streams_in=True),
+            Method(
+                f"{_SERVICE}SearchByVideo",
+                retrieval.SearchByVideoRequest,
+                self.search_by_video,
+                streams_in=True,
+                most_bytes=_BATCH_BYTES,
+            ),
         )
 
     def close(self) -> None:

@@ -347,8 +347,7 @@ def test_a_name_that_is_one_stays(name):
 
 
 def test_two_long_names_are_two_people_and_a_broken_one_stops_nothing(secured, access, tmp_path):
-    folder = access / "authority" if (access / "authority").exists() else access
-    key = load_pem_private_key((folder / "authority" / "signing.key").read_bytes(), None)
+    key = load_pem_private_key((access / "authority" / "signing.key").read_bytes(), None)
     kid = json.loads((access / "jwks.json").read_text())["keys"][0]["kid"]
     with running(secured, "--config", str(access / "serve.toml"), "--workers", "2") as said:
         long = ["x" * 128 + end for end in "ab"]
