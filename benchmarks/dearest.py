@@ -17,9 +17,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-# A file here is named as the package that is measured: that one comes first.
-sys.path = [str(Path(__file__).parents[1]), *sys.path[1:], sys.path[0]]
-
 import grpc
 import psutil
 from figures import say

@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-# `service.py` beside this file is named as the package: that one comes first.
-sys.path = [str(Path(__file__).parents[1]), *sys.path[1:], sys.path[0]]
 
 from cohorts import CLIPS_OF_A_VIDEO
 from figures import figure, say

@@ -261,7 +261,10 @@ def _nearest(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> lis
         return []
     depth = 0 if options.exact else min(k, available)
     scored: dict[int, _Hit] = {}
-    deepest = max(available // _A_ROW_FOUND, 2 * MAX_K) // len(asked.vectors_QD)
+    queries = len(asked.vectors_QD)
+    deepest = max(available // (_A_ROW_FOUND * queries), MAX_K if queries == 1 else 0)
+    if options.mean_of > 1:  # and what is found brings all of its group along
+        deepest //= _A_ROW_FOUND
     while depth and depth <= deepest:
         found = snapshot.nearest(asked.vectors_QD, depth, asked.allowed)
         if found is None:

@@ -1,6 +1,6 @@
 """The service beside an empty grpc.aio server with the same messages: speed, batches, streams, overload, a long run.
 
-    .venv/bin/python benchmarks/service.py [--quick] [--parts search workers batch classify overload soak milvus]
+    .venv/bin/python benchmarks/service_calls.py [--quick] [--parts search workers batch classify overload soak milvus]
         [--soak-minutes 30] [--milvus PYTHON]
 
 Stores and indexes 100,000 made-up clips (`cohorts.py`), serves them with `semiome serve`, and loads that server and an
@@ -26,9 +26,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-# This file is named as the package that it measures: that one comes first.
-sys.path = [str(Path(__file__).parents[1]), *sys.path[1:], sys.path[0]]
 
 import grpc
 import numpy as np
