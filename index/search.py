@@ -31,6 +31,8 @@ from index.snapshot import RowSet, Snapshot
 _LESS_OF_NEGATIVE = 0.5
 _A_ROW_FOUND = 10
 """Rows that are compared in the time in which the index finds one: measured of a ten-clip query and 100,000 clips."""
+_A_ROW_GATHERED = 3
+"""The same for one of a group, which lies anywhere."""
 _ALIGNED_A_HIT = 8
 """Videos that are aligned for each one asked for, unless all are."""
 _LEAST_ALIGNED = 64
@@ -261,10 +263,9 @@ def _nearest(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> lis
         return []
     depth = 0 if options.exact else min(k, available)
     scored: dict[int, _Hit] = {}
+    gathered = 0
     queries = len(asked.vectors_QD)
     deepest = max(available // (_A_ROW_FOUND * queries), MAX_K if queries == 1 else 0)
-    if options.mean_of > 1:  # and what is found brings all of its group along
-        deepest //= _A_ROW_FOUND
     while depth and depth <= deepest:
         found = snapshot.nearest(asked.vectors_QD, depth, asked.allowed)
         if found is None:
@@ -272,11 +273,12 @@ def _nearest(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> lis
         similarities, rows = found
         heads = _heads(similarities, rows, groups)
         if options.mean_of > 1:
-            scored |= {
-                group: _of_group(snapshot, asked, head.row, options)
-                for group, head in heads.items()
-                if group not in scored
-            }
+            new = [group for group in heads if group not in scored]
+            rows_of = [_allowed_rows(snapshot, asked, heads[group].row, options) for group in new]
+            gathered += sum(map(len, rows_of))
+            if gathered * _A_ROW_GATHERED > available:
+                break
+            scored |= zip(new, _of_groups(snapshot, asked, rows_of, options), strict=True)
             heads = scored
         hits = sorted(heads.values(), key=lambda hit: (-hit.similarity, hit.row))[:k]
         # What no query has returned yet is at most as similar as the worst that the deepest one returned.
@@ -313,12 +315,23 @@ def _heads(
     return heads
 
 
-def _of_group(snapshot: Snapshot, asked: _Asked, row: int, options: Options) -> _Hit:
-    """What all allowed clips of a row's group make together."""
+def _allowed_rows(snapshot: Snapshot, asked: _Asked, row: int, options: Options) -> NDArray[np.int64]:
+    """Of a row's group."""
     rows = snapshot.rows_of_group(row, patient=options.group_by is GroupBy.PATIENT)
-    rows = rows[asked.allowed.admits(rows)]
-    scores = snapshot.vectors(rows) @ asked.vectors_QD.T
-    return _mean_of_best(rows, scores.max(axis=1), scores.argmax(axis=1), options.mean_of)
+    return rows[asked.allowed.admits(rows)]
+
+
+def _of_groups(snapshot: Snapshot, asked: _Asked, rows_of: Sequence[NDArray[np.int64]], options: Options) -> list[_Hit]:
+    """What all these rows of each group make together."""
+    if not rows_of:
+        return []
+    scores = snapshot.vectors(np.concatenate(rows_of)) @ asked.vectors_QD.T
+    best, which = scores.max(axis=1), scores.argmax(axis=1)
+    parts = np.cumsum([len(rows) for rows in rows_of])[:-1]
+    return [
+        _mean_of_best(rows, scores_of, which_of, options.mean_of)
+        for rows, scores_of, which_of in zip(rows_of, np.split(best, parts), np.split(which, parts), strict=True)
+    ]
 
 
 def _mean_of_best(rows: NDArray[np.int64], scores: NDArray[np.float32], which: NDArray[np.int64], mean_of: int) -> _Hit:
