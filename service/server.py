@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 import time
@@ -81,11 +82,19 @@ class Place:
         port: to listen on; 0 takes a free one.
         roster: who else serves.
         alone: whether it is the only one, and so serves the metrics and clears what a killed server left.
+        pulse: of the pipe on which its supervisor hears that its event loop turns; None where nobody listens.
     """
 
     port: int
     roster: Roster
     alone: bool = True
+    pulse: int | None = None
+
+    def beat(self) -> None:
+        """Say that the event loop turns."""
+        if self.pulse is not None:
+            with contextlib.suppress(OSError):  # a supervisor that does not listen now has heard enough
+                os.write(self.pulse, b".")
 
 
 class Server:
@@ -214,6 +223,7 @@ class Server:
         """Say how the duties stand, by metrics and by health, until it is time to stop."""
         ready = True
         while not stop.is_set():
+            self._place.beat()
             for name, age in duties.ages().items():
                 self._metrics.duty_age.labels(name).set(age)
             if ready != (not duties.late()):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -24,6 +26,7 @@ from service.source import Source
 from service.starting import Child, answer_parent, end_with_parent, request_of_parent
 
 _AGAIN_S, _AGAIN_MOST_S = 0.2, 10.0
+_PIPE_BYTES = 65_536
 _LIVED_S = 30.0
 """A worker that lived so long did not die of what it was started with."""
 
@@ -88,6 +91,9 @@ class _Worker:
             "number": number,
         }
         self._number = number
+        self._late_s = config.late_s
+        self._pulse = -1
+        self._heard: float | None = None
         self._process: Child | None = None
         self._started = 0.0
         self._again_s = _AGAIN_S
@@ -95,8 +101,15 @@ class _Worker:
 
     def start(self) -> None:
         """Start a process; it says when it is ready."""
-        self._started = time.monotonic()
-        self._process = Child("service.supervisor", request=self._told)
+        self._started, self._heard = time.monotonic(), None
+        if self._pulse >= 0:
+            os.close(self._pulse)
+        self._pulse, beats = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            told = {**self._told, "pulse": beats}
+            self._process = Child("service.supervisor", request=told, descriptors=[beats])
+        finally:
+            os.close(beats)
 
     def ready(self, wanted: Callable[[], bool]) -> dict[str, Any]:
         """What it says when it answers calls.
@@ -121,7 +134,7 @@ class _Worker:
             if now >= self._again_at:
                 self.start()
             return
-        if process.status is None:
+        if process.status is None and not self._is_silent(now):
             return
         process.end(0.0)
         worker_is_gone(process.pid)
@@ -131,6 +144,16 @@ class _Worker:
         _logger.error(
             "worker %d ended with %d: another one starts in %.1f s", self._number, process.status, self._again_s
         )
+
+    def _is_silent(self, now: float) -> bool:
+        """Whether its event loop has stopped turning; one that still starts has said nothing yet."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._pulse, _PIPE_BYTES):
+                self._heard = now
+        if self._heard is None or now - self._heard < self._late_s:
+            return False
+        _logger.error("worker %d has not turned for %.0f s: it is killed", self._number, now - self._heard)
+        return True
 
     def ask_to_end(self) -> None:
         """Let it drain and end."""
@@ -170,7 +193,7 @@ def main() -> None:
     logs.set_up()
     end_with_parent()
     config = ServerConfig(**told["config"])
-    place = Place(told["port"], Roster(Path(told["roster"]), told["number"]), alone=False)
+    place = Place(told["port"], Roster(Path(told["roster"]), told["number"]), alone=False, pulse=told["pulse"])
 
     def ready(address: str, source: Source) -> None:
         answer_parent({**source.knowledge.summary(), "address": address})

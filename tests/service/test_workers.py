@@ -1,5 +1,6 @@
 """Several workers on one port: one that dies is missed by nobody for long."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import grpc
 import pytest
@@ -90,6 +92,23 @@ def test_a_killed_worker_comes_back_and_its_sibling_serves_meanwhile(workspace):
     )
     (line,) = (line for line in counted.splitlines() if line.startswith(searches))
     assert float(line.split()[-1]) >= answered[0]  # the killed worker's counts stay
+
+
+def test_a_worker_that_is_stopped_is_noticed_and_replaced(workspace):
+    settings = workspace.root.parent / "serve.toml"
+    settings.write_text("late_s = 3\n")
+    with running(workspace, "--workers", "2", "--config", str(settings)) as said:
+        before = pids(said["address"])
+        os.kill(min(before), signal.SIGSTOP)
+
+        def both():
+            with contextlib.suppress(ServiceError):  # a connection that the stopped one took in
+                now = pids(said["address"])
+                return len(now) == 2 and min(before) not in now
+            return False
+
+        until(both)
+        assert not Path(f"/proc/{min(before)}").exists()
 
 
 def test_workers_end_when_their_supervisor_is_killed(workspace):
