@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -32,6 +33,10 @@ from service.answers import (
 from service.calls import Item
 from service.client import PAGE, POLL_S, STREAMED_ITEMS, UPLOAD_TIMEOUT_S, in_parts
 from service.connection import Connection, Rpc
+from service.wire import TAKEN
+
+_TAKEN_S = 5.0
+"""How long a server is waited for that does not say whether it takes an upload."""
 
 Answer = TypeVar("Answer")
 
@@ -114,9 +119,12 @@ class AioClient:
         classify: bool = False,
     ) -> UploadAnswer:
         """What resembles a video file. Its embeddings are kept only under an id that is given."""
-        return await self._uploaded(
-            calls.upload_parts(path, k, options, patient_id, store_as, label, classify=classify)
-        )
+
+        async def parts() -> AsyncIterator[Any]:
+            for part in calls.upload_parts(path, k, options, patient_id, store_as, label, classify=classify):
+                yield part
+
+        return await self._uploaded(parts())
 
     async def search_by_stream(
         self,
@@ -138,18 +146,36 @@ class AioClient:
 
         return await self._uploaded(parts())
 
-    async def _uploaded(self, parts: Any) -> UploadAnswer:  # noqa: ANN401  an iterator, or one that is awaited
+    async def _uploaded(self, parts: AsyncIterator[Any]) -> UploadAnswer:
         method = self._channel.stream_unary(
             calls.UPLOAD,
             retrieval.SearchByVideoRequest.SerializeToString,
             retrieval.SearchByVideoResponse.FromString,
         )
         timeout_s = max(self.connection.timeout_s, UPLOAD_TIMEOUT_S)
+        call = method(timeout=timeout_s, metadata=self.connection.metadata())
         try:
-            message = await method(parts, timeout=timeout_s, metadata=self.connection.metadata())
+            with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):  # it has ended: its status says why
+                await self._send(call, parts)
+            message = await call
         except grpc.RpcError as error:
             raise self.connection.failure(error) from None
+        finally:
+            call.cancel()  # of a sender who has failed or gone; no call that has ended
         return convert_verdict.upload_answer(message)
+
+    @staticmethod
+    async def _send(call: Any, parts: AsyncIterator[Any]) -> None:  # noqa: ANN401  gRPC's call
+        """The header, and the film once the server takes it: sent before, it would cover up why it is refused."""
+        await call.write(await anext(parts))
+        with contextlib.suppress(TimeoutError):  # one before 0.2 says nothing before its answer
+            async with asyncio.timeout(_TAKEN_S):
+                if TAKEN not in await asyncio.shield(call.initial_metadata()):
+                    await asyncio.shield(call.code())  # it is refused
+                    return
+        async for part in parts:
+            await call.write(part)
+        await call.done_writing()
 
     async def classify(self, item: Item) -> ClassifyAnswer:
         """The verdict on one clip or video, with all evidence."""

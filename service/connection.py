@@ -26,6 +26,8 @@ _AGAIN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 on_behalf_of: ContextVar[str] = ContextVar("on_behalf_of", default="")
 """Address on whose behalf the next calls are made, where that is not this process."""
+_LOST = "Internal error from Core"
+"""What grpc.aio says where a call ended while more was sent, instead of the call's own status."""
 _MAX_MESSAGE_BYTES = 64 * 2**20
 
 
@@ -144,6 +146,8 @@ class Connection:
         code = error.code().name
         if code == "UNAVAILABLE" and not _status(error):
             return ServiceError(code, f"no server answers at {self.address}: start one with `semiome serve`")
+        if code == "INTERNAL" and error.details() == _LOST:
+            return ServiceError("UNAVAILABLE", "the server ended the call before all was sent: try again")
         return ServiceError(code, error.details() or "no details")
 
     def _is_local(self) -> bool:

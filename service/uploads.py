@@ -37,6 +37,7 @@ from service.method import Call
 from service.roles import STORES, require
 from service.source import Source
 from service.turns import Turns
+from service.wire import TAKEN
 
 if TYPE_CHECKING:
     from encoder.embed import Embedder
@@ -89,7 +90,7 @@ class Uploads:
             with _unlinked_file(self._workspace) as file:
                 try:
                     async with asyncio.timeout(min(_STARTS_S + header.size_bytes / _LEAST_BYTES_PER_S, _LONGEST_S)):
-                        await self._receive(requests, header.size_bytes, file)
+                        await self._receive(requests, header.size_bytes, file, call)
                 except TimeoutError:
                     raise DeadlinePassed("the upload came too slowly, and others wait for its place") from None
                 async with self._embedding:
@@ -125,10 +126,13 @@ class Uploads:
         return header
 
     async def _receive(
-        self, requests: AsyncIterator[retrieval.SearchByVideoRequest], size: int, file: IO[bytes]
+        self, requests: AsyncIterator[retrieval.SearchByVideoRequest], size: int, file: IO[bytes], call: Call
     ) -> None:
         if shutil.disk_usage(self._workspace.root).free < 2 * size:
             raise DiskFull
+        await call.context.send_initial_metadata(
+            ((TAKEN, "1"),)
+        )  # callers who wait for it send nothing that is refused
         received = 0
         with naming_failed_writes():
             while (request := await _next(requests)) is not None:

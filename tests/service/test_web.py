@@ -510,3 +510,15 @@ def test_the_number_of_no_clip_is_an_error_of_who_asks(browser, number):
 @pytest.mark.parametrize("said", ["\u00e9", "a\tb", "Erika Mustermann", "10.0.0.7, x", ""])
 def test_whatever_a_proxy_says_of_the_browser_the_page_answers(browser, said):
     assert browser.ask("GET", "/api/counts", x_forwarded_for=said.encode("latin-1")).status == 200
+
+
+@pytest.mark.parametrize("size", [3 * 2**20, 60 * 2**20])
+@pytest.mark.parametrize("most", [1024, 2**20])
+def test_an_upload_that_is_refused_at_once_is_told_why_however_long_it_is(workspace, most, size):
+    config = ServerConfig(port=0, max_upload_bytes=most)
+    with answering(workspace, config) as server, page_process("--server", server, "--port", "0") as page:
+        browser = Browser(page)
+        browser.sign_in()
+        status, said = browser.json("POST", "/api/upload?k=3", b"x" * size)
+
+    assert (status, said["error"]) == (400, f"expected a video of 1 to {most} bytes, got {size}")
