@@ -30,7 +30,8 @@ from index.records import CLIP_SECONDS
 
 _logger = logging.getLogger(__name__)
 
-_MOST_LOOKS = 1000
+_MOST_LOOKS, _MOST_REASON = 1000, 500
+_READERS = ("", "decord", "pyav")
 _REASON = re.compile(r"[^A-Za-z0-9 ._:-]")
 _MAX_LINE_BYTES = 64 * 1024
 _PIPE_BYTES = 1 << 20
@@ -167,32 +168,44 @@ class Child:
     def decode(self, request: dict[str, Any], patience: Patience, choose: Choose | None) -> Iterator[ClipFrames]:
         """Clips as they come; asked for a box, it is given the one that `choose` finds in the first picture."""
         shape = (request["num_frames"], request["size"], request["size"], 3)
-        shown = False
+        shown, came = False, 0
         for message in self._messages(request, patience):
             picture = clip = None
             with self._checked():
                 match message["event"]:
-                    case "planned":
-                        self._clips = min(int(message["clips"]), _MAX_CLIPS)
+                    case "planned" if not self._clips:
+                        self._plan(message, request)
                     case "picture" if choose is not None and not shown:
                         shown = True
                         picture = self._picture(int(message["width"]), int(message["height"]), patience)
-                    case "clip" if choose is None or shown:
+                    case "clip" if (choose is None or shown) and came < self._clips:
                         frames = self._pixels(shape, patience)
-                        clip = ClipFrames(
-                            int(message["clip_index"]),
-                            float(message["start_s"]),
-                            float(message["valid_seconds"]),
-                            frames,
-                            str(message["reader"]),
-                            self._clips,
-                        )
+                        clip = self._clip(message, frames, came)
+                        came += 1
+                    case "done" if came == self._clips:
+                        return
                     case _:
                         raise ValueError
             if clip is not None:
                 yield clip
             if picture is not None and choose is not None:
                 self._say(box_of(choose(picture)))
+
+    def _plan(self, message: dict[str, Any], request: dict[str, Any]) -> None:
+        """How many clips it says that there are, and no more than the longest video has."""
+        clips = int(message["clips"])
+        if not 0 < clips <= min(request["max_seconds"] / CLIP_SECONDS + 1, _MAX_CLIPS):
+            raise ValueError
+        self._clips = clips
+
+    def _clip(self, message: dict[str, Any], frames: NDArray[np.uint8], number: int) -> ClipFrames:
+        """A clip as it must be: the next one, ten seconds after the one before, with some of them valid."""
+        index, start_s, valid_s = int(message["clip_index"]), float(message["start_s"]), float(message["valid_seconds"])
+        if index != number or start_s != CLIP_SECONDS * index or not 0 < valid_s <= CLIP_SECONDS:
+            raise ValueError
+        if message["reader"] not in _READERS:
+            raise ValueError
+        return ClipFrames(index, start_s, valid_s, frames, message["reader"], self._clips)
 
     def preview(self, request: dict[str, Any], patience: Patience) -> Preview:
         """The one preview."""
@@ -203,7 +216,7 @@ class Child:
             with self._checked():
                 match message["event"]:
                     case "planned" if not self._clips:
-                        self._clips = min(int(message["clips"]), _MAX_CLIPS)
+                        self._plan(message, request)
                     case "alive" if alive < (self._clips + 1) * CLIP_SECONDS:  # one a second of video
                         alive += 1
                     case "strip" if 0 <= int(message["clip_index"]) < self._clips:
@@ -211,6 +224,8 @@ class Child:
                         strips[int(message["clip_index"])] = self._bytes(size, _MAX_STRIP_BYTES, patience)
                     case "film" if made is None:
                         made = self._film(message, strips, patience)
+                    case "done":
+                        break
                     case _:
                         raise ValueError
         if made is None:
@@ -220,16 +235,21 @@ class Child:
     def _messages(self, request: dict[str, Any], patience: Patience) -> Iterator[dict[str, Any]]:
         """What a child says, checked like any input: a hostile file may have taken it over."""
         self._say(request)
+        once = {"ready", "opened"}
         while True:
             with self._checked():
                 message = json.loads(self._line(patience))
                 match message["event"]:
+                    case "ready" | "opened" as event if event not in once:
+                        raise ValueError
                     case "ready":
+                        once.remove("ready")
                         continue
                     case "looking" if self._looks < _MOST_LOOKS:  # through a long file's timestamps
                         self._looks += 1
                         continue
                     case "opened":
+                        once.remove("opened")
                         level = LEVELS[LEVELS.index(message["sandbox"])]
                         check_level(level, request["least_sandbox"])
                         if level != LEVELS[-1]:
@@ -238,9 +258,7 @@ class Child:
                     case "broken":
                         raise Died(_REASON.sub("", str(message["reason"]))[:200])
                     case "refused":
-                        raise VideoRefused(str(message["reason"]), damaged=message["damaged"] is True)
-                    case "done":
-                        return
+                        raise VideoRefused(_in_words(str(message["reason"])), damaged=message["damaged"] is True)
             yield message
 
     @contextmanager
@@ -309,6 +327,12 @@ class Child:
         self._waited_s += time.monotonic() - started
         if not ready:
             raise Stalled(patience.stall_s, whole_s=whole_s if self._clips and left_s < patience.stall_s else None)
+
+
+def _in_words(reason: str) -> str:
+    """A reason that can be shown, logged and opened in a spreadsheet, whoever wrote it."""
+    seen = "".join(letter for letter in reason if letter.isprintable())[:_MOST_REASON]
+    return seen.lstrip("=+-@ ") or "the decoder gave no reason"
 
 
 def box_of(crop: Crop | None) -> list[int] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import cursor as cursors
-from index.alignment import Alignments
+from index.alignment import MOST_CLIPS, Alignments
 from index.errors import EncoderMismatch, InvalidInput, SemiomeError, named
 from index.processors import usable_cores
 from index.query import (
@@ -366,9 +366,14 @@ def _by_comparing(
 
 def _aligned(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> list[_Hit]:
     """Videos by the alignment of their clips with the query's; candidates are those with the most similar clips."""
+    if len(asked.vectors_QD) > MOST_CLIPS:
+        raise InvalidInput(
+            f"a video of more than {MOST_CLIPS} clips can't be aligned: search without it", field="aligned"
+        )
     count = len(snapshot.video_ids) if options.exact else max(k * _ALIGNED_A_HIT, _LEAST_ALIGNED)
     candidates = _nearest(snapshot, asked, count, options)
     rows_of = [snapshot.rows_of_group(hit.row, patient=False) for hit in candidates]
+    rows_of = [rows for rows in rows_of if len(rows) <= MOST_CLIPS]
     rows_of = [rows[np.argsort(snapshot.clip_indexes(rows), kind="stable")] for rows in rows_of]
     tables = [asked.vectors_QD @ snapshot.vectors(rows).T for rows in rows_of]
     aligned = Alignments(tables)

@@ -106,7 +106,7 @@ def test_an_installation_that_cannot_decode_blames_no_file(tmp_path, monkeypatch
 def child_that(folder, does):
     """A decoding child that does this with any file but the one that shows whether decoding works at all."""
     fake = folder / "python"
-    real = f"printf '%s\\n' \"$line\" | {sys.executable} -P -m encoder.decode_child; exit"
+    real = f"printf '%s\\n' \"$line\" | {sys.executable} -P -m encoder.decode_child | {{ read -r _; cat; }}; exit"
     fake.write_text(
         f'#!/bin/sh\necho \'{{"event": "ready"}}\'\nread -r line\ncase "$line" in *{SAMPLE}*) {real};; esac\n{does}\n'
     )
@@ -119,6 +119,8 @@ def child_that(folder, does):
     [
         *("garbage", "{}", '{"event": "clip"}', "x" * 100_000, "[" * 50_000),
         *('{"event": "planned", "clips": Infinity}', '{"event": "picture", "width": 2, "height": 2}'),
+        *('{"event": "ready"}', '{"event": "planned", "clips": 100000}', '{"event": "planned", "clips": 0}'),
+        '{"event": "planned", "clips": 5}\\n{"event": "done"}',
     ],
 )
 def test_a_child_that_does_not_keep_to_the_protocol_is_not_believed(tmp_path, monkeypatch, answer):
@@ -128,6 +130,39 @@ def test_a_child_that_does_not_keep_to_the_protocol_is_not_believed(tmp_path, mo
 
     with Decoder(4, 32, DecodeLimits(stall_s=60)) as decoder, pytest.raises(VideoRefused, match="crashed on this file"):
         list(decoder.decode(path))
+
+
+@pytest.mark.parametrize(
+    ("index", "start_s", "valid_s"),
+    [(0, "NaN", 10), (0, 0, "NaN"), (0, "Infinity", 10), (0, 0, 1e300), (-1, -10, 10), (1, 10, 10), (2**63, 0, 10)],
+)
+def test_a_clip_that_can_be_none_is_not_believed(tmp_path, monkeypatch, index, start_s, valid_s):
+    said = f'{{"event": "clip", "clip_index": {index}, "start_s": {start_s}, "valid_seconds": {valid_s}, "reader": ""}}'
+    planned = '{"event": "planned", "clips": 9}'
+    fake = child_that(tmp_path, f"printf '%s\\n' '{planned}' '{said}'; head -c 100000 /dev/zero")
+    monkeypatch.setattr(sys, "executable", str(fake))
+
+    with Decoder(4, 32) as decoder, pytest.raises(VideoRefused, match="crashed on this file"):
+        list(decoder.decode(write(tmp_path / "x.mp4", frames=range(50))))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("=HYPERLINK(1)", "HYPERLINK(1)"),
+        ("\\u001b[31m red\\u0000", "[31m red"),
+        ("\\ud800", "the decoder gave no reason"),
+        ("x" * 60_000, "x" * 500),
+    ],
+)
+def test_a_reason_for_a_refusal_is_words_that_can_be_shown(tmp_path, monkeypatch, said, told):
+    refused = f'{{"event": "refused", "reason": "{said}", "damaged": false}}'
+    fake = child_that(tmp_path, f"cat <<'END'\n{refused}\nEND")
+    monkeypatch.setattr(sys, "executable", str(fake))
+
+    with Decoder(4, 32) as decoder, pytest.raises(VideoRefused) as error:
+        list(decoder.decode(write(tmp_path / "x.mp4", frames=range(50))))
+    assert str(error.value) == told
 
 
 def test_a_child_shows_one_picture_and_that_before_any_clip(tmp_path, monkeypatch):
