@@ -113,7 +113,10 @@ class ErasedList:
         data = _read(self._workspace)
         if data is None and self._there:
             raise DamagedData(_GONE)
-        hashes = frozenset(_as_hashes(_checked(data or b"")))
+        lines = _checked(data or b"")
+        if any(line not in lines and _LIFTED + line not in lines for line in self.hashes):
+            raise DamagedData("the list of the erased lacks some whom it named: bring `erased` back from a backup")
+        hashes = frozenset(_as_hashes(lines))
         different = hashes != self.hashes
         self.hashes, self._there, self._seen = hashes, data is not None, seen
         return different
@@ -198,7 +201,7 @@ def _read(workspace: Workspace) -> bytes | None:
         DamagedData: If it is gone or can't be read.
     """
     data = shared_files.read(workspace, workspace.erased)
-    if data is None and _receipts(workspace):
+    if not (data and data.strip()) and _receipts(workspace):
         raise DamagedData(_GONE)
     return data
 

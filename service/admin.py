@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,7 @@ from service.source import Source
 _SERVICE = "/semiome.v1.AdminService/"
 _logger = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
+_THREADS = 4
 
 
 class Admin:
@@ -37,6 +39,11 @@ class Admin:
         self._roster = roster
         self._sandbox = sandbox
         self._operations = Operations(workspace)
+        self._threads = ThreadPoolExecutor(_THREADS, "admin")
+
+    async def _apart(self, work: Callable[..., _Read], *given: object, **named: object) -> _Read:
+        """In threads of its own: searches that hold all others keep no administrator from looking or erasing."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *given, **named))
 
     def methods(self) -> tuple[Method, ...]:
         """Everything this service answers."""
@@ -62,7 +69,7 @@ class Admin:
         """What each worker serves."""
         provenance = self._source.knowledge.provenance
         call.reads(provenance, ())
-        workers = tuple(await asyncio.to_thread(self._roster.everyone))
+        workers = tuple(await self._apart(self._roster.everyone))
         answer = StatusAnswer(provenance, workers, metadata.version("semiome"), self._sandbox)
         return convert_admin.status_response(answer)
 
@@ -71,7 +78,7 @@ class Admin:
     ) -> admin.BuildGenerationResponse:
         """Start to build."""
         call.reads(self._source.knowledge.provenance, ())
-        started = await asyncio.to_thread(self._operations.build, publish=request.publish, force=request.force)
+        started = await self._apart(self._operations.build, publish=request.publish, force=request.force)
         return admin.BuildGenerationResponse(operation=convert_admin.operation_to_proto(started))
 
     async def list_generations(
@@ -82,7 +89,7 @@ class Admin:
         """Oldest first."""
         call.reads(self._source.knowledge.provenance, ())
         return admin.ListGenerationsResponse(
-            generations=map(convert_admin.generation_to_proto, await asyncio.to_thread(self._generations))
+            generations=map(convert_admin.generation_to_proto, await self._apart(self._generations))
         )
 
     async def activate_generation(
@@ -100,7 +107,7 @@ class Admin:
             self._source.refresh()
             return self._serving_generation()
 
-        serving = await asyncio.to_thread(activate)
+        serving = await self._apart(activate)
         call.reads(self._source.knowledge.provenance, ())
         return admin.ActivateGenerationResponse(generation=convert_admin.generation_to_proto(serving))
 
@@ -120,7 +127,7 @@ class Admin:
             self._source.refresh()
             return self._serving_generation()
 
-        serving = await asyncio.to_thread(go_back)
+        serving = await self._apart(go_back)
         call.reads(self._source.knowledge.provenance, ())
         return admin.RollBackGenerationResponse(generation=convert_admin.generation_to_proto(serving))
 
@@ -133,7 +140,7 @@ class Admin:
             return [self._head(head) for head in _readable(partial(load_head, folder), names)]
 
         call.reads(self._source.knowledge.provenance, ())
-        return admin.ListHeadsResponse(heads=map(convert_admin.head_to_proto, await asyncio.to_thread(heads)))
+        return admin.ListHeadsResponse(heads=map(convert_admin.head_to_proto, await self._apart(heads)))
 
     async def activate_head(self, request: admin.ActivateHeadRequest, call: Call) -> admin.ActivateHeadResponse:
         """Let one classify."""
@@ -149,7 +156,7 @@ class Admin:
             self._source.refresh()
             return self._head(head)
 
-        head = await asyncio.to_thread(activate)
+        head = await self._apart(activate)
         call.reads(self._source.knowledge.provenance, ())
         return admin.ActivateHeadResponse(head=convert_admin.head_to_proto(head))
 
@@ -158,14 +165,14 @@ class Admin:
         if not request.patient_id:
             raise InvalidInput("expected whom to erase, got nobody", field="patient_id")
         call.reads(self._source.knowledge.provenance, [request.patient_id])
-        started = await asyncio.to_thread(self._operations.erase, request.patient_id)
+        started = await self._apart(self._operations.erase, request.patient_id)
         return admin.ErasePatientResponse(operation=convert_admin.operation_to_proto(started))
 
     async def get_operation(self, request: admin.GetOperationRequest, _call: Call) -> admin.GetOperationResponse:
         """How one stands."""
-        found = await asyncio.to_thread(self._operations.get, request.operation_id)
+        found = await self._apart(self._operations.get, request.operation_id)
         if found.state == DONE:  # whoever learns of it finds what it did
-            await asyncio.to_thread(self._source.refresh)
+            await self._apart(self._source.refresh)
         return admin.GetOperationResponse(operation=convert_admin.operation_to_proto(found))
 
     async def list_operations(
@@ -174,7 +181,7 @@ class Admin:
         _call: Call,
     ) -> admin.ListOperationsResponse:
         """Newest first."""
-        found = await asyncio.to_thread(self._operations.remembered)
+        found = await self._apart(self._operations.remembered)
         return admin.ListOperationsResponse(operations=map(convert_admin.operation_to_proto, found))
 
     async def cancel_operation(
@@ -183,7 +190,7 @@ class Admin:
         _call: Call,
     ) -> admin.CancelOperationResponse:
         """Stop a build."""
-        found = await asyncio.to_thread(self._operations.cancel, request.operation_id)
+        found = await self._apart(self._operations.cancel, request.operation_id)
         return admin.CancelOperationResponse(operation=convert_admin.operation_to_proto(found))
 
     def _generations(self) -> list[GenerationFacts]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -95,6 +96,7 @@ class Guard:
         self._request_ids = (f"{start}{number:08x}" for number in count())
         self._places = Places(config.max_calls)
         self._watching = Watching()
+        self._own = ThreadPoolExecutor(1, "erased")
         self.calls = 0
         self.draining = False
 
@@ -252,7 +254,7 @@ class Guard:
     async def _know_the_erased(self) -> None:
         if self._source.erased_is_new():
             try:
-                await asyncio.to_thread(self._source.withhold_erased)
+                await asyncio.get_running_loop().run_in_executor(self._own, self._source.withhold_erased)
             except SemiomeError:
                 raise ServiceError("UNAVAILABLE", "this server can't read the list of the erased") from None
 

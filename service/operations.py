@@ -21,10 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from index.errors import DamagedData, NotFound, SemiomeError, StateError
+from index.errors import DamagedData, DiskFull, NotFound, SemiomeError, StateError
 from index.files import small_file, write_text_atomically
 from index.workspace import Workspace
 from service.answers import Operation
+from service.audit_trail import folder_of
+from service.ballast import Ballast
 from service.errors import status_of, type_and_place
 from service.starting import Child
 
@@ -61,7 +63,12 @@ class Operations:
         Raises:
             StateError: something else is running.
         """
-        return self._start(ERASE, {"patient_id": patient_id})
+        try:
+            return self._start(ERASE, {"patient_id": patient_id})
+        except DiskFull:
+            if not Ballast(folder_of(self._workspace) / ".ballast").drop():
+                raise
+            return self._start(ERASE, {"patient_id": patient_id})
 
     def get(self, operation_id: str) -> Operation:
         """How one stands.

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,8 @@ async def serve(
     """
     sys.setswitchinterval(_SWITCH_S)
     raise_soft_limit()
+    # More than cores, and than one caller has places: a search that nobody waits for any more goes on to its end.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max(config.max_calls // 4, 8), "work"))
     server = await asyncio.to_thread(Server, workspace, config, place or Place(config.port, Roster()))
     listener, port = server.listen()
     server.announce(ready=False)

@@ -27,7 +27,7 @@ ALL, NO_FILE = set(HOW), {"folder", "pipe", "loop"}
 STOPS = {
     "audit/.segments": NO_FILE,
     "audit/000001.jsonl": {*NO_FILE, "huge"},
-    "erased": ALL - {"empty"},
+    "erased": ALL,
     "generations/CURRENT": ALL,
     "generations/SERVING/clips.arrow": ALL,
     "generations/SERVING/manifest.json": ALL,
