@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.previews import keep_previews_of, stored_preview, stored_strip
-from index.errors import InvalidInput, NotFound, StateError
+from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.feedback import MAX_PAGE, FeedbackStore
 from index.feedback_record import Feedback
+from index.files import is_plain, small_file
 from index.query import ClipQuery
 from index.records import ID, Video
 from index.snapshot import Snapshot
@@ -154,7 +155,11 @@ class Review:
         if request.report_id not in {one.report_id for one in known}:
             raise NotFound("there is no such report: list them again")
         path = self._workspace.runs / request.report_id / "report.html"
-        return review.GetReportResponse(html=await asyncio.to_thread(path.read_text, "utf-8"))
+        try:
+            html = (await asyncio.to_thread(small_file, path, _MAX_REPORT_BYTES)).decode("utf-8")
+        except (OSError, ValueError) as error:
+            raise DamagedData(f"that report can't be read ({type(error).__name__}): evaluate again") from None
+        return review.GetReportResponse(html=html)
 
     def _page(self, knowledge: Knowledge, offset: int, size: int, caller: Caller) -> MapPage:
         snapshot = knowledge.snapshot
@@ -205,9 +210,8 @@ def _checked(knowledge: Knowledge, said: Feedback) -> Feedback:
 def _reports(workspace: Workspace) -> tuple[ReportFacts, ...]:
     found = []
     for path in workspace.runs.glob("*/report.html"):
-        if ID.fullmatch(path.parent.name) and not path.is_symlink():
+        if ID.fullmatch(path.parent.name) and not path.is_symlink() and is_plain(path, _MAX_REPORT_BYTES):
             about = path.stat()
-            if about.st_size <= _MAX_REPORT_BYTES:
-                at = datetime.fromtimestamp(about.st_mtime, UTC).isoformat(timespec="seconds")
-                found.append(ReportFacts(path.parent.name, at, about.st_size))
+            at = datetime.fromtimestamp(about.st_mtime, UTC).isoformat(timespec="seconds")
+            found.append(ReportFacts(path.parent.name, at, about.st_size))
     return tuple(sorted(found, key=lambda one: one.written_at, reverse=True))

@@ -1,6 +1,7 @@
 """What the review page asks the service for: films in parts, thumbnails, the map, feedback, reports; and for whom."""
 
 import json
+import os
 from dataclasses import replace
 
 import grpc
@@ -246,3 +247,21 @@ def test_an_index_without_a_map_says_so(tmp_path):
     told = pytest.raises(ServiceError, match=r"has no map: build it again")
     with answering(workspace, ServerConfig(port=0)) as address, Client(address) as client, told:
         client._ask(calls.map_page(0, 0))
+
+
+@pytest.mark.parametrize("harm", ["folder", "pipe", "bytes"])
+def test_a_report_that_can_not_be_read_hangs_nothing(workspace, ask, harm):
+    folder = workspace.runs / f"damaged-{harm}"
+    folder.mkdir(parents=True)
+    path = folder / "report.html"
+    match harm:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "bytes":
+            path.write_bytes(b"\xff\xfe")
+
+    with pytest.raises(ServiceError, match="DATA_LOSS" if harm == "bytes" else "NOT_FOUND"):
+        ask(calls.report(folder.name))
+    assert (folder.name in {one.report_id for one in ask(calls.list_reports())}) == (harm == "bytes")
