@@ -39,7 +39,8 @@ _LOOK_UPS = (
     "create index if not exists of_query_video on feedback (query_video_id)",
     "create index if not exists of_author on feedback (author, at)",
 )
-_INSERT = f"insert into feedback values ({', '.join(f':{name}' for name in _COLUMNS)})"  # noqa: S608  our own names
+_ALL = f"select {', '.join(_COLUMNS)} from feedback"  # noqa: S608  our own names; a later version may have more
+_INSERT = f"insert into feedback ({', '.join(_COLUMNS)}) values ({', '.join(f':{name}' for name in _COLUMNS)})"  # noqa: S608  our own names
 
 
 class FeedbackStore:
@@ -100,7 +101,7 @@ class FeedbackStore:
         wanted, after = sorted(set(video_ids)), tuple(token.split("/")) if token else ("", "")
         marks = ", ".join("?" * len(wanted))
         where = f" and (video_id in ({marks}) or query_video_id in ({marks}))" if wanted else ""
-        asked = f"select * from feedback where (at, feedback_id) > (?, ?){where} order by at, feedback_id limit ?"  # noqa: S608  marks alone
+        asked = f"{_ALL} where (at, feedback_id) > (?, ?){where} order by at, feedback_id limit ?"
         with self._database() as database:
             rows = [_read(row) for row in database.execute(asked, (*after, *wanted, *wanted, size + 1))]
         page, length = rows[:size], 0
@@ -157,7 +158,7 @@ class FeedbackStore:
         found: list[Feedback] = []
         if self._there():
             with self._database() as database, database:
-                rows = database.execute("select * from feedback where feedback_id = ?", (feedback_id,)).fetchall()
+                rows = database.execute(f"{_ALL} where feedback_id = ?", (feedback_id,)).fetchall()
                 found = [one for one in map(_read, rows) if author in {"", one.author}]
                 if found:
                     database.execute("delete from feedback where feedback_id = ?", (feedback_id,))
@@ -237,7 +238,7 @@ class FeedbackStore:
         with self._database() as database:
             with database:
                 database.execute("begin immediate")
-                rows = map(_read, database.execute("select * from feedback").fetchall())
+                rows = map(_read, database.execute(_ALL).fetchall())
                 gone = [(one.feedback_id,) for one in rows if concerned(one)]
                 database.executemany("delete from feedback where feedback_id = ?", gone)
             database.execute("vacuum")
@@ -247,7 +248,7 @@ class FeedbackStore:
         if not self._there():
             return []
         with self._database() as database:
-            return list(map(_read, database.execute("select * from feedback order by at, rowid").fetchall()))
+            return list(map(_read, database.execute(f"{_ALL} order by at, rowid").fetchall()))
 
     def _there(self) -> bool:
         return os.path.lexists(self._path)  # what a broken link stands for is damage, not a workspace without a word
@@ -293,5 +294,11 @@ def path_of(workspace: Workspace) -> Path:
 
 
 def _read(row: tuple[object, ...]) -> Feedback:
+    """What a row says; of one that something else has written, all but its signs."""
     values = dict(zip(_COLUMNS, row, strict=True))
-    return Feedback(**{**values, "semiology": tuple(json.loads(str(values["semiology"])))})  # type: ignore[arg-type]
+    try:
+        said = json.loads(str(values["semiology"]))
+        signs = tuple(map(str, said)) if isinstance(said, list) else ()
+    except ValueError:
+        signs = ()
+    return Feedback(**{**values, "semiology": signs})  # type: ignore[arg-type]

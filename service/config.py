@@ -16,7 +16,7 @@ PAGE_PORT = 8050
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class TlsConfig(_Config):
@@ -93,7 +93,7 @@ class ServerConfig(_Config):
     """Roles of clients who sign in with a certificate alone, by its common name."""
     limits: dict[Role, Limit] = Field(default_factory=dict)
     """By role; of several roles the most generous counts. See `DEFAULT_LIMITS`."""
-    max_message_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_message_bytes: int = Field(default=4 * 2**20, ge=1024, le=2**31 - 1)
     """Larger requests are refused."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1024)
     """Larger videos are refused."""

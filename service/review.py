@@ -128,6 +128,8 @@ class Review:
 
     async def list_feedback(self, request: review.ListFeedbackRequest, call: Call) -> review.ListFeedbackResponse:
         """What was said."""
+        if len(request.video_ids) > MAX_PAGE:
+            raise InvalidInput(f"expected at most {MAX_PAGE} videos, got {len(request.video_ids)}", field="video_ids")
         size = request.page_size or MAX_PAGE
         page = await self._apart(self._feedback.page, request.video_ids, size, request.page_token)
         found = [

@@ -300,3 +300,17 @@ def test_what_another_host_has_erased_is_shown_no_more_and_goes(workspace):
     assert store.let_go_of_the_erased() == 2
     assert b"left arm" not in path_of(workspace).read_bytes()
     assert store.let_go_of_the_erased() == 0
+
+
+def test_a_row_of_a_later_version_or_with_odd_signs_spoils_no_other(workspace):
+    store = FeedbackStore(workspace)
+    first = store.save(Feedback("v1", "p1", label="TLE", semiology=("Semiology-tonic",)), "anna")
+    second = store.save(Feedback("v2", "p2", label="exTLE", semiology=("Semiology-tonic",)), "bert")
+    with closing(sqlite3.connect(path_of(workspace))) as database, database:
+        database.execute("alter table feedback add column mood text default 'fine'")
+        database.execute("update feedback set semiology = 'junk' where feedback_id = ?", (first.feedback_id,))
+
+    assert list(store.all()) == [replace(first, semiology=()), second]
+    third = store.save(Feedback("v3", "p3", label="TLE"), "anna")
+    assert store.remove(first.feedback_id).feedback_id == first.feedback_id
+    assert list(store.all()) == [second, third]
