@@ -44,11 +44,16 @@ class Tables:
 
         Raises:
             StateError: If there is no store.
-            DamagedData: If a table has lost its versions.
+            DamagedData: If a table has lost its versions, or is gone.
         """
         if not self.exists():
             raise StateError("this workspace has no store yet: run `semiome encode` first")
-        return [name for name in self._folders() if self._was_created(name)]
+        found = [name for name in self._folders() if self._was_created(name)]
+        if any(name.startswith("clips_") for name in found):  # which is made last
+            for name in ("videos", "patients"):
+                if name not in found:
+                    raise DamagedData(f"table {name} of the store is gone: bring the store back from a backup")
+        return found
 
     def open(self, name: str) -> Any:  # noqa: ANN401  lance's types are not checked here
         """A table at its newest version, to read.

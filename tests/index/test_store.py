@@ -1,5 +1,6 @@
 """The store: idempotent, whole videos, one writer, one truth for labels."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -237,3 +238,20 @@ def test_a_folder_of_any_name_holds_its_own_tables(tmp_path, monkeypatch, cohort
     assert len(Store(workspace).clips("enc1").clips) == 60
     assert (tmp_path / name / "ws" / "store" / "clips_enc1.lance").is_dir()
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+@pytest.mark.parametrize("table", ["videos", "patients"])
+@pytest.mark.parametrize("harm", ["gone", "empty", "garbage"])
+def test_a_table_that_is_gone_is_damage_and_not_a_store_without_it(workspace, table, harm):
+    store = commit(workspace, make_cohort())
+    folder = workspace.store / f"{table}.lance"
+    shutil.rmtree(folder)
+    if harm != "gone":
+        folder.mkdir()
+    if harm == "garbage":
+        (folder / "x").write_text("garbage")
+
+    for read in (store.videos, store.patients, lambda: erase_patient(workspace, "p0")):
+        with pytest.raises(DamagedData, match=f"table {table} of the store is gone"):
+            read()
+    assert [one.state for one in examine(workspace) if one.state == "damaged"]
