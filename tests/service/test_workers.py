@@ -96,7 +96,7 @@ def test_a_killed_worker_comes_back_and_its_sibling_serves_meanwhile(workspace):
 
 def test_a_worker_that_is_stopped_is_noticed_and_replaced(workspace):
     settings = workspace.root.parent / "serve.toml"
-    settings.write_text("late_s = 3\n")
+    settings.write_text("late_s = 10\n")
     with running(workspace, "--workers", "2", "--config", str(settings)) as said:
         before = pids(said["address"])
         os.kill(min(before), signal.SIGSTOP)
