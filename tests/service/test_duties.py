@@ -287,14 +287,16 @@ def test_a_server_whose_worker_hangs_as_it_starts_ends_when_it_is_asked(workspac
     settings.write_text("drain_s = 0\n")
     command = ["serve", "-w", workspace.root, "--port", "0", "--json", "--workers", "2", "--config", settings]
     with Forged(*command, stdout=subprocess.PIPE) as process:
-        (first, *_) = until(lambda: children(process.pid))
+        (first, *_) = until(lambda: workers(process.pid))
         os.kill(first, signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
 
 
-def children(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def workers(pid):
+    """Children that are workers by now: one that is stopped before it is one holds its parent within the kernel."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"supervisor" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize("name", ["preview.json", "film.mp4"])
