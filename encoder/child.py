@@ -330,7 +330,7 @@ class Child:
 
 
 def _in_words(reason: str) -> str:
-    """A reason that can be shown, logged and opened in a spreadsheet, whoever wrote it."""
+    """A reason that is safe to show, log and open in a spreadsheet, even one that a hostile file wrote."""
     seen = "".join(letter for letter in reason if letter.isprintable())[:_MOST_REASON]
     return seen.lstrip("=+-@ ") or "the decoder gave no reason"
 

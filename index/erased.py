@@ -195,7 +195,7 @@ def _write(workspace: Workspace, lines: set[str]) -> None:
 
 
 def _read(workspace: Workspace) -> bytes | None:
-    """The list's file; None where nobody was erased yet.
+    """The list's file; None before the first erasure.
 
     Raises:
         DamagedData: If it is gone or can't be read.

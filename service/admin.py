@@ -227,7 +227,7 @@ class Admin:
 
 
 def _readable(read: Callable[[str], _Read], names: Iterable[str]) -> Iterator[_Read]:
-    """Those that can be read; a damaged one keeps the others from nobody, and stands in the log."""
+    """Those that can be read; a damaged one is named in the log and hides no other."""
     for name in names:
         try:
             yield read(name)

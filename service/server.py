@@ -83,7 +83,7 @@ class Place:
         port: to listen on; 0 takes a free one.
         roster: who else serves.
         alone: whether it is the only one, and so serves the metrics and clears what a killed server left.
-        pulse: of the pipe on which its supervisor hears that its event loop turns; None where nobody listens.
+        pulse: of the pipe on which its supervisor hears that its event loop turns; None without a supervisor.
     """
 
     port: int
@@ -308,7 +308,7 @@ async def serve(
     """
     sys.setswitchinterval(_SWITCH_S)
     raise_soft_limit()
-    # More than cores, and than one caller has places: a search that nobody waits for any more goes on to its end.
+    # More than cores, and than one caller has places: an abandoned search goes on to its end.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max(config.max_calls // 4, 8), "work"))
     server = await asyncio.to_thread(Server, workspace, config, place or Place(config.port, Roster()))
     listener, port = server.listen()
