@@ -4,8 +4,8 @@
 
 Every client asks ten times a second, over gRPC, from a process of its own; a call that is late counts from when it was
 due. With `--unit` they are five, who ask with whole seizures of ten clips, each hit another patient: fifty calls a
-second, five times what an epilepsy-monitoring unit does. The index is left alone first; then a generation is built from the same
-clips, published and taken up. One JSON object a figure on stdout.
+second, five times what an epilepsy-monitoring unit does. The index is left alone first; then a generation is
+built from the same clips, published and taken up. One JSON object a figure on stdout.
 """
 
 from __future__ import annotations

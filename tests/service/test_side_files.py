@@ -1,7 +1,7 @@
 """A server beside each file of its workspace that is gone, empty, garbage, a folder, a pipe, huge, or a link to itself.
 
-It keeps serving where it can. Where what it would answer might be wrong, or an erased patient's, it says which file is to
-blame; it never hangs, and what it says names neither a patient nor a path.
+It keeps serving where it can. Where what it would answer might be wrong, or an erased patient's, it says which file
+is to blame; it never hangs, and what it says names neither a patient nor a path.
 """
 
 import logging
