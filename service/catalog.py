@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from bisect import bisect_right
@@ -44,7 +43,7 @@ class Catalog:
     async def get_video(self, request: catalog.GetVideoRequest, call: Call) -> catalog.GetVideoResponse:
         """One video with its clips."""
         knowledge = self._source.knowledge
-        answer = await asyncio.to_thread(video_of, knowledge, request.video_id)
+        answer = await call.work(video_of, knowledge, request.video_id)
         call.reads(answer.provenance, [answer.video.patient_id])
         return convert_catalog.video_response(answer)
 
@@ -52,34 +51,34 @@ class Catalog:
         """Videos by id, in pages."""
         where = convert.filter_from_proto(request.filter)
         knowledge = self._source.knowledge
-        answer = await asyncio.to_thread(videos_of, knowledge, where, request.page_size, request.page_token)
+        answer = await call.work(videos_of, knowledge, where, request.page_size, request.page_token)
         call.reads(answer.provenance, {video.patient_id for video in answer.videos})
         return convert_catalog.videos_response(answer)
 
     async def get_patient(self, request: catalog.GetPatientRequest, call: Call) -> catalog.GetPatientResponse:
         """One patient."""
         knowledge = self._source.knowledge
-        patient = await asyncio.to_thread(patient_of, knowledge, request.patient_id)
+        patient = await call.work(patient_of, knowledge, request.patient_id)
         call.reads(knowledge.provenance, [patient.patient_id])
         return convert_catalog.patient_response(knowledge.provenance, patient)
 
     async def list_patients(self, request: catalog.ListPatientsRequest, call: Call) -> catalog.ListPatientsResponse:
         """Patients by pseudonym, in pages."""
         knowledge = self._source.knowledge
-        answer = await asyncio.to_thread(patients_of, knowledge, request.page_size, request.page_token)
+        answer = await call.work(patients_of, knowledge, request.page_size, request.page_token)
         call.reads(answer.provenance, {patient.patient_id for patient in answer.patients})
         return convert_catalog.patients_response(answer)
 
     async def get_counts(self, _request: catalog.GetCountsRequest, call: Call) -> catalog.GetCountsResponse:
         """All counts."""
-        answer = await asyncio.to_thread(counts_of, self._source.knowledge)
+        answer = await call.work(counts_of, self._source.knowledge)
         call.reads(answer.provenance, ())
         return convert_catalog.counts_response(answer)
 
     async def get_embeddings(self, request: catalog.GetEmbeddingsRequest, call: Call) -> catalog.GetEmbeddingsResponse:
         """Embeddings of stored clips."""
         knowledge = self._source.knowledge
-        vectors = await asyncio.to_thread(embeddings_of, knowledge, request.clip_ids)
+        vectors = await call.work(embeddings_of, knowledge, request.clip_ids)
         call.reads(knowledge.provenance, {vector.patient_id for vector in vectors})
         return catalog.GetEmbeddingsResponse(
             provenance=convert.provenance_to_proto(knowledge.provenance),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
@@ -49,7 +48,7 @@ class Classification:
         item = convert.item_from_proto(request.item)
         call.queries(1)
         call.check_deadline()
-        answer = await asyncio.to_thread(self._source.knowledge.classify, item)
+        answer = await call.work(self._source.knowledge.classify, item)
         call.check_deadline()
         judged = disclosure.shown_judged(call.caller, answer.judged)
         self._on_verdict(judged)
@@ -81,8 +80,8 @@ class Classification:
         call.queries(len(items))
         call.check_deadline()
         knowledge = self._source.knowledge
-        answer = await asyncio.to_thread(knowledge.classify_batch, items, summaries=summaries)
-        patients = await asyncio.to_thread(knowledge.patients_of, items)
+        answer = await call.work(knowledge.classify_batch, items, summaries=summaries)
+        patients = await call.work(knowledge.patients_of, items)
         call.check_deadline()
         for result in answer.results:
             if result.judged is not None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -39,7 +39,7 @@ from service.limits import Limits, TooMuch
 from service.method import Call, Context, Method
 from service.metrics import MethodMetrics, Metrics
 from service.peers import address_of, as_address, neighbourhood
-from service.places import Places, Watching
+from service.places import Hold, Places, Watching
 from service.refusals import Refusals
 from service.roles import Caller
 from service.source import Source
@@ -66,6 +66,7 @@ class Guard:
         tracer: makes spans.
         source: of what is answered; says who has been erased.
         catch_up: given what a caller has seen, makes sure that nothing older serves.
+        threads: where calls are worked on.
 
     Attributes:
         draining: new calls are refused.
@@ -82,6 +83,7 @@ class Guard:
         tracer: Tracer,
         source: Source,
         catch_up: Callable[[str], Awaitable[None]],
+        threads: Executor,
     ) -> None:
         self._config = config
         self._callers = callers
@@ -92,6 +94,7 @@ class Guard:
         self._tracer = tracer
         self._source = source
         self._catch_up = catch_up
+        self._threads = threads
         start = secrets.token_hex(6)
         self._request_ids = (f"{start}{number:08x}" for number in count())
         self._places = Places(config.max_calls)
@@ -132,7 +135,7 @@ class Guard:
                 answer = await method.behaviour(taken(given), call)
                 call.check_deadline()
                 await self._write(method, call)
-                return answer
+            return answer
 
         async def many(given: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
             async with self._call(method, measured, context) as call:
@@ -166,7 +169,7 @@ class Guard:
         began, code, request_id = measured.begin(), "OK", next(self._request_ids)
         metadata = context.invocation_metadata() or ()
         span = self._tracer.begin(method.name, metadata)
-        call = Call(_UNKNOWN, context, request_id, None, self._limits)
+        call = Call(_UNKNOWN, context, request_id, None, self._limits, threads=self._threads)
         call.peer = address_of(context.peer())  # now: of a call that has ended, gRPC would read freed memory
         self.calls += 1
         refusal: status_pb2.Status | None = None
@@ -191,9 +194,6 @@ class Guard:
         except Exception as error:  # noqa: BLE001  the last line of defence: the client gets a reference, no text
             code, refusal = "INTERNAL", self._bug(method, call, error)
         finally:
-            if call.holds is not None:
-                call.holds()
-                self._metrics.in_flight.set(self._places.taken)
             measured.end(code, began)
             span.end(code)
         if refusal is not None:  # counted by now: whoever is told may look
@@ -201,19 +201,28 @@ class Guard:
             await _end(call, refusal, request_id)
 
     def _take_place(self, method: Method, call: Call) -> None:
-        """A place for the call, which it gives back at its end.
+        """A place for the call, until its answer is with the caller and no thread works for it.
 
         Raises:
             TooMuch: There is none for it.
         """
         if not method.public:
             self._places.take(call.caller)
-            call.holds = partial(self._places.give_back, call.caller)
+            give_back = partial(self._give_back, call.caller)
             self._metrics.in_flight.set(self._places.taken)
         elif method.streams:
             address = neighbourhood(call.peer)
             self._watching.take(address)
-            call.holds = partial(self._watching.give_back, address)
+            give_back = partial(self._watching.give_back, address)
+        else:
+            return
+        # gRPC keeps an answer in memory until its caller takes it, and has no way to end a call that is not taken.
+        call.holds = Hold(give_back)
+        _once_taken(call.context, call.holds.let_go)
+
+    def _give_back(self, caller: Caller) -> None:
+        self._places.give_back(caller)
+        self._metrics.in_flight.set(self._places.taken)
 
     async def _let_in(self, method: Method, call: Call, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         if self.draining and not method.public:
@@ -295,6 +304,12 @@ class Guard:
 
 
 _UNKNOWN = Caller("unknown", frozenset(), "nothing")
+
+
+def _once_taken(context: Context, then: Callable[[], None]) -> None:
+    """Call it once the call is over for the network too: its answer has been taken, or its caller has gone."""
+    # The stubs expect a class of theirs here.
+    context.add_done_callback(lambda _: then())  # type: ignore[arg-type]
 
 
 async def _end(call: Call, status: status_pb2.Status, request_id: str) -> None:

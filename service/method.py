@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -13,10 +16,12 @@ from google.protobuf.message import Message
 from service.answers import Provenance
 from service.errors import DeadlinePassed
 from service.limits import Limits
+from service.places import Hold
 from service.roles import Caller
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[..., Any]
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -33,7 +38,8 @@ class Call:
         erasures: how many the server knew of as the call began.
         peer: address that it comes from.
         behalf: address that the caller says it asks for.
-        holds: gives back the place that the call holds.
+        holds: its place; None where it needs none.
+        threads: where work is done; None for those of the event loop.
     """
 
     caller: Caller
@@ -47,7 +53,24 @@ class Call:
     erasures: int = 0
     peer: str = ""
     behalf: str = ""
-    holds: Callable[[], None] | None = None
+    holds: Hold | None = None
+    threads: Executor | None = None
+
+    async def work(self, function: Callable[..., _T], *given: object, **named: object) -> _T:
+        """Call a function in a thread. The call holds its place until that returns, whether or not the caller waits."""
+        loop, hold = asyncio.get_running_loop(), self.holds
+        if self.threads is None:
+            return await loop.run_in_executor(None, partial(function, *given, **named))
+        working = self.threads.submit(function, *given, **named)
+        if hold is not None:
+            hold.keep()
+
+            def done(_: object) -> None:
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(hold.let_go)
+
+            working.add_done_callback(done)
+        return await asyncio.wrap_future(working)
 
     def check_deadline(self) -> None:
         """Before each stage of the work.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from service.limits import TooMuch
 from service.roles import Caller, Role
@@ -54,6 +55,28 @@ class Places:
         self._held[caller.identity] -= 1
         if not self._held[caller.identity]:
             del self._held[caller.identity]
+
+
+class Hold:
+    """The place of one call, held for as long as there is a reason: its answer is under way, a thread works for it.
+
+    Args:
+        give_back: gives the place back; called once.
+    """
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back = give_back
+        self._reasons = 1
+
+    def keep(self) -> None:
+        """One more reason."""
+        self._reasons += 1
+
+    def let_go(self) -> None:
+        """One less; the last one gives the place back."""
+        self._reasons -= 1
+        if not self._reasons:
+            self._give_back()
 
 
 class Watching:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -105,7 +104,7 @@ class Retrieval:
         call.check_deadline()
         knowledge = self._source.knowledge
         if options is PLAIN and call.caller.sees_widely and len(asked_about) == len(queries):
-            found = await asyncio.to_thread(_rows_of_many, knowledge, queries, k)
+            found = await call.work(_rows_of_many, knowledge, queries, k)
             if found is not None:
                 call.check_deadline()
                 return knowledge.hit_bytes.batch_response(
@@ -115,13 +114,13 @@ class Retrieval:
                 )
         narrow = not call.caller.sees_widely
         how = (disclosure.NARROW_HITS, PLAIN) if narrow else (k, options)
-        answer = await asyncio.to_thread(knowledge.search_batch, queries, *how)
+        answer = await call.work(knowledge.search_batch, queries, *how)
         call.check_deadline()
         results = tuple(
             replace(one, neighbours=_seen(one.neighbours, k, options, knowledge, call)) for one in answer.results
         )
         patients = {patient for one in results for patient in convert.patients_of(one.neighbours)}
-        call.reads(answer.provenance, patients | await asyncio.to_thread(knowledge.patients_of, asked_about))
+        call.reads(answer.provenance, patients | await call.work(knowledge.patients_of, asked_about))
         return convert.search_batch_response(replace(answer, results=results))
 
     async def search_stream(
@@ -195,7 +194,7 @@ class Retrieval:
         call.check_deadline()
         knowledge = self._source.knowledge
         how = (k, options) if call.caller.sees_widely else (disclosure.NARROW_HITS, PLAIN)
-        answer = await asyncio.to_thread(knowledge.search, query, *how, page_size, page_token)
+        answer = await call.work(knowledge.search, query, *how, page_size, page_token)
         call.check_deadline()
         return await self._shown(answer, query, k, options, knowledge, call)
 
@@ -203,7 +202,7 @@ class Retrieval:
         self, answer: SearchAnswer, query: Query, k: int, options: Options, knowledge: Knowledge, call: Call
     ) -> SearchAnswer:
         answer = replace(answer, neighbours=_seen(answer.neighbours, k, options, knowledge, call))
-        call.reads(answer.provenance, await asyncio.to_thread(knowledge.patients_of, items_of(query)))
+        call.reads(answer.provenance, await call.work(knowledge.patients_of, items_of(query)))
         call.reads(answer.provenance, convert.patients_of(answer.neighbours))
         return answer
 

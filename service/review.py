@@ -81,7 +81,7 @@ class Review:
         """A part of a video's preview."""
         knowledge = self._source.knowledge
         video = _stored(knowledge, request.video_id)
-        preview = await asyncio.to_thread(stored_preview, self._workspace, video)
+        preview = await call.work(stored_preview, self._workspace, video)
         call.reads(knowledge.provenance, [video.patient_id])
         with await asyncio.to_thread(preview.film.open, "rb") as film:
             size = film.seek(0, 2)
@@ -101,7 +101,7 @@ class Review:
         """Thumbnails of a clip."""
         knowledge = self._source.knowledge
         video = _stored(knowledge, request.video_id)
-        jpeg = await asyncio.to_thread(stored_strip, self._workspace, video, request.clip_index)
+        jpeg = await call.work(stored_strip, self._workspace, video, request.clip_index)
         call.reads(knowledge.provenance, [video.patient_id])
         return review.GetThumbnailsResponse(jpeg=jpeg)
 
@@ -111,7 +111,7 @@ class Review:
             raise InvalidInput(f"expected pages of 1 to {MAX_POINTS}, got {request.page_size}", field="page_size")
         knowledge = self._source.knowledge
         size = request.page_size or MAX_POINTS
-        page = await asyncio.to_thread(self._page, knowledge, request.offset, size, call.caller)
+        page = await call.work(self._page, knowledge, request.offset, size, call.caller)
         call.reads(page.provenance, {video.patient_id for video in page.videos})
         return convert_review.map_response(page)
 
@@ -149,16 +149,16 @@ class Review:
 
     async def list_reports(self, request: review.ListReportsRequest, call: Call) -> review.ListReportsResponse:  # noqa: ARG002
         """Reports, newest first."""
-        return convert_review.reports_response(await asyncio.to_thread(_reports, self._workspace))
+        return convert_review.reports_response(await call.work(_reports, self._workspace))
 
     async def get_report(self, request: review.GetReportRequest, call: Call) -> review.GetReportResponse:  # noqa: ARG002
         """One report."""
-        known = await asyncio.to_thread(_reports, self._workspace)
+        known = await call.work(_reports, self._workspace)
         if request.report_id not in {one.report_id for one in known}:
             raise NotFound("there is no such report: list them again")
         path = self._workspace.runs / request.report_id / "report.html"
         try:
-            html = (await asyncio.to_thread(small_file, path, _MAX_REPORT_BYTES)).decode("utf-8")
+            html = (await call.work(small_file, path, _MAX_REPORT_BYTES)).decode("utf-8")
         except (OSError, ValueError) as error:
             raise DamagedData(f"that report can't be read ({type(error).__name__}): evaluate again") from None
         return review.GetReportResponse(html=html)

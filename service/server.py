@@ -119,10 +119,13 @@ class Server:
         self._audit, ledger = _records(workspace, config)
         self._limits = Limits(config, ledger)
         self._refusals = Refusals(self._audit)
+        # More than cores, and than one caller has places: an abandoned search goes on to its end.
+        self.threads = ThreadPoolExecutor(max(config.max_calls // 4, 8), "work")
         self._guard = Guard(
             *(config, self._callers, self._limits, self._audit, self._refusals, self._metrics, self._tracer),
             source=self.source,
             catch_up=self._catch_up,
+            threads=self.threads,
         )
         self._next_look: asyncio.Future[None] | None = None
         self._looked_at = -_LOOKS_APART_S
@@ -308,9 +311,8 @@ async def serve(
     """
     sys.setswitchinterval(_SWITCH_S)
     raise_soft_limit()
-    # More than cores, and than one caller has places: an abandoned search goes on to its end.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max(config.max_calls // 4, 8), "work"))
     server = await asyncio.to_thread(Server, workspace, config, place or Place(config.port, Roster()))
+    asyncio.get_running_loop().set_default_executor(server.threads)
     listener, port = server.listen()
     server.announce(ready=False)
     stop = asyncio.Event()

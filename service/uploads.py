@@ -95,7 +95,7 @@ class Uploads:
                     raise DeadlinePassed("the upload came too slowly, and others wait for its place") from None
                 async with self._embedding:
                     call.check_deadline()
-                    return await self._embedded(file, header, k, options)
+                    return await self._embedded(file, header, k, options, call)
 
     async def _header(
         self, requests: AsyncIterator[retrieval.SearchByVideoRequest], call: Call
@@ -142,18 +142,18 @@ class Uploads:
                 received += len(chunk)
                 if received > size:
                     raise InvalidInput(f"expected {size} bytes, got more", field="header.size_bytes")
-                await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(file.flush)
+                await call.work(file.write, chunk)
+            await call.work(file.flush)
         if received < size:
             raise InvalidInput(f"expected {size} bytes, got {received}: the upload was cut", field="header.size_bytes")
 
     async def _embedded(
-        self, file: IO[bytes], header: retrieval.UploadHeader, k: int, options: Options
+        self, file: IO[bytes], header: retrieval.UploadHeader, k: int, options: Options, call: Call
     ) -> UploadAnswer:
         """In a thread, which looks now and then whether somebody still waits."""
         given_up = threading.Event()
         work = self._store_and_search if header.store_as_video_id else self._search
-        working = asyncio.ensure_future(asyncio.to_thread(work, file, header, k, options, given_up))
+        working = asyncio.ensure_future(call.work(work, file, header, k, options, given_up))
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:

@@ -40,6 +40,15 @@ class Context:
     def invocation_metadata(self):
         return self.metadata
 
+    def peer(self):
+        return "ipv4:192.0.2.7:50334"
+
+    def add_done_callback(self, callback):
+        pass
+
+    async def send_initial_metadata(self, metadata):
+        pass
+
     def auth_context(self):
         return {}
 

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import resource
+import struct
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,9 +19,10 @@ from index.errors import InvalidInput
 from index.workspace import Workspace
 from protos import common_pb2
 from protos import retrieval_pb2 as retrieval
-from service import calls, uploads
+from service import calls, catalog, uploads
 from service.audit import AuditLog
 from service.audit_trail import Entry, folder_of, verify
+from service.catalog import counts_of
 from service.client import Client
 from service.config import ServerConfig
 from service.connection import Connection
@@ -32,7 +35,7 @@ from service.refusals import Refusals
 from service.roles import Caller, Role, name_of
 from service.turns import Turns
 from tests.conftest import commit, install_head, make_cohort, publish_all
-from tests.service.attackers import METHODS, PREFACE, WATCH, answering, bearer, code, connected, frame, signed, start
+from tests.service.attackers import METHODS, PREFACE, WATCH, answering, bearer, code, connected, frame, headers, signed, start
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S, cpu_s, until
 
@@ -40,6 +43,7 @@ READER, OTHER = (Caller(name, frozenset({Role.READER}), "token") for name in ("r
 ADMIN = Caller("admin", frozenset({Role.ADMIN}), "token")
 STREAM = "/semiome.v1.RetrievalService/SearchStream"
 COUNTS = "/semiome.v1.CatalogService/GetCounts"
+CALLER = "/semiome.v1.ReviewService/GetCaller"
 
 
 # Places
@@ -412,6 +416,47 @@ def test_an_upload_that_drips_gives_its_place_to_others(workspace, monkeypatch):
         assert call.exception().code().name == "DEADLINE_EXCEEDED"
         assert "too slowly" in call.details()
         assert time.monotonic() - began < 20
+
+
+# Answers that nobody reads
+
+
+NO_WINDOW = PREFACE + frame(4, 0, 0, struct.pack(">HI", 4, 0))
+"""An HTTP/2 client that takes no byte of any answer."""
+
+
+def test_answers_that_nobody_reads_hold_their_places(workspace):
+    with answering(workspace, ServerConfig(port=0, max_calls=8)) as address, grpc.insecure_channel(address) as channel:
+        with connected(address) as mute:
+            calls = (
+                frame(1, 4, stream, headers(COUNTS)) + frame(0, 1, stream, b"\0\0\0\0\0") for stream in range(1, 17, 2)
+            )
+            mute.sendall(NO_WINDOW + b"".join(calls))
+            until(lambda: code(channel, COUNTS) == "RESOURCE_EXHAUSTED")
+            time.sleep(0.5)
+            assert code(channel, COUNTS) == "RESOURCE_EXHAUSTED"
+        until(lambda: code(channel, COUNTS) == "OK")
+
+
+def test_a_search_that_nobody_waits_for_holds_its_place(workspace, monkeypatch):
+    begun, goes_on = threading.Semaphore(0), threading.Event()
+
+    def slowly(knowledge):
+        begun.release()
+        goes_on.wait(PATIENCE_S)
+        return counts_of(knowledge)
+
+    monkeypatch.setattr(catalog, "counts_of", slowly)
+    with answering(workspace, ServerConfig(port=0, max_calls=2)) as address, grpc.insecure_channel(address) as channel:
+        given_up = [start(channel, COUNTS, [b""]) for _ in range(2)]
+        for call in given_up:
+            assert begun.acquire(timeout=PATIENCE_S)
+        for call in given_up:
+            call.cancel()
+        time.sleep(0.5)
+        assert code(channel, CALLER) == "RESOURCE_EXHAUSTED"
+        goes_on.set()
+        until(lambda: code(channel, CALLER) == "OK")
 
 
 # What a caller claims to have seen

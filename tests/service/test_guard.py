@@ -83,7 +83,7 @@ class Context:
     """What gRPC gives a handler, as far as the guard looks at it."""
 
     def __init__(self, metadata=(), remaining=None):
-        self.metadata, self.remaining = metadata, remaining
+        self.metadata, self.remaining, self.done = metadata, remaining, []
 
     def invocation_metadata(self):
         return self.metadata
@@ -96,6 +96,13 @@ class Context:
 
     def code(self):
         return self.status[0]
+
+    def add_done_callback(self, callback):
+        self.done.append(callback)
+
+    def end(self):
+        for callback in self.done:
+            callback(self)
 
     async def abort(self, *status):
         self.status = status
@@ -129,7 +136,7 @@ def guard(stored):
     limits = Limits(config, stored.root / "audit" / "quota.sqlite")
     source = Erasing()
     audit = AuditLog(stored)
-    guard = Guard(config, Callers(config), limits, audit, Refusals(audit), Metrics(), NoTracer(), source, catch_up)
+    guard = Guard(config, Callers(config), limits, audit, Refusals(audit), Metrics(), NoTracer(), source, catch_up, None)
     guard.source = source
     guard.seen, guard.workspace = seen, stored
     return guard
@@ -139,7 +146,10 @@ NAME = "/semiome.v1.RetrievalService/Search"
 
 
 async def ask(guard, behaviour, context, data=b"", name=NAME):
-    return await guard.handler(Method(name, StringValue, behaviour)).unary_unary(data, context)
+    try:
+        return await guard.handler(Method(name, StringValue, behaviour)).unary_unary(data, context)
+    finally:
+        context.end()
 
 
 async def status_after(guard, error, context=None):
@@ -351,6 +361,7 @@ async def test_a_stream_that_is_silent_gives_its_place_back(guard, monkeypatch):
     context, answers = Context(), []
     with pytest.raises(grpc.aio.AbortError):
         await collect(handler(requests(), context), answers)
+    context.end()
     assert len(answers) == 1
     assert context.status[0] is grpc.StatusCode.DEADLINE_EXCEEDED
     assert guard._places.taken == 0
