@@ -6,6 +6,7 @@ at all, and everything refused is listed with its reason while the rest goes on.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -193,8 +194,14 @@ def encode_with(
     return report
 
 
-def local_engine(embedder: Embedder, options: EncodeOptions) -> Engine:
-    """Decoding in children of this process, the model in this process."""
+def local_engine(embedder: Embedder, options: EncodeOptions, stop: threading.Event | None = None) -> Engine:
+    """Decoding in children of this process, the model in this process.
+
+    Args:
+        embedder: the model.
+        options: of the job.
+        stop: once set, no more clips come.
+    """
     config = embedder.encoder.model.config
 
     @contextmanager
@@ -202,7 +209,7 @@ def local_engine(embedder: Embedder, options: EncodeOptions) -> Engine:
         report.clips_per_s_at_most = embedder.clips_per_s_at_most()
         shape = (config.num_frames, config.image_size)
         reader = reader.looking_for_beds(embedder.encoder.bed_detector(embedder.device), options.limits)
-        with reading(reader, jobs, shape, options.decoders, 2 * options.batch, options.limits) as events:
+        with reading(reader, jobs, shape, options.decoders, 2 * options.batch, options.limits, stop) as events:
             yield _embedded(events, embedder, options.batch, report)
 
     return engine

@@ -27,6 +27,8 @@ from index.store import EncodedVideo, Store
 
 ERASED = "its patient was erased from this workspace and is not taken in again"
 """Why the videos of an erased patient are refused."""
+_LOOKS_S = 0.2
+"""So often one that waits looks whether it is to stop."""
 
 
 @dataclass(slots=True)
@@ -173,7 +175,13 @@ def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recor
 
 @contextmanager
 def reading(
-    reader: Reader, jobs: Sequence[Job], frame_shape: tuple[int, int], decoders: int, ahead: int, limits: DecodeLimits
+    reader: Reader,
+    jobs: Sequence[Job],
+    frame_shape: tuple[int, int],
+    decoders: int,
+    ahead: int,
+    limits: DecodeLimits,
+    stop: threading.Event | None = None,
 ) -> Iterator[Iterator[Event]]:
     """Clips of all jobs as they are decoded.
 
@@ -184,18 +192,19 @@ def reading(
         decoders: videos decoded at once.
         ahead: clips that may wait for the consumer; then decoding waits.
         limits: of a decoding child.
+        stop: once set, no more clips come, whatever the videos hold; set at the end too.
     """
     events: queue.Queue[Event | BaseException | None] = queue.Queue(maxsize=ahead)
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
-    stop = threading.Event()
+    stop = threading.Event() if stop is None else stop
     children = [Decoder(*frame_shape, limits) for _ in range(min(decoders, len(jobs)))]
 
     def put(event: Event | BaseException | None) -> None:
         while not stop.is_set():
             try:
-                events.put(event, timeout=0.2)
+                events.put(event, timeout=_LOOKS_S)
             except queue.Full:
                 continue
             return
@@ -219,7 +228,12 @@ def reading(
     def drain() -> Iterator[Event]:
         working = len(threads)
         while working:
-            event = events.get()
+            try:
+                event = events.get(timeout=_LOOKS_S)
+            except queue.Empty:
+                if stop.is_set():
+                    return
+                continue
             if event is None:
                 working -= 1
             elif isinstance(event, BaseException):

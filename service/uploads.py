@@ -275,12 +275,12 @@ def _clips(
 
     (job,) = map(Job, manifest.rows)
     reader = Reader(manifest, {}, {}, embedder.encoder.crop)
-    with local_engine(embedder, EncodeOptions(limits=limits))(reader, [job], EncodeReport()) as events:
+    with local_engine(embedder, EncodeOptions(limits=limits), given_up)(reader, [job], EncodeReport()) as events:
         for _, embedded, _ in events:
-            if given_up.is_set():
-                raise DeadlinePassed("nobody waits for the answer any more")
             if embedded is not None:
                 yield embedded
+        if given_up.is_set():
+            raise DeadlinePassed("nobody waits for the answer any more")
     if job.reason:
         raise VideoRefused(job.reason, damaged=job.damaged)
 

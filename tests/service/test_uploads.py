@@ -1,8 +1,11 @@
 """Videos that are uploaded: what resembles them, what is refused, and that nothing of them stays."""
 
 import contextlib
+import os
 import shutil
+import signal
 import threading
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -221,6 +224,44 @@ def test_one_upload_too_many_waits_its_turn_and_a_caller_who_goes_leaves_nothing
         assert {call.code().name for call in waiting} == {"RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"}
         until(lambda: not leftovers(workspace))
     assert upload(address, [header(), chunk()])[0] == "INVALID_ARGUMENT"
+
+
+def decoders_of(pid):
+    """Decoding children of a process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if parent == pid and b"encoder.decode_child" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+def test_an_upload_that_is_given_up_ends_its_decoder_even_one_that_hangs(served):
+    workspace, _ = served
+    with running(workspace) as said, grpc.insecure_channel(said["address"]) as channel:
+        method = channel.stream_unary(calls.UPLOAD, retrieval.SearchByVideoRequest.SerializeToString)
+        data = (VIDEOS / "h264_25fps.mp4").read_bytes()
+        call = method.future(iter([header(size_bytes=len(data)), chunk(data)]))
+        until(lambda: decoders_of(said["pid"]))
+        hung = set()
+
+        def hang():
+            for pid in decoders_of(said["pid"]):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    hung.add(pid)
+            return call.done() or len(hung) > 1
+
+        until(hang)
+        assert not call.done()
+        call.cancel()
+        began = time.monotonic()
+        until(lambda: not decoders_of(said["pid"]))
+        assert time.monotonic() - began < 20  # a child that gives no sign of life is killed after a minute
+        until(lambda: not leftovers(workspace))
+        with Client(said["address"]) as client:
+            assert client.search_by_video(VIDEOS / "h264_25fps.mp4", 3).neighbours
 
 
 def test_an_upload_may_be_as_long_as_the_server_says(served, tmp_path):
