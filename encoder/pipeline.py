@@ -22,7 +22,7 @@ from encoder.decoder import DecodeLimits
 from encoder.embed import Embedder
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import shows_nothing
-from encoder.reading import Event, Job, Reader, job_reader, reading
+from encoder.reading import ERASED, Event, Job, Reader, job_reader, reading
 from encoder.weights import Encoder
 from index.committer import Committer
 from index.errors import InvalidInput
@@ -268,6 +268,7 @@ class _Run:
         self._salvage = salvage
         self._finished: list[tuple[Video, list[EmbeddedClip]]] = []
         self._updated: list[Video] = []
+        self._files: dict[str, str] = {}
         self._last_commit = time.monotonic()
         self._done = 0
         self._parts: dict[str, float] = {}
@@ -289,7 +290,9 @@ class _Run:
         salvaged = job.damaged and self._salvage
         if salvaged:
             clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
-        if job.stored is not None:
+        if self._committer.erased({job.row.patient_id}):
+            job.reason, clips, salvaged = ERASED, [], False  # since the job began
+        if job.stored is not None and not job.reason:
             self._update(job, job.stored)
         elif job.reason and not (salvaged and clips):
             self._report.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
@@ -298,6 +301,7 @@ class _Run:
                 self._report.salvaged.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
             self._report.clips_blank += sum(embedded.crop.startswith(NO_PICTURE) for embedded in clips)
             self._finished.append((_video(job, clips), clips))
+        self._files[job.row.video_id] = job.row.file_name
         self._done += 1
         due = time.monotonic() - self._last_commit > _COMMIT_EVERY_S
         if due or sum(len(clips) for _, clips in self._finished) >= _COMMIT_CLIPS:
@@ -315,8 +319,15 @@ class _Run:
             self._report.videos_updated += 1
 
     def commit(self) -> None:
-        """Store the videos that are finished."""
-        updated, self._updated = self._updated, []
+        """Store the videos that are finished, but for patients who have been erased meanwhile."""
+        waiting = [*(video for video, _ in self._finished), *self._updated]
+        erased = self._committer.erased({video.patient_id for video in waiting})
+        for video in waiting:
+            if video.patient_id in erased:
+                self._report.refused.append(Refusal(video.video_id, self._files[video.video_id], ERASED))
+        self._files = {}
+        self._finished = [held for held in self._finished if held[0].patient_id not in erased]
+        updated, self._updated = [video for video in self._updated if video.patient_id not in erased], []
         self._committer.update_videos(updated)
         if self._finished:
             started = time.monotonic()

@@ -169,8 +169,12 @@ class Committer:
         compact(self._store, self._still_mine)
         self._clips.checkout_latest()
 
+    def erased(self, patient_ids: set[str]) -> set[str]:
+        """Those of these patients who have been erased by now."""
+        return erased_among(self._workspace, patient_ids)
+
     def _add_patients(self, patient_ids: set[str]) -> None:
-        if erased_among(self._workspace, patient_ids):
+        if self.erased(patient_ids):
             raise StateError("a patient of these videos was erased from this workspace and is not taken in again")
         new = sorted(patient_ids - self._keys.keys())
         if new:

@@ -144,7 +144,7 @@ class ErasedList:
 def block(workspace: Workspace, patient_id: str) -> None:
     """From now on this patient is not taken in, and is asked about under an id that looks like a misspelling.
 
-    The caller holds `Store.writing`.
+    The caller holds `shared_files.changing`.
     """
     lines, (own, alike) = _lines(workspace), _hashed(workspace, patient_id)
     if not {own, alike} <= lines:
@@ -154,7 +154,7 @@ def block(workspace: Workspace, patient_id: str) -> None:
 def lift(workspace: Workspace, patient_id: str) -> None:
     """From now on this patient may be taken in again; the list remembers that it was so.
 
-    The caller holds `Store.writing`.
+    The caller holds `shared_files.changing`.
     """
     own, alike = _hashed(workspace, patient_id)
     _write(workspace, (_lines(workspace) - {own, alike}) | {_LIFTED + own})

@@ -14,7 +14,8 @@ import hmac
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 from index import shared_files
 from index.erased import block, is_erased, lift, patient_hash, workspace_key
-from index.errors import DamagedData, InvalidInput, NotFound, StateError
+from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.feedback import FeedbackStore
 from index.files import naming_failed_writes
 from index.objects import bucket
@@ -115,6 +116,8 @@ def erase_patient(
 ) -> dict[str, Any]:
     """Erase a patient, finish an erasure that was interrupted, or look again for one who was erased before.
 
+    From the first moment nothing of them is answered or taken in, whatever else is being written.
+
     Args:
         workspace: from where.
         patient_id: the manifest's.
@@ -128,7 +131,7 @@ def erase_patient(
 
     Raises:
         NotFound: If nothing of this patient is stored, and they were not erased before.
-        Locked: If another process is committing or building.
+        Locked: If another process is committing or building: called again after that, it goes on.
         DiskFull: If there is no room; called again, it resumes.
         DamagedData: If something of the patient is still in the workspace's files: run it again.
     """
@@ -137,7 +140,11 @@ def erase_patient(
     store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
     note = _note_of(workspace, patient_id)
-    with store.writing() as still_mine:
+    with shared_files.changing(workspace, workspace.erased):
+        if note.read() is None:
+            note.write(_begin(store, workspace, patient_id))
+        block(workspace, patient_id)
+    with _writing(store) as still_mine:
         for scratch in workspace.root.glob(f"{SCRATCH}*"):
             shutil.rmtree(scratch)
         pending = note.read() or _begin(store, workspace, patient_id)
@@ -149,7 +156,6 @@ def erase_patient(
             pending.needles = sorted({*pending.needles, *found})
         note.write(pending)
         still_mine()
-        block(workspace, patient_id)
         if pending.patient_key:
             say("removing rows")
             remove_patient(store, pending.patient_key, own, still_mine)
@@ -251,7 +257,7 @@ def lift_erasure(workspace: Workspace, patient_id: str, reason: str) -> dict[str
         raise InvalidInput("expected a reason of 1 to 1000 printable characters")
     store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
-    with store.writing():
+    with store.writing(), shared_files.changing(workspace, workspace.erased):
         if _note_of(workspace, patient_id).read() is not None:
             raise StateError("the erasure of this patient has not ended: finish it with `semiome erase` first")
         if not is_erased(workspace, hashed):
@@ -355,6 +361,16 @@ def _names(store: Store, patient_id: str, pending: _Pending) -> tuple[set[str], 
     sources = {*pending.sources, *(video.source_sha256 for name, video in videos.items() if name in own)}
     names = Names({patient_id}, own, store.patients() - {patient_id}, others.keys() - own)
     return own, names, frozenset(sources - {video.source_sha256 for video in others.values()})
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[Callable[[], None]]:
+    with ExitStack() as held:
+        try:
+            still_mine = held.enter_context(store.writing())
+        except Locked as error:
+            raise Locked(f"nothing of this patient is answered any more, but it is still stored: {error}") from None
+        yield still_mine
 
 
 def _signed(key: bytes, values: dict[str, Any]) -> dict[str, Any]:

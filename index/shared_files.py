@@ -7,15 +7,43 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from index.errors import DamagedData
-from index.files import naming_failed_writes, small_file, sync_folder, write_text_atomically
+from index.errors import DamagedData, Locked
+from index.files import exclusive_lock, naming_failed_writes, small_file, sync_folder, write_text_atomically
 from index.objects import bucket
 from index.workspace import Workspace
 
 _MOST_BYTES = 2**27
 """Of a list of two million who were erased."""
+_PATIENCE_S, _AGAIN_S = 30.0, 0.05
+
+
+@contextmanager
+def changing(workspace: Workspace, path: Path) -> Iterator[None]:
+    """The right to change what such a file says, for one process at a time, and for moments: others wait.
+
+    Raises:
+        Locked: If another process has had it for too long.
+    """
+    what, lock = f"the right to change `{path.name}`", path.with_name(f".{path.name}.lock")
+    until = time.monotonic() + _PATIENCE_S
+    with ExitStack() as held, naming_failed_writes():
+        while True:
+            try:
+                if workspace.bucket:
+                    held.enter_context(bucket(workspace.bucket).lease(_name(workspace, lock), what))
+                else:
+                    held.enter_context(exclusive_lock(lock, what))
+                break
+            except Locked:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_AGAIN_S)
+        yield
 
 
 def read(workspace: Workspace, path: Path) -> bytes | None:

@@ -8,9 +8,12 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain, repeat
 from types import FrameType
+from typing import Any
 
 from index.erasure import erase_patient
+from index.errors import Locked
 from index.generation import build_generation
 from index.serving import Serving
 from index.sharing import fetch, release
@@ -42,7 +45,7 @@ def main() -> None:
             name = _build(workspace, say, publish=request["publish"], force=request["force"])
             operation = ended(operation, DONE, generation=name)
         else:
-            receipt = erase_patient(workspace, request["patient_id"], (), lambda step: say(step, 0.0))
+            receipt = _erase(workspace, say, request["patient_id"])
             operation = ended(operation, DONE, receipt=json.dumps(receipt))
     except _Cancelled:
         operation = ended(operation, CANCELLED)
@@ -67,6 +70,17 @@ def _build(workspace: Workspace, say: Callable[[str, float], None], *, publish: 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is whole is kept
     release(workspace, manifest.generation, publish_it=publish, force=force)
     return manifest.generation
+
+
+def _erase(workspace: Workspace, say: Callable[[str, float], None], patient_id: str) -> dict[str, Any]:
+    """Nothing of the patient is answered from the first try on; the rest waits for those who write."""
+    for again_s in chain((1, 2, 5, 10, 20), repeat(30)):
+        try:
+            return erase_patient(workspace, patient_id, (), lambda step: say(step, 0.0))
+        except Locked:
+            say("waiting until another process has finished writing; the patient is answered no more", 0.0)
+            time.sleep(again_s)
+    raise AssertionError
 
 
 def _saying(operations: Operations, operation: Operation) -> Callable[[str, float], None]:

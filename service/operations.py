@@ -1,6 +1,7 @@
 """Builds and erasures that a call starts: each in a process of its own, its state in a file that any worker can read.
 
-One at a time: whoever runs holds a lock that ends with its process, so that one that was killed is known to be dead.
+One build and one erasure at a time: whichever runs holds a lock that ends with its process, so that one that was
+killed is known to be dead. An erasure waits in its process for whatever else is being written.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from service.starting import Child
 
 BUILD, ERASE = "build", "erase"
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+_LOCKS = {BUILD: "running.lock", ERASE: "erasing.lock"}
+_CALLED = {BUILD: "build", ERASE: "erasure"}
 _PROCESS = "service.operation_process"
 _KEPT = 100
 _ENDING_S = 0.5
@@ -79,7 +82,7 @@ class Operations:
         if not re.fullmatch("[0-9a-f]{16}", operation_id):
             raise NotFound("no such operation: check the id")
         found = self._read(operation_id)
-        if found.state == RUNNING and self._nobody_runs():
+        if found.state == RUNNING and self._nobody_runs(found.kind):
             found = self._read(operation_id)
             if found.state == RUNNING:  # still: it has not just ended
                 message = "its process was killed" + (": start it again, it goes on" if found.kind == ERASE else "")
@@ -140,7 +143,7 @@ class Operations:
 
     def _start(self, kind: str, request: dict[str, Any]) -> Operation:
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self._turn(_ENDING_S) as turn:
+        with self._turn(kind, _ENDING_S) as turn:
             operation = Operation(secrets.token_hex(8), kind, RUNNING, "starting", _now())
             self.write(operation)
             # The lock is the child's from now on, and a worker that ends takes no build with it.
@@ -158,23 +161,23 @@ class Operations:
         return operation
 
     @contextmanager
-    def _turn(self, wait_s: float = 0.0) -> Iterator[int]:
+    def _turn(self, kind: str, wait_s: float = 0.0) -> Iterator[int]:
         until = time.monotonic() + wait_s
-        with closing(_Descriptor(self._folder / "running.lock")) as descriptor:
+        with closing(_Descriptor(self._folder / _LOCKS[kind])) as descriptor:
             while True:
                 try:
                     fcntl.flock(descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if time.monotonic() >= until:
-                        raise StateError("another operation is running: wait for its end") from None
+                        raise StateError(f"another {_CALLED[kind]} is running: wait for its end") from None
                     time.sleep(0.02)
                     continue
                 break
             yield descriptor.number
 
-    def _nobody_runs(self) -> bool:
+    def _nobody_runs(self, kind: str) -> bool:
         try:
-            with self._turn():
+            with self._turn(kind):
                 return True
         except StateError:
             return False

@@ -15,9 +15,11 @@ from encoder.decoder import DecodeLimits, Decoder
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, Refusal, encode, encode_with, local_engine
+from encoder.reading import ERASED
 from encoder.weights import new_encoder
 from index.committer import Committer
-from index.errors import InvalidInput
+from index.erasure import erase_patient
+from index.errors import InvalidInput, Locked
 from index.records import Clip, Video, clip_id
 from index.store import Store
 from index.workspace import Workspace
@@ -385,3 +387,32 @@ def test_finished_videos_are_stored_when_the_job_fails_later(hospital, job, work
 def test_options_out_of_bounds_are_refused(hospital, job, options):
     with pytest.raises(InvalidInput, match="at least 1"):
         job(hospital(("short_7s.mp4", "p1", "v1")), **options)
+
+
+@pytest.mark.parametrize("when", ["before it is decoded", "before it is stored"])
+def test_a_patient_erased_meanwhile_is_not_taken_in_and_the_rest_is(hospital, job, workspace, tiny_encoder, when):
+    job(hospital(("vp9.webm", "p1", "v0"), ("exactly_10s.mp4", "p3", "v9")))
+    manifest = read_manifest(
+        hospital(
+            *(("exactly_10s.mp4", "p3", "v9"), ("h264_25fps.mp4", "p1", "v1"), ("vp9.webm", "p1", "v0")),
+            ("short_7s.mp4", "p2", "v2"),
+        )
+    )
+    asked = []
+
+    def erase(done, total, now):
+        if not asked and done >= (0 if when == "before it is decoded" else 2):
+            asked.append("p1")
+            with pytest.raises(Locked, match="nothing of this patient is answered any more"):
+                erase_patient(workspace, "p1")
+
+    report = encode(manifest, Embedder(tiny_encoder), Store(workspace), EncodeOptions(), erase)
+
+    assert asked == ["p1"]
+    assert sorted(report.refused, key=lambda one: one.video_id) == [
+        Refusal("v0", "vp9.webm", ERASED),
+        Refusal("v1", "h264_25fps.mp4", ERASED),
+    ]
+    assert Store(workspace).videos().keys() == {"v0", "v2", "v9"}
+    assert erase_patient(workspace, "p1")["complete"]
+    assert Store(workspace).videos().keys() == {"v2", "v9"}

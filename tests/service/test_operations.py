@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+from contextlib import ExitStack
 
 import pytest
 
 from index.errors import DiskFull, NotFound, ServiceError, StateError
+from index.generation import building_lock, read_clips
 from index.query import VideoQuery
+from index.store import Store
 from index.workspace import current
 from service.client import Client
 from service.operations import Operations
@@ -56,7 +59,7 @@ def test_a_build_and_an_erasure_by_call(workspace):
 def test_one_at_a_time_and_what_is_unknown(stored):
     operations = Operations(stored)
     first = operations.build(publish=True, force=False)
-    with pytest.raises(StateError, match="another operation is running"):
+    with pytest.raises(StateError, match="another build is running"):
         operations.build(publish=True, force=False)
 
     assert ended(operations, first).state == "done"
@@ -96,6 +99,32 @@ def test_an_erasure_is_not_stopped(stored):
             operations.cancel(started.operation_id)
     finally:
         assert ended(operations, started).state == "done"
+
+
+def test_an_erasure_takes_a_patient_out_of_all_answers_while_others_write(workspace):
+    commit(workspace, make_cohort())
+    publish_all(workspace)
+    with running(workspace) as said, Client(said["address"]) as client, ExitStack() as writes:
+        writes.enter_context(Store(workspace).writing())
+        writes.enter_context(building_lock(workspace.generations))
+        started = client.erase_patient("p1")
+        until(lambda: "waiting" in client.operation(started.operation_id).stage)
+        for ask in (client.search, client.classify):
+            with pytest.raises(ServiceError, match="NOT_FOUND|no head"):
+                ask(VideoQuery("v1-0"))
+        assert "p1" not in {patient.patient_id for patient in client.patients()}
+        assert client.operation(started.operation_id).state == "running"
+        writes.close()
+        gone = client.wait(started)
+        assert (gone.state, json.loads(gone.receipt)["complete"]) == ("done", True)
+
+
+def test_a_build_does_not_keep_an_erasure_from_starting(stored):
+    operations = Operations(stored)
+    build, erasure = operations.build(publish=True, force=False), operations.erase("p1")
+    assert ended(operations, erasure).state == "done"
+    assert ended(operations, build).state in {"done", "failed"}  # its generation may have gone with the patient
+    assert "p1" not in read_clips(stored.generations, current(stored.generations)).patient_ids
 
 
 def test_no_file_says_whom_an_operation_is_about(stored):
