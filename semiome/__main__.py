@@ -24,6 +24,7 @@ def main() -> None:
     os.umask(os.umask(0o077) | 0o077)  # whatever is written may hold patients: for this user alone
     # FAISS, torch and OpenMP's runtimes are loaded into one process: idle threads must not spin against each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core writes a line for each TLS handshake that fails
     if sys.argv[1:2] != ["serve"]:  # which keeps a processor free to answer, and so counts for itself
         os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # they know nothing of a container's quota
     from semiome.app import app

@@ -66,7 +66,7 @@ def make_access(folder: Path, hosts: Sequence[str]) -> None:
     settings = (
         f'[tls]\ncertificate = "server.pem"\nkey = "server.key"\n\n'
         f'[tokens]\njwks = "{_JWKS}"\nissuer = "{ISSUER}"\naudience = "{AUDIENCE}"\n\n'
-        f"# The review page: served with the rest where this is there, or with `semiome serve --web`.\n"
+        f"# The review page: take the # away from the next three lines.\n"
         f'# [page]\n# port = 8050\n# ca = "ca.pem"\n'
     )
     _write(folder / SETTINGS, settings.encode(), secret=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -20,14 +21,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from index.errors import StateError
 from service.config import PageSettings, ServerConfig
 
-_PAGE_ENDS_S = 15.0
+_PAGE_ENDS_S, _PAGE_AGAIN_S, _PAGE_AGAIN_MOST_S = 15.0, 0.5, 10.0
 _LOOKS_S = 0.2
 _LOG_SHOWN = 2_000
 """Characters of a log that an error shows: its end."""
+
+_logger = logging.getLogger(__name__)
 
 
 class Child:
@@ -197,7 +201,7 @@ def server_process(workspace: Path, *options: str, patience_s: float = 60.0) -> 
 
 @contextmanager
 def page_process(*options: str) -> Iterator[str]:
-    """A `semiome web` process with these options, for the length of the block.
+    """A `semiome web` process with these options, for the length of the block; another one where it dies.
 
     Yields:
         The page's address.
@@ -205,9 +209,35 @@ def page_process(*options: str) -> Iterator[str]:
     Raises:
         StateError: If it does not start.
     """
-    page = Child("semiome", "web", "--json", "--until-stdin-ends", *options)
+    command = ("web", "--json", "--until-stdin-ends", *options)
+    page, ending = Child("semiome", *command), threading.Event()
+
+    def look_after(port: int) -> None:
+        nonlocal page
+        again_s = _PAGE_AGAIN_S
+        while not ending.wait(again_s):
+            if page.status is None:
+                again_s = _PAGE_AGAIN_S
+                continue
+            _logger.error("the review page ended with %d: another one is started", page.status)
+            page.end(0.0)
+            page = Child("semiome", *command, "--port", str(port))
+            try:
+                page.answer(lambda: not ending.is_set())
+            except StateError as error:
+                _logger.error("the review page did not start: %s", error)
+                page.end(0.0)
+                again_s = min(2 * again_s, _PAGE_AGAIN_MOST_S)
+
     try:
-        yield str(page.answer()["page"])
+        address = str(page.answer()["page"])
+        watch = threading.Thread(target=look_after, args=(urlsplit(address).port,), daemon=True)
+        watch.start()
+        try:
+            yield address
+        finally:
+            ending.set()
+            watch.join()
     finally:
         page.end(_PAGE_ENDS_S)
 

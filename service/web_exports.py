@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -16,6 +16,8 @@ from service import calls
 from service.web_sessions import Session
 
 _LISTED_VIDEOS = 1000
+_TASKS_AT_ONCE = 50
+"""Videos whose feedback is held at once: two calls a video would be refused as too many."""
 
 
 async def named_videos(session: Session, names: set[str]) -> dict[str, Video]:
@@ -45,22 +47,25 @@ async def label_studio(request: Request, session: Session) -> Response:  # noqa:
     """Label Studio's tasks, one for each video."""
 
     async def tasks() -> AsyncIterator[str]:
-        names = {one.video_id async for page in _pages(session) for one in page}
+        names = sorted({one.video_id async for page in _pages(session) for one in page})
         before = "[\n"
-        for name in sorted(names):
-            said = [one async for page in _pages(session, name) for one in page]
-            if task := label_studio_task(name, said, await named_videos(session, {name})):
-                yield before + json.dumps(task)
-                before = ",\n"
+        for start in range(0, len(names), _TASKS_AT_ONCE):
+            part = names[start : start + _TASKS_AT_ONCE]
+            videos = await named_videos(session, set(part))
+            said = [one async for page in _pages(session, part) for one in page]
+            for name in part:
+                if task := label_studio_task(name, [one for one in said if one.video_id == name], videos):
+                    yield before + json.dumps(task)
+                    before = ",\n"
         yield "[]\n" if before == "[\n" else "\n]\n"
 
     return await _sent(tasks, "label-studio.json", "application/json")
 
 
-async def _pages(session: Session, video_id: str = "") -> AsyncIterator[tuple[Feedback, ...]]:
+async def _pages(session: Session, video_ids: Sequence[str] = ()) -> AsyncIterator[tuple[Feedback, ...]]:
     token = ""
     while True:
-        page = await session.client.ask(calls.list_feedback([video_id] if video_id else (), token))
+        page = await session.client.ask(calls.list_feedback(video_ids, token))
         yield page.feedback
         if not (token := page.next_page_token):
             return

@@ -19,7 +19,8 @@ from service.peers import as_address, neighbourhood
 _MOST = 1024
 _PART = 8
 """Of all connections, one address may have one in so many. A proxy on this machine asks for everybody."""
-_HEADERS_S, _READS_S = 10.0, 60.0
+HEADERS_S, _READS_S = 10.0, 60.0
+"""Times to say what is wanted, the TLS handshake apart, and to read what was asked for."""
 
 
 class Connections:
@@ -63,14 +64,14 @@ class BoundedHttp(H11Protocol):
         super().connection_made(transport)
         self._address = neighbourhood(as_address(self.client[0])) if self.client else ""
         if self._counted.begin(self._address):
-            self._asks = self._abort_after(_HEADERS_S)
+            self._asks = self._abort_after(HEADERS_S)
         else:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """From the first byte of a request its headers have their time."""
         if self._asks is None and self._is_idle:
-            self._asks = self._abort_after(_HEADERS_S)
+            self._asks = self._abort_after(HEADERS_S)
         super().data_received(data)
         if not self._is_idle:
             _cancelled(self._asks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from index.errors import InvalidInput, StateError
 from service.connection import Connection
 from service.descriptors import raise_soft_limit
 from service.tls import PageCertificate
 from service.web import make_app
-from service.web_protocol import bounded_http
+from service.web_protocol import HEADERS_S, bounded_http
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,15 @@ class PageConfig:
 
 _TICKS_A_SECOND = 10
 """Of uvicorn, which does some things once a tick."""
+
+
+class _Loop(uvloop.Loop):
+    """An event loop in which a TLS handshake has no longer than a request's headers."""
+
+    async def create_server(self, *given: Any, **named: Any) -> Any:  # noqa: ANN401  as asyncio has it
+        if named.get("ssl") is not None:
+            named["ssl_handshake_timeout"] = HEADERS_S
+        return await super().create_server(*given, **named)
 
 
 class _Server(uvicorn.Server):
@@ -112,7 +123,8 @@ def run_page(connection: Connection, config: PageConfig, on_ready: Callable[[str
     )
     server = _Server(settings, lambda port: on_ready(f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}"))
     try:
-        server.run()
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            runner.run(server.serve())
     except SystemExit:
         raise StateError(f"port {config.port} of {config.host} can't be had: is another page running?") from None
     except OSError as error:

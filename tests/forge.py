@@ -36,6 +36,7 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
     "NUMBA_NUM_THREADS": "1",
+    "GRPC_VERBOSITY": "NONE",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 _IMPORTED = (
