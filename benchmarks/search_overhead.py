@@ -31,6 +31,7 @@ from service.client import Client
 from service.starting import server_process
 
 WIDTH, VIDEOS_OF_A_PATIENT, CLIPS_OF_A_VIDEO, K = 768, 20, 10, 10
+PATIENTS_A_COMMIT = 50
 GOAL = 2.0
 
 
@@ -57,8 +58,9 @@ def fill(workspace: Workspace, clips: int) -> None:
     store = Store(workspace)
     patients = clips // (VIDEOS_OF_A_PATIENT * CLIPS_OF_A_VIDEO)
     with store.committing("bench", WIDTH) as committer:
-        for patient in range(patients):
-            committer.commit([video_of(patient, number, random) for number in range(VIDEOS_OF_A_PATIENT)])
+        for first in range(0, patients, PATIENTS_A_COMMIT):
+            some = range(first, min(first + PATIENTS_A_COMMIT, patients))
+            committer.commit([video_of(one, number, random) for one in some for number in range(VIDEOS_OF_A_PATIENT)])
         committer.compact()
     manifest = build_generation(store.clips("bench"), workspace.generations, kind="flat")
     publish(workspace.generations, manifest.generation)

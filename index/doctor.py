@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from index import shared_files
 from index.alike import too_alike
+from index.erased import ErasedList, has_erased, workspace_key
 from index.erasure import unfinished
 from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError
 from index.files import sync_folder
@@ -26,6 +28,7 @@ from index.schema import CLIP_COLUMNS, CLIP_FIELDS, damaged_rows
 from index.sharing import fetch
 from index.store import Store
 from index.upkeep import compact, table_facts
+from index.words import counted
 from index.workspace import Workspace, current
 
 _LEAST_FREE_SHARE = 0.05
@@ -62,6 +65,7 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
     """
     store = Store(workspace)
     findings = [_disk(workspace), *_readers(workspace)]
+    findings += _erased(workspace)
     if workspace.bucket:
         fetch(workspace, everything=True)
         findings.append(_conditions(workspace))
@@ -75,19 +79,25 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
         findings += _torn_versions(workspace, repair=False)
         findings += _tables(store, None)
     findings += _generations(store, workspace)
-    findings += [
-        Finding("erasure", WARNING, f"one that began at {when} was interrupted: run `semiome erase` for them again")
-        for when in unfinished(workspace)
-    ]
-    findings += [
-        Finding(
-            "erasure",
-            WARNING,
-            f"one that began at {when} found texts that may name the patient: run it again with --also-text or "
-            "--keep-text",
-        )
-        for when in unfinished(workspace, asking=True)
-    ]
+    return findings
+
+
+def _erased(workspace: Workspace) -> list[Finding]:
+    """Whether it can be told who was erased, and which erasures have not ended."""
+    findings = []
+    try:
+        if shared_files.read(workspace, workspace.key) is not None or has_erased(workspace):
+            workspace_key(workspace)
+            count = counted(len(ErasedList(workspace).hashes), "patient")
+            findings.append(Finding("the erased", OK, f"{count} on the list, which can be read"))
+        for asking, says in (
+            (False, "was interrupted: run `semiome erase` for them again"),
+            (True, "found texts that may name the patient: run it again with --also-text or --keep-text"),
+        ):
+            at = unfinished(workspace, asking=asking)
+            findings += [Finding("erasure", WARNING, f"one that began at {when} {says}") for when in at]
+    except SemiomeError as error:
+        findings.append(Finding("the erased", DAMAGED, str(error)))
     return findings
 
 

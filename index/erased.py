@@ -30,7 +30,7 @@ def workspace_key(workspace: Workspace) -> bytes:
     """
     text = shared_files.read(workspace, workspace.key)
     if text is None:
-        if _receipts(workspace) or shared_files.read(workspace, workspace.erased):
+        if has_erased(workspace):
             raise DamagedData(
                 "the workspace's key is gone, and who was erased can't be told without it: "
                 "bring the file `key` back from a backup"
@@ -44,6 +44,11 @@ def workspace_key(workspace: Workspace) -> bytes:
     if len(key) != _KEY_BYTES:
         raise DamagedData("the workspace's key is damaged: bring the file `key` back from a backup")
     return key
+
+
+def has_erased(workspace: Workspace) -> bool:
+    """Whether a receipt or the list says that somebody was erased."""
+    return _receipts(workspace) or bool(shared_files.read(workspace, workspace.erased))
 
 
 def key_to_compare(workspace: Workspace) -> bytes:

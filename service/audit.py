@@ -16,18 +16,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from index import shared_files
 from index.erased import patient_hash, workspace_key
 from index.errors import DamagedData, ServiceError
-from index.files import is_plain, naming_failed_writes, sync_folder
+from index.files import naming_failed_writes, sync_folder
 from index.workspace import Workspace
+from service.audit_segment import Plain, healed, is_in_place, locked, mac_of_last, size_of_whole_lines, write_again
 from service.audit_trail import MAC, START, TAIL, Entry, folder_of, mac_of, segments_of
 from service.ballast import Ballast
 from service.errors import type_and_place
@@ -36,7 +36,7 @@ _SEGMENT_BYTES = 64 * 2**20
 _MAX_REMEMBERED = 100_000
 _IP_ADDRESS = 2
 """As DICOM's audit messages number the kinds of network access points (PS3.15, A.5)."""
-_LONGEST_LINE = 2**24
+_TRIED = b" " * 4096
 _PATIENCE_S = 10.0
 """Another worker holds the log for as long as a write takes; one that was stopped just then holds it on."""
 
@@ -139,32 +139,52 @@ class AuditLog:
         said = [self._values(entry, at) for entry in entries]
         answered = any(entry.code == "OK" for entry in entries)
         until = time.monotonic() + patience_s
+        with self._alone(patience_s), naming_failed_writes():
+            try:
+                self._append(said, until)
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not (answered and self._ballast.drop()):
+                    raise
+                self._append(said, until)
+
+    @contextmanager
+    def _alone(self, patience_s: float) -> Iterator[None]:
         if not self._lock.acquire(timeout=patience_s):
             raise _Busy
         try:
-            with naming_failed_writes():
-                try:
-                    self._append(said, until)
-                except OSError as error:
-                    if error.errno != errno.ENOSPC or not (answered and self._ballast.drop()):
-                        raise
-                    self._append(said, until)
+            yield
         finally:
             self._lock.release()
 
-    def _append(self, said: Sequence[str], until: float) -> None:
+    def _hold(self, until: float) -> int:
+        """Hold the newest segment, for this process alone; returns its size."""
         while True:
-            while not _locked(self._descriptor):
+            while not locked(self._descriptor):
                 if time.monotonic() >= until:
                     raise _Busy
                 time.sleep(0.002)
-            size = os.fstat(self._descriptor).st_size
-            if size < _SEGMENT_BYTES:
-                break
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            self._reopen()  # another worker has filled it
+            size, last = os.fstat(self._descriptor).st_size, self._mac
+            if is_in_place(self._descriptor, self._path):
+                if size < _SEGMENT_BYTES:
+                    return size
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                self._reopen()  # another worker has filled it
+                continue
+            _logger.error("the newest file of the audit log was taken away while it was in use")
+            try:
+                write_again(self._descriptor, self._path)
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self._reopen()
+            if not self._size:  # an empty one was put there: the chain goes on, and `verify` finds what is missing
+                self._mac = last
+
+    def _append(self, said: Sequence[str], until: float) -> None:
+        size = self._hold(until)
         try:
-            if size != self._size:  # another worker has written
+            if size < self._size:  # the chain goes on from the line that is gone, so that `verify` finds it
+                _logger.error("lines were cut off the end of the audit log while it was in use")
+            elif size != self._size:  # another worker has written
                 self._mac = self._last_mac(size)
             mac, lines = self._mac, []
             for text in said:
@@ -182,10 +202,17 @@ class AuditLog:
             self._reopen()
 
     def sync(self) -> None:
-        """Bring what was written to the disk."""
+        """Bring what was written to the disk; where nothing was, see that it could be.
+
+        Raises:
+            DiskFull: If nothing more can be answered, for want of room.
+            CannotWrite: If the system does not let this process write any more.
+            ServiceError: If another process holds the log.
+        """
         self._ballast.keep()
-        with self._lock:
+        with self._alone(_PATIENCE_S), naming_failed_writes():
             if not self._unsynced:
+                self._try_to_write()
                 return
             self._unsynced = False
             descriptor = os.dup(self._descriptor)  # a slow disk must not keep the next line waiting
@@ -197,11 +224,26 @@ class AuditLog:
         finally:
             os.close(descriptor)
 
+    def _try_to_write(self) -> None:
+        """Write some bytes and take them off again; of a full disk, only once nothing is kept free for answers."""
+        size = self._hold(time.monotonic() + _PATIENCE_S)
+        try:
+            if os.write(self._descriptor, _TRIED) < len(_TRIED):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self._ballast.is_there:
+                raise
+        finally:
+            os.ftruncate(self._descriptor, size)
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
     def close(self) -> None:
         """Sync, and give up the file."""
-        self.sync()
-        with self._lock:
-            os.close(self._descriptor)
+        try:
+            self.sync()
+        finally:
+            with self._lock:
+                os.close(self._descriptor)
 
     def _values(self, entry: Entry, at: str) -> str:
         values: dict[str, Any] = {
@@ -234,13 +276,13 @@ class AuditLog:
         """Open the newest segment, or begin the next one where it is full. A worker may have done so already."""
         if self._descriptor >= 0:
             os.fsync(self._descriptor)
-        with closing(_Plain(self._folder / ".segments")) as turn:
+        with closing(Plain(self._folder / ".segments")) as turn:
             fcntl.flock(turn.descriptor, fcntl.LOCK_EX)
             segments = segments_of(self._folder)
             path = segments[-1] if segments else self._folder / "000001.jsonl"
-            if segments and _size_of_whole_lines(path) >= _SEGMENT_BYTES:
+            if segments and size_of_whole_lines(path) >= _SEGMENT_BYTES:
                 path = self._folder / f"{int(path.stem) + 1:06d}.jsonl"
-            descriptor = _Plain(path).descriptor
+            descriptor = Plain(path).descriptor
             sync_folder(self._folder)
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -254,35 +296,14 @@ class AuditLog:
 
     def _last_mac(self, size: int) -> str:
         """Of this segment, or of the one before where this one is empty. A line that a kill has cut is taken off."""
-        size = _healed(self._descriptor, size)
+        size = healed(self._descriptor, size)
         if size:
-            return _mac_of(os.pread(self._descriptor, TAIL, size - TAIL))
+            return mac_of_last(os.pread(self._descriptor, TAIL, size - TAIL))
         before = [path for path in segments_of(self._folder) if path < self._path]
         if not before:
             return START
-        with closing(_Plain(before[-1])) as segment:
-            return _mac_of(os.pread(segment.descriptor, TAIL, max(os.fstat(segment.descriptor).st_size - TAIL, 0)))
-
-
-class _Plain:
-    """A file of the log, to read and append; made where there is none."""
-
-    def __init__(self, path: Path) -> None:
-        if os.path.lexists(path) and not is_plain(path):  # a pipe would be waited for
-            raise DamagedData(f"{path.name} of the audit log is no plain file: move it away, and look at it")
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    """Whether the log is held now, for this process alone."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        with closing(Plain(before[-1])) as segment:
+            return mac_of_last(os.pread(segment.descriptor, TAIL, max(os.fstat(segment.descriptor).st_size - TAIL, 0)))
 
 
 def _tell(waiting: Iterable[_Waiting], failure: BaseException | None) -> None:
@@ -296,31 +317,3 @@ def _tell(waiting: Iterable[_Waiting], failure: BaseException | None) -> None:
                 written.set_result(None)
             else:
                 written.set_exception(failure)
-
-
-def _size_of_whole_lines(path: Path) -> int:
-    """Of a segment, once a line that a kill has cut is taken off; nobody writes to it meanwhile."""
-    with closing(_Plain(path)) as segment:
-        fcntl.flock(segment.descriptor, fcntl.LOCK_EX)
-        return _healed(segment.descriptor, os.fstat(segment.descriptor).st_size)
-
-
-def _healed(descriptor: int, size: int) -> int:
-    """Take off a segment's last line where a kill has cut it; returns the size that is left."""
-    window = 4096
-    while True:
-        start = max(size - window, 0)
-        tail = os.pread(descriptor, window, start)[: size - start]
-        end = tail.rfind(b"\n") + 1
-        if end or not start:
-            break
-        if window > _LONGEST_LINE:
-            raise DamagedData("the newest file of the audit log does not end as one does: move it away, and look")
-        window *= 4
-    if start + end < size:
-        os.ftruncate(descriptor, start + end)
-    return start + end
-
-
-def _mac_of(tail: bytes) -> str:
-    return tail.decode("ascii", "replace")[len(MAC) : len(MAC) + 64]

@@ -35,6 +35,11 @@ class Ballast:
         finally:
             os.close(descriptor)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is any."""
+        return self._path.exists()
+
     def drop(self) -> bool:
         """Give it up; returns whether there was any."""
         try:

@@ -151,7 +151,7 @@ class Review:
         """Reports, newest first."""
         return convert_review.reports_response(await call.work(_reports, self._workspace))
 
-    async def get_report(self, request: review.GetReportRequest, call: Call) -> review.GetReportResponse:  # noqa: ARG002
+    async def get_report(self, request: review.GetReportRequest, call: Call) -> review.GetReportResponse:
         """One report."""
         known = await call.work(_reports, self._workspace)
         if request.report_id not in {one.report_id for one in known}:

@@ -12,6 +12,7 @@ from semiome.console import Screen
 
 if TYPE_CHECKING:
     from index.doctor import Finding
+    from index.workspace import Workspace
 
 
 def doctor(
@@ -34,7 +35,8 @@ def doctor(
             decoding = Finding("decoding", WARNING, "decord can't be used: PyAV reads in its place")
     except StateError as error:
         decoding = Finding("decoding", DAMAGED, f"{error}; install Semiome again, with all its libraries in one place")
-    findings = [decoding, _decoders(), *examine(Workspace.at(workspace), repair=repair)]
+    place = Workspace.at(workspace)
+    findings = [decoding, _decoders(), *examine(place, repair=repair), *in_use(place)]
     damaged = [finding for finding in findings if finding.state == DAMAGED and not finding.repaired]
     screen = Screen(as_json=as_json)
     rows = [(f.what, "repaired" if f.repaired else f.state, f.says) for f in findings]
@@ -44,6 +46,26 @@ def doctor(
     )
     if damaged:
         raise typer.Exit(4)
+
+
+def in_use(workspace: Workspace) -> list[Finding]:
+    """The encoder and the head that are in use, which no row tells of."""
+    from encoder.head import load_head
+    from encoder.weights import current_encoder
+    from index.doctor import DAMAGED, OK, Finding
+    from index.errors import SemiomeError
+    from index.workspace import current
+
+    findings = []
+    for what, folder, load in (("encoder", workspace.encoders, current_encoder), ("head", workspace.heads, load_head)):
+        try:
+            name = current(folder)
+            if name is not None:
+                load(folder, name)
+                findings.append(Finding(what, OK, f"{name} is what was saved"))
+        except SemiomeError as error:
+            findings.append(Finding(what, DAMAGED, str(error)))
+    return findings
 
 
 def _decoders() -> Finding:

@@ -9,12 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from encoder.weights import install_encoder
 from index.doctor import examine
+from index.erasure import erase_patient
 from index.errors import Locked
 from index.store import Store
 from index.upkeep import table_facts
 from index.workspace import Workspace, current
-from tests.conftest import commit, make_cohort, make_video
+from semiome.commands.doctor import in_use
+from tests.conftest import commit, install_head, make_cohort, make_video
 
 WRITERS = int(os.environ.get("SEMIOME_WRITERS", "3"))
 """At once; `make faults` has more of them."""
@@ -141,3 +144,40 @@ def test_writers_of_the_same_keys_leave_one_row_a_clip(workspace):
     stored = Store(workspace).clips("enc1")
     assert sorted(clip.clip_id for clip in stored.clips) == sorted(e.clip.clip_id for _, c in cohort for e in c)
     assert {f.state for f in examine(workspace)} == {"ok"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["emptied", "garbage", "removed"])
+@pytest.mark.parametrize("name", ["key", "erased"])
+def test_what_tells_who_was_erased_is_looked_at(stored, name, damage):
+    erase_patient(stored, "p1")
+    assert states(stored)[("the erased", "ok")].says == "1 patient on the list, which can be read"
+    path = getattr(stored, name)
+    if damage is None:
+        path.unlink()
+    else:
+        path.chmod(0o600)
+        path.write_bytes(damage)
+    assert "from a backup" in states(stored)[("the erased", "damaged")].says
+
+
+def test_an_erasure_whose_note_can_not_be_read_is_told(stored):
+    (stored.erasures).mkdir()
+    (stored.erasures / ".pending-0123456789abcdef.json").write_text("{")
+    assert "can't be read" in states(stored)[("the erased", "damaged")].says
+
+
+@pytest.mark.parametrize("what", ["encoder", "head"])
+@pytest.mark.parametrize("damage", ["CURRENT", "files"])
+def test_what_is_in_use_is_looked_at(workspace, tiny_encoder, what, damage):
+    install_encoder(tiny_encoder, workspace.encoders)
+    install_head(workspace)
+    found = {finding.what: finding.state for finding in in_use(workspace)}
+    assert found == {"encoder": "ok", "head": "ok"}
+    folder = workspace.encoders if what == "encoder" else workspace.heads
+    if damage == "CURRENT":
+        (folder / "CURRENT").write_text("../../etc")
+    else:
+        for path in (folder / current(folder)).glob("*.safetensors"):
+            path.chmod(0o600)
+            path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    assert {finding.what: finding.state for finding in in_use(workspace)} == {**found, what: "damaged"}

@@ -1,6 +1,8 @@
 """The audit log holds a line for each read and refusal, and shows what was done to it afterwards."""
 
+import fcntl
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -8,7 +10,7 @@ import subprocess
 import grpc
 import pytest
 
-from index.errors import DamagedData, StateError
+from index.errors import DamagedData, ServiceError, StateError
 from index.workspace import Workspace
 from protos import classification_pb2, retrieval_pb2
 from service import audit
@@ -340,3 +342,60 @@ def test_what_cannot_be_logged_is_not_answered(stored):
     assert after == "OK"
     assert [line["code"] for line in lines_of(stored)].count("OK") == 20 + answered + 1
     assert verify(stored).lines == len(lines_of(stored))
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "its folder removed"])
+def test_a_log_that_is_taken_away_in_use_stands_there_again_whole(workspace, how, caplog):
+    logs = [AuditLog(workspace) for _ in range(2)]
+    path = folder_of(workspace) / "000001.jsonl"
+    for number in range(6):
+        logs[number % 2].append([Entry("token:a", "/a.B/C", "OK", str(number))])
+        if number == 2:
+            if how == "removed":
+                path.unlink()
+            elif how == "renamed":
+                path.rename(path.with_suffix(".1"))
+            else:
+                shutil.rmtree(path.parent)
+    for log in logs:
+        log.close()
+    assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == list("012345")
+    assert verify(workspace).lines == 6
+    assert "taken away" in caplog.text
+    assert sorted(one.name for one in path.parent.glob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("how", ["emptied", "replaced by an empty one"])
+def test_a_log_that_is_emptied_in_use_does_not_verify(workspace, how):
+    log = AuditLog(workspace)
+    path = folder_of(workspace) / "000001.jsonl"
+    log.append([Entry("token:a", "/a.B/C", "OK", "1")])
+    if how == "emptied":
+        os.truncate(path, 0)
+    else:
+        path.rename(path.with_suffix(".1"))
+        path.touch()
+    for _ in range(2):
+        log.append([Entry("token:a", "/a.B/C", "OK", "2")])
+    log.close()
+    with pytest.raises(DamagedData, match="line 1 of"):
+        verify(workspace)
+
+
+def test_that_a_log_can_not_be_written_is_known_before_anybody_asks(workspace, monkeypatch):
+    log = AuditLog(workspace)
+    log.append([Entry("token:a", "/a.B/C", "OK", "1")])
+    log.sync()
+    size = (folder_of(workspace) / "000001.jsonl").stat().st_size
+    log.sync()
+    assert (folder_of(workspace) / "000001.jsonl").stat().st_size == size
+    with (folder_of(workspace) / "000001.jsonl").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        monkeypatch.setattr(audit, "_PATIENCE_S", 0.1)
+        with pytest.raises(ServiceError, match="can't be written now"):
+            log.sync()
+    log.sync()
+    os.close(log._descriptor)
+    log._descriptor = os.open(folder_of(workspace) / "000001.jsonl", os.O_RDONLY)
+    with pytest.raises(OSError, match=r"Invalid argument|Bad file"):
+        log.sync()

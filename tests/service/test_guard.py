@@ -136,7 +136,8 @@ def guard(stored):
     limits = Limits(config, stored.root / "audit" / "quota.sqlite")
     source = Erasing()
     audit = AuditLog(stored)
-    guard = Guard(config, Callers(config), limits, audit, Refusals(audit), Metrics(), NoTracer(), source, catch_up, None)
+    given = (config, Callers(config), limits, audit, Refusals(audit), Metrics(), NoTracer(), source, catch_up, None)
+    guard = Guard(*given)
     guard.source = source
     guard.seen, guard.workspace = seen, stored
     return guard

@@ -110,7 +110,7 @@ def test_an_erasure_takes_a_patient_out_of_all_answers_while_others_write(worksp
         started = client.erase_patient("p1")
         until(lambda: "waiting" in client.operation(started.operation_id).stage)
         for ask in (client.search, client.classify):
-            with pytest.raises(ServiceError, match="NOT_FOUND|no head"):
+            with pytest.raises(ServiceError, match=r"NOT_FOUND|no head"):
                 ask(VideoQuery("v1-0"))
         assert "p1" not in {patient.patient_id for patient in client.patients()}
         assert client.operation(started.operation_id).state == "running"
