@@ -64,6 +64,8 @@ class AuditLog:
             CannotWrite: If the system does not let this process write to it.
         """
         self._folder = folder_of(workspace)
+        if os.path.lexists(self._folder) and not self._folder.is_dir():
+            raise DamagedData("the audit log's folder `audit` is something else: move it away, and look at it")
         self._ballast = Ballast(self._folder / ".ballast")
         if segments_of(self._folder) and shared_files.read(workspace, workspace.key) is None:
             raise DamagedData(
@@ -244,6 +246,7 @@ class AuditLog:
         finally:
             with self._lock:
                 os.close(self._descriptor)
+                self._descriptor = -1  # a late line must not go to whatever file gets the number
 
     def _values(self, entry: Entry, at: str) -> str:
         values: dict[str, Any] = {

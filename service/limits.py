@@ -74,21 +74,10 @@ class Limits:
             return
         ledger.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._open(ledger)
+            self.exchange()
         except sqlite3.OperationalError as error:  # a folder, or locked: this process counts for itself
             _logger.error("the day's quotas can't be kept on the disk: %s", type(error).__name__)
             self._ledger = None
-        except sqlite3.DatabaseError:
-            _logger.error("the day's quotas are damaged, and counted anew")
-            ledger.replace(ledger.with_suffix(".damaged"))
-            self._open(ledger)
-
-    def _open(self, ledger: Path) -> None:
-        with closing(sqlite3.connect(ledger, timeout=_WAIT_S)) as database:
-            database.execute(
-                "create table if not exists used (day text, caller text, n int, primary key (day, caller))"
-            )
-        self.exchange()
 
     def call(self, caller: Caller) -> None:
         """Count one call.
@@ -136,9 +125,22 @@ class Limits:
         """Add what was counted here to the ledger, and learn what others have counted."""
         if self._ledger is None:
             return
+        try:
+            self._exchange(self._ledger)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            _logger.error("the day's quotas are damaged, and counted from the beginning")
+            self._ledger.replace(self._ledger.with_suffix(".damaged"))
+            self._exchange(self._ledger)
+
+    def _exchange(self, ledger: Path) -> None:
         with self._lock:
             day, counted = self._day, dict(self._own)
-        with closing(sqlite3.connect(self._ledger, timeout=_WAIT_S)) as database, database:
+        with closing(sqlite3.connect(ledger, timeout=_WAIT_S)) as database, database:
+            database.execute(
+                "create table if not exists used (day text, caller text, n int, primary key (day, caller))"
+            )  # each time: the file may have been taken away
             database.execute("delete from used where day < ?", (day,))
             database.executemany(
                 "insert into used values (?, ?, ?) on conflict (day, caller) do update set n = n + excluded.n",

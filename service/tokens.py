@@ -32,7 +32,7 @@ _FETCH_S = 10.0
 _USUALLY_S, _AGAIN_S = 60.0, 10.0
 """A token of an unknown key makes the server look for new ones, but no more often than this."""
 
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError, RecursionError)
 
 _logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Tokens:
         self._config = config
         self._lock = threading.Lock()
         self._missed = False
+        self._failed = ""
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at = -_AGAIN_S
         self._known: dict[bytes, tuple[float, Caller]] = {}
@@ -94,17 +95,24 @@ class Tokens:
         """Read the keys again, where that was not done lately. Where they can't be read, the old ones stay.
 
         Called again and again by a thread that may wait.
+
+        Raises:
+            StateError: If they can't be read, until they can.
         """
         with self._lock:
-            if time.monotonic() - self._read_at < (_AGAIN_S if self._missed else _USUALLY_S):
+            if time.monotonic() - self._read_at < (_AGAIN_S if self._missed or self._failed else _USUALLY_S):
+                if self._failed:
+                    raise StateError(self._failed)
                 return
             self._missed = False
             self._read_at = time.monotonic()
             try:
                 keys = self._read()
             except _UNREADABLE as error:
-                _logger.warning("keys for tokens can't be read again (%s): the old ones stay", type(error).__name__)
-                return
+                self._failed = f"the keys for tokens can't be read again ({type(error).__name__}): the old ones stay"
+                _logger.warning(self._failed)
+                raise StateError(self._failed) from None
+            self._failed = ""
             if {kid: key.Algorithm.to_jwk(key.key) for kid, key in keys.items()} != {
                 kid: key.Algorithm.to_jwk(key.key) for kid, key in self._keys.items()
             }:

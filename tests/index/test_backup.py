@@ -1,6 +1,7 @@
 """A backup is whole, is checked, comes back, and brings nobody back who was erased."""
 
 import json
+import os
 import shutil
 
 import lancedb
@@ -129,3 +130,9 @@ def test_a_list_of_the_erased_that_is_none_is_refused(stored, tmp_path, text, sa
         restore(tmp_path / "backup", Workspace(tmp_path / "other"), tmp_path / "list")
 
     assert not (tmp_path / "other").exists()
+
+
+def test_a_pipe_among_the_files_is_named_and_not_waited_for(stored, tmp_path):
+    os.mkfifo(stored.store / "videos.lance" / "pipe")
+    with pytest.raises(DamagedData, match="pipe is no plain file"):
+        back_up(stored, tmp_path / "backup")

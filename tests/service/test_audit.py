@@ -399,3 +399,14 @@ def test_that_a_log_can_not_be_written_is_known_before_anybody_asks(workspace, m
     log._descriptor = os.open(folder_of(workspace) / "000001.jsonl", os.O_RDONLY)
     with pytest.raises(OSError, match=r"Invalid argument|Bad file"):
         log.sync()
+
+
+@pytest.mark.parametrize("what", ["a file", "a dangling link"])
+def test_a_folder_of_the_log_that_is_none_is_named(workspace, what):
+    workspace.root.mkdir(exist_ok=True)
+    if what == "a file":
+        folder_of(workspace).write_text("")
+    else:
+        folder_of(workspace).symlink_to("nowhere")
+    with pytest.raises(DamagedData, match="something else"):
+        AuditLog(workspace)

@@ -117,6 +117,26 @@ def test_quotas_that_are_damaged_stop_nobody_and_count_anew(tmp_path, caplog, ha
     assert "the day's quotas" in caplog.text
 
 
+@pytest.mark.parametrize("harm", ["removed", "emptied", "garbage"])
+def test_quotas_that_are_harmed_while_they_are_used_are_kept_on(tmp_path, harm):
+    config = ServerConfig(limits={"reader": {"searches_a_day": 9}})
+    reader, path = Caller("a", frozenset({Role.READER}), "token"), tmp_path / "quota.sqlite"
+    limits = Limits(config, path)
+    limits.queries(reader, 3)
+    limits.exchange()
+    if harm == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if harm == "emptied" else b"no database, but long enough to be taken for one" * 100)
+    limits.queries(reader, 3)
+    limits.exchange()
+    limits.exchange()
+    other = Limits(config, path)  # of another worker
+    with pytest.raises(TooMuch):
+        other.queries(reader, 7)
+    other.queries(reader, 6)
+
+
 @pytest.mark.parametrize("value", ["'abc'", "null", "x'00'", "1.5"])
 def test_a_bad_row_of_the_quotas_spoils_no_other(tmp_path, value):
     limits = Limits(ServerConfig(), tmp_path / "quota.sqlite")

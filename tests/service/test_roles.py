@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from index.errors import ServiceError
+from index.errors import ServiceError, StateError
 from index.query import ClipQuery, GroupBy, Not, Options, SearchFilter, VectorQuery, VideoQuery
 from index.workspace import Workspace
 from service import disclosure, roles
@@ -451,12 +451,19 @@ def test_a_key_that_is_taken_away_opens_nothing_once_the_keys_are_read_again(two
 def test_keys_that_cannot_be_read_again_leave_the_old_ones(two_keys):
     config, good, _ = two_keys
     tokens = Tokens(config)
-    for spoiled in ("", "{}", '{"keys": []}'):
+    whole = Path(config.jwks).read_text()
+    for spoiled in ("", "{}", '{"keys": []}', "[" * 100_000):
         Path(config.jwks).write_text(spoiled)
         tokens._read_at = float("-inf")
-        tokens.refresh()
+        for _ in range(2):  # however soon it is asked again: by this the duty is known to be late
+            with pytest.raises(StateError, match="the old ones stay"):
+                tokens.refresh()
 
     assert tokens.caller(good).name == "eve"
+    Path(config.jwks).write_text(whole)
+    tokens._read_at = float("-inf")
+    for _ in range(2):
+        tokens.refresh()
 
 
 def test_a_token_that_is_remembered_expires_all_the_same(two_keys, signing_key, kid):
