@@ -21,7 +21,7 @@ getpid gettid getppid getuid geteuid getgid getegid uname sysinfo getrandom
 """
 """Calls that change nothing beyond the process, whatever they are given."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | (os.O_TMPFILE & ~os.O_DIRECTORY)
-_THREAD = 0x10000
+_THREAD, _NAMESPACES = 0x10000, 0x7E020000
 _ASKS_A_TERMINAL, _TO_READ, _NOT_BLOCKING, _CLOSED_ON_EXEC = 0x5401, 0x541B, 0x5421, 0x5451
 _DESCRIPTORS_OWN = (0, 1, 2, 3, 4, 1030)  # to copy one, and its flags; not who gets a signal of it
 _NAME, _OWN_NAME, _NAME_OF_MEMORY = 15, 16, 0x53564D41
@@ -72,7 +72,7 @@ def _rules() -> list[tuple[str, int, _Argument | None]]:
 
     rules: list[tuple[str, int, _Argument | None]] = [(name, _ALLOW, None) for name in _ALLOWED.split()]
     rules += [(name, _ALLOW, _Argument(number, _MASKED, _WRITES, 0)) for name, number in (("open", 1), ("openat", 2))]
-    rules += [("clone", _ALLOW, _Argument(0, _MASKED, _THREAD, _THREAD))]
+    rules += [("clone", _ALLOW, _Argument(0, _MASKED, _THREAD | _NAMESPACES, _THREAD))]
     rules += [("clone3", _ERROR | errno.ENOSYS, None)]  # what it is asked for can't be seen here; `clone` is used then
     rules += one_of("ioctl", 1, (_ASKS_A_TERMINAL, _TO_READ, _NOT_BLOCKING, _CLOSED_ON_EXEC))
     rules += one_of("fcntl", 1, _DESCRIPTORS_OWN)

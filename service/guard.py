@@ -116,41 +116,35 @@ class Guard:
         paced = method.streams_in and method.streams_out
 
         async def requests(stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-            ended = object()
-            while True:
-                try:
-                    async with asyncio.timeout(_IDLE_S):
-                        data: Any = await anext(stream, ended)
-                except TimeoutError:
-                    raise DeadlinePassed(f"nothing came for {_IDLE_S:.0f} s") from None
-                if data is ended:
-                    return
+            while (data := await _next(stream)) is not None:
                 yield parse(data)
 
-        def taken(given: Any) -> Any:  # noqa: ANN401  a message, or many
-            return requests(given) if method.streams_in else parse(given)
+        async def taken(stream: AsyncIterator[bytes], call: Call) -> Any:  # noqa: ANN401  a message, or many
+            if method.streams_in:
+                return self._paced(requests(stream), call) if paced else requests(stream)
+            data = await _next(stream)
+            if data is None:
+                raise InvalidInput("expected a request, got none")
+            return parse(data)
 
-        async def one(given: Any, context: Context) -> Any:  # noqa: ANN401
+        async def one(given: AsyncIterator[bytes], context: Context) -> Any:  # noqa: ANN401
             async with self._call(method, measured, context) as call:
-                answer = await method.behaviour(taken(given), call)
+                answer = await method.behaviour(await taken(given, call), call)
                 call.check_deadline()
                 await self._write(method, call)
             return answer
 
-        async def many(given: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
+        async def many(given: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             async with self._call(method, measured, context) as call:
-                async for answer in method.behaviour(self._paced(taken(given), call) if paced else taken(given), call):
+                async for answer in method.behaviour(await taken(given, call), call):
                     await self._write(method, call)
                     yield answer
 
-        make = {
-            "unary": grpc.unary_unary_rpc_method_handler,
-            "client_stream": grpc.stream_unary_rpc_method_handler,
-            "server_stream": grpc.unary_stream_rpc_method_handler,
-            "bidi_stream": grpc.stream_stream_rpc_method_handler,
-        }[method.kind]
-        # Messages are read here, not by grpc, which would answer UNKNOWN with the text of the parser's exception.
-        return make(many if method.streams_out else one, response_serializer=_serialised)
+        # Requests are taken here, not by gRPC: of a caller who may not ask not a byte of them is waited for, and what
+        # the parser says of one is not answered.
+        if method.streams_out:
+            return grpc.stream_stream_rpc_method_handler(many, response_serializer=_serialised)
+        return grpc.stream_unary_rpc_method_handler(one, response_serializer=_serialised)
 
     async def _paced(self, requests: AsyncIterator[Message], call: Call) -> AsyncIterator[Message]:
         """Each question of a stream is a call of those a second that its caller may make, and waits for its time."""
@@ -310,6 +304,19 @@ def _once_taken(context: Context, then: Callable[[], None]) -> None:
     """Call it once the call is over for the network too: its answer has been taken, or its caller has gone."""
     # The stubs expect a class of theirs here.
     context.add_done_callback(lambda _: then())  # type: ignore[arg-type]
+
+
+async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
+    """The next message of a caller; None where there is no more.
+
+    Raises:
+        DeadlinePassed: If none came for too long.
+    """
+    try:
+        async with asyncio.timeout(_IDLE_S):
+            return await anext(stream, None)
+    except TimeoutError:
+        raise DeadlinePassed(f"nothing came for {_IDLE_S:.0f} s") from None
 
 
 async def _end(call: Call, status: status_pb2.Status, request_id: str) -> None:

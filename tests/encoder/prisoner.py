@@ -4,6 +4,7 @@ Called with its own file, another one, a port, a socket's path and a process to 
 """
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from encoder.sandbox import shut_in
 from encoder.syscalls import _Argument
 
-IO_URING_SETUP, PIDFD_OPEN, PTRACE, PROCESS_VM_READV, BPF, KEYCTL = 425, 434, 101, 310, 321, 250  # x86-64
+IO_URING_SETUP, PIDFD_OPEN, PTRACE, PROCESS_VM_READV, BPF, KEYCTL, CLONE = 425, 434, 101, 310, 321, 250, 56  # x86-64
 
 
 def without(lacking):
@@ -45,6 +46,15 @@ def forked():
     """A process of its own."""
     if os.fork() == 0:
         os._exit(0)
+
+
+def in_a_namespace():
+    """Ask for a thread with mounts of its own; the kernel itself refuses this one (EINVAL) where the call reaches it."""
+    try:
+        call(CLONE, 0x10000 | 0x800 | 0x200 | 0x100 | 0x20000, 0, 0, 0, 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def threaded():
@@ -85,6 +95,7 @@ def main():
         "signal": lambda: os.kill(victim, signal.SIGUSR1),
         "signal a thread": lambda: call(234, victim, victim, signal.SIGUSR1),
         "fork": forked,
+        "a namespace": in_a_namespace,
         "execute": lambda: os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {}),
         "trace": lambda: call(PTRACE, 16, victim, 0, 0),
         "read memory": lambda: call(PROCESS_VM_READV, victim, 0, 0, 0, 0, 0),

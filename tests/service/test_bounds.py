@@ -19,7 +19,7 @@ from index.errors import InvalidInput
 from index.workspace import Workspace
 from protos import common_pb2
 from protos import retrieval_pb2 as retrieval
-from service import calls, catalog, uploads
+from service import calls, catalog, guard, uploads
 from service.audit import AuditLog
 from service.audit_trail import Entry, folder_of, verify
 from service.catalog import counts_of
@@ -438,6 +438,48 @@ def test_an_upload_that_drips_gives_its_place_to_others(workspace, monkeypatch):
         assert call.exception().code().name == "DEADLINE_EXCEEDED"
         assert "too slowly" in call.details()
         assert time.monotonic() - began < 20
+
+
+# Requests that never end
+
+
+def ended(received):
+    """Streams that the other side has ended, in frames of HTTP/2."""
+    found = set()
+    while len(received) >= 9:
+        size, kind, flags = int.from_bytes(received[:3]), received[3], received[4]
+        if kind == 3 or (kind == 1 and flags & 1):
+            found.add(int.from_bytes(received[5:9]))
+        received = received[9 + size :]
+    return found
+
+
+def test_of_a_stranger_no_request_is_waited_for(secured, access):
+    (access / "plain.toml").write_text('[tokens]\njwks = "jwks.json"\nissuer = "semiome"\naudience = "semiome"\n')
+    half = b"\0" + struct.pack(">I", 2**20) + b"x" * 1000
+    with running(secured, "--config", access / "plain.toml") as said, connected(said["address"]) as stranger:
+        stranger.sendall(PREFACE + frame(4, 0, 0) + frame(4, 1, 0))
+        for stream in range(1, 65, 2):
+            stranger.sendall(frame(1, 4, stream, headers(COUNTS)) + frame(0, 0, stream, half))
+        received = b""
+
+        def refused():
+            nonlocal received
+            received += stranger.recv(65536)
+            return len(ended(received)) == 32
+
+        until(refused)
+
+
+def test_a_request_that_never_ends_gives_its_place_back(workspace, monkeypatch):
+    monkeypatch.setattr(guard, "_IDLE_S", 1.0)
+    with answering(workspace, ServerConfig(port=0, max_calls=2)) as address, grpc.insecure_channel(address) as channel:
+        with connected(address) as slow:
+            slow.sendall(PREFACE + frame(4, 0, 0) + frame(4, 1, 0))
+            for stream in (1, 3):
+                slow.sendall(frame(1, 4, stream, headers(COUNTS)) + frame(0, 0, stream, b"\0\0\0\xff\xff"))
+            until(lambda: code(channel, CALLER) == "RESOURCE_EXHAUSTED")
+            until(lambda: code(channel, CALLER) == "OK")
 
 
 # Answers that nobody reads

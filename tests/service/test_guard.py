@@ -146,9 +146,15 @@ def guard(stored):
 NAME = "/semiome.v1.RetrievalService/Search"
 
 
+async def said(*messages):
+    """What a caller sends."""
+    for message in messages:
+        yield message
+
+
 async def ask(guard, behaviour, context, data=b"", name=NAME):
     try:
-        return await guard.handler(Method(name, StringValue, behaviour)).unary_unary(data, context)
+        return await guard.handler(Method(name, StringValue, behaviour)).stream_unary(said(data), context)
     finally:
         context.end()
 
@@ -337,10 +343,10 @@ async def test_a_film_ends_where_its_patient_is_erased(guard):
         guard.source.is_new, guard.source.gone = True, {"p1"}
         yield request
 
-    handler = guard.handler(Method(NAME, StringValue, behaviour, streams_out=True)).unary_stream
+    handler = guard.handler(Method(NAME, StringValue, behaviour, streams_out=True)).stream_stream
     context, answers = Context(), []
     with pytest.raises(grpc.aio.AbortError):
-        await collect(handler(b"", context), answers)
+        await collect(handler(said(b""), context), answers)
     assert len(answers) == 1
     assert context.status[0] is grpc.StatusCode.UNAVAILABLE
 
