@@ -311,10 +311,6 @@ async def serve(
     """
     sys.setswitchinterval(_SWITCH_S)
     raise_soft_limit()
-    server = await asyncio.to_thread(Server, workspace, config, place or Place(config.port, Roster()))
-    asyncio.get_running_loop().set_default_executor(server.threads)
-    listener, port = server.listen()
-    server.announce(ready=False)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -324,7 +320,11 @@ async def serve(
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, end)  # before anybody can see that there is a server
+    server = await asyncio.to_thread(Server, workspace, config, place or Place(config.port, Roster()))
+    loop.set_default_executor(server.threads)
+    listener, port = server.listen()
+    server.announce(ready=False)
     await asyncio.to_thread(server.warm_up)
     await asyncio.to_thread(server.report)
     end_metrics = server.serve_metrics()

@@ -3,10 +3,8 @@
 import asyncio
 import json
 import resource
-import struct
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,10 +17,9 @@ from index.errors import InvalidInput
 from index.workspace import Workspace
 from protos import common_pb2
 from protos import retrieval_pb2 as retrieval
-from service import calls, catalog, guard, uploads
+from service import calls, uploads
 from service.audit import AuditLog
 from service.audit_trail import Entry, folder_of, verify
-from service.catalog import counts_of
 from service.client import Client
 from service.config import ServerConfig
 from service.connection import Connection
@@ -44,7 +41,6 @@ from tests.service.attackers import (
     code,
     connected,
     frame,
-    headers,
     signed,
     start,
 )
@@ -438,89 +434,6 @@ def test_an_upload_that_drips_gives_its_place_to_others(workspace, monkeypatch):
         assert call.exception().code().name == "DEADLINE_EXCEEDED"
         assert "too slowly" in call.details()
         assert time.monotonic() - began < 20
-
-
-# Requests that never end
-
-
-def ended(received):
-    """Streams that the other side has ended, in frames of HTTP/2."""
-    found = set()
-    while len(received) >= 9:
-        size, kind, flags = int.from_bytes(received[:3]), received[3], received[4]
-        if kind == 3 or (kind == 1 and flags & 1):
-            found.add(int.from_bytes(received[5:9]))
-        received = received[9 + size :]
-    return found
-
-
-def test_of_a_stranger_no_request_is_waited_for(secured, access):
-    (access / "plain.toml").write_text('[tokens]\njwks = "jwks.json"\nissuer = "semiome"\naudience = "semiome"\n')
-    half = b"\0" + struct.pack(">I", 2**20) + b"x" * 1000
-    with running(secured, "--config", access / "plain.toml") as said, connected(said["address"]) as stranger:
-        stranger.sendall(PREFACE + frame(4, 0, 0) + frame(4, 1, 0))
-        for stream in range(1, 65, 2):
-            stranger.sendall(frame(1, 4, stream, headers(COUNTS)) + frame(0, 0, stream, half))
-        received = b""
-
-        def refused():
-            nonlocal received
-            received += stranger.recv(65536)
-            return len(ended(received)) == 32
-
-        until(refused)
-
-
-def test_a_request_that_never_ends_gives_its_place_back(workspace, monkeypatch):
-    monkeypatch.setattr(guard, "_IDLE_S", 1.0)
-    with answering(workspace, ServerConfig(port=0, max_calls=2)) as address, grpc.insecure_channel(address) as channel:
-        with connected(address) as slow:
-            slow.sendall(PREFACE + frame(4, 0, 0) + frame(4, 1, 0))
-            for stream in (1, 3):
-                slow.sendall(frame(1, 4, stream, headers(COUNTS)) + frame(0, 0, stream, b"\0\0\0\xff\xff"))
-            until(lambda: code(channel, CALLER) == "RESOURCE_EXHAUSTED")
-            until(lambda: code(channel, CALLER) == "OK")
-
-
-# Answers that nobody reads
-
-
-NO_WINDOW = PREFACE + frame(4, 0, 0, struct.pack(">HI", 4, 0))
-"""An HTTP/2 client that takes no byte of any answer."""
-
-
-def test_answers_that_nobody_reads_hold_their_places(workspace):
-    with answering(workspace, ServerConfig(port=0, max_calls=8)) as address, grpc.insecure_channel(address) as channel:
-        with connected(address) as mute:
-            calls = (
-                frame(1, 4, stream, headers(COUNTS)) + frame(0, 1, stream, b"\0\0\0\0\0") for stream in range(1, 17, 2)
-            )
-            mute.sendall(NO_WINDOW + b"".join(calls))
-            until(lambda: code(channel, COUNTS) == "RESOURCE_EXHAUSTED")
-            time.sleep(0.5)
-            assert code(channel, COUNTS) == "RESOURCE_EXHAUSTED"
-        until(lambda: code(channel, COUNTS) == "OK")
-
-
-def test_a_search_that_nobody_waits_for_holds_its_place(workspace, monkeypatch):
-    begun, goes_on = threading.Semaphore(0), threading.Event()
-
-    def slowly(knowledge):
-        begun.release()
-        goes_on.wait(PATIENCE_S)
-        return counts_of(knowledge)
-
-    monkeypatch.setattr(catalog, "counts_of", slowly)
-    with answering(workspace, ServerConfig(port=0, max_calls=2)) as address, grpc.insecure_channel(address) as channel:
-        given_up = [start(channel, COUNTS, [b""]) for _ in range(2)]
-        for _ in given_up:
-            assert begun.acquire(timeout=PATIENCE_S)
-        for call in given_up:
-            call.cancel()
-        time.sleep(0.5)
-        assert code(channel, CALLER) == "RESOURCE_EXHAUSTED"
-        goes_on.set()
-        until(lambda: code(channel, CALLER) == "OK")
 
 
 # What a caller claims to have seen
