@@ -50,7 +50,7 @@ def forked():
 
 
 def in_a_namespace():
-    """Ask for a thread with mounts of its own; the kernel itself refuses this one with EINVAL if the call comes so far."""
+    """Ask for a thread with mounts of its own; which the kernel itself refuses with EINVAL if it gets so far."""
     try:
         call(CLONE, 0x10000 | 0x800 | 0x200 | 0x100 | 0x20000, 0, 0, 0, 0)
     except OSError as error:
