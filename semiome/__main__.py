@@ -1,6 +1,7 @@
 """The `semiome` command: runs it, and turns what goes wrong into a message and an exit code.
 
-0 done; 1 a bug; 2 wrong input; 3 finished, but some inputs were refused; 4 the state does not allow it.
+0 done; 1 a bug; 2 wrong input; 3 finished, but some inputs were refused; 4 the state does not allow it; 130 and 143
+interrupted by Ctrl-C and by SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from index.errors import CannotWrite, InvalidInput, NotFound, SemiomeError, Serv
 from index.processors import usable_cores
 
 BUG, USAGE, SOME_REFUSED, STATE = 1, 2, 3, 4
+INTERRUPTED, TERMINATED = 130, 143
 _WRONG_INPUT = (InvalidInput, NotFound, VideoRefused)
 _SERVICE_USAGE = ("INVALID_ARGUMENT", "NOT_FOUND")
 
@@ -35,6 +37,13 @@ def main() -> None:
     except SemiomeError as error:
         _complain(error)
         sys.exit(exit_code(error))
+    except SystemExit as ending:  # the command line's library ends with 1 when it is interrupted: that is for bugs
+        from semiome.console import Terminated
+
+        cause = getattr(ending.__context__, "__cause__", None)
+        if isinstance(cause, KeyboardInterrupt):
+            sys.exit(TERMINATED if isinstance(cause, Terminated) else INTERRUPTED)
+        raise
     except Exception as error:
         from index.files import failed_write
 

@@ -32,6 +32,7 @@ from semiome.commands import (
     store,
     web,
 )
+from semiome.console import Log, Screen
 
 
 def _print_version(wanted: bool) -> None:
@@ -49,11 +50,15 @@ app = typer.Typer(
 
 @app.callback()
 def _semiome(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  its callback prints it
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    log: Annotated[
+        Log, typer.Option("--log", help="How notes, warnings and progress are written to stderr: words, or JSON lines.")
+    ] = Log.WORDS,
 ) -> None:
     """Find past seizures that look like this one, and say whether a seizure is temporal or extratemporal."""
+    Screen.log = log
 
 
 app.command("demo")(demo.demo)

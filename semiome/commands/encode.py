@@ -18,7 +18,7 @@ from semiome.commands.options import (
     WorkspaceOption,
     ask_for_sandbox,
 )
-from semiome.console import Screen
+from semiome.console import Screen, Terminated
 
 if TYPE_CHECKING:
     from encoder.dry_run import DryRun
@@ -120,11 +120,11 @@ def encode(
                 progress=progress,
                 report=report,
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         screen.note("interrupted: every finished video is stored, run the same command to go on")
         if so_far := _write_refused(report, rows, place):
             screen.note(f"{len(report.refused)} videos were refused until then: {so_far}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(interrupt, Terminated) else 130) from None
     again = _write_refused(report, rows, place)
     if same_recording and report.same_content:
         _keep_reason(same_recording, report, place)
