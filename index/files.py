@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from index.processors import usable_cores
 
 _PART_BYTES = 1 << 26
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+TEMPORARY = ".tmp-"
+"""A workspace's folders for temporary files, where the system has none, begin so."""
 _WHY = {
     errno.EROFS: "the file system is read-only: mount it so that it can be written, or write elsewhere",
     errno.EACCES: "permission denied: this account may not use it so",
@@ -204,6 +208,49 @@ def naming_failed_writes() -> Iterator[None]:
         if named := failed_write(error):
             raise named from None
         raise
+
+
+def ensure_temporary_folder(root: Path) -> None:
+    """Libraries write temporary files late, after hours of work: where the system has no room, one is made in `root`.
+
+    It goes with this process; what a killed one left is removed here.
+
+    Raises:
+        CannotWrite: If there is none in `root` either.
+    """
+    for left in root.glob(f"{TEMPORARY}*"):
+        if (descriptor := _lock_of(left)) is not None:  # else its process lives
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(descriptor)
+    named = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  asked about, not written to
+    if os.access(named, os.W_OK | os.X_OK):
+        return
+    with naming_failed_writes():
+        root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=root)).absolute()
+        held = _lock_of(folder)
+    os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+    atexit.register(remove)
+
+
+def _lock_of(folder: Path) -> int | None:
+    """A descriptor that holds a folder as long as it is open; None where another process holds it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from index.clip_table import ClipTable
 from index.erased import alike_to_erased, erased_among
 from index.errors import NotFound
-from index.files import exclusive_lock, naming_failed_writes, sync_tree
+from index.files import ensure_temporary_folder, exclusive_lock, naming_failed_writes, sync_tree
 from index.objects import bucket
 from index.records import Video
 from index.rows import StoredClips, batches, read_rows, select
@@ -257,6 +257,7 @@ class Store:
             Locked: another process has it.
             DiskFull: within the block.
         """
+        ensure_temporary_folder(self._workspace.root)
         what, lock = "the right to write to this workspace's store", self._workspace.commit_lock
         if self._workspace.bucket:
             _lancedb()  # takes seconds to load, in which no sign of life could be given

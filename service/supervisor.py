@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from index.errors import StateError
+from index.files import ensure_temporary_folder
 from index.workspace import Workspace
 from service import logs, uploads
 from service.config import ServerConfig, bracketed
@@ -50,6 +51,7 @@ def supervise(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     uploads.remove_leftovers(workspace)
+    ensure_temporary_folder(workspace.root)
     with tempfile.TemporaryDirectory(prefix="semiome-") as folder, _reserved(config) as reserved:
         count_into(Path(folder) / "metrics")
         port = int(reserved.getsockname()[1])

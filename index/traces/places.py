@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from index.files import TEMPORARY
 from index.traces.folders import GOES, LEFT, Trace, Ways, entry, is_one_piece, traces
 from index.traces.names import Names
 from index.traces.scan import SCRATCH
@@ -36,7 +37,8 @@ def gone_through(
     """Everything that is gone through as text, inside the workspace and out."""
     plain = Ways(doubtful=texts is True, change=change, sources=sources, asks=texts is None, waiting=waiting)
     for path in sorted(workspace.root.iterdir()) if workspace.root.is_dir() else ():
-        if path.name in _OWN_RULES or path.name.startswith(SCRATCH) or path.name.endswith(_LOCKS_AND_NOTES):
+        own = path.name in _OWN_RULES or path.name.startswith((SCRATCH, TEMPORARY))
+        if own or path.name.endswith(_LOCKS_AND_NOTES):
             continue
         if path.is_dir() and not path.is_symlink():
             jobs, previews = path == workspace.runs, path == workspace.previews

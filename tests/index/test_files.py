@@ -3,11 +3,18 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from index.errors import Locked, StateError
-from index.files import exclusive_lock, sha256_of_file, write_atomically, write_text_atomically
+from index.files import (
+    ensure_temporary_folder,
+    exclusive_lock,
+    sha256_of_file,
+    write_atomically,
+    write_text_atomically,
+)
 from index.workspace import current, set_current
 
 
@@ -65,3 +72,54 @@ def test_current_never_leads_elsewhere(tmp_path, name):
 
     with pytest.raises(StateError, match="CURRENT"):
         current(tmp_path / "folder")
+
+
+READ_ONLY = """
+set -e
+for folder in /tmp /var/tmp; do mount --bind $folder $folder && mount -o remount,bind,ro $folder; done
+mount -t tmpfs tmpfs {place}
+cd {place}
+env -u TMPDIR -u TEMP -u TMP {python} -c '
+from pathlib import Path
+from tests.conftest import commit, make_cohort
+from index.workspace import Workspace
+from index.store import Store
+place = Workspace(Path("workspace"))
+commit(place, make_cohort())
+print(len(Store(place).videos()), sorted(path.name[:5] for path in place.root.glob(".tmp-*")))
+'
+ls -a workspace
+"""
+
+
+@pytest.mark.needs("namespaces")
+def test_where_the_system_has_no_room_for_temporary_files_the_workspace_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    command = READ_ONLY.format(place=tmp_path, python=sys.executable)
+    ran = subprocess.run(["unshare", "-rm", "bash", "-c", command], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ["15 ['.tmp-']", ".", "..", "commit.lock", "store"]
+
+
+def test_temporary_folders_of_killed_processes_go_and_those_of_others_stay(tmp_path):
+    nowhere = {**os.environ, "TMPDIR": "/nowhere"}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=nowhere
+    ) as other:
+        held = Path(other.stdout.readline().strip())
+        ensure_temporary_folder(tmp_path)
+        assert held.is_dir()
+        other.kill()
+        other.wait()
+        ensure_temporary_folder(tmp_path)
+        assert not held.exists()
+
+
+HOLDS = """
+import os, sys, time
+from pathlib import Path
+from index.files import ensure_temporary_folder
+ensure_temporary_folder(Path(sys.argv[1]))
+print(os.environ["TMPDIR"], flush=True)
+time.sleep(100)
+"""
