@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,7 +92,7 @@ def ray_engine(encoder: Encoder, options: ClusterOptions) -> Engine:
         InvalidInput: Ray is not installed.
         StateError: no such cluster, too small a one, or (when the job ends) one that lost a video.
     """
-    data = _joined_cluster(options)
+    data, leave = _joined_cluster(options)
 
     @contextmanager
     def engine(reader: Reader, jobs: Sequence[Job], report: EncodeReport) -> Iterator[Iterator[EmbeddedEvent]]:
@@ -124,12 +124,16 @@ def ray_engine(encoder: Encoder, options: ClusterOptions) -> Engine:
         rows = (
             row for batch in embedded.iter_batches(batch_size=None, batch_format="pyarrow") for row in batch.to_pylist()
         )
-        yield _assembled(rows, reader, jobs, report, options.workers)
+        try:
+            yield _assembled(rows, reader, jobs, report, options.workers)
+        finally:
+            leave()  # now, so that what Ray says of it comes before the command's last word
 
     return engine
 
 
-def _joined_cluster(options: ClusterOptions) -> Any:  # noqa: ANN401  Ray is optional
+def _joined_cluster(options: ClusterOptions) -> tuple[Any, Callable[[], None]]:
+    """Ray's module for data, and what leaves the cluster, unless this process was in it before."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about a hospital's jobs is sent anywhere
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its files keep the rest
     try:
@@ -137,11 +141,20 @@ def _joined_cluster(options: ClusterOptions) -> Any:  # noqa: ANN401  Ray is opt
         import ray.data
     except ImportError:
         raise InvalidInput("Ray is not installed: pip install 'semiome[ray]', on every node of the cluster") from None
+    leave: Callable[[], None] = lambda: None  # noqa: E731
     if not ray.is_initialized():
+        leave = ray.shutdown
         _see_that_it_answers(os.environ.get("RAY_ADDRESS", ""))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's processes fork and exec: LanceDB's fears for a fork are not theirs
-            ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            try:
+                ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                raise StateError(
+                    f"the Ray cluster can't be joined ({type(error).__name__}): is it of Ray {ray.__version__}, as this "
+                    "one? If it asks for a token, set RAY_AUTH_MODE=token and put the cluster's token into "
+                    "~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
+                ) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     there = ray.cluster_resources()
     for kind, needed in options.needs.items():
@@ -152,7 +165,7 @@ def _joined_cluster(options: ClusterOptions) -> Any:  # noqa: ANN401  Ray is opt
             )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    return ray.data
+    return ray.data, leave
 
 
 def _see_that_it_answers(address: str) -> None:

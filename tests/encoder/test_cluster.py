@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -149,3 +152,43 @@ def test_a_cluster_that_does_not_answer_is_said_within_seconds(address, hospital
 
     assert done.returncode == 4
     assert "no Ray cluster answers at RAY_ADDRESS" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_a_cluster_that_asks_for_a_token_is_joined_with_it_and_named_without(hospital, tmp_path):
+    ray = Path(sys.executable).with_name("ray")
+    manifest = hospital(("short_7s.mp4", "p1", "v1"))
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef" * 4)
+    with_token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    port = free_port()
+    started = ("start", "--head", "--port", str(port), "--num-cpus", "2", "--include-dashboard=false")
+    home = {**os.environ, "HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # its sockets' paths must be short
+    subprocess.run([ray, *started, "--temp-dir", folder], env={**home, **with_token}, check=True, capture_output=True)
+    try:
+        for workspace, more in (("refused", {}), ("wrong", {**with_token, "RAY_AUTH_TOKEN_PATH": str(manifest)})):
+            done = encoded(manifest, tmp_path / workspace, {**home, **more})
+            assert done.returncode == 4, done.stderr
+            assert "RAY_AUTH_MODE=token" in json.loads(done.stdout)["error"]["message"]
+            assert "Traceback" not in done.stderr
+        done = encoded(manifest, tmp_path / "joined", {**home, **with_token})
+        assert (done.returncode, json.loads(done.stdout)["clips_written"]) == (0, 1), done.stderr
+    finally:
+        for path in Path("/proc").glob("[0-9]*"):  # `ray stop` would end the clusters of other tests
+            with suppress(OSError, ProcessLookupError):
+                if str(folder) in (path / "cmdline").read_text() and int(path.name) != os.getpid():
+                    os.kill(int(path.name), signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def encoded(manifest, workspace, environment):
+    command = ("-m", "semiome", "encode", manifest, "-w", workspace, "--engine", "ray", "--workers", "1", "--json")
+    return subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
