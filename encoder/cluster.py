@@ -151,8 +151,8 @@ def _joined_cluster(options: ClusterOptions) -> tuple[Any, Callable[[], None]]:
                 ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise StateError(
-                    f"the Ray cluster can't be joined ({type(error).__name__}): is it of Ray {ray.__version__}, as this "
-                    "one? If it asks for a token, set RAY_AUTH_MODE=token and put the cluster's token into "
+                    f"the Ray cluster can't be joined ({type(error).__name__}): is it of Ray {ray.__version__}, as "
+                    "this one? If it asks for a token, set RAY_AUTH_MODE=token and put the cluster's token into "
                     "~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
                 ) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
