@@ -69,6 +69,9 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
     if workspace.bucket:
         fetch(workspace, everything=True)
         findings.append(_conditions(workspace))
+    if not store.exists() and list_generations(workspace.generations):
+        gone = "it is gone, and there are generations of it: bring it back from a backup"
+        return [*findings, Finding("store", DAMAGED, gone)]
     if not store.exists():
         return [*findings, Finding("store", WARNING, "there is none yet: run `semiome encode`")]
     if repair:

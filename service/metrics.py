@@ -90,6 +90,18 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.disk_free = Gauge(
+            "semiome_disk_free_ratio",
+            "Share of the workspace's disk that is free.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.certificate_ends = Gauge(
+            "semiome_certificate_ends_timestamp_seconds",
+            "When the server's certificate ends, Unix time; 0 without TLS.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
         self.clips = Gauge("semiome_clips", "Clips that are searched.", registry=registry, multiprocess_mode="livemin")
 
     def of(self, method: str, kind: str) -> MethodMetrics:

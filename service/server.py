@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -108,6 +109,7 @@ class Server:
             StateError: nothing is published, or keys or certificates can't be read.
         """
         self._config = config
+        self._root = workspace.root
         self._place = place
         self._metrics = Metrics()
         self._tracer: Tracer = OpenTelemetry() if config.trace else NoTracer()
@@ -221,6 +223,11 @@ class Server:
         self._metrics.index_age.set(knowledge.index_age_s)
         self._metrics.tail.set(tail)
         self._metrics.clips.set(len(snapshot))
+        disk = shutil.disk_usage(self._root)
+        self._metrics.disk_free.set(disk.free / disk.total)
+        if self._config.tls is not None:
+            with contextlib.suppress(OSError, ValueError):  # as while it is exchanged: told when clients connect
+                self._metrics.certificate_ends.set(tls.ends_at(self._config.tls))
         self._place.roster.say(knowledge.provenance, tail, self._guard.calls)
 
     async def watch(self, duties: Duties, stop: asyncio.Event) -> None:

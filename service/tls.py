@@ -30,6 +30,19 @@ def credentials(config: TlsConfig) -> grpc.ServerCredentials:
     )
 
 
+def ends_at(config: TlsConfig) -> float:
+    """When the server's certificate ends, or the first of those that it is signed by: Unix time.
+
+    Raises:
+        OSError: If it can't be read.
+        ValueError: If it is none.
+    """
+    from cryptography import x509
+
+    found = x509.load_pem_x509_certificates(config.certificate.read_bytes())
+    return min(one.not_valid_after_utc.timestamp() for one in found)
+
+
 class _Certificates:
     def __init__(self, config: TlsConfig) -> None:
         self._config = config

@@ -49,6 +49,7 @@ NEEDS = (
     Need("libseccomp", ("libseccomp2",), "how far a decoder is shut in"),
     Need("namespaces", (), "full disks (the kernel must allow user and mount namespaces)"),
     Need("nginx", ("nginx-light",), "two servers behind a proxy"),
+    Need("promtool", ("prometheus",), "the alerts"),
     Need("taskset", ("util-linux",), "a process bound to one processor"),
 )
 

@@ -1,7 +1,10 @@
 """What is in deploy/ fits the code and itself: what is named exists, settings are accepted, figures are measured."""
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -163,10 +166,69 @@ def test_the_replicas_of_compose_are_those_that_nginx_asks():
 def test_alerts_and_pages_name_figures_that_are_measured():
     metrics = Metrics()
     measured = generate_latest(metrics._registry).decode()  # names of all, before anything is counted
-    said = (DEPLOY / "prometheus" / "alerts.yaml").read_text() + (ROOT / "docs" / "deploy.md").read_text()
+    files = (DEPLOY / "prometheus" / "alerts.yaml", DEPLOY / "grafana" / "semiome.json", ROOT / "docs" / "deploy.md")
+    said = "".join(path.read_text() for path in files)
     names = set(re.findall(r"\b(?:semiome|grpc_server)_[a-z_]+", said))
     names = {name for name in names if name.startswith(("grpc_server", "semiome_"))}
 
     assert len(names) > 8
     for name in names:
-        assert name.removesuffix("_bucket").removesuffix("_total") in measured, name
+        assert re.sub("_(bucket|total|sum|count)$", "", name) in measured, name
+
+
+@pytest.mark.needs("promtool")
+def test_alerts_are_rules_that_prometheus_takes_and_fire_when_they_should(tmp_path):
+    rules = DEPLOY / "prometheus" / "alerts.yaml"
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"rule_files": [str(rules)], "tests": list(map(case, CASES))}))
+    for command in (("check", "rules", rules), ("test", "rules", tmp_path / "test.yaml")):
+        ran = subprocess.run([shutil.which("promtool"), *command], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    named = {rule["alert"] for rule in documents(rules)[0]["groups"][0]["rules"]}
+    assert named == {alert for _, _, alert, _ in CASES}
+
+
+CALLS = 'grpc_server_handled_total{grpc_service="semiome.v1.RetrievalService",grpc_method="Search",grpc_code="%s"}'
+CASES = (
+    ('up{job="semiome",instance="a"}', "0x60", "SemiomeIsDown", 10),
+    (CALLS % "INTERNAL", "0+10x60", "SemiomeFails", 15),
+    (CALLS % "RESOURCE_EXHAUSTED", "0+60x120", "SemiomeRefusesCallers", 90),
+    ('semiome_duty_age_seconds{instance="a",duty="the index and the store"}', "0+60x60", "SemiomeRefreshIsLate", 5),
+    ('semiome_duty_age_seconds{instance="a",duty="keys for tokens"}', "0+60x60", "SemiomeDutyIsLate", 30),
+    ('semiome_disk_free_ratio{instance="a"}', "0.04x60", "SemiomeDiskIsFull", 10),
+    ('semiome_disk_free_ratio{instance="a"}', "0.15x120", "SemiomeDiskFills", 70),
+    ('semiome_certificate_ends_timestamp_seconds{instance="a"}', "100000x60", "SemiomeCertificateEnds", 10),
+    ('semiome_certificate_ends_timestamp_seconds{instance="a"}', "500000x120", "SemiomeCertificateEndsSoon", 70),
+    (
+        'grpc_server_handling_seconds_bucket{grpc_type="unary",grpc_service="semiome.v1.RetrievalService",le="%s"}',
+        {"0.1": "0+0x60", "1.0": "0+60x60", "+Inf": "0+60x60"},
+        "SemiomeIsSlow",
+        30,
+    ),
+    ('semiome_index_tail_clips{instance="a"}', "30000x120", "SemiomeIndexIsOld", 70),
+)
+"""A series, its values a minute, the alert that fires, and after how many minutes it does, alone or with a graver one."""
+
+
+def case(given):
+    """As promtool wants it; its clock begins at 0."""
+    series, values, alert, minutes = given
+    lines = {series: values} if isinstance(values, str) else {series % key: one for key, one in values.items()}
+    return {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": one} for name, one in lines.items()],
+        "promql_expr_test": [
+            {
+                "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})',
+                "eval_time": f"{minutes}m",
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            }
+        ],
+    }
+
+
+def test_a_dashboard_is_one_that_grafana_takes():
+    board = json.loads((DEPLOY / "grafana" / "semiome.json").read_text())
+    assert {panel["type"] for panel in board["panels"]} == {"timeseries", "stat"}
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]]
+    assert len(set(places)) == len(places) == len({panel["id"] for panel in board["panels"]})
+    assert all(target["expr"] and panel["description"] for panel in board["panels"] for target in panel["targets"])

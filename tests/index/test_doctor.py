@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import time
 from dataclasses import replace
 
@@ -181,3 +182,8 @@ def test_what_is_in_use_is_looked_at(workspace, tiny_encoder, what, damage):
             path.chmod(0o600)
             path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     assert {finding.what: finding.state for finding in in_use(workspace)} == {**found, what: "damaged"}
+
+
+def test_a_store_that_is_gone_is_damage(stored):
+    shutil.rmtree(stored.store)
+    assert "there are generations of it" in states(stored)[("store", "damaged")].says

@@ -194,6 +194,20 @@ def test_a_damaged_list_hides_whom_it_named_and_answers_nothing_new(workspace, h
             ErasedList(workspace)
 
 
+@pytest.mark.parametrize("what", ["store", "store/videos.lance"])
+def test_a_server_whose_store_is_gone_says_that_it_is_not_ready(workspace, what):
+    with (
+        running(workspace, "--config", str(_settings(workspace))) as said,
+        Client(Connection(said["address"], tries=1)) as client,
+    ):
+        there, away = workspace.root / what, workspace.root / "away"
+        there.rename(away)
+        until(lambda: health_of(Connection(said["address"])) == "NOT_SERVING")
+        assert client.search(VideoQuery("v0-0")).neighbours  # who asks all the same is answered from what was read
+        away.rename(there)
+        until(lambda: health_of(Connection(said["address"])) == "SERVING")
+
+
 def _settings(workspace):
     path = workspace.root.parent / "serve.toml"
     path.write_text("refresh_s = 0.1\nlate_s = 1\n")
