@@ -6,13 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from encoder.embed import Embedder
 from encoder.manifest import Manifest
 from encoder.pipeline import EncodeOptions, EncodeReport, Progress, Refusal, local_engine
 from encoder.reading import Job, Reader, job_reader, reading
 from index.store import Store
 
-_PROBED_S = 5.0
+_PROBED_S, _LONGEST_S, _BATCHES = 5.0, 30.0, 5
 _ROW_BYTES = 300
 """Of a stored clip beside its vector: ids, digests and times, as measured with videos of a hundred clips."""
 
@@ -27,8 +29,10 @@ class DryRun:
         hours: of video in them.
         clips_stored: skipped, since they are stored.
         store_bytes: that the new clips would take in the store.
-        clips_per_s: measured over some of the clips, decoding and model together; 0 when there is nothing to encode.
+        clips_per_s: measured over some of the clips, decoding and model together: the median of batches; 0 when there
+            is nothing to encode.
         seconds: the job would take at that rate.
+        seconds_between: at the rates that nine in ten batches stayed above, and one in ten reached: (least, most).
         refused: videos that can't be read, and why. Damage inside a video is found only by decoding it, and a video
             without a bed only by looking for one (`encoder.bed_survey`).
     """
@@ -40,6 +44,7 @@ class DryRun:
     store_bytes: int = 0
     clips_per_s: float = 0.0
     seconds: float = 0.0
+    seconds_between: tuple[float, float] = (0.0, 0.0)
     refused: list[Refusal] = field(default_factory=list)
 
 
@@ -84,27 +89,36 @@ def dry_run(
     found.hours = sum(sum(seconds[job.row.video_id]) for job in wanted) / 3600
     found.store_bytes = found.clips * (4 * encoder.model.embedding_dim + _ROW_BYTES)
     if found.clips:
-        found.clips_per_s = _measured(reader, wanted, embedder, options)
-        found.seconds = found.clips / found.clips_per_s if found.clips_per_s else 0.0
+        took_s = _measured(reader, wanted, embedder, options)
+        if took_s:
+            fast, usual, slow = np.quantile(took_s, (0.1, 0.5, 0.9)).tolist()
+            found.clips_per_s = 1 / usual
+            found.seconds, found.seconds_between = found.clips * usual, (found.clips * fast, found.clips * slow)
     return found
 
 
-def _measured(reader: Reader, wanted: Sequence[Job], embedder: Embedder, options: EncodeOptions) -> float:
-    """Clips a second through decoding and model, from the second batch on where there is one."""
+def _measured(reader: Reader, wanted: Sequence[Job], embedder: Embedder, options: EncodeOptions) -> list[float]:
+    """Seconds a clip through decoding and model, of each batch from the second on where there is one.
+
+    Of several batches one that met another job, or a video that decodes slowly, is one of several figures.
+    """
     some = [Job(job.row) for job in wanted[:: max(len(wanted) // 16, 1)]]
-    started, first, done = time.monotonic(), 0.0, 0
-    clips_of_first = 0
+    started = since = time.monotonic()
+    took_s: list[float] = []
+    done = of_batch = 0
     with local_engine(embedder, options)(reader, some, EncodeReport()) as events:
         for _, embedded, _ in events:
             if embedded is None:
                 continue
-            done += 1
+            done, of_batch = done + 1, of_batch + 1
+            if of_batch < options.batch:
+                continue
             now = time.monotonic()
-            if done == options.batch:  # child processes have started, the model is warm
-                first, clips_of_first = now, done
-            if now - started > _PROBED_S and done > clips_of_first:
+            if done > options.batch:  # before, child processes start and the model warms up
+                took_s.append((now - since) / of_batch)
+            since, of_batch = now, 0
+            if now - started > (_PROBED_S if len(took_s) >= _BATCHES else _LONGEST_S):
                 break
-    now = time.monotonic()
-    if done > clips_of_first > 0:
-        return (done - clips_of_first) / (now - first)
-    return done / (now - started)
+    if not took_s and done:
+        return [(time.monotonic() - started) / done]
+    return took_s

@@ -197,7 +197,7 @@ CASES = (
     ('semiome_disk_free_ratio{instance="a"}', "0.04x60", "SemiomeDiskIsFull", 10),
     ('semiome_disk_free_ratio{instance="a"}', "0.15x120", "SemiomeDiskFills", 70),
     ('semiome_certificate_ends_timestamp_seconds{instance="a"}', "100000x60", "SemiomeCertificateEnds", 10),
-    ('semiome_certificate_ends_timestamp_seconds{instance="a"}', "500000x120", "SemiomeCertificateEndsSoon", 70),
+    ('semiome_certificate_ends_timestamp_seconds{instance="a"}', "500000x90", "SemiomeCertificateEndsSoon", 70),
     (
         'grpc_server_handling_seconds_bucket{grpc_type="unary",grpc_service="semiome.v1.RetrievalService",le="%s"}',
         {"0.1": "0+0x60", "1.0": "0+60x60", "+Inf": "0+60x60"},
@@ -206,7 +206,7 @@ CASES = (
     ),
     ('semiome_index_tail_clips{instance="a"}', "30000x120", "SemiomeIndexIsOld", 70),
 )
-"""A series, its values a minute, the alert that fires, and after how many minutes it does, alone or with a graver one."""
+"""A series, its values a minute, the alert that fires, and after how many minutes, alone or with a graver one."""
 
 
 def case(given):

@@ -18,7 +18,7 @@ from semiome.commands.options import (
     WorkspaceOption,
     ask_for_sandbox,
 )
-from semiome.console import Screen, Terminated
+from semiome.console import Screen, Terminated, duration
 
 if TYPE_CHECKING:
     from encoder.dry_run import DryRun
@@ -256,18 +256,13 @@ def _show_forecast(found: DryRun, screen: Screen) -> None:
         f"about {found.store_bytes / 2**20:.1f} MiB of store"
     )
     if found.clips:
-        screen.say(f"about {_in_words(found.seconds)} at {found.clips_per_s:.2f} clips/s, measured on some of them")
+        least, most = map(duration, found.seconds_between)
+        between = f" ({least} to {most})" if least != most else ""
+        rate = f"{found.clips_per_s:.2f} clips/s, the median of some batches"
+        screen.say(f"about {duration(found.seconds)}{between} at {rate}")
     if found.refused:
         rows = [(refusal.video_id, refusal.file_name, refusal.reason) for refusal in found.refused]
         screen.table("Would be refused", _COLUMNS, rows)
-
-
-def _in_words(seconds: float) -> str:
-    """A length of time in the unit that suits it."""
-    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def _write_refused(report: EncodeReport, manifest: Manifest, workspace: Workspace) -> Path | None:
