@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,13 +25,15 @@ from encoder.picture import shows_nothing
 from encoder.reading import ERASED, Event, Job, Reader, job_reader, reading
 from encoder.weights import Encoder
 from index.committer import Committer
-from index.errors import InvalidInput
+from index.errors import InvalidInput, Unreachable
 from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
 from index.schema import NO_PICTURE
 from index.store import Store
 
 _COMMIT_CLIPS = 512
 _COMMIT_EVERY_S = 30.0
+_PAUSES_S = (1, 2, 5, 10, 20, 30, 30, 30, 30, 30, 30, 30, 30, 30)
+"""Between the tries to store what is embedded while object storage is away: about five minutes in all."""
 Progress = Callable[[float, int, str], None]
 
 
@@ -290,8 +292,9 @@ class _Run:
         salvaged = job.damaged and self._salvage
         if salvaged:
             clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
-        if self._committer.erased({job.row.patient_id}):
-            job.reason, clips, salvaged = ERASED, [], False  # since the job began
+        with suppress(Unreachable):  # it is asked again before anything is stored
+            if self._committer.erased({job.row.patient_id}):
+                job.reason, clips, salvaged = ERASED, [], False  # since the job began
         if job.stored is not None and not job.reason:
             self._update(job, job.stored)
         elif job.reason and not (salvaged and clips):
@@ -319,22 +322,40 @@ class _Run:
             self._report.videos_updated += 1
 
     def commit(self) -> None:
-        """Store the videos that are finished, but for patients who have been erased meanwhile."""
+        """Store the videos that are finished, but for patients who have been erased meanwhile.
+
+        What is embedded is not given up while object storage is away: it is tried again for some minutes.
+
+        Raises:
+            Unreachable: If it stayed away.
+        """
+        for pause_s in _PAUSES_S:
+            try:
+                return self._commit()
+            except Unreachable:
+                self._progress(self._done + sum(self._parts.values()))
+                time.sleep(pause_s)
+                with suppress(Unreachable):
+                    self._committer.reload()
+        return self._commit()
+
+    def _commit(self) -> None:
         waiting = [*(video for video, _ in self._finished), *self._updated]
         erased = self._committer.erased({video.patient_id for video in waiting})
         for video in waiting:
             if video.patient_id in erased:
                 self._report.refused.append(Refusal(video.video_id, self._files[video.video_id], ERASED))
-        self._files = {}
         self._finished = [held for held in self._finished if held[0].patient_id not in erased]
-        updated, self._updated = [video for video in self._updated if video.patient_id not in erased], []
-        self._committer.update_videos(updated)
+        self._updated = [video for video in self._updated if video.patient_id not in erased]
+        self._committer.update_videos(self._updated)
+        self._updated = []
         if self._finished:
             started = time.monotonic()
             self._report.clips_written += self._committer.commit(self._finished)
             self._report.videos_written += len(self._finished)
             self._report.seconds["committing"] += time.monotonic() - started
             self._finished = []
+        self._files = {}
         self._last_commit = time.monotonic()
 
 

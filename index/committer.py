@@ -33,6 +33,10 @@ class Committer:
         self._encoder_id = encoder_id
         self._width = width
         self._still_mine = still_mine
+        self._load()
+
+    def _load(self) -> None:
+        store, encoder_id, width = self._store, self._encoder_id, self._width
         self._clips = store.writable(f"clips_{encoder_id}")
         found = self._clips.schema.field("vector").type.list_size
         if found != width:
@@ -45,6 +49,11 @@ class Committer:
         patients = select(store.open_table("patients"), None).to_pylist()
         self._keys: dict[str, str] = {row["patient_id"]: row["patient_key"] for row in patients}
         self._videos = store.videos()  # nobody else writes while this one may
+
+    def reload(self) -> None:
+        """Learn again what is stored, after a commit of which it is not known whether it came through."""
+        with self._store.reached():
+            self._load()
 
     def commit(self, videos: Sequence[tuple[Video, Sequence[EmbeddedClip]]]) -> int:
         """Store videos with their clips; returns when they are on disk.
@@ -81,7 +90,8 @@ class Committer:
             stale += [key for key in known if key not in now]
         if stale:
             self._still_mine()
-            self._clips.delete(id_predicate("clip_id", stale))
+            with self._store.reached():
+                self._clips.delete(id_predicate("clip_id", stale))
         if rows:
             self._write(self._clips, list(rows.values()))
         self.update_videos([video for video, _ in videos])
@@ -201,7 +211,8 @@ class Committer:
 
     def _upsert(self, table: Any, key: str, rows: pa.Table) -> None:  # noqa: ANN401
         self._still_mine()
-        result = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        with self._store.reached():
+            result = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
         done = result.num_inserted_rows + result.num_updated_rows
         if done != rows.num_rows:
             raise DamagedData(f"expected LanceDB to write {rows.num_rows} rows, it wrote {done}")

@@ -75,6 +75,10 @@ class EncoderMismatch(StateError):
         )
 
 
+class Unreachable(StateError):
+    """Object storage does not answer just now: the same may work in a minute."""
+
+
 class Locked(StateError):
     """Another process holds the committer's lock."""
 

@@ -8,22 +8,35 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
-from index.errors import Locked, StateError
+from index.errors import Locked, StateError, Unreachable
 
 LEASE_S = 20.0
 """A writer that has shown no sign of life for so long has died."""
 _SIGNS_A_LEASE = 4
+_PATIENCE_S = 300.0
+"""So long a holder tries to show a sign of life, before it gives up what it has the right to."""
+_AGAIN_S = 1.0
+_CODES = {
+    "NoSuchBucket": "there is no such bucket: check the address",
+    "InvalidAccessKeyId": "AWS_ACCESS_KEY_ID is not known to it",
+    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY is not the one of AWS_ACCESS_KEY_ID",
+    "ExpiredToken": "the credentials have expired: get new ones, then run the same command again",
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+    "AccessDenied": "these credentials may not do this in this bucket",
+}
+"""What S3's codes of errors mean."""
 
 
 @lru_cache
@@ -50,10 +63,19 @@ def _named_errors() -> Iterator[None]:
     except (AlreadyExistsError, PreconditionError, FileNotFoundError):
         raise
     except BaseError as error:
-        raise StateError(
-            f"the object storage of this workspace refuses or does not answer ({type(error).__name__}): check the "
-            "bucket, the AWS_… variables and the network"
-        ) from None
+        raise named(error) from None
+
+
+def named(error: Exception) -> StateError:
+    """What a library says of the storage, without places and keys: HTTP's status and S3's code, and what they mean."""
+    text = str(error)
+    status = re.search(r"status(?: code)?:? (\d{3})", text)
+    code = re.search(r"<Code>(\w{1,64})</Code>", text)
+    said = ", ".join([*([f"HTTP {status[1]}"] if status else ()), *([code[1]] if code else ())]) or type(error).__name__
+    if status is None or not status[1].startswith("4") or status[1] in {"408", "429"}:
+        return Unreachable(f"the object storage of this workspace does not answer ({said}): check the network, or wait")
+    means = _CODES.get(code[1] if code else "", "check the bucket and the AWS_… variables")
+    return StateError(f"the object storage of this workspace refuses ({said}): {means}")
 
 
 class Bucket:
@@ -212,33 +234,56 @@ class _Lease(Thread):
         super().__init__(daemon=True)
         self._place, self._name, self._holder, self._e_tag = place, name, holder, e_tag
         self._ended = Event()
+        self._renewing = Lock()
         self._shown = shown
+        self._number = 0
 
     def run(self) -> None:
-        number = 0
-        while not self._ended.wait(LEASE_S / _SIGNS_A_LEASE):
-            number += 1
-            began = _now_s()
-            try:
-                e_tag = self._place._put(self._name, f"{self._holder} {number}".encode(), {"e_tag": self._e_tag})
-            except StateError:
-                continue  # the network may come back in time
-            if e_tag is None:
-                self._shown = -math.inf  # overtaken
-                return
-            self._e_tag, self._shown = e_tag, began
+        while not self._ended.wait(LEASE_S / _SIGNS_A_LEASE) and self._shown > -math.inf:
+            with suppress(StateError):  # the network may come back in time
+                self._renew()
 
-    def check(self, what: str) -> None:
-        """Say whether this is still the holder.
+    def _renew(self) -> None:
+        """Show a sign of life, if nobody has taken over.
 
         Raises:
-            Locked: others may take it for dead.
+            StateError: If the storage does not answer.
         """
-        if _now_s() - self._shown > LEASE_S / 2:
-            raise Locked(f"{what} was lost: the object storage could not be reached for too long; run this again")
+        with self._renewing:
+            self._number += 1
+            began = _now_s()
+            said = f"{self._holder} {self._number}".encode()
+            e_tag = self._place._put(self._name, said, {"e_tag": self._e_tag})
+            if e_tag is None:  # overtaken; or a sign came through whose answer was lost
+                data, there = self._place._read(self._name)
+                own = data is not None and data.startswith(f"{self._holder} ".encode())
+                e_tag = there if own else None
+            if e_tag is None:
+                self._shown = -math.inf
+            else:
+                self._e_tag, self._shown = e_tag, began
+
+    def check(self, what: str) -> None:
+        """See that this is still the holder; one that could not show a sign of life for a while does so now.
+
+        Raises:
+            Locked: another process has taken over.
+            Unreachable: the storage has not answered for minutes.
+        """
+        until = _now_s() + _PATIENCE_S
+        while _now_s() - self._shown > LEASE_S / 2:
+            if self._shown == -math.inf:
+                raise Locked(f"{what} was lost to another process while the object storage was away: run this again")
+            try:
+                self._renew()
+            except Unreachable:
+                if _now_s() >= until:
+                    raise
+                time.sleep(_AGAIN_S)
 
     def end(self) -> None:
         self._ended.set()
         self.join()
-        if self._place._read(self._name)[1] == self._e_tag:
-            self._place.remove([self._name])
+        with suppress(StateError):  # then it is overtaken after a while
+            if self._place._read(self._name)[1] == self._e_tag:
+                self._place.remove([self._name])

@@ -123,7 +123,8 @@ def remove_patient(store: Store, patient_key: str, video_ids: Collection[str], s
     for name in store.table_names():
         if store.open_table(name).count_rows(predicate):
             still_mine()
-            store.writable(name).delete(predicate)
+            with store.reached():
+                store.writable(name).delete(predicate)
     remove_clips(store, video_ids, still_mine)
 
 

@@ -9,7 +9,7 @@ ids, are the only values that ever stand in a predicate, because LanceDB keeps p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,10 @@ class Store:
     def shared(self) -> bool:
         """Whether it lies on object storage."""
         return self._tables.shared
+
+    def reached(self) -> AbstractContextManager[None]:
+        """Within it, what LanceDB raises of an object storage becomes `Unreachable`, or says why it refuses."""
+        return self._tables.reached()
 
     def exists(self) -> bool:
         """Whether anything was ever written."""
@@ -235,7 +239,9 @@ class Store:
                 (f"clips_{encoder_id}", clips_schema(width)),
             ):
                 if name not in names:
-                    database.create_table(name, schema=schema)
+                    still_mine()
+                    with self.reached():
+                        database.create_table(name, schema=schema)
             self._add_later_columns()
             yield Committer(self, self._workspace, encoder_id, width, still_mine)
 

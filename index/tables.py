@@ -14,7 +14,7 @@ from typing import Any
 import lance
 
 from index.errors import DamagedData, StateError
-from index.objects import bucket
+from index.objects import bucket, named
 from index.workspace import Workspace
 
 
@@ -83,10 +83,7 @@ class Tables:
             yield
         except (ValueError, OSError, RuntimeError) as error:
             if self.shared:
-                raise StateError(
-                    f"the tables of this workspace can't be read from its object storage ({type(error).__name__}): "
-                    "check the bucket, the AWS_… variables and the network"
-                ) from None
+                raise named(error) from None
             raise
 
     def _folders(self) -> list[str]:

@@ -69,14 +69,21 @@ def compact(
     for name in store.table_names():
         # LanceDB's own `optimize` knows neither the threshold nor which of the two comes first.
         still_mine()
-        dataset = store.open_table(name)
-        dataset.optimize.compact_files(**({"materialize_deletions_threshold": 0.0} if deletions else {}))
-        if deletions:
-            # Where nothing was left to merge, the newest version is still the deletion, with its predicate.
-            store.open_table(name).update_config({"semiome.compacted_at_version": str(dataset.version)})
-        # What nobody else can be writing, since the caller holds the lock, needs no days of grace. On object storage
-        # the lock may be lost unseen: there only an erasure takes files that no version names.
-        alone = deletions or not store.shared
-        still_mine()
-        store.open_table(name).cleanup_old_versions(keep_versions, delete_unverified=alone)
+        with store.reached():
+            _compact(store, name, still_mine, keep_versions, deletions=deletions)
     store.settle()
+
+
+def _compact(
+    store: Store, name: str, still_mine: Callable[[], None], keep_versions: timedelta, *, deletions: bool
+) -> None:
+    dataset = store.open_table(name)
+    dataset.optimize.compact_files(**({"materialize_deletions_threshold": 0.0} if deletions else {}))
+    if deletions:
+        # Where nothing was left to merge, the newest version is still the deletion, with its predicate.
+        store.open_table(name).update_config({"semiome.compacted_at_version": str(dataset.version)})
+    # What nobody else can be writing, since the caller holds the lock, needs no days of grace. On object storage
+    # the lock may be lost unseen: there only an erasure takes files that no version names.
+    alone = deletions or not store.shared
+    still_mine()
+    store.open_table(name).cleanup_old_versions(keep_versions, delete_unverified=alone)

@@ -1,0 +1,142 @@
+"""Object storage that pauses, refuses, or answers with errors, as it does for a minute now and then."""
+
+import os
+import signal
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from encoder.embed import Embedder
+from encoder.manifest import read_manifest
+from encoder.pipeline import EncodeOptions, encode
+from index import objects
+from index.errors import Locked, StateError, Unreachable
+from index.objects import bucket
+from index.store import Store
+from index.workspace import Workspace
+from tests.conftest import make_cohort
+from tests.index.test_objects import SERVERS, commit, s3, use
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """(workspace, pid of its storage)."""
+    with s3() as address:
+        use(monkeypatch, address)
+        monkeypatch.setattr(objects, "LEASE_S", 2.0)
+        yield Workspace(tmp_path / "host", "s3://clips/faults"), SERVERS[address]
+    bucket.cache_clear()
+
+
+def pause(pid, seconds):
+    """The storage answers nothing for so long, as when its network is away."""
+    os.kill(pid, signal.SIGSTOP)
+    timer = threading.Timer(seconds, os.kill, (pid, signal.SIGCONT))
+    timer.daemon = True
+    timer.start()
+
+
+@pytest.mark.slow
+def test_a_pause_within_an_encode_loses_nothing(shared, hospital, tiny_encoder):
+    workspace, pid = shared
+    manifest = read_manifest(hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2")))
+    paused = []
+
+    def progress(done, total, now):
+        if done >= 1 and not paused:
+            paused.append(time.monotonic())
+            pause(pid, 60)
+
+    report = encode(manifest, Embedder(tiny_encoder), Store(workspace), EncodeOptions(), progress)
+    assert time.monotonic() - paused[0] > 50
+    assert (report.videos_written, report.refused) == (2, [])
+    assert sorted(Store(workspace).videos()) == ["v1", "v2"]
+    assert len(Store(workspace).clips(tiny_encoder.encoder_id).clips) == 4
+
+
+def test_a_holder_that_nobody_has_overtaken_is_one_still(shared):
+    workspace, pid = shared
+    commit(workspace, make_cohort(patients=1))
+    with Store(workspace).committing("enc1", 8) as committer:
+        pause(pid, 5.0)
+        time.sleep(4.5)  # more than twice the lease
+        committer.commit(make_cohort(patients=2))
+    assert len(Store(workspace).videos()) == 6
+
+
+def test_a_sign_of_life_whose_answer_was_lost_is_the_holders_own(shared):
+    workspace, _ = shared
+    commit(workspace, make_cohort(patients=1))
+    with Store(workspace).writing() as still_mine:
+        held = still_mine.__closure__[0].cell_contents
+        data, e_tag = bucket(workspace.bucket)._read("commit.lock")
+        assert bucket(workspace.bucket)._put("commit.lock", data + b"1", {"e_tag": e_tag})
+        time.sleep(1.5)
+        still_mine()
+        assert held._shown > 0
+    assert bucket(workspace.bucket)._read("commit.lock")[0] is None
+
+
+def test_one_that_was_overtaken_meanwhile_writes_no_more(shared):
+    workspace, _ = shared
+    with Store(workspace).writing() as still_mine:
+        assert bucket(workspace.bucket)._put("commit.lock", b"another 0")
+        time.sleep(1.5)  # its next sign of life is refused
+        with pytest.raises(Locked, match="lost to another process"):
+            still_mine()
+
+
+@pytest.fixture
+def refusing(monkeypatch, tmp_path):
+    """`refusing(status, code)`: a workspace whose storage answers so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            body = f"<Error><Code>{self.server.said[1]}</Code><Message>secret-place</Message></Error>".encode()
+            self.send_response(self.server.said[0])
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def start(status, code):
+        server.said = status, code
+        use(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        return Workspace(tmp_path / "host", "s3://clips/refusing")
+
+    yield start
+    server.shutdown()
+    server.server_close()
+    bucket.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (403, "InvalidAccessKeyId", "HTTP 403, InvalidAccessKeyId): AWS_ACCESS_KEY_ID is not known"),
+        (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY is not the one"),
+        (400, "ExpiredToken", "HTTP 400, ExpiredToken): the credentials have expired"),
+        (403, "AccessDenied", "may not do this in this bucket"),
+        (403, "Whatever", "HTTP 403, Whatever): check the bucket"),
+    ],
+)
+@pytest.mark.parametrize("asked", ["objects", "tables"])
+def test_what_the_storage_says_is_said(refusing, status, code, says, asked):
+    workspace = refusing(status, code)
+    ask = (lambda: bucket(workspace.bucket).write("key", b"x")) if asked == "objects" else Store(workspace).table_names
+    with pytest.raises(StateError) as caught:
+        ask()
+    assert not isinstance(caught.value, Unreachable)
+    assert says in str(caught.value)
+    assert "secret-place" not in str(caught.value)
+    assert "127.0.0.1" not in str(caught.value)
