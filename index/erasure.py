@@ -140,10 +140,7 @@ def erase_patient(
     store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
     note = _note_of(workspace, patient_id)
-    with shared_files.changing(workspace, workspace.erased):
-        if note.read() is None:
-            note.write(_begin(store, workspace, patient_id))
-        block(workspace, patient_id)
+    withhold(workspace, patient_id)
     with _writing(store) as still_mine:
         for scratch in workspace.root.glob(f"{SCRATCH}*"):
             shutil.rmtree(scratch)
@@ -238,6 +235,24 @@ def erase_patient(
     else:
         note.remove()
     return receipt
+
+
+@naming_failed_writes()
+def withhold(workspace: Workspace, patient_id: str) -> None:
+    """The first step of an erasure, which waits for nothing: nothing of the patient is answered or taken in any more.
+
+    What it writes down says that the rest is still to be done.
+
+    Raises:
+        NotFound: If nothing of this patient is stored, and they were not erased before.
+        Locked: If another process has been changing the list of the erased for too long.
+        DiskFull: If there is no room.
+    """
+    store, note = _existing(workspace), _note_of(workspace, patient_id)
+    with shared_files.changing(workspace, workspace.erased):
+        if note.read() is None:
+            note.write(_begin(store, workspace, patient_id))
+        block(workspace, patient_id)
 
 
 def lift_erasure(workspace: Workspace, patient_id: str, reason: str) -> dict[str, Any]:

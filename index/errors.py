@@ -79,6 +79,13 @@ class Unreachable(StateError):
     """Object storage does not answer just now: the same may work in a minute."""
 
 
+class ErasedMeanwhile(StateError):
+    """A patient was erased while an index with them was built."""
+
+    def __init__(self) -> None:
+        super().__init__("a patient was erased while the index was built: it is removed, build it again")
+
+
 class Locked(StateError):
     """Another process holds the committer's lock."""
 

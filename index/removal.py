@@ -9,10 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from index.clip_table import ClipTable
-from index.errors import NotFound, SemiomeError
+from index.errors import ErasedMeanwhile, NotFound, SemiomeError
 from index.feedback import FeedbackStore
 from index.files import naming_failed_writes, sync_folder
 from index.generation import (
+    GenerationManifest,
     build_generation,
     building_lock,
     list_generations,
@@ -28,6 +29,7 @@ from index.upkeep import compact
 from index.workspace import Workspace, current
 
 Done = Callable[[str, str], None]
+_TRIES = 5
 """Told a place, and what was done there."""
 
 
@@ -141,16 +143,30 @@ def rebuild_without(
     holding = [name for name in list_generations(folder) if _holds(folder, name, patients, videos)]
     serving = _serving(folder)
     if serving in holding:
-        manifest = read_manifest(folder, serving)
-        stored = store.clips(manifest.encoder_id)
-        if len(stored.clips):
-            kind, target = manifest.index, manifest.recall_target
-            built = build_generation(stored, folder, kind=kind, recall_target=target).generation
-            release(workspace, built, publish_it=True, force=True)
-            done(f"generations/{built}", "built without them, published")
+        for _ in range(_TRIES):
+            try:
+                built = _build_as(read_manifest(folder, serving), store, workspace)
+            except ErasedMeanwhile:  # another one: it is built without them too
+                continue
+            if built:
+                done(f"generations/{built}", "built without them, published")
+            break
+        else:
+            raise ErasedMeanwhile
     remove(workspace, holding)
     for name in holding:
         done(f"generations/{name}", "removed")
+
+
+def _build_as(manifest: GenerationManifest, store: Store, workspace: Workspace) -> str:
+    """The name of a generation as this one, of what is stored now, which serves; empty where nothing is stored."""
+    stored = store.clips(manifest.encoder_id)
+    if not len(stored.clips):
+        return ""
+    kind, target = manifest.index, manifest.recall_target
+    built = build_generation(stored, workspace.generations, kind=kind, recall_target=target).generation
+    release(workspace, built, publish_it=True, force=True)
+    return built
 
 
 def _serving(folder: Path) -> str:

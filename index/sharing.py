@@ -14,7 +14,7 @@ from pathlib import Path
 
 from index import generation
 from index.erased import erased_among
-from index.errors import DamagedData, Locked, StateError
+from index.errors import DamagedData, ErasedMeanwhile, Locked, StateError
 from index.files import sync_file, sync_folder, write_text_atomically
 from index.generation import (
     MANIFEST,
@@ -70,8 +70,8 @@ def release(workspace: Workspace, name: str, *, publish_it: bool, force: bool = 
     """Let all hosts have a generation that was just built here, and let it serve.
 
     Raises:
-        StateError: one of its patients was erased while it was built: it is removed. Or its recall is below its target,
-            and nobody insists: it is kept.
+        ErasedMeanwhile: one of its patients was erased while it was built: it is removed.
+        StateError: its recall is below its target, and nobody insists: it is kept.
     """
     folder = workspace.generations
     if workspace.bucket:
@@ -86,7 +86,7 @@ def release(workspace: Workspace, name: str, *, publish_it: bool, force: bool = 
     # Now that it can be seen: an erasure that has not seen it, and so leaves it, has blocked its patient before.
     if erased_among(workspace, set(read_clips(folder, name).patient_ids)):
         remove(workspace, [name])
-        raise StateError("a patient was erased while the index was built: it is removed, build it again")
+        raise ErasedMeanwhile
     if publish_it:
         publish(workspace, name, force=force)
 

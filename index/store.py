@@ -33,6 +33,7 @@ from index.schema import (
     WITH_PICTURE,
     check_rows,
     clips_schema,
+    id_predicate,
     video_of_row,
 )
 from index.tables import Tables
@@ -127,6 +128,10 @@ class Store:
         tables = [self.open_table(name) for name in self.table_names()]
         return {patient for table in tables for patient in select(table, ["patient_id"]).column(0).to_pylist()}
 
+    def _with_a_key(self) -> set[str]:
+        names = ["patients"] if "patients" in self.table_names() else []
+        return {patient for name in names for patient in select(self.open_table(name), ["patient_id"])[0].to_pylist()}
+
     def videos_version(self) -> int:
         """Version of the videos table: changes whenever a label or tag does. 0 when there is none."""
         return int(self.open_table("videos").version) if "videos" in self.table_names() else 0
@@ -154,11 +159,16 @@ class Store:
     def clips(self, encoder_id: str) -> StoredClips:
         """Every clip of an encoder that shows a picture, at the newest version, each row's hash checked.
 
+        Not those of patients who have been erased, whose rows stay until nothing else is written.
+
         Raises:
             NotFound: the encoder has no clips.
             DamagedData: a row is not what was written.
         """
-        return read_rows(self.clip_table(encoder_id), encoder_id, WITH_PICTURE)
+        table, where = self.clip_table(encoder_id), WITH_PICTURE
+        if erased := self.erased(self._with_a_key()):
+            where = f"({where}) AND NOT ({id_predicate('patient_id', sorted(erased))})"
+        return read_rows(table, encoder_id, where)
 
     def check(self, encoder_id: str) -> int:
         """Check every row's hash, a part at a time.

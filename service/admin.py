@@ -166,6 +166,8 @@ class Admin:
             raise InvalidInput("expected whom to erase, got nobody", field="patient_id")
         call.reads(self._source.knowledge.provenance, [request.patient_id])
         started = await self._apart(self._operations.erase, request.patient_id)
+        await self._apart(self._source.withhold_erased)
+        call.erasures = self._source.erasures  # else this answer would be held back for naming one who is erased
         return admin.ErasePatientResponse(operation=convert_admin.operation_to_proto(started))
 
     async def get_operation(self, request: admin.GetOperationRequest, _call: Call) -> admin.GetOperationResponse:

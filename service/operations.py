@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from index.erasure import withhold
 from index.errors import DamagedData, DiskFull, NotFound, SemiomeError, StateError
 from index.files import small_file, write_text_atomically
 from index.workspace import Workspace
@@ -63,15 +64,29 @@ class Operations:
     def erase(self, patient_id: str) -> Operation:
         """Start to erase a patient; whom is told to the process alone and stands in no file.
 
+        When this returns nothing of them is answered any more; nor where it raises `StateError`.
+
         Raises:
-            StateError: something else is running.
+            StateError: another erasure is running.
         """
+
+        def start() -> Operation:
+            with contextlib.suppress(NotFound):  # the operation says so
+                withhold(self._workspace, patient_id)
+            try:
+                return self._start(ERASE, {"patient_id": patient_id})
+            except DiskFull:
+                raise
+            except StateError as error:
+                hidden = "nothing of this patient is answered any more"
+                raise StateError(f"{hidden}; {error}, then erase them again") from None
+
         try:
-            return self._start(ERASE, {"patient_id": patient_id})
+            return start()
         except DiskFull:
             if not Ballast(folder_of(self._workspace) / ".ballast").drop():
                 raise
-            return self._start(ERASE, {"patient_id": patient_id})
+            return start()
 
     def get(self, operation_id: str) -> Operation:
         """How one stands.

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from index.erasure import withhold
 from index.errors import DiskFull, NotFound, ServiceError, StateError
 from index.generation import building_lock, read_clips
 from index.query import VideoQuery
@@ -117,6 +118,39 @@ def test_an_erasure_takes_a_patient_out_of_all_answers_while_others_write(worksp
         writes.close()
         gone = client.wait(started)
         assert (gone.state, json.loads(gone.receipt)["complete"]) == ("done", True)
+
+
+def test_a_second_erasure_hides_its_patient_though_it_has_to_wait(workspace):
+    commit(workspace, make_cohort())
+    publish_all(workspace)
+    with running(workspace) as said, Client(said["address"]) as client, ExitStack() as writes:
+        writes.enter_context(Store(workspace).writing())
+        first = client.erase_patient("p1")
+        with pytest.raises(ServiceError, match="nothing of this patient is answered any more; another erasure"):
+            client.erase_patient("p2")
+        assert {patient.patient_id for patient in client.patients()}.isdisjoint({"p1", "p2"})
+        writes.close()
+        assert client.wait(first).state == "done"
+        assert client.wait(client.erase_patient("p2")).state == "done"
+
+
+def test_an_erased_patient_is_answered_no_more_once_the_call_has_been(workspace):
+    commit(workspace, make_cohort())
+    publish_all(workspace)
+    with running(workspace) as said, Client(said["address"]) as client:
+        started = client.erase_patient("p1")
+        with pytest.raises(ServiceError, match="NOT_FOUND"):
+            client.search(VideoQuery("v1-0"))
+        assert client.wait(started).state == "done"
+
+
+def test_whoever_waits_to_be_erased_is_in_no_new_index_and_stops_no_build(stored):
+    withhold(stored, "p1")
+    operations = Operations(stored)
+    assert ended(operations, operations.build(publish=True, force=True)).state == "done"
+    assert "p1" not in read_clips(stored.generations, current(stored.generations)).patient_ids
+    assert ended(operations, operations.erase("p2")).state == "done"
+    assert ended(operations, operations.erase("p1")).state == "done"
 
 
 def test_a_build_does_not_keep_an_erasure_from_starting(stored):
