@@ -162,6 +162,7 @@ def _tables(store: Store, repairing: Callable[[], None] | None) -> list[Finding]
         says = str(error) if isinstance(error, SemiomeError) else f"can't be opened ({type(error).__name__})"
         return [Finding("store", DAMAGED, f"{says}: `semiome doctor --repair`, or bring it back from a backup")]
     findings += _videos(videos)
+    findings += _guarded("patients", partial(_patients, store))[0]
     with_clips: set[str] = set()
     for encoder_id in (name.removeprefix("clips_") for name in names if name.startswith("clips_")):
         found, ids = _guarded(f"clips of encoder {encoder_id}", partial(_clips, store, encoder_id))
@@ -183,6 +184,14 @@ def _tables(store: Store, repairing: Callable[[], None] | None) -> list[Finding]
         compact(store, repairing)
         findings = [replace(f, repaired=f.state == WARNING and f.what.startswith("table ")) for f in findings]
     return findings
+
+
+def _patients(store: Store) -> tuple[list[Finding], set[str]]:
+    rows = select(store.open_table("patients"), None)
+    keys = set(rows.column("patient_id").to_pylist())
+    without = {video.patient_id for video in store.videos().values()} - keys
+    says = f"{len(without)} patients of videos have no row: bring the store back from a backup"
+    return [Finding("patients", DAMAGED, says)] if without else [], set()
 
 
 def _impossible_clips(batch: Any) -> list[str]:  # noqa: ANN401  of pyarrow
@@ -297,7 +306,14 @@ def _generations(store: Store, workspace: Workspace) -> list[Finding]:
     except SemiomeError as error:
         serving = None
         findings.append(Finding("index", DAMAGED, str(error)))
-    for name in list_generations(folder):
+    there = list_generations(folder)
+    if serving is None and there and not findings:
+        says = "there are generations, and none is to serve: `semiome index activate` one"
+        findings.append(Finding("index", WARNING, says))
+    if serving is not None and serving not in there:
+        says = "the generation that is to serve is not there, or not whole: `semiome index rollback`, or build one"
+        findings.append(Finding("index", DAMAGED, says))
+    for name in there:
         what = f"generation {name}{' (serves)' if name == serving else ''}"
         findings += _guarded(what, partial(_generation, store, folder, name, what, serves=name == serving))[0]
     return findings

@@ -250,8 +250,14 @@ def withhold(workspace: Workspace, patient_id: str) -> None:
     """
     store, note = _existing(workspace), _note_of(workspace, patient_id)
     with shared_files.changing(workspace, workspace.erased):
-        if note.read() is None:
-            note.write(_begin(store, workspace, patient_id))
+        try:
+            if note.read() is None:
+                note.write(_begin(store, workspace, patient_id))
+        except NotFound:
+            raise
+        except Exception:  # a damaged table, say: whatever else can't be done, they are answered no more
+            block(workspace, patient_id)
+            raise
         block(workspace, patient_id)
 
 

@@ -10,9 +10,10 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from index.errors import CannotWrite, DiskFull, InvalidInput, Locked, SemiomeError
@@ -210,6 +211,23 @@ def naming_failed_writes() -> Iterator[None]:
         raise
 
 
+def open_lock(path: Path) -> int:
+    """A descriptor of a lock's file. A folder, a pipe or a link that has its name holds nothing, and is moved aside."""
+    for last in (False, True):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        except OSError as error:
+            if last or error.errno not in {errno.EISDIR, errno.ELOOP, errno.ENXIO}:
+                raise
+        else:
+            if last or stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+        with suppress(FileNotFoundError):  # another process has done it
+            path.rename(path.with_name(f"{path.name}.aside-{os.getpid()}-{time.monotonic_ns()}"))
+    raise AssertionError
+
+
 def ensure_temporary_folder(root: Path) -> None:
     """Libraries write temporary files late, after hours of work: where the system has no room, one is made in `root`.
 
@@ -261,7 +279,7 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
         Locked: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_lock(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -35,7 +35,7 @@ from service.errors import (
     trailing,
     type_and_place,
 )
-from service.limits import Limits, TooMuch
+from service.limits import PATIENTS_A_CALL, Limits, TooMuch
 from service.method import Call, Context, Method
 from service.metrics import MethodMetrics, Metrics
 from service.peers import address_of, as_address, neighbourhood
@@ -47,6 +47,8 @@ from service.tracing import Tracer
 from service.wire import BEHALF, SEEN
 
 _REFUSES_S = 1.0
+_ASKING = (512, 64)
+"""Who asks once for the server's health: so many, and of one address."""
 _IDLE_S = 60.0
 """So long a stream may be silent: it holds a place."""
 
@@ -98,7 +100,7 @@ class Guard:
         start = secrets.token_hex(6)
         self._request_ids = (f"{start}{number:08x}" for number in count())
         self._places = Places(config.max_calls)
-        self._watching = Watching()
+        self._watching, self._asking = Watching(), Watching(*_ASKING)
         self._own = ThreadPoolExecutor(1, "erased")
         self.calls = 0
         self.draining = False
@@ -204,12 +206,10 @@ class Guard:
             self._places.take(call.caller)
             give_back = partial(self._give_back, call.caller)
             self._metrics.in_flight.set(self._places.taken)
-        elif method.streams:
-            address = neighbourhood(call.peer)
-            self._watching.take(address)
-            give_back = partial(self._watching.give_back, address)
-        else:
-            return
+        else:  # an answer that is not taken is held in memory, however small
+            address, asking = neighbourhood(call.peer), self._watching if method.streams else self._asking
+            asking.take(address)
+            give_back = partial(asking.give_back, address)
         # gRPC keeps an answer in memory until its caller takes it, and has no way to end a call that is not taken.
         call.holds = Hold(give_back)
         _once_taken(call.context, call.holds.let_go)
@@ -252,6 +252,8 @@ class Guard:
         if call.erasures != self._source.erasures and any(map(self._source.is_erased, call.read)):
             raise ServiceError("UNAVAILABLE", "a patient has been erased as this was answered: ask again")
         await self._audit.write(self._entry(method, call, "OK"))
+        if len(call.patients) >= PATIENTS_A_CALL:
+            self._limits.told(call.caller, len(call.patients))
         call.patients.clear()
 
     async def _know_the_erased(self) -> None:

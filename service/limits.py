@@ -22,6 +22,8 @@ _logger = logging.getLogger(__name__)
 _BURST_S = 2.0
 """A caller who was quiet may make so many seconds' calls at once."""
 _MAX_CALLERS = 10_000
+PATIENTS_A_CALL = 100
+"""An answer that names more counts as several calls: each of them stands in the audit log, with 35 bytes."""
 
 
 class TooMuch(SemiomeError):
@@ -100,6 +102,11 @@ class Limits:
         if len(self._buckets) >= _MAX_CALLERS:
             self._buckets.clear()
         self._buckets[caller.identity] = tokens - 1, now
+
+    def told(self, caller: Caller, patients: int) -> None:
+        """An answer named so many patients, each of whom stands in the audit log: many count as further calls."""
+        tokens, since = self._buckets.get(caller.identity, (0.0, self._clock()))
+        self._buckets[caller.identity] = tokens - patients // PATIENTS_A_CALL, since
 
     def queries(self, caller: Caller, count: int) -> None:
         """Count queries against the day's quota, all or none.

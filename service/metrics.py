@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from index.errors import StateError
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
+_SCRAPES, _SCRAPE_S = 8, 15.0
+"""At once, and the longest."""
 
 
 def count_into(folder: Path) -> None:
@@ -117,18 +125,62 @@ class Metrics:
         return serve_metrics(port, self._registry)
 
 
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  as the library names it
+        """Nothing: a scrape comes every few seconds."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers a few at a time, and each for some seconds: a thread and a descriptor go with each connection."""
+
+    daemon_threads = True
+
+    def __init__(self, *given: Any, **named: Any) -> None:  # noqa: ANN401  as the library has it
+        super().__init__(*given, **named)
+        self._places = threading.Semaphore(_SCRAPES)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Start a thread for it, or close it."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Answer it, within its time."""
+        timer = threading.Timer(_SCRAPE_S, _cut, (request,))
+        timer.daemon = True
+        timer.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            timer.cancel()
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Nothing: who asked has gone, or was cut."""
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def serve_metrics(port: int, registry: object = None) -> tuple[int, Callable[[], None]]:
     """As `Metrics.serve`; without a registry the figures of all processes that count into the same folder."""
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry, make_wsgi_app
     from prometheus_client.multiprocess import MultiProcessCollector
 
     if os.environ.get(_FOLDER):
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    app = make_wsgi_app(registry)  # type: ignore[arg-type]
     try:
-        server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)  # type: ignore[arg-type]
+        server = make_server("127.0.0.1", port, app, _Server, _Handler)
     except OSError:
         raise StateError(f"port {port} can't be had for metrics: is another server running?") from None
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
 
     def end() -> None:
         server.shutdown()

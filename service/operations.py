@@ -24,7 +24,7 @@ from typing import Any
 
 from index.erasure import withhold
 from index.errors import DamagedData, DiskFull, NotFound, SemiomeError, StateError
-from index.files import small_file, write_text_atomically
+from index.files import open_lock, small_file, write_text_atomically
 from index.workspace import Workspace
 from service.answers import Operation
 from service.audit_trail import folder_of
@@ -153,11 +153,22 @@ class Operations:
         return self.get(operation_id)
 
     def write(self, operation: Operation) -> None:
-        """Say how an operation stands."""
+        """Say how an operation stands.
+
+        Raises:
+            StateError: If there is no folder for it.
+        """
+        self._make_folder()
         write_text_atomically(self._path(operation.operation_id), json.dumps(asdict(operation)))
 
+    def _make_folder(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise StateError("the workspace's folder `operations` is something else: move it away") from None
+
     def _start(self, kind: str, request: dict[str, Any]) -> Operation:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         with self._turn(kind, _ENDING_S) as turn:
             operation = Operation(secrets.token_hex(8), kind, RUNNING, "starting", _now())
             self.write(operation)
@@ -214,7 +225,7 @@ def _is_ours(pid: int) -> bool:
 
 class _Descriptor:
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self.number = open_lock(path)
 
     def close(self) -> None:
         os.close(self.number)

@@ -80,9 +80,15 @@ class Hold:
 
 
 class Watching:
-    """Counts who watches the server's health, which needs no sign-in and lasts as long as it is wanted."""
+    """Counts who asks for the server's health, by address: it needs no sign-in.
 
-    def __init__(self) -> None:
+    Args:
+        most: at once.
+        of_one: at once, of one address.
+    """
+
+    def __init__(self, most: int = _WATCHERS, of_one: int = _WATCHERS_OF_ONE) -> None:
+        self._most, self._of_one = most, of_one
         self._by_address: Counter[str] = Counter()
 
     def take(self, address: str) -> None:
@@ -91,8 +97,8 @@ class Watching:
         Raises:
             TooMuch: There are enough, from everywhere or from this address.
         """
-        if self._by_address.total() >= _WATCHERS or self._by_address[address] >= _WATCHERS_OF_ONE:
-            raise TooMuch("others watch this server's health already: ask with Check", _WATCH_RETRY_S, "watchers")
+        if self._by_address.total() >= self._most or self._by_address[address] >= self._of_one:
+            raise TooMuch("others ask for this server's health already: try again shortly", _WATCH_RETRY_S, "watchers")
         self._by_address[address] += 1
 
     def give_back(self, address: str) -> None:

@@ -134,7 +134,11 @@ class _Worker:
         process, now = self._process, time.monotonic()
         if process is None:
             if now >= self._again_at:
-                self.start()
+                try:
+                    self.start()
+                except OSError as error:  # no descriptors, no memory: the others answer meanwhile
+                    _logger.error("worker %d can't be started now (%s)", self._number, type(error).__name__)
+                    self._again_at = now + _AGAIN_MOST_S
             return
         if process.status is None and not self._is_silent(now):
             return

@@ -86,6 +86,8 @@ class _Certificates:
         if load_pem_private_key(key, None).public_key().public_bytes(*public) != own:
             raise ValueError("another certificate's key")  # as between the copying of the two
         roots = self._config.client_ca.read_bytes() if self._config.client_ca else None
+        if roots is not None:
+            x509.load_pem_x509_certificates(roots)  # raises where there is none, as while it is written
         return grpc.ssl_server_certificate_configuration([(key, certificate)], roots)
 
 

@@ -47,6 +47,8 @@ _FOLDER = "uploads"
 _CLIP_S = 10.0
 """Longest time to decode each ten seconds of an upload, on average."""
 _AT_ONCE = 4
+_LEAST_FREE_BYTES = 64 * 2**20
+"""What uploads leave of a disk: an audit log that can't be written stops all answers."""
 _IDLE_S = 30.0
 _STARTS_S, _LEAST_BYTES_PER_S, _LONGEST_S = 30.0, 64 * 1024, 1800.0
 """An upload may take the first and as long as its bytes take at the second, slower than any network of a hospital; the
@@ -128,8 +130,10 @@ class Uploads:
     async def _receive(
         self, requests: AsyncIterator[retrieval.SearchByVideoRequest], size: int, file: IO[bytes], call: Call
     ) -> None:
-        if shutil.disk_usage(self._workspace.root).free < 2 * size:
+        if shutil.disk_usage(self._workspace.root).free < size + max(size, _LEAST_FREE_BYTES):
             raise DiskFull
+        with naming_failed_writes():  # its room is taken now: others may send at the same time
+            await call.work(os.posix_fallocate, file.fileno(), 0, size)
         await call.context.send_initial_metadata(
             ((TAKEN, "1"),)
         )  # callers who wait for it send nothing that is refused
@@ -219,6 +223,13 @@ class Uploads:
                     "`semiome encode --distinct-ids`",
                     field=f"header.{name}",
                 )
+        store = Store(self._workspace)
+        if store.alike_to_erased({header.patient_id}) - store.erased({header.patient_id}):
+            raise InvalidInput(
+                "this looks like a misspelling of the id of a patient who was erased: check it; if it is another "
+                "patient, store the video with `semiome encode --distinct-ids`",
+                field="header.patient_id",
+            )
         embedder = self._loaded(self._source.knowledge)
         manifest = _manifest(file, header, header.store_as_video_id)
         report = encode(manifest, embedder, Store(self._workspace), EncodeOptions(limits=self._limits))

@@ -187,3 +187,14 @@ def test_what_is_in_use_is_looked_at(workspace, tiny_encoder, what, damage):
 def test_a_store_that_is_gone_is_damage(stored):
     shutil.rmtree(stored.store)
     assert "there are generations of it" in states(stored)[("store", "damaged")].says
+
+
+def test_a_generation_that_is_to_serve_and_is_gone_is_damage(stored):
+    (stored.generations / current(stored.generations) / "manifest.json").unlink()
+    assert "not there, or not whole" in states(stored)[("index", "damaged")].says
+
+
+def test_a_table_of_patients_that_can_not_be_read_is_damage(stored):
+    for path in (stored.store / "patients.lance" / "data").glob("*"):
+        path.write_bytes(b"garbage" * 10)
+    assert ("patients", "damaged") in states(stored)

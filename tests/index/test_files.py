@@ -123,3 +123,21 @@ ensure_temporary_folder(Path(sys.argv[1]))
 print(os.environ["TMPDIR"], flush=True)
 time.sleep(100)
 """
+
+
+@pytest.mark.parametrize("what", ["a folder", "a pipe", "a link to itself", "a link to a file"])
+def test_a_lock_that_is_no_file_is_moved_aside(tmp_path, what):
+    path, other = tmp_path / "lock", tmp_path / "other"
+    other.write_text("kept")
+    if what == "a folder":
+        (path / "x").mkdir(parents=True)
+    elif what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path if what == "a link to itself" else other)
+    for _ in range(2):
+        with exclusive_lock(path, "a lock"), pytest.raises(Locked), exclusive_lock(path, "a lock"):
+            pass
+    assert path.is_file()
+    assert other.read_text() == "kept"
+    assert len(list(tmp_path.iterdir())) == 3

@@ -3,12 +3,14 @@
 import struct
 import threading
 import time
+from contextlib import ExitStack
+from urllib.request import urlopen
 
 import grpc
 import pytest
 
 from index.workspace import Workspace
-from service import catalog, guard
+from service import catalog, guard, metrics
 from service.catalog import counts_of
 from service.config import ServerConfig
 from tests.conftest import commit, make_cohort, publish_all
@@ -109,3 +111,36 @@ def test_a_search_that_nobody_waits_for_holds_its_place(workspace, monkeypatch):
         assert code(channel, CALLER) == "RESOURCE_EXHAUSTED"
         goes_on.set()
         until(lambda: code(channel, CALLER) == "OK")
+
+
+def test_silent_connections_to_the_metrics_hold_few_threads_and_end(workspace, monkeypatch):
+    monkeypatch.setattr(metrics, "_SCRAPE_S", 1.0)
+    port, end = metrics.Metrics().serve(0)
+    try:
+        before = threading.active_count()
+        with ExitStack() as held:
+            silent = [held.enter_context(connected(f"127.0.0.1:{port}")) for _ in range(300)]
+            silent[0].sendall(b"GET /metrics HTTP/1.1\r\n")
+            until(lambda: threading.active_count() > before + 1)
+            assert threading.active_count() <= before + 2 * 8
+            until(lambda: threading.active_count() <= before)
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
+                assert b"semiome_clips" in answer.read()
+    finally:
+        end()
+
+
+def test_who_asks_for_health_and_takes_no_answer_is_counted(workspace):
+    check = "/grpc.health.v1.Health/Check"
+    with answering(workspace, ServerConfig(port=0)) as address, grpc.insecure_channel(address) as channel:
+        with ExitStack() as held:
+            for _ in range(2):
+                mute = held.enter_context(connected(address))
+                calls = (
+                    frame(1, 4, stream, headers(check)) + frame(0, 1, stream, b"\0\0\0\0\0")
+                    for stream in range(1, 65, 2)
+                )
+                mute.sendall(NO_WINDOW + b"".join(calls))
+            until(lambda: code(channel, check) == "RESOURCE_EXHAUSTED")
+            assert code(channel, COUNTS) == "OK"
+        until(lambda: code(channel, check) == "OK")

@@ -96,6 +96,26 @@ def test_a_limit_that_is_not_set_stays_as_it_is(tmp_path):
     assert (limit.calls_per_s, limit.searches_a_day) == (20, DEFAULT_LIMITS[Role.CLINICIAN].searches_a_day)
 
 
+def test_an_answer_that_names_many_patients_counts_as_several_calls():
+    config = ServerConfig(limits={"reader": {"calls_per_s": 10}})
+    now = [0.0]
+    limits = Limits(config, None, lambda: now[0])
+    reader = Caller("a", frozenset({Role.READER}), "token")
+    limits.call(reader)
+    limits.told(reader, 1000)
+    for _ in range(9):  # of the twenty that a quiet caller may make at once
+        limits.call(reader)
+    with pytest.raises(TooMuch):
+        limits.call(reader)
+    limits.told(reader, 5000)
+    now[0] = 5.0
+    with pytest.raises(TooMuch) as caught:
+        limits.call(reader)
+    assert 0 < caught.value.retry_s < 1
+    now[0] = 5.2
+    limits.call(reader)
+
+
 def ledger(tmp_path, harm):
     path = tmp_path / "quota.sqlite"
     if harm == "folder":

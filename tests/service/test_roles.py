@@ -3,13 +3,17 @@
 import base64
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from index.errors import ServiceError, StateError
@@ -22,7 +26,7 @@ from service.client import Client
 from service.config import Limit, ServerConfig, TokenConfig, read_config
 from service.connection import Connection
 from service.operations import Operations
-from service.roles import Unauthenticated
+from service.roles import Role, Unauthenticated
 from service.tokens import Tokens
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.attackers import METHODS, answering, bearer, claims, code, forged, signed
@@ -478,6 +482,27 @@ def test_a_token_that_is_remembered_expires_all_the_same(two_keys, signing_key, 
             return str(error)
 
     assert "expired" in until(refused)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("boss", True), ("boss\0.evil.example", False), ("boss ", False), ("BOSS", False), ("", False)],
+)
+def test_a_certificates_name_is_taken_whole(two_keys, name, known):
+    key = rsa.generate_private_key(65537, 2048)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + timedelta(days=1))
+    pem = made.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    callers = Callers(
+        ServerConfig(tls={"certificate": "c", "key": "k", "client_ca": "a"}, certificates={"boss": ["admin"]})
+    )
+    said = {"x509_pem_cert": [pem], "x509_common_name": [b"boss"]}  # as gRPC says it of each of these
+    if known:
+        assert callers.caller([], said).roles == {Role.ADMIN}
+    else:
+        with pytest.raises(Unauthenticated):
+            callers.caller([], said)
 
 
 def test_a_bad_token_is_not_saved_by_a_certificate(two_keys):

@@ -17,6 +17,9 @@ from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, encode
 from encoder.weights import install_encoder
+from index import shared_files
+from index.erased import lift
+from index.erasure import withhold
 from index.errors import ServiceError
 from index.query import ClipQuery, GroupBy, Options, VideoQuery
 from index.store import Store
@@ -224,6 +227,24 @@ def test_one_upload_too_many_waits_its_turn_and_a_caller_who_goes_leaves_nothing
         assert {call.code().name for call in waiting} == {"RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"}
         until(lambda: not leftovers(workspace))
     assert upload(address, [header(), chunk()])[0] == "INVALID_ARGUMENT"
+
+
+def test_an_erased_patient_does_not_come_back_under_a_misspelled_id(served):
+    workspace, address = served
+    withhold(workspace, "p2")
+    try:
+        with Client(address) as client, pytest.raises(ServiceError, match="misspelling of the id of a patient who was"):
+            client.search_by_video(VIDEOS / "mjpeg.avi", 3, patient_id="P-2", store_as="new")
+    finally:
+        lift_again(workspace, "p2")
+
+
+def lift_again(workspace, patient):
+    """As if nothing had been: other tests search for this patient."""
+    for path in workspace.erasures.glob(".pending-*"):
+        path.unlink()
+    with shared_files.changing(workspace, workspace.erased):
+        lift(workspace, patient)
 
 
 def decoders_of(pid):
