@@ -68,7 +68,8 @@ def main() -> None:
     if torch is not None:
         entries["torch"] = f"{torch[0]}\n"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    runs = needed([*project["project"]["dependencies"], *project["build-system"]["requires"]])
+    shared = project["project"]["optional-dependencies"]["s3"]  # workspaces on object storage
+    runs = needed([*project["project"]["dependencies"], *project["build-system"]["requires"], *shared])
     for path, names in ((ROOT / "requirements.lock", set(entries)), (ROOT / "deploy/requirements.lock", runs)):
         path.write_text("".join(entries[name] for name in sorted(names)), encoding="utf-8")
 

@@ -30,11 +30,11 @@ def documents(path):
 
 def containers():
     """Everything that runs in Kubernetes: (kind, pod, container)."""
-    for path in MANIFESTS:
+    for path in (*MANIFESTS, *sorted(KUBERNETES.glob("jobs/*.yaml"))):
         for found in documents(path):
             spec = found.get("spec", {})
             pod = spec.get("jobTemplate", {}).get("spec", spec).get("template", {}).get("spec", {})
-            for container in pod.get("containers", ()):
+            for container in (*pod.get("initContainers", ()), *pod.get("containers", ())):
                 yield found["kind"], pod, container
 
 
@@ -108,7 +108,7 @@ def test_what_kustomize_is_to_put_together_exists():
 
 def test_containers_in_kubernetes_may_do_nothing_that_they_need_not():
     found = list(containers())
-    assert len(found) == 3
+    assert len(found) == 6
     for _, pod, container in found:
         assert pod["securityContext"]["runAsNonRoot"]
         assert container["securityContext"] == {
@@ -132,7 +132,7 @@ def test_services_and_policies_mean_the_pods_of_the_deployment():
 def commands():
     """Every command line of ours that deploy/ runs."""
     for _, _, container in containers():
-        if container["image"] == "semiome":
+        if container["image"].partition(":")[0] == "semiome":
             yield container["args"]
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 if probe in container:
@@ -146,9 +146,23 @@ def commands():
 
 def test_every_option_that_is_given_exists():
     for command in commands():
-        words = [word for word in command if re.fullmatch("[a-z]+", word)][: 2 if command[0] == "index" else 1]
-        offered = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
+        own = command[2:] if command[0] == "--log" else command
+        groups = {"index", "store", "encoder", "head"}
+        words = [word for word in own if re.fullmatch("[a-z]+", word)][: 2 if own[0] in groups else 1]
+        offered = "".join(
+            CliRunner().invoke(app, [*asked, "--help"], env={"COLUMNS": "200"}).output for asked in ([], words)
+        )
         assert all(word in offered for word in command if word.startswith("--")), command
+
+
+def test_only_servers_are_asked_for_their_health():
+    assert "HEALTHCHECK --" not in (DEPLOY / "Dockerfile").read_text()
+    (compose,) = documents(DEPLOY / "compose.yaml")
+    for name, service in compose["services"].items():
+        assert ("healthcheck" in service) == ("jobs" not in service.get("profiles", ())), name
+        if "jobs" in service.get("profiles", ()):
+            assert service["network_mode"] == "none"
+            assert "./videos:/videos:ro" in service["volumes"]
 
 
 def test_the_replicas_of_compose_are_those_that_nginx_asks():

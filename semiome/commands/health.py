@@ -21,6 +21,10 @@ def health(
     server: ServerOption = DEFAULT_SERVER,
     service: Annotated[str, typer.Option(help="Full name of one service; by default the whole server.")] = "",
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the answer.")] = 5.0,
+    alive: Annotated[
+        bool,
+        typer.Option("--alive", help="End with 0 if it answers at all, also with NOT_SERVING: for liveness probes."),
+    ] = False,
     ca: CaOption = None,
     certificate: CertificateOption = None,
     key: KeyOption = None,
@@ -33,5 +37,5 @@ def health(
     status = health_of(Connection(server, timeout, ca=ca, certificate=certificate, key=key), service)
     screen = Screen(as_json=as_json)
     screen.result({"server": server, "service": service, "status": status}, lambda: screen.say(status))
-    if status != SERVING:
+    if status != SERVING and not alive:
         raise typer.Exit(4)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from service.config import ServerConfig
     from service.source import Source
 
-_LOOK_AGAIN_S = 1.0
-
 
 def serve(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -35,6 +33,12 @@ def serve(
     ] = None,
     web: Annotated[bool, typer.Option("--web", help="Serve the review page too, on port 8050.")] = False,
     web_port: Annotated[int | None, typer.Option(min=0, max=65535, help="The review page on this port.")] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-index", help="Where nothing is published yet, listen and say NOT_SERVING until it is."
+        ),
+    ] = False,
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,8 +89,8 @@ def serve(
         ready(address, source.knowledge.summary())
 
     with page:
-        if settings.page is not None:
-            _wait_for_an_index(Workspace.at(workspace), settings, page, screen)
+        if (wait or settings.page is not None) and not _has_index(Workspace.at(workspace), settings, page, screen):
+            return
         if settings.workers > 1:
             from service.supervisor import supervise
 
@@ -95,20 +99,18 @@ def serve(
             run(serving(Workspace.at(workspace), settings, ready_alone))
 
 
-def _wait_for_an_index(place: Workspace, settings: ServerConfig, page: ExitStack, screen: Screen) -> None:
-    """Where nothing is published yet, show the page that says what to do, until something is."""
-    import time
-
-    from index.sharing import fetch
-    from index.workspace import named
-    from service.config import bracketed
+def _has_index(place: Workspace, settings: ServerConfig, page: ExitStack, screen: Screen) -> bool:
+    """Whether there is something to serve; waits for it, and shows a page that says what to do. False at SIGTERM."""
     from service.starting import page_beside
+    from service.waiting import has_index, wait_for_index
 
-    fetch(place)
-    if named(place.generations, "CURRENT") is not None:
-        return
-    address = page.enter_context(page_beside(settings, f"{bracketed(settings.host)}:{settings.port}"))
-    screen.note(f"nothing is published yet: waiting for `semiome index build`; what to do stands at {address}")
-    while named(place.generations, "CURRENT") is None:
-        time.sleep(_LOOK_AGAIN_S)
-        fetch(place)
+    if has_index(place):
+        return True
+
+    def listening(address: str) -> None:
+        told = "nothing is published yet: waiting for `semiome index build`"
+        if settings.page is not None:
+            told += f"; what to do stands at {page.enter_context(page_beside(settings, address))}"
+        screen.note(told)
+
+    return wait_for_index(place, settings, listening)
