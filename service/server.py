@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -21,7 +20,7 @@ import numpy as np
 import uvloop
 
 from encoder.sandbox import LEVELS, check_level, level_here
-from index.errors import CannotWrite, ServiceError, StateError
+from index.errors import ServiceError, StateError
 from index.query import ClipQuery
 from index.search import search_each
 from index.workspace import Workspace
@@ -29,8 +28,6 @@ from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, re
 from service import tls, uploads
 from service.admin import Admin
 from service.answers import Judged
-from service.audit import AuditLog
-from service.audit_trail import Log, NoLog, folder_of
 from service.callers import Callers
 from service.catalog import Catalog
 from service.classification import Classification
@@ -41,6 +38,7 @@ from service.ending import end_in_any_case, ended
 from service.guard import Guard
 from service.limits import Limits
 from service.metrics import Metrics
+from service.records import open_records
 from service.refusals import Refusals
 from service.retrieval import Retrieval
 from service.review import Review
@@ -118,7 +116,7 @@ class Server:
         if place.alone:
             uploads.remove_leftovers(workspace)
         self.source = Source(workspace)
-        self._audit, ledger = _records(workspace, config)
+        self._audit, ledger = open_records(workspace, config)
         self._limits = Limits(config, ledger)
         self._refusals = Refusals(self._audit)
         # More than cores, and than one caller has places: an abandoned search goes on to its end.
@@ -348,25 +346,6 @@ async def serve(
     await server.drain(listener)
     await asyncio.to_thread(server.close)
     end_metrics()
-
-
-def _records(workspace: Workspace, config: ServerConfig) -> tuple[Log, Path | None]:
-    """The audit log, and the file of the day's quotas.
-
-    Raises:
-        CannotWrite: If they can't be written, and not only this machine may ask.
-    """
-    try:
-        return AuditLog(workspace), folder_of(workspace) / "quota.sqlite"
-    except CannotWrite as error:
-        if config.signs_in:
-            raise CannotWrite(
-                f"{error.why}. Nothing is answered without an audit log: of a read-only workspace the folder audit/ "
-                "and the file .key must lie where they can be written",
-                error.path,
-            ) from None
-        _logger.warning("this workspace can't be written: it is served without an audit log, feedback and uploads")
-        return NoLog(), None
 
 
 def _sandbox(least: str) -> str:
