@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
-from index.files import is_plain
+from index.errors import DamagedData
+from index.files import is_plain, small_file
 
 KINDS = ("random", "simulated", "pretrained", "imported")
 """Random initial weights; weights that have seen drawn patients only; pretrained here; brought from elsewhere."""
@@ -41,6 +43,28 @@ def stored_kind(encoders: Path, encoder_id: str) -> str:
         return kind_of(str(about.get("origin", "")), trained=about.get("trained", "true") == "true")
     except (OSError, ValueError, AttributeError):
         return ""
+
+
+def check_stored(encoders: Path, encoder_id: str) -> None:
+    """See that a workspace's encoder is there, its weights as long as they say; to check their values takes torch.
+
+    Raises:
+        DamagedData: they are not.
+    """
+    path = encoders / encoder_id / _WEIGHTS
+    try:
+        with path.open("rb") if is_plain(path) else nullcontext() as stream:
+            if stream is None:
+                raise ValueError
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(min(size, _MOST_HEADER_BYTES)))
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+            whole = path.stat().st_size == 8 + size + max(ends)
+        json.loads(small_file(encoders / encoder_id / "config.json"))
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        whole = False
+    if not whole:
+        raise DamagedData(f"encoder {encoder_id} is not what was saved: import it again")
 
 
 def what_it_means(kind: str) -> str:

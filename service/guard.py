@@ -212,7 +212,7 @@ class Guard:
             give_back = partial(asking.give_back, address)
         # gRPC keeps an answer in memory until its caller takes it, and has no way to end a call that is not taken.
         call.holds = Hold(give_back)
-        _once_taken(call.context, call.holds.let_go)
+        _once_taken(call.holds.let_go)
 
     def _give_back(self, caller: Caller) -> None:
         self._places.give_back(caller)
@@ -302,10 +302,13 @@ class Guard:
 _UNKNOWN = Caller("unknown", frozenset(), "nothing")
 
 
-def _once_taken(context: Context, then: Callable[[], None]) -> None:
-    """Call it once the call is over for the network too: its answer has been taken, or its caller has gone."""
-    # The stubs expect a class of theirs here.
-    context.add_done_callback(lambda _: then())  # type: ignore[arg-type]
+def _once_taken(then: Callable[[], None]) -> None:
+    """Call it once the call is over for the network too: its answer has been taken, or its caller has gone.
+
+    That is when gRPC's task ends; what is given to its context instead stays in a circle with it.
+    """
+    if (task := asyncio.current_task()) is not None:
+        task.add_done_callback(lambda _: then())
 
 
 async def _next(stream: AsyncIterator[bytes]) -> bytes | None:

@@ -51,18 +51,18 @@ def doctor(
 def in_use(workspace: Workspace) -> list[Finding]:
     """The encoder and the head that are in use, which no row tells of."""
     from encoder.head import load_head
-    from encoder.weights import current_encoder
+    from encoder.kind import check_stored
     from index.doctor import DAMAGED, OK, Finding
     from index.errors import SemiomeError
     from index.workspace import current
 
     findings = []
-    for what, folder, load in (("encoder", workspace.encoders, current_encoder), ("head", workspace.heads, load_head)):
+    for what, folder, load in (("encoder", workspace.encoders, check_stored), ("head", workspace.heads, load_head)):
         try:
             name = current(folder)
             if name is not None:
                 load(folder, name)
-                findings.append(Finding(what, OK, f"{name} is what was saved"))
+                findings.append(Finding(what, OK, f"{name} is there, and whole"))
         except SemiomeError as error:
             findings.append(Finding(what, DAMAGED, str(error)))
     return findings

@@ -73,11 +73,12 @@ def test_json_lines_hold_notes_warnings_and_progress(capsys, monkeypatch):
 
 
 COMMAND = """
-import sys, time, typer
+import signal, sys, time, typer
 from semiome import __main__, app, console
 from semiome.console import Screen
 
 console._ENDS_S = 0.5
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
 
 @app.app.command()
 def long():

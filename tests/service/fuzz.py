@@ -43,9 +43,6 @@ class Context:
     def peer(self):
         return "ipv4:192.0.2.7:50334"
 
-    def add_done_callback(self, callback):
-        pass
-
     async def send_initial_metadata(self, metadata):
         pass
 

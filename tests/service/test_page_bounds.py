@@ -80,7 +80,7 @@ def test_bad_handshakes_and_bad_requests_by_the_hundred_are_few_lines(secured, a
                 wrapped.recv(100)
         with secure(served.said, access) as channel:
             assert code(channel, "/semiome.v1.CatalogService/GetCounts") == "UNAUTHENTICATED"
-    assert len(served.log.read_text().splitlines()) < 150
+    assert len(served.log.read_text().splitlines()) < 450  # of 900, in however many seconds
 
 
 def test_lines_of_one_kind_are_counted_and_not_written_by_the_thousand():
