@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from encoder.head import Head, load_head
 from encoder.kind import stored_kind
@@ -14,7 +15,7 @@ from index.workspace import Workspace, current, named
 from service.errors import type_and_place
 from service.knowledge import Knowledge
 
-_PATIENCE_S = 10.0
+_PATIENCE_S, _AGAIN_S = 10.0, 0.2
 """So long a call waits for a look at the workspace that another one has begun."""
 
 _logger = logging.getLogger(__name__)
@@ -54,12 +55,20 @@ class Source:
         Raises:
             ServiceError: If another thread has been at it for too long.
         """
-        try:
-            self.look()
-        except SemiomeError as error:
-            if isinstance(error, ServiceError):
+        for last in (False, False, True):
+            try:
+                self.look()
+            except ServiceError:
                 raise
-            self._complain(str(error))
+            except SemiomeError as error:
+                self._complain(str(error))
+            except (OSError, ValueError, RuntimeError) as error:  # an erasure removes the version that is read just now
+                if last:
+                    self._complain(f"the store can't be read ({type_and_place(error)})")
+                    return
+                time.sleep(_AGAIN_S)
+                continue
+            return
 
     def look(self) -> None:
         """As `refresh`, for the one whose duty it is.

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 
@@ -29,6 +30,9 @@ def running(workspace, *options, end=signal.SIGTERM):
             line = process.stdout.readline()
             assert line, _text(log)
             yield json.loads(line)
+        except BaseException:
+            sys.stderr.write(_text(log))  # what pytest shows of a test that failed
+            raise
         finally:
             process.send_signal(end)
             try:
