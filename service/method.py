@@ -58,10 +58,14 @@ class Call:
 
     async def work(self, function: Callable[..., _T], *given: object, **named: object) -> _T:
         """Call a function in a thread. The call holds its place until that returns, whether or not the caller waits."""
-        loop, hold = asyncio.get_running_loop(), self.holds
         if self.threads is None:
-            return await loop.run_in_executor(None, partial(function, *given, **named))
-        working = self.threads.submit(function, *given, **named)
+            return await asyncio.get_running_loop().run_in_executor(None, partial(function, *given, **named))
+        return await self.work_in(self.threads, function, *given, **named)
+
+    async def work_in(self, threads: Executor, function: Callable[..., _T], *given: object, **named: object) -> _T:
+        """As `work`, in a thread of these."""
+        loop, hold = asyncio.get_running_loop(), self.holds
+        working = threads.submit(function, *given, **named)
         if hold is not None:
             hold.keep()
 

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -67,6 +68,8 @@ class Uploads:
         self._config = config
         self._turns = Turns(_AT_ONCE)
         self._embedding = asyncio.Lock()
+        # One for all: each thread that the model runs in keeps memory of its own for it.
+        self._thread = ThreadPoolExecutor(1, "embedding")
         self._embedder: Embedder | None = None
 
     async def answer(self, requests: AsyncIterator[retrieval.SearchByVideoRequest], call: Call) -> UploadAnswer:
@@ -157,7 +160,7 @@ class Uploads:
         """In a thread, which looks now and then whether somebody still waits."""
         given_up = threading.Event()
         work = self._store_and_search if header.store_as_video_id else self._search
-        working = asyncio.ensure_future(call.work(work, file, header, k, options, given_up))
+        working = asyncio.ensure_future(call.work_in(self._thread, work, file, header, k, options, given_up))
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
