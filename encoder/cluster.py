@@ -26,8 +26,9 @@ from encoder.decoder import DecodeLimits, Decoder
 from encoder.detector import Detector
 from encoder.embed import DTYPES, Embedder
 from encoder.picture import shows_nothing
-from encoder.pipeline import EmbeddedEvent, EncodeReport, Engine, clip_of, crop_of
-from encoder.reading import Job, Reader
+from encoder.pipeline import Engine, clip_of, crop_of
+from encoder.reading import EmbeddedEvent, Job, Reader
+from encoder.report import EncodeReport
 from encoder.weights import Encoder
 from index.errors import InvalidInput, StateError
 from index.records import EmbeddedClip

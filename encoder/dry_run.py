@@ -10,8 +10,9 @@ import numpy as np
 
 from encoder.embed import Embedder
 from encoder.manifest import Manifest
-from encoder.pipeline import EncodeOptions, EncodeReport, Progress, Refusal, local_engine
+from encoder.pipeline import EncodeOptions, Progress, local_engine
 from encoder.reading import Job, Reader, job_reader, reading
+from encoder.report import EncodeReport, Refusal
 from index.store import Store
 
 _PROBED_S, _LONGEST_S, _BATCHES = 5.0, 30.0, 5

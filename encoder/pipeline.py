@@ -10,8 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,20 +20,17 @@ from encoder.child import ClipFrames
 from encoder.crop import with_track
 from encoder.decoder import DecodeLimits
 from encoder.embed import Embedder
-from encoder.manifest import Manifest, ManifestRow
+from encoder.manifest import Manifest
 from encoder.picture import shows_nothing
-from encoder.reading import ERASED, Event, Job, Reader, job_reader, reading
+from encoder.reading import EmbeddedEvent, Event, Job, Reader, job_reader, reading
+from encoder.report import EncodeReport
+from encoder.storing import Storing
 from encoder.weights import Encoder
-from index.committer import Committer
-from index.errors import InvalidInput, Unreachable
-from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
+from index.errors import InvalidInput
+from index.records import Clip, EmbeddedClip, clip_id
 from index.schema import NO_PICTURE
 from index.store import Store
 
-_COMMIT_CLIPS = 512
-_COMMIT_EVERY_S = 30.0
-_PAUSES_S = (1, 2, 5, 10, 20, 30, 30, 30, 30, 30, 30, 30, 30, 30)
-"""Between the tries to store what is embedded while object storage is away: about five minutes in all."""
 Progress = Callable[[float, int, str], None]
 
 
@@ -58,69 +55,9 @@ class EncodeOptions:
             raise InvalidInput(f"expected a batch and decoders of at least 1, got {self.batch} and {self.decoders}")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A video that was not stored, or not whole, and why."""
-
-    video_id: str
-    file_name: str
-    reason: str
-
-
-@dataclass(slots=True)
-class EncodeReport:
-    """What the job did.
-
-    Attributes:
-        clips_embedded: that went through the model, whatever became of their video.
-        clips_written: newly stored.
-        clips_skipped: stored already, by digest; not decoded.
-        clips_blank: newly stored clips without a picture (black, one colour, a still frame): no hits, no vote.
-        videos_written: with at least one new clip.
-        videos_updated: whose label, tags or patient changed, vectors untouched.
-        refused: not stored, with the reason.
-        salvaged: damaged, and stored up to the damage only.
-        same_content: video ids that share one file's content, those that were stored before included; each has its own
-            vote and hit.
-        seconds: whole job, and of it until the first video was begun (opening the store, loading a bed detector), in
-            the model, waiting for frames, and committing.
-        clips_per_s_at_most: what the device's rate in matrix products would allow; 0 where it was not measured.
-    """
-
-    clips_embedded: int = 0
-    clips_written: int = 0
-    clips_skipped: int = 0
-    clips_blank: int = 0
-    videos_written: int = 0
-    videos_updated: int = 0
-    refused: list[Refusal] = field(default_factory=list)
-    salvaged: list[Refusal] = field(default_factory=list)
-    same_content: list[tuple[str, ...]] = field(default_factory=list)
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("starting", "model", "waiting", "committing", "total"), 0.0)
-    )
-    clips_per_s_at_most: float = 0.0
-
-    def where_time_goes(self) -> str:
-        """Clips a second, and what the time went into, in words."""
-        total = self.seconds["total"]
-        if not total or not self.clips_embedded:
-            return ""
-        share = {name: seconds / total for name, seconds in self.seconds.items()}
-        words = f"{self.clips_embedded / total:.2f} clips/s: {share['model']:.0%} in the model"
-        if self.seconds["model"] and self.clips_per_s_at_most:
-            reached = self.clips_embedded / self.seconds["model"] / self.clips_per_s_at_most
-            words += f" (at {reached:.0%} of the hardware's limit)"
-        words += f", {share['waiting']:.0%} waiting for frames, {share['committing']:.0%} committing"
-        return f"{words}, {share['starting']:.0%} starting"
-
-
 Vectors = Iterable[NDArray[np.float32]]
 _Begun = tuple[list[Event], Callable[[], Vectors]]
 """Events of a batch that the model works on, and what gives their embeddings."""
-
-EmbeddedEvent = tuple[Job, EmbeddedClip | None, int]
-"""An embedded clip of a video, or None: it has no more; and the clips of the whole video. Clips come in order."""
 
 Engine = Callable[[Reader, Sequence[Job], EncodeReport], AbstractContextManager[Iterator[EmbeddedEvent]]]
 """Where clips are decoded and embedded; what comes out is assembled and stored in one place."""
@@ -175,7 +112,7 @@ def encode_with(
         progress(done, total, report.where_time_goes())
 
     with store.committing(encoder.encoder_id, encoder.model.embedding_dim) as committer:
-        run = _Run(committer, report, tell, salvage=salvage)
+        run = Storing(committer, report, tell, salvage=salvage)
         tell(0)
         jobs = [Job(row) for row in manifest.rows]
         reader = job_reader(manifest, encoder, store, same_recording=same_recording)
@@ -258,107 +195,6 @@ def _finished(held: list[Event], finish: Callable[[], Vectors], report: EncodeRe
             yield job, EmbeddedClip(clip_of(job, frames), next(vectors), crop), frames.clip_count
 
 
-class _Run:
-    """The consuming side: clips to whole videos, those to the store."""
-
-    def __init__(
-        self, committer: Committer, report: EncodeReport, progress: Callable[[float], None], *, salvage: bool
-    ) -> None:
-        self._committer = committer
-        self._report = report
-        self._progress = progress
-        self._salvage = salvage
-        self._finished: list[tuple[Video, list[EmbeddedClip]]] = []
-        self._updated: list[Video] = []
-        self._files: dict[str, str] = {}
-        self._last_commit = time.monotonic()
-        self._done = 0
-        self._parts: dict[str, float] = {}
-
-    def consume(self, events: Iterator[EmbeddedEvent]) -> None:
-        for job, embedded, clip_count in events:
-            if embedded is None:
-                self._parts.pop(job.row.video_id, None)
-                self._finish(job)
-            else:
-                job.clips.append(embedded)
-                self._parts[job.row.video_id] = len(job.clips) / max(clip_count, len(job.clips))
-            self._progress(self._done + sum(self._parts.values()))
-        self.commit()
-
-    def _finish(self, job: Job) -> None:
-        """Hand a whole video on."""
-        clips, job.clips = job.clips, []  # the list of jobs must not keep every vector to the end
-        salvaged = job.damaged and self._salvage
-        if salvaged:
-            clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
-        with suppress(Unreachable):  # it is asked again before anything is stored
-            if self._committer.erased({job.row.patient_id}):
-                job.reason, clips, salvaged = ERASED, [], False  # since the job began
-        if job.stored is not None and not job.reason:
-            self._update(job, job.stored)
-        elif job.reason and not (salvaged and clips):
-            self._report.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
-        else:
-            if job.damaged:
-                self._report.salvaged.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
-            self._report.clips_blank += sum(embedded.crop.startswith(NO_PICTURE) for embedded in clips)
-            self._finished.append((_video(job, clips), clips))
-        self._files[job.row.video_id] = job.row.file_name
-        self._done += 1
-        due = time.monotonic() - self._last_commit > _COMMIT_EVERY_S
-        if due or sum(len(clips) for _, clips in self._finished) >= _COMMIT_CLIPS:
-            self.commit()
-
-    def _update(self, job: Job, stored: Video) -> None:
-        """Bring what is known of a stored video up to date; its vectors stay."""
-        self._report.clips_skipped += stored.clip_count
-        wanted = _described(job.row, stored)
-        if wanted.patient_id != job.patient_id:
-            self._committer.reassign(wanted)
-            self._report.videos_updated += 1
-        elif wanted != stored:
-            self._updated.append(wanted)
-            self._report.videos_updated += 1
-
-    def commit(self) -> None:
-        """Store the videos that are finished, but for patients who have been erased meanwhile.
-
-        What is embedded is not given up while object storage is away: it is tried again for some minutes.
-
-        Raises:
-            Unreachable: If it stayed away.
-        """
-        for pause_s in _PAUSES_S:
-            try:
-                return self._commit()
-            except Unreachable:
-                self._progress(self._done + sum(self._parts.values()))
-                time.sleep(pause_s)
-                with suppress(Unreachable):
-                    self._committer.reload()
-        return self._commit()
-
-    def _commit(self) -> None:
-        waiting = [*(video for video, _ in self._finished), *self._updated]
-        erased = self._committer.erased({video.patient_id for video in waiting})
-        for video in waiting:
-            if video.patient_id in erased:
-                self._report.refused.append(Refusal(video.video_id, self._files[video.video_id], ERASED))
-        self._finished = [held for held in self._finished if held[0].patient_id not in erased]
-        self._updated = [video for video in self._updated if video.patient_id not in erased]
-        self._committer.update_videos(self._updated)
-        self._updated = []
-        if self._finished:
-            started = time.monotonic()
-            self._report.clips_written += self._committer.commit(self._finished)
-            self._report.videos_written += len(self._finished)
-            self._report.seconds["committing"] += time.monotonic() - started
-            self._finished = []
-        self._files = {}
-        self._last_commit = time.monotonic()
-
-
 def _same_content(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
     """Ids of videos whose files are the same byte for byte; those that were refused are told elsewhere."""
     owners: dict[str, dict[str, None]] = {}
@@ -383,31 +219,4 @@ def clip_of(job: Job, frames: ClipFrames) -> Clip:
         clip_index=frames.clip_index,
         start_s=frames.start_s,
         valid_seconds=frames.valid_seconds,
-    )
-
-
-def _video(job: Job, clips: list[EmbeddedClip]) -> Video:
-    video = Video(
-        video_id=job.row.video_id,
-        patient_id=job.row.patient_id,
-        source_sha256=job.source_sha256,
-        duration_s=round(sum(embedded.clip.valid_seconds for embedded in clips), 3),
-        clip_count=len(clips),
-        salvaged=job.damaged,
-    )
-    return _described(job.row, video)
-
-
-def _described(row: ManifestRow, video: Video) -> Video:
-    """A video with what its manifest row says of it."""
-    return replace(
-        video,
-        patient_id=row.patient_id,
-        label=row.label,
-        recorded_at=row.recorded_at,
-        semiology=row.semiology,
-        camera=row.camera,
-        crop=str(row.crop or ""),
-        split=row.split,
-        metadata=row.metadata,
     )

@@ -64,6 +64,9 @@ class Job:
 Event = tuple[Job, ClipFrames | None]
 """A clip of a video, or None: it has no more. Clips of one video come in order, before its end."""
 
+EmbeddedEvent = tuple[Job, EmbeddedClip | None, int]
+"""An embedded clip of a video, or None: it has no more; and the clips of the whole video. Clips come in order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:

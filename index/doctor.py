@@ -308,10 +308,10 @@ def _generations(store: Store, workspace: Workspace) -> list[Finding]:
         findings.append(Finding("index", DAMAGED, str(error)))
     there = list_generations(folder)
     if serving is None and there and not findings:
-        says = "there are generations, and none is to serve: `semiome index activate` one"
+        says = "there are generations, and none is published: `semiome index activate` one"
         findings.append(Finding("index", WARNING, says))
     if serving is not None and serving not in there:
-        says = "the generation that is to serve is not there, or not whole: `semiome index rollback`, or build one"
+        says = "the generation that should serve is missing, or not whole: `semiome index rollback`, or build one"
         findings.append(Finding("index", DAMAGED, says))
     for name in there:
         what = f"generation {name}{' (serves)' if name == serving else ''}"

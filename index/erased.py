@@ -47,7 +47,7 @@ def workspace_key(workspace: Workspace) -> bytes:
 
 
 def has_erased(workspace: Workspace) -> bool:
-    """Whether a receipt or the list says that somebody was erased."""
+    """Whether a receipt or the list says that a patient was erased."""
     return _receipts(workspace) or bool(shared_files.read(workspace, workspace.erased))
 
 

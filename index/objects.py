@@ -244,7 +244,7 @@ class _Lease(Thread):
                 self._renew()
 
     def _renew(self) -> None:
-        """Show a sign of life, if nobody has taken over.
+        """Show a sign of life, unless another has taken over.
 
         Raises:
             StateError: If the storage does not answer.

@@ -71,7 +71,7 @@ def release(workspace: Workspace, name: str, *, publish_it: bool, force: bool = 
 
     Raises:
         ErasedMeanwhile: one of its patients was erased while it was built: it is removed.
-        StateError: its recall is below its target, and nobody insists: it is kept.
+        StateError: its recall is below its target, and it is not forced: it is kept.
     """
     folder = workspace.generations
     if workspace.bucket:

@@ -37,7 +37,7 @@ def main() -> None:
     except SemiomeError as error:
         _complain(error)
         sys.exit(exit_code(error))
-    except SystemExit as ending:  # the command line's library ends with 1 when it is interrupted: that is for bugs
+    except SystemExit as ending:  # the library exits with 1 when it is interrupted, which is for bugs
         from semiome.console import Terminated
 
         cause = getattr(ending.__context__, "__cause__", None)

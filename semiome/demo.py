@@ -21,8 +21,9 @@ from encoder.crop import CropPolicy
 from encoder.detector import detector_id
 from encoder.embed import Embedder, threads_beside
 from encoder.manifest import Manifest, ManifestRow, read_manifest
-from encoder.pipeline import EncodeOptions, EncodeReport, encode
+from encoder.pipeline import EncodeOptions, encode
 from encoder.previews import make_previews
+from encoder.report import EncodeReport
 from encoder.timesformer import preset
 from encoder.weights import Encoder, identified, install_encoder, with_crop
 from index.errors import StateError

@@ -178,7 +178,7 @@ def serve_metrics(port: int, registry: object = None) -> tuple[int, Callable[[],
     try:
         server = make_server("127.0.0.1", port, app, _Server, _Handler)
     except OSError:
-        raise StateError(f"port {port} can't be had for metrics: is another server running?") from None
+        raise StateError(f"port {port} is taken, and metrics want it: is another server running?") from None
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
 

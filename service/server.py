@@ -20,7 +20,7 @@ import numpy as np
 import uvloop
 
 from encoder.sandbox import LEVELS, check_level, level_here
-from index.errors import ServiceError, StateError
+from index.errors import ServiceError
 from index.query import ClipQuery
 from index.search import search_each
 from index.workspace import Workspace
@@ -175,17 +175,7 @@ class Server:
         server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(service, handlers) for service, handlers in by_service.items())
         )
-        address = f"{bracketed(config.host)}:{self._place.port}"
-        try:
-            if self._credentials is None:
-                port = server.add_insecure_port(address)
-            else:
-                port = server.add_secure_port(address, self._credentials)
-        except RuntimeError:
-            raise StateError(
-                f"port {self._place.port} of {config.host} can't be had: is another server running?"
-            ) from None
-        return server, port
+        return server, tls.add_port(server, f"{bracketed(config.host)}:{self._place.port}", self._credentials)
 
     def warm_up(self) -> None:
         """Do once what the first callers would wait for."""

@@ -188,7 +188,7 @@ def _reserved(config: ServerConfig) -> socket.socket:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((config.host, config.port))
     except OSError:
-        raise StateError(f"port {config.port} of {config.host} can't be had: is another server running?") from None
+        raise StateError(f"port {config.port} of {config.host} is taken: is another server running?") from None
     return found
 
 

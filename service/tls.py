@@ -30,6 +30,21 @@ def credentials(config: TlsConfig) -> grpc.ServerCredentials:
     )
 
 
+def add_port(server: grpc.Server | grpc.aio.Server, address: str, secured: grpc.ServerCredentials | None) -> int:
+    """Let a server listen, with TLS where there are credentials; returns the port.
+
+    Raises:
+        StateError: the port is taken.
+    """
+    try:
+        if secured is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, secured)
+    except RuntimeError:
+        host, _, port = address.rpartition(":")
+        raise StateError(f"port {port} of {host} is taken: is another server running?") from None
+
+
 def ends_at(config: TlsConfig) -> float:
     """When the server's certificate ends, or the first of those that it is signed by: Unix time.
 

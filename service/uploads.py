@@ -284,8 +284,9 @@ def _clips(
     Raises:
         VideoRefused: it can't be trusted.
     """
-    from encoder.pipeline import EncodeOptions, EncodeReport, local_engine
+    from encoder.pipeline import EncodeOptions, local_engine
     from encoder.reading import Job, Reader
+    from encoder.report import EncodeReport
 
     (job,) = map(Job, manifest.rows)
     reader = Reader(manifest, {}, {}, embedder.encoder.crop)

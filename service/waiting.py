@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from index.errors import StateError, Unreachable
+from index.errors import Unreachable
 from index.sharing import fetch
 from index.workspace import Workspace, named
 from service import tls
@@ -33,7 +33,7 @@ def has_index(workspace: Workspace) -> bool:
 def wait_for_index(
     workspace: Workspace, config: ServerConfig, on_listening: Callable[[str], None] = lambda address: None
 ) -> bool:
-    """Say NOT_SERVING to whoever asks until a generation is published, or SIGTERM or SIGINT comes.
+    """Say NOT_SERVING to all who ask until a generation is published, or SIGTERM or SIGINT comes.
 
     Args:
         workspace: what is to be served.
@@ -68,14 +68,8 @@ def _not_serving(config: ServerConfig) -> Iterator[str]:
     answers = health.HealthServicer()
     answers.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(answers, server)
-    address = f"{bracketed(config.host)}:{config.port}"
-    try:
-        if config.tls is None:
-            port = server.add_insecure_port(address)
-        else:
-            port = server.add_secure_port(address, tls.credentials(config.tls))
-    except RuntimeError:
-        raise StateError(f"port {config.port} of {config.host} can't be had: is another server running?") from None
+    secured = None if config.tls is None else tls.credentials(config.tls)
+    port = tls.add_port(server, f"{bracketed(config.host)}:{config.port}", secured)
     server.start()
     try:
         yield f"{bracketed(config.host)}:{port}"

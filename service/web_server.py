@@ -103,7 +103,7 @@ def run_page(connection: Connection, config: PageConfig, on_ready: Callable[[str
         on_ready: told the page's address.
 
     Raises:
-        StateError: the port can't be had, or the certificate can't be used.
+        StateError: the port is taken, or the certificate can't be used.
     """
     raise_soft_limit()
     scheme = "http" if config.certificate is None else "https"
@@ -126,6 +126,6 @@ def run_page(connection: Connection, config: PageConfig, on_ready: Callable[[str
         with asyncio.Runner(loop_factory=_Loop) as runner:
             runner.run(server.serve())
     except SystemExit:
-        raise StateError(f"port {config.port} of {config.host} can't be had: is another page running?") from None
+        raise StateError(f"port {config.port} of {config.host} is taken: is another page running?") from None
     except OSError as error:
         raise StateError(f"the page's certificate can't be used ({type(error).__name__})") from None

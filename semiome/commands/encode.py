@@ -23,7 +23,8 @@ from semiome.console import Screen, Terminated, duration
 if TYPE_CHECKING:
     from encoder.dry_run import DryRun
     from encoder.manifest import Manifest
-    from encoder.pipeline import EncodeOptions, EncodeReport, Engine
+    from encoder.pipeline import EncodeOptions, Engine
+    from encoder.report import EncodeReport
     from encoder.weights import Encoder
     from index.store import Store
     from index.workspace import Workspace
@@ -73,8 +74,9 @@ def encode(
     from encoder.dry_run import dry_run
     from encoder.embed import Embedder, threads_beside
     from encoder.manifest import read_manifest
-    from encoder.pipeline import EncodeOptions, EncodeReport, encode_with, local_engine
+    from encoder.pipeline import EncodeOptions, encode_with, local_engine
     from encoder.previews import make_previews
+    from encoder.report import EncodeReport
     from index.errors import InvalidInput
     from index.processors import usable_cores
     from index.store import Store

@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from encoder import pipeline
+from encoder import pipeline, storing
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.weights import new_encoder
@@ -28,7 +28,7 @@ def job(manifest, workspace, record, ready):
     """Encode, with the digests of all embedded clips in the file `record`, and a byte on `ready` when it begins."""
     import lancedb  # noqa: F401  before it begins: a kill should meet the work, not an import
 
-    pipeline._COMMIT_CLIPS = 2
+    storing._COMMIT_CLIPS = 2
     descriptor = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     embedder = _Recording(new_encoder(tiny_architecture(), seed=0), descriptor)
     store = Store(Workspace(Path(workspace)))

@@ -16,7 +16,8 @@ from encoder.detector import FoundBed, detector_id, load_detector
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.picture import Crop
-from encoder.pipeline import EncodeOptions, Refusal, encode
+from encoder.pipeline import EncodeOptions, encode
+from encoder.report import Refusal
 from encoder.video_writer import write_h264
 from encoder.weights import current_encoder, install_encoder, with_crop
 from index.errors import DamagedData, InvalidInput

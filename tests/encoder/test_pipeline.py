@@ -14,8 +14,9 @@ from encoder.child import Child
 from encoder.decoder import DecodeLimits, Decoder
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
-from encoder.pipeline import EncodeOptions, EncodeReport, Refusal, encode, encode_with, local_engine
+from encoder.pipeline import EncodeOptions, encode, encode_with, local_engine
 from encoder.reading import ERASED
+from encoder.report import EncodeReport, Refusal
 from encoder.weights import new_encoder
 from index.committer import Committer
 from index.erasure import erase_patient

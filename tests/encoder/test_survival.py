@@ -16,7 +16,8 @@ import pytest
 from encoder.decoder import DecodeLimits, Decoder
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
-from encoder.pipeline import EncodeOptions, Refusal, encode
+from encoder.pipeline import EncodeOptions, encode
+from encoder.report import Refusal
 from encoder.video_writer import write_h264
 from encoder.weights import install_encoder
 from index.errors import DamagedData, NotFound, StateError, VideoRefused

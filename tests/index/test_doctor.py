@@ -191,7 +191,7 @@ def test_a_store_that_is_gone_is_damage(stored):
 
 def test_a_generation_that_is_to_serve_and_is_gone_is_damage(stored):
     (stored.generations / current(stored.generations) / "manifest.json").unlink()
-    assert "not there, or not whole" in states(stored)[("index", "damaged")].says
+    assert "missing, or not whole" in states(stored)[("index", "damaged")].says
 
 
 def test_a_table_of_patients_that_can_not_be_read_is_damage(stored):

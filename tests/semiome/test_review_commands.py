@@ -120,7 +120,7 @@ def test_a_port_that_is_taken_is_said(stored):
         port = said["page"].rpartition(":")[2]
         done = forge.run("web", "--port", port)
     assert done.returncode == 4
-    assert f"port {port} of 127.0.0.1 can't be had" in done.stderr
+    assert f"port {port} of 127.0.0.1 is taken" in done.stderr
 
 
 def test_a_page_for_others_needs_a_certificate():

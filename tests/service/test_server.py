@@ -236,7 +236,7 @@ def test_a_port_that_is_taken_is_said(served):
     done = forge.run("serve", "-w", served[0].root, "--port", port)
 
     assert done.returncode == 4
-    assert f"port {port} of 127.0.0.1 can't be had" in done.stderr
+    assert f"port {port} of 127.0.0.1 is taken" in done.stderr
     assert "Traceback" not in done.stderr
 
 
