@@ -73,7 +73,8 @@ def named(error: Exception) -> StateError:
     code = re.search(r"<Code>(\w{1,64})</Code>", text)
     said = ", ".join([*([f"HTTP {status[1]}"] if status else ()), *([code[1]] if code else ())]) or type(error).__name__
     if status is None or not status[1].startswith("4") or status[1] in {"408", "429"}:
-        return Unreachable(f"the object storage of this workspace does not answer ({said}): check the network, or wait")
+        fault = f"the object storage of this workspace does not answer as it should ({said})"
+        return Unreachable(f"{fault}: check the network, or wait")
     means = _CODES.get(code[1] if code else "", "check the bucket and the AWS_… variables")
     return StateError(f"the object storage of this workspace refuses ({said}): {means}")
 

@@ -251,7 +251,8 @@ class Store:
                 if name not in names:
                     still_mine()
                     with self.reached():
-                        database.create_table(name, schema=schema)
+                        # One that was taken for dead within this moment may have made it too: it writes no more.
+                        database.create_table(name, schema=schema, exist_ok=True)
             self._add_later_columns()
             yield Committer(self, self._workspace, encoder_id, width, still_mine)
 

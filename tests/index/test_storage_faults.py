@@ -140,3 +140,30 @@ def test_what_the_storage_says_is_said(refusing, status, code, says, asked):
     assert says in str(caught.value)
     assert "secret-place" not in str(caught.value)
     assert "127.0.0.1" not in str(caught.value)
+
+
+def test_of_two_who_make_the_tables_in_the_same_moment_one_goes_on(shared, monkeypatch):
+    """As where the first one was taken for dead between its last sign of life and its first table."""
+    workspace, _ = shared
+    other, real, met = Store(workspace), Store._database, []
+
+    def database(store):
+        if store is not other and not met:
+            met.append(store)
+            bucket(workspace.bucket).remove(["commit.lock"])
+            with other.committing("enc1", 8) as committer:
+                committer.commit(make_cohort(patients=1))
+        return real(store)
+
+    monkeypatch.setattr(Store, "_database", database)
+    with pytest.raises(Locked, match="lost to another process"):
+        commit_slowly(workspace)
+    assert len(Store(workspace).videos()) == 3
+    commit(workspace, make_cohort(patients=1))
+    assert len(Store(workspace).videos()) == 3
+
+
+def commit_slowly(workspace):
+    with Store(workspace).committing("enc1", 8) as committer:
+        time.sleep(1.5)  # its next sign of life is refused
+        committer.commit(make_cohort(patients=2))
