@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,10 +148,12 @@ def export_film(
     return Exported(seconds, faces_blurred=True, without_a_face=stretches_without(found, fps))
 
 
-def keep_previews_of(workspace: Workspace, video_ids: Set[str]) -> None:
-    """Remove all other previews: of videos that are stored no more."""
-    for folder in workspace.previews.iterdir() if workspace.previews.is_dir() else ():
-        if folder.is_dir() and folder.name not in video_ids:
+def remove_previews_of_the_gone(workspace: Workspace) -> None:
+    """Remove previews of videos that are stored no more, as where another host of a shared workspace removed them."""
+    folders = [path for path in workspace.previews.iterdir() if path.is_dir()] if workspace.previews.is_dir() else []
+    stored = Store(workspace).videos() if folders else {}  # read after the folders: a new one's video is among them
+    for folder in folders:
+        if folder.name not in stored:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -223,8 +223,9 @@ def erase_patient(
                 "files_with_finds": looked.files_with_finds,
             },
             "not_covered": "weights trained on this patient, backups, copies outside the workspace, ids of fewer than "
-            "6 characters within pictures and films, and, of a workspace on object storage, the folders of other hosts "
-            "until their servers start again",
+            "6 characters within pictures and films, and, of a workspace on object storage, what other hosts keep in "
+            "$SEMIOME_LOCAL: a server removes previews, feedback and copies of indexes there in seconds, or once it "
+            "starts; for runs/, and for notes that spell the id otherwise, run the same command on each host",
         },
     )
     name = f"{receipt['finished_at'].replace(':', '')}-{secrets.token_hex(4)}.json"

@@ -22,12 +22,15 @@ from index.erased import erased_among
 from index.errors import DamagedData, InvalidInput, Locked, NotFound
 from index.feedback_record import Feedback, FeedbackPage, check
 from index.files import is_plain, naming_failed_writes
+from index.records import ID
 from index.traces.names import ERASED, Names
 from index.workspace import Workspace
 
 MAX_PAGE = 1000
 _PAGE_BYTES = 2**20
 _TOKEN = re.compile(r"[0-9T:.+-]{1,40}/[0-9a-f]{16}")
+_IDS = re.compile(rf"(?<![A-Za-z0-9]){ID.pattern}(?<![._-])")
+"""Words of a note that may be ids."""
 _WAIT_S = 10.0
 
 
@@ -225,12 +228,16 @@ class FeedbackStore:
     def let_go_of_the_erased(self) -> int:
         """Remove what concerns patients that were erased from another host of a shared workspace.
 
+        The list of the erased holds only hashes, so a note is known to name them by a word that is their id.
+
         Returns:
-            How much that was.
+            How many rows were theirs, and how many notes named them.
         """
-        patients = {patient for one in self._rows() for patient in (one.patient_id, one.query_patient_id)}
-        erased = erased_among(self._workspace, patients - {""})
-        return self._erase(lambda one: not erased.isdisjoint({one.patient_id, one.query_patient_id})) if erased else 0
+        rows = self._rows()
+        said = {patient for one in rows for patient in (one.patient_id, one.query_patient_id)} - {""}
+        said |= {word for one in rows for word in _IDS.findall(one.note)}
+        erased = sorted(erased_among(self._workspace, said))
+        return sum(sum(self.erase(patient, (), Names({patient}))[:2]) for patient in erased)
 
     def _erase(self, concerned: Callable[[Feedback], bool]) -> int:
         if not self._there():

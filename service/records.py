@@ -1,4 +1,4 @@
-"""What a server writes down of its own on this host, the audit log and the day's quotas, and where these may lie."""
+"""What a server keeps on this host alone: where that may lie, and how it follows what other hosts erase."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import logging
 import os
 from pathlib import Path
 
+from encoder.previews import remove_previews_of_the_gone
 from index.errors import CannotWrite, StateError
+from index.feedback import FeedbackStore
+from index.words import counted
 from index.workspace import Workspace
 from service.audit import AuditLog
 from service.audit_trail import Log, NoLog, folder_of
 from service.config import ServerConfig
+from service.source import Source
 
 _PASSING = {"tmpfs", "ramfs", "overlay"}
 """Kinds of file systems that end with a container or a machine's uptime."""
@@ -62,3 +66,23 @@ def passing(place: Path, mounts: str | None = None) -> str:
             kind = more.split()[0]
             best, found = point, kind if kind in _PASSING else "an emptyDir" if _EMPTY_DIR in root else ""
     return found
+
+
+class OtherHosts:
+    """Follows what other hosts of a shared workspace remove: what this one keeps of it goes too."""
+
+    def __init__(self, workspace: Workspace, source: Source) -> None:
+        self._workspace, self._source = workspace, source
+        self._feedback = FeedbackStore(workspace)
+        self._erasures, self._version = -1, -1
+
+    def follow(self) -> None:
+        """Remove feedback on those erased since the last time, and previews of videos that are stored no more."""
+        erasures, version = self._source.erasures, self._source.knowledge.provenance.table_version
+        if erasures != self._erasures:
+            if gone := self._feedback.let_go_of_the_erased():
+                _logger.info("removed %s of feedback on patients that another host erased", counted(gone, "piece"))
+            self._erasures = erasures
+        if version != self._version:
+            remove_previews_of_the_gone(self._workspace)
+            self._version = version

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.previews import keep_previews_of, stored_preview, stored_strip
+from encoder.previews import stored_preview, stored_strip
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.feedback import MAX_PAGE, FeedbackStore
 from index.feedback_record import Feedback
@@ -48,9 +48,6 @@ class Review:
         self._source = source
         self._feedback = FeedbackStore(workspace)
         self._threads = ThreadPoolExecutor(2, "feedback")
-        if workspace.bucket:  # another host may have erased somebody
-            self._feedback.let_go_of_the_erased()
-            keep_previews_of(workspace, set(source.knowledge.snapshot.videos))
         self._points = lru_cache(2)(_points)
 
     def methods(self) -> tuple[Method, ...]:

@@ -38,7 +38,7 @@ from service.ending import end_in_any_case, ended
 from service.guard import Guard
 from service.limits import Limits
 from service.metrics import Metrics
-from service.records import open_records
+from service.records import OtherHosts, open_records
 from service.refusals import Refusals
 from service.retrieval import Retrieval
 from service.review import Review
@@ -117,6 +117,7 @@ class Server:
             uploads.remove_leftovers(workspace)
         self.source = Source(workspace)
         self._audit, ledger = open_records(workspace, config)
+        self._others = OtherHosts(workspace, self.source) if workspace.bucket else None
         self._limits = Limits(config, ledger)
         self._refusals = Refusals(self._audit)
         # More than cores, and than one caller has places: an abandoned search goes on to its end.
@@ -191,7 +192,7 @@ class Server:
 
     def duties(self) -> tuple[Duty, ...]:
         """What is done between calls."""
-        duties = (
+        duties: tuple[Duty, ...] = (
             Duty("the list of the erased", self.source.withhold_erased, needed=True),
             Duty("the index and the store", self.source.look, needed=True),
             Duty("the audit log on the disk", self._audit.sync, needed=True),
@@ -200,6 +201,8 @@ class Server:
             Duty("the day's quotas", self._limits.exchange),
             Duty("the roster", self.report),
         )
+        if self._others is not None:
+            duties = (*duties, Duty("what other hosts have erased", self._others.follow))
         tokens = self._callers.tokens
         return duties if tokens is None else (*duties, Duty("keys for tokens", tokens.refresh))
 

@@ -45,6 +45,9 @@ class Source:
             self._head = self._load_head()
         except SemiomeError as error:  # nothing is classified then; searches need none
             _logger.error("serving without a head: %s", error)
+        else:
+            if self._head is None:
+                _logger.warning("serving without a head: searches are answered, verdicts are not: `semiome head train`")
         snapshot = self._serving.snapshot
         kind = stored_kind(workspace.encoders, snapshot.encoder_id)
         self.knowledge = Knowledge(snapshot, self._head, self._key, kind)

@@ -14,7 +14,7 @@ from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, encode
 from encoder.preview import THUMBNAIL_WIDTH, THUMBNAILS
-from encoder.previews import keep_previews_of, make_previews, stored_preview, stored_strip
+from encoder.previews import make_previews, remove_previews_of_the_gone, stored_preview, stored_strip
 from index.erasure import erase_patient
 from index.errors import NotFound, VideoRefused
 from index.store import Store
@@ -181,6 +181,8 @@ def test_what_a_kill_has_left_of_a_preview_is_erased_too(encoded):
 def test_previews_of_videos_that_another_host_erased_go(encoded):
     workspace, manifest = encoded
     make_previews(manifest, workspace, 2)
-    keep_previews_of(workspace, {"second"})
+    Store(workspace).writable("videos").delete("video_id = 'first'")
+
+    remove_previews_of_the_gone(workspace)
 
     assert [path.name for path in workspace.previews.iterdir()] == ["second"]

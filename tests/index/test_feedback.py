@@ -302,6 +302,25 @@ def test_what_another_host_has_erased_is_shown_no_more_and_goes(workspace):
     assert store.let_go_of_the_erased() == 0
 
 
+@pytest.mark.parametrize(
+    ("note", "left"),
+    [
+        ("as in pat-0017, but slower", "(erased)"),
+        ("pat-0017, pat-00171 and pat-0018 alike", "(erased), pat-00171 and pat-0018 alike"),
+        ("pat-0017-b only", "pat-0017-b only"),
+        ("seen with pat-0017. Later Pat 0017 again", "(erased)"),
+    ],
+)
+def test_a_note_on_another_patient_loses_whom_another_host_has_erased(workspace, note, left):
+    store = FeedbackStore(workspace)
+    store.save(Feedback("v0-0", "p0", label="TLE", note=note), "a")
+    block(workspace, "pat-0017")
+
+    assert store.let_go_of_the_erased() == (note != left)
+    assert [one.note for one in store.all()] == [left.replace("(erased)", "") if left == "(erased)" else left]
+    assert store.let_go_of_the_erased() == 0
+
+
 def test_a_row_of_a_later_version_or_with_odd_signs_spoils_no_other(workspace):
     store = FeedbackStore(workspace)
     first = store.save(Feedback("v1", "p1", label="TLE", semiology=("Semiology-tonic",)), "anna")

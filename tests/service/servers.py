@@ -23,7 +23,7 @@ def running(workspace, *options, end=signal.SIGTERM):
     Yields:
         What it says of itself when it is ready.
     """
-    command = ["serve", "-w", workspace.root, "--port", "0", "--json", *options]
+    command = ["serve", "-w", workspace.bucket or workspace.root, "--port", "0", "--json", *options]
     with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop it once it is full
         process = Forged(*command, stdout=subprocess.PIPE, stderr=log)
         try:
