@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import Any, TypeVar
 
 from index.errors import Locked, StateError, Unreachable
 
@@ -26,8 +26,9 @@ LEASE_S = 20.0
 """A writer that has shown no sign of life for so long has died."""
 _SIGNS_A_LEASE = 4
 _PATIENCE_S = 300.0
-"""So long a holder tries to show a sign of life, before it gives up what it has the right to."""
+"""So long a holder tries to show a sign of life, and a writer to write, before it gives up."""
 _AGAIN_S = 1.0
+Result = TypeVar("Result")
 _CODES = {
     "NoSuchBucket": "there is no such bucket: check the address",
     "InvalidAccessKeyId": "AWS_ACCESS_KEY_ID is not known to it",
@@ -64,6 +65,23 @@ def _named_errors() -> Iterator[None]:
         raise
     except BaseError as error:
         raise named(error) from None
+
+
+def _patiently(work: Callable[[], Result], patience_s: float = _PATIENCE_S) -> Result:
+    """Do what may be done twice, again and again while the storage is away: the library does so itself only to read.
+
+    Raises:
+        StateError: If the storage has not answered for minutes, or not to us.
+    """
+    until = _now_s() + patience_s
+    while True:
+        try:
+            with _named_errors():
+                return work()
+        except Unreachable:
+            if _now_s() >= until:
+                raise
+        time.sleep(_AGAIN_S)
 
 
 def named(error: Exception) -> StateError:
@@ -122,8 +140,7 @@ class Bucket:
         import obstore
 
         if wanted := list(names):
-            with _named_errors():
-                obstore.delete(self._store, wanted)
+            _patiently(partial(obstore.delete, self._store, wanted))
 
     def download(self, name: str, path: Path) -> None:
         """An object's bytes into a new file.
@@ -182,7 +199,9 @@ class Bucket:
             e_tag = self._put(name, f"{holder} 0".encode(), "create")
             if e_tag is not None:
                 return e_tag, began
-            there, now = self._read(name)[1], _now_s()
+            (said, there), now = self._read(name), _now_s()
+            if said is not None and said.startswith(holder.encode()):
+                return there, began  # its answer was lost
             if not seen or not there:
                 seen, until = there, now + LEASE_S
             elif there != seen:
@@ -204,14 +223,20 @@ class Bucket:
         except FileNotFoundError:
             return None, ""
 
-    def _put(self, name: str, data: bytes | Path, mode: Any = "overwrite") -> str | None:  # noqa: ANN401
-        """The new object's tag; None where the condition did not hold."""
+    def _put(
+        self,
+        name: str,
+        data: bytes | Path,
+        mode: Any = "overwrite",  # noqa: ANN401
+        patience_s: float = _PATIENCE_S,
+    ) -> str | None:
+        """The new object's tag; None where the condition did not hold, or holds no more once an answer was lost."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         try:
-            with _named_errors():
-                return str(obstore.put(self._store, name, data, mode=mode)["e_tag"])
+            put = partial(obstore.put, self._store, name, data, mode=mode)
+            return str(_patiently(put, patience_s)["e_tag"])
         except (AlreadyExistsError, PreconditionError):
             return None
         except FileNotFoundError:
@@ -254,7 +279,7 @@ class _Lease(Thread):
             self._number += 1
             began = _now_s()
             said = f"{self._holder} {self._number}".encode()
-            e_tag = self._place._put(self._name, said, {"e_tag": self._e_tag})
+            e_tag = self._place._put(self._name, said, {"e_tag": self._e_tag}, patience_s=0)
             if e_tag is None:  # overtaken; or a sign came through whose answer was lost
                 data, there = self._place._read(self._name)
                 own = data is not None and data.startswith(f"{self._holder} ".encode())

@@ -11,13 +11,16 @@ import pytest
 from encoder.embed import Embedder
 from encoder.manifest import read_manifest
 from encoder.pipeline import EncodeOptions, encode
-from index import objects
+from index import erasure, objects, sharing
+from index.doctor import examine
+from index.erasure import erase_patient, unfinished
 from index.errors import Locked, StateError, Unreachable
-from index.objects import bucket
+from index.objects import Bucket, bucket
+from index.serving import Serving
 from index.store import Store
-from index.workspace import Workspace
+from index.workspace import Workspace, current
 from tests.conftest import make_cohort
-from tests.index.test_objects import SERVERS, commit, s3, use
+from tests.index.test_objects import SERVERS, build, commit, left_in, s3, theirs_among, use
 
 
 @pytest.fixture
@@ -54,6 +57,63 @@ def test_a_pause_within_an_encode_loses_nothing(shared, hospital, tiny_encoder):
     assert (report.videos_written, report.refused) == (2, [])
     assert sorted(Store(workspace).videos()) == ["v1", "v2"]
     assert len(Store(workspace).clips(tiny_encoder.encoder_id).clips) == 4
+
+
+def pausing_once(monkeypatch, pid, where, what, seconds=60):
+    """Let the storage pause at the first call of `where.what`; returns when that was, in a list."""
+    at, real = [], getattr(where, what)
+
+    def call(*given, **named):
+        if not at:
+            at.append(time.monotonic())
+            pause(pid, seconds)
+        return real(*given, **named)
+
+    monkeypatch.setattr(where, what, call)
+    return at
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "what"), [(Store, "clips"), (sharing, "_whole"), (Bucket, "write")])
+def test_a_pause_within_a_build_loses_nothing(shared, monkeypatch, where, what):
+    workspace, pid = shared
+    commit(workspace, make_cohort())
+    at = pausing_once(monkeypatch, pid, where, what)
+
+    name = build(workspace)
+
+    assert time.monotonic() - at[0] > 50
+    assert len(Serving(workspace).snapshot) == 60
+    assert current(workspace.generations) == name
+    assert {finding.state for finding in examine(workspace)} == {"ok"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        (erasure, "withhold"),
+        (erasure, "remove_patient"),
+        (erasure, "compact"),
+        (erasure, "rebuild_without"),
+        (erasure, "scan"),
+        (erasure._Note, "remove"),
+    ],
+)
+def test_a_pause_within_an_erasure_leaves_nothing_of_the_patient(shared, monkeypatch, where, what):
+    workspace, pid = shared
+    cohort, clips = theirs_among(make_cohort(patients=3))
+    commit(workspace, cohort)
+    build(workspace)
+    at = pausing_once(monkeypatch, pid, where, what)
+
+    receipt = erase_patient(workspace, "patient-of-mine")
+
+    assert time.monotonic() - at[0] > 50
+    assert (receipt["complete"], receipt["scan"]["files_with_finds"]) == (True, ())
+    assert left_in(bucket(workspace.bucket), clips) == []
+    assert unfinished(workspace) == []
+    assert len(Serving(workspace).snapshot) == 36
 
 
 def test_a_holder_that_nobody_has_overtaken_is_one_still(shared):
