@@ -33,6 +33,8 @@ class Need:
         """Whether it is there."""
         if self.name == "namespaces":
             return _works("unshare", "-rm", "true")
+        if self.name == "chroot":
+            return _works("unshare", "--mount", "chroot", "/", "true")
         if self.name == "libGL":
             return _libraries("libGL.so.1", "libgthread-2.0.so.0")
         if self.name == "libseccomp":
@@ -44,6 +46,7 @@ class Need:
 
 NEEDS = (
     Need("chromium", ("chromium", "libatomic1"), "the review page in a browser"),
+    Need("chroot", (), "the steps of the image (as root, who may mount)"),
     Need("faketime", ("faketime",), "clocks that are a day off"),
     Need("libGL", ("libgl1", "libglib2.0-0"), "the blurring of faces"),
     Need("libseccomp", ("libseccomp2",), "how far a decoder is shut in"),
