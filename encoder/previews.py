@@ -23,6 +23,8 @@ from index.records import ID, Video
 from index.store import Store
 from index.workspace import Workspace
 
+LONGEST_S = 7200.0
+"""Of a longer video no film is made: it would take hours, and gigabytes."""
 _FILM, _FACTS = "film.mp4", "preview.json"
 _MOST_STRIP_BYTES = 2**24
 
@@ -189,6 +191,8 @@ def make_previews(
             raise VideoRefused("it is not stored: encode it first")
         if _is_there(workspace, video):
             return False
+        if video.duration_s > LONGEST_S:
+            raise VideoRefused(f"it is longer than {LONGEST_S / 3600:.0f} hours: cut out what is to be looked at")
         with lock:
             if not idle:
                 idle.append(Decoder(0, 0))

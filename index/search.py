@@ -224,6 +224,10 @@ def _ask(snapshot: Snapshot, query: Query, options: Options) -> _Asked:
         patient = snapshot.clip(int(positive[0][0])).patient_id
     else:
         rows = snapshot.rows_of(query)
+        if len(rows) > MOST_CLIPS:  # each is compared with every row
+            raise InvalidInput(
+                f"a video of more than {MOST_CLIPS} clips can't be searched for as a whole: choose some of its clips"
+            )
         vectors = snapshot.vectors(rows)
         clips = [snapshot.clip(int(row)) for row in rows]
         clip_ids, patient = tuple(clip.clip_id for clip in clips), clips[0].patient_id
@@ -366,10 +370,6 @@ def _by_comparing(
 
 def _aligned(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> list[_Hit]:
     """Videos by the alignment of their clips with the query's; candidates are those with the most similar clips."""
-    if len(asked.vectors_QD) > MOST_CLIPS:
-        raise InvalidInput(
-            f"a video of more than {MOST_CLIPS} clips can't be aligned: search without it", field="aligned"
-        )
     count = len(snapshot.video_ids) if options.exact else max(k * _ALIGNED_A_HIT, _LEAST_ALIGNED)
     candidates = _nearest(snapshot, asked, count, options)
     rows_of = [snapshot.rows_of_group(hit.row, patient=False) for hit in candidates]

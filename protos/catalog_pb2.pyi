@@ -60,10 +60,14 @@ class Count(_message.Message):
     def __init__(self, name: _Optional[str] = ..., clips: _Optional[int] = ..., videos: _Optional[int] = ..., patients: _Optional[int] = ...) -> None: ...
 
 class GetVideoRequest(_message.Message):
-    __slots__ = ("video_id",)
+    __slots__ = ("video_id", "first_clip", "page_size")
     VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_CLIP_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     video_id: str
-    def __init__(self, video_id: _Optional[str] = ...) -> None: ...
+    first_clip: int
+    page_size: int
+    def __init__(self, video_id: _Optional[str] = ..., first_clip: _Optional[int] = ..., page_size: _Optional[int] = ...) -> None: ...
 
 class GetVideoResponse(_message.Message):
     __slots__ = ("provenance", "video", "clips")

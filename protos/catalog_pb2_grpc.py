@@ -76,9 +76,9 @@ class CatalogServiceServicer:
     """
 
     def GetVideo(self, request, context):
-        """One video with its clips.
+        """One video with its clips, of a long one in parts.
 
-        Errors: NOT_FOUND.
+        Errors: INVALID_ARGUMENT (a page size), NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,6 +17,7 @@ from protos import retrieval_pb2 as retrieval
 from protos import review_pb2 as review
 from service import calls, convert, convert_review, convert_verdict
 from service.answers import (
+    MAX_CLIPS,
     BatchAnswer,
     BatchItem,
     ClassifyAnswer,
@@ -193,8 +194,12 @@ class AioClient:
                 yield result
 
     async def video(self, video_id: str) -> VideoAnswer:
-        """A stored video with its clips."""
-        return await self.ask(calls.video(video_id))
+        """A stored video with its clips, those of a long one in as many calls as it takes."""
+        answer = part = await self.ask(calls.video(video_id))
+        while len(part.clips) == MAX_CLIPS:
+            part = await self.ask(calls.video(video_id, len(answer.clips)))
+            answer = calls.joined(answer, part)
+        return answer
 
     async def videos(self, where: Filter = ANYTHING) -> AsyncIterator[Video]:
         """All stored videos, by id, page by page."""

@@ -182,9 +182,13 @@ class BatchAnswer:
     results: tuple[BatchItem, ...]
 
 
+MAX_CLIPS = 10_000
+"""Of a video in one answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class VideoAnswer:
-    """A stored video with its clips."""
+    """A stored video with its clips, of a long one a part."""
 
     provenance: Provenance
     video: Video

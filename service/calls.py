@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from index.errors import ServiceError
 from index.feedback_record import Feedback, FeedbackPage
 from index.query import ANYTHING, PLAIN, ClipQuery, ExamplesQuery, Filter, Options, Query, VectorQuery, VideoQuery
 from protos import admin_pb2 as admin
@@ -129,10 +131,21 @@ def classify_stream_request(items: Sequence[Item]) -> classification.ClassifyStr
     return classification.ClassifyStreamRequest(items=map(convert.item_to_proto, items))
 
 
-def video(video_id: str) -> Rpc[VideoAnswer]:
-    """A stored video with its clips."""
-    request = catalog.GetVideoRequest(video_id=video_id)
+def video(video_id: str, first_clip: int = 0, page_size: int = 0) -> Rpc[VideoAnswer]:
+    """A stored video with its clips, of a long one a part."""
+    request = catalog.GetVideoRequest(video_id=video_id, first_clip=first_clip, page_size=page_size)
     return Rpc(f"{_CATALOG}GetVideo", request, catalog.GetVideoResponse, convert_catalog.video_answer)
+
+
+def joined(answer: VideoAnswer, more: VideoAnswer) -> VideoAnswer:
+    """A long video with its next part.
+
+    Raises:
+        ServiceError: If the video was stored again between the two.
+    """
+    if more.video != answer.video:
+        raise ServiceError("ABORTED", "that video was stored again while it was read: ask again")
+    return replace(answer, clips=(*answer.clips, *more.clips))
 
 
 def videos(where: Filter, page_size: int, page_token: str) -> Rpc[VideosAnswer]:

@@ -13,7 +13,7 @@ from index.query import ClipQuery, Filter, VectorQuery, VideoQuery
 from index.records import LABELS, Video
 from protos import catalog_pb2 as catalog
 from service import convert, convert_catalog
-from service.answers import Count, CountsAnswer, Patient, PatientsAnswer, VideoAnswer, VideosAnswer
+from service.answers import MAX_CLIPS, Count, CountsAnswer, Patient, PatientsAnswer, VideoAnswer, VideosAnswer
 from service.knowledge import MAX_BATCH, Knowledge
 from service.method import Call, Method
 from service.source import Source
@@ -41,9 +41,9 @@ class Catalog:
         )
 
     async def get_video(self, request: catalog.GetVideoRequest, call: Call) -> catalog.GetVideoResponse:
-        """One video with its clips."""
+        """One video with its clips, of a long one a part."""
         knowledge = self._source.knowledge
-        answer = await call.work(video_of, knowledge, request.video_id)
+        answer = await call.work(video_of, knowledge, request.video_id, request.first_clip, request.page_size)
         call.reads(answer.provenance, [answer.video.patient_id])
         return convert_catalog.video_response(answer)
 
@@ -86,16 +86,20 @@ class Catalog:
         )
 
 
-def video_of(knowledge: Knowledge, video_id: str) -> VideoAnswer:
-    """One video with its clips.
+def video_of(knowledge: Knowledge, video_id: str, first: int = 0, size: int = 0) -> VideoAnswer:
+    """One video with its clips, or with `size` of them from the one at place `first`.
 
     Raises:
-        NotFound: it is not stored.
+        InvalidInput: If the size is out of bounds.
+        NotFound: If it is not stored.
     """
+    if size > MAX_CLIPS:
+        raise InvalidInput(f"expected parts of 1 to {MAX_CLIPS} clips, got {size}", field="page_size")
     video = _stored(knowledge).get(video_id)
     if video is None:
         raise NotFound("that video is not stored: check the id")
-    return VideoAnswer(knowledge.provenance, video, knowledge.snapshot.clips_of(VideoQuery(video_id))[0])
+    clips = knowledge.snapshot.clips_of(VideoQuery(video_id))[0]
+    return VideoAnswer(knowledge.provenance, video, clips[first : first + (size or MAX_CLIPS)])
 
 
 def videos_of(knowledge: Knowledge, where: Filter, page_size: int, page_token: str) -> VideosAnswer:

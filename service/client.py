@@ -16,6 +16,7 @@ from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
 from service import calls, convert, convert_verdict
 from service.answers import (
+    MAX_CLIPS,
     BatchAnswer,
     BatchItem,
     ClassifyAnswer,
@@ -137,8 +138,12 @@ class Client:
             yield from convert_verdict.batch_answer(answer).results
 
     def video(self, video_id: str) -> VideoAnswer:
-        """A stored video with its clips."""
-        return self._ask(calls.video(video_id))
+        """A stored video with its clips, those of a long one in as many calls as it takes."""
+        answer = part = self._ask(calls.video(video_id))
+        while len(part.clips) == MAX_CLIPS:
+            part = self._ask(calls.video(video_id, len(answer.clips)))
+            answer = calls.joined(answer, part)
+        return answer
 
     def videos(self, where: Filter = ANYTHING) -> Iterator[Video]:
         """All stored videos, by id, page by page."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder.head import POSITIVE, Head, probabilities_of, vote
+from index.alignment import MOST_CLIPS
 from index.errors import EncoderMismatch
 from index.novelty import novelty
-from index.query import ClipQuery, GroupBy, Options, SearchFilter, VideoQuery
+from index.query import ClipQuery, ExamplesQuery, GroupBy, Options, SearchFilter, VideoQuery
 from index.records import LABELS, Clip, Neighbour, Verdict
 from index.search import search
 from index.snapshot import Snapshot
 from service.answers import Distance, Evidence, Judged, PredictionSet
 
 _NEAREST = 3
+_ROUNDING = 1e-9
 
 
 def judge(
@@ -89,10 +92,16 @@ def prediction_set(head: Head, probability: float) -> PredictionSet | None:
 def flipping(verdict: Verdict, threshold: float) -> list[bool]:
     """Of each clip, whether the verdict would be another one without it; the only clip of a video can't be left out."""
     probabilities = np.array([clip.probability for clip in verdict.clips])
-    count = len(probabilities)
-    if count < 2:
-        return [False] * count
-    return [vote(np.delete(probabilities, n), threshold).label != verdict.label for n in range(count)]
+    left = len(probabilities) - 1
+    if left < 1:
+        return [False] * len(probabilities)
+    votes = probabilities >= threshold
+    means = (probabilities.sum() - probabilities) / left
+    labels = _labels(
+        *(votes.sum() - votes.astype(np.int64), left, means, threshold),
+        exactly=lambda n: vote(np.delete(probabilities, n), threshold).label == LABELS[POSITIVE],
+    )
+    return [bool(positive) != (verdict.label == LABELS[POSITIVE]) for positive in labels]
 
 
 def fewest_flipping(verdict: Verdict, threshold: float) -> int:
@@ -101,22 +110,45 @@ def fewest_flipping(verdict: Verdict, threshold: float) -> int:
     To leave out a clip that votes for the verdict always brings the other one nearer, most of all the surest one.
     """
     probabilities = np.array([clip.probability for clip in verdict.clips])
-    sign = -1.0 if verdict.label == LABELS[POSITIVE] else 1.0
-    surest_first = np.argsort(sign * probabilities, kind="stable")
-    for count in range(1, len(probabilities)):
-        if vote(probabilities[surest_first[count:]], threshold).label != verdict.label:
-            return count
-    return 0
+    positive = verdict.label == LABELS[POSITIVE]
+    surest_last = np.argsort(probabilities if positive else -probabilities, kind="stable")
+    kept = probabilities[surest_last][:-1]  # the first n of these are what is left without all the others
+    left = np.arange(1, len(kept) + 1)
+    labels = _labels(
+        *(np.cumsum(kept >= threshold, dtype=np.int64), left, np.cumsum(kept) / left, threshold),
+        exactly=lambda n: vote(kept[: n + 1], threshold).label == LABELS[POSITIVE],
+    )
+    turned = np.flatnonzero(labels != positive)
+    return len(probabilities) - 1 - int(turned[-1]) if len(turned) else 0
+
+
+def _labels(
+    positives_N: NDArray[np.int64],
+    counts_N: NDArray[np.int64] | int,
+    means_N: NDArray[np.float64],
+    threshold: float,
+    *,
+    exactly: Callable[[int], bool],
+) -> NDArray[np.bool_]:
+    """As `vote`, whether many choices of clips are exTLE; by `exactly` where the rounding of a sum counts."""
+    ties = 2 * positives_N == counts_N
+    labels: NDArray[np.bool_] = np.where(ties, means_N >= threshold, 2 * positives_N > counts_N)
+    for n in np.flatnonzero(ties & (np.abs(means_N - threshold) < _ROUNDING)).tolist():
+        labels[n] = exactly(n)
+    return labels
 
 
 def nearest_of_each_class(
     snapshot: Snapshot, item: ClipQuery | VideoQuery
 ) -> tuple[tuple[str, tuple[Neighbour, ...]], ...]:
-    """The nearest labelled videos of other patients, of each class."""
+    """The nearest labelled videos of other patients, of each class; of a long recording those nearest to its mean."""
+    query: ClipQuery | VideoQuery | ExamplesQuery = item
+    if isinstance(item, VideoQuery) and len(snapshot.rows_of(item)) > MOST_CLIPS:
+        query = ExamplesQuery((item,))
     found = []
     for label in LABELS:
         options = Options(SearchFilter(labels=frozenset({label})), GroupBy.VIDEO)
-        found.append((label, search(snapshot, item, _NEAREST, options).neighbours))
+        found.append((label, search(snapshot, query, _NEAREST, options).neighbours))
     return tuple(found)
 
 

@@ -184,7 +184,9 @@ async def _videos(request: Request, session: Session) -> Response:
 
 
 async def _video(request: Request, session: Session) -> Response:
-    answer = await session.client.video(request.path_params["video_id"])
+    asked = request.query_params
+    first, count = _whole(asked.get("first", "0"), "first"), _whole(asked.get("count", "0"), "count")
+    answer = await session.client.ask(calls.video(request.path_params["video_id"], first, count))
     clips = list(map(web_values.clip_values, answer.clips))
     made = web_values.provenance_values(answer.provenance)
     return JSONResponse({"video": web_values.video_values(answer.video), "clips": clips, "provenance": made})
@@ -192,7 +194,9 @@ async def _video(request: Request, session: Session) -> Response:
 
 async def _verdict(request: Request, session: Session) -> Response:
     answer = await session.client.classify(VideoQuery(request.path_params["video_id"]))
-    return JSONResponse(web_values.verdict_values(answer))
+    asked = request.query_params
+    clips = range(_whole(asked.get("from", "0"), "from"), _whole(asked.get("until", "999999999"), "until"))
+    return JSONResponse(web_values.verdict_values(answer, clips))
 
 
 async def _search(request: Request, session: Session) -> Response:

@@ -128,11 +128,17 @@ def hit_values(hit: Neighbour, videos: Mapping[str, Video]) -> dict[str, Any]:
     }
 
 
-def verdict_values(answer: ClassifyAnswer) -> dict[str, Any]:
-    """A verdict with its evidence."""
+def verdict_values(answer: ClassifyAnswer, clips: range | None = None) -> dict[str, Any]:
+    """A verdict with its evidence; of the single clips those whose index is in a range, by default all."""
     judged = answer.judged
     verdict, evidence = judged.verdict, judged.evidence
     sets = evidence.prediction_set
+    told = [
+        (clip, one)
+        for clip, one in zip(judged.clips, verdict.clips, strict=True)
+        if clips is None or clip.clip_index in clips
+    ]
+    flipping = set(evidence.flipping_clip_ids)
     return {
         "provenance": provenance_values(answer.provenance),
         "label": verdict.label,
@@ -141,12 +147,10 @@ def verdict_values(answer: ClassifyAnswer) -> dict[str, Any]:
         "tie": verdict.tie,
         "threshold": evidence.threshold,
         "temperature": evidence.temperature,
-        "clips": [
-            {**clip_values(clip), "probability": one.probability, "label": one.label}
-            for clip, one in zip(judged.clips, verdict.clips, strict=True)
-        ],
+        "clips": [{**clip_values(clip), "probability": one.probability, "label": one.label} for clip, one in told],
         "set": None if sets is None else {**asdict(sets), "abstains": sets.abstains},
-        "flipping_clip_ids": list(evidence.flipping_clip_ids),
+        "flipping_clips": len(flipping),
+        "flipping_clip_ids": [clip.clip_id for clip, _ in told if clip.clip_id in flipping],
         "fewest_flipping_clips": evidence.fewest_flipping_clips,
         "neighbours": [
             {"label": label, "hits": [hit_values(hit, {}) for hit in hits]} for label, hits in evidence.neighbours

@@ -53,4 +53,13 @@ export function upload(path, file, onProgress) {
 
 const path = (name) => encodeURIComponent(name);
 export const films = { preview: (video) => `/preview/${path(video)}.mp4`, strip: (video, clip) => `/thumbnails/${path(video)}/${clip}.jpg` };
-export const videoPath = (video) => `/api/videos/${path(video)}`;
+const videoPath = (video) => `/api/videos/${path(video)}`;
+
+/** Clips that are shown and judged at a time: two hours. */
+export const PART = 720;
+
+/** A stored video with a part of its clips. */
+export const clipsFrom = (video, first) => get(`${videoPath(video)}?first=${first}&count=${PART}`);
+
+/** The verdict on a stored video; of its clips, on those that are given. */
+export const verdictOn = (video, clips) => get(`${videoPath(video)}/verdict?from=${clips.length ? clips[0].clip_index : 0}&until=${clips.length ? clips[clips.length - 1].clip_index + 1 : 0}`);

@@ -29,10 +29,12 @@ export function say(text) {
   hiding = setTimeout(() => fill(status), 6000);
 }
 
-/** Minutes and seconds. */
+/** Minutes and seconds, or hours, minutes and seconds. */
 export function clock(seconds) {
   const whole = Math.max(Math.floor(seconds), 0);
-  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  const two = (number) => String(number).padStart(2, "0");
+  const minutes = Math.floor(whole / 60);
+  return minutes < 60 ? `${minutes}:${two(whole % 60)}` : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)}`;
 }
 
 /** A label as a small coloured word. */

@@ -1,10 +1,11 @@
 // Search: pick or upload a video, choose a part of it, look at what resembles it, say what does and what does not.
-import { films, get, post, upload, videoPath } from "./api.js";
+import { clipsFrom, films, get, post, upload, verdictOn } from "./api.js";
 import { clock, el, fill, kindWords, labelOf, problem, say, signWords, standing, tagsOf } from "./dom.js";
 import { form, judge, listed } from "./feedback.js";
 import { Players } from "./player.js";
 import { Timeline } from "./timeline.js";
 
+const MOST_CLIPS = 360; // of a query that is a whole video
 const GROUPS = { video: "videos", patient: "patients", clip: "clips" };
 
 export class SearchView {
@@ -88,12 +89,12 @@ export class SearchView {
 
   async #take(videoId) {
     let found;
-    try { found = await get(videoPath(videoId)); } catch (error) { fill(this.results, problem(error)); this.stage.hidden = false; return; }
+    try { found = await clipsFrom(videoId, 0); } catch (error) { fill(this.results, problem(error)); this.stage.hidden = false; return; }
     this.query = { videoId, patientId: found.video.patient_id, video: found.video };
     this.details.open = false;
     this.stage.hidden = false;
     this.likes.clear();
-    this.timeline.show(found.clips);
+    this.#clips(videoId, found, 0);
     const { video } = found;
     fill(this.about, el("strong", {}, videoId), " of patient ", el("strong", {}, video.patient_id), " ", labelOf(video.label), " ",
       tagsOf(this.signs, video.semiology), " ",
@@ -106,11 +107,27 @@ export class SearchView {
     await search;
   }
 
+  #clips(videoId, found, first) {
+    this.timeline.show(found.clips, { first, total: found.video.clip_count, go: (next) => this.#part(videoId, next) });
+  }
+
+  /** Shows another part of a long video. What was found stays, unless it was found by a part. */
+  async #part(videoId, first) {
+    try {
+      const found = await clipsFrom(videoId, first);
+      if (this.query.videoId !== videoId) return;
+      const again = this.timeline.chosen !== null;
+      this.#clips(videoId, found, first);
+      if (this.me.judges) this.#colour(videoId);
+      if (again) this.search();
+    } catch (error) { say(error.message); }
+  }
+
   async #colour(videoId) {
     try {
-      const verdict = await get(`${videoPath(videoId)}/verdict`);
-      if (this.query.videoId !== videoId) return;
-      this.timeline.colour(new Map(verdict.clips.map((clip) => [clip.clip_id, clip])), new Set(verdict.flipping_clip_ids));
+      const { clips } = this.timeline;
+      const verdict = await verdictOn(videoId, clips);
+      if (this.timeline.clips === clips) this.timeline.colour(verdict);
     } catch (error) { if (error.code !== "FAILED_PRECONDITION") say(error.message); }
   }
 
@@ -160,7 +177,7 @@ export class SearchView {
 
   #judged(verdict) {
     if (!verdict) return null;
-    this.timeline.colour(new Map(verdict.clips.map((clip) => [clip.clip_id, clip])), new Set(verdict.flipping_clip_ids));
+    this.timeline.colour(verdict);
     return ["The head says ", labelOf(verdict.label), verdict.set && verdict.set.abstains ? ", but abstains" : "",
       `; ${verdict.calibrated ? "calibrated " : ""}probability of exTLE ${verdict.probability.toFixed(2)}. ${standing(verdict)} Research use only.`];
   }
@@ -211,6 +228,10 @@ export class SearchView {
     if (!this.query) return;
     if (!this.query.videoId) { say("Filters and parts work for stored videos. Store this one first."); return; }
     if (this.asking) this.asking.abort();
+    if (this.query.video.clip_count > MOST_CLIPS && !this.timeline.chosen) {
+      fill(this.results, el("p", {}, "This recording is too long to be searched for as a whole. Choose a clip or a stretch of it above."));
+      return;
+    }
     const asking = (this.asking = new AbortController());
     try {
       this.#show(await post("/api/search", this.#asked(), asking.signal));
@@ -224,12 +245,22 @@ export class SearchView {
     this.picked = -1;
     this.refineButton.hidden = this.likes.size === 0;
     const made = found.provenance;
-    if (!this.hits.length) { fill(this.results, el("p", {}, "Nothing stored fits. Loosen the filters, or choose another part.")); return; }
+    if (!this.hits.length) { this.#nothing(); return; }
     this.cards = this.hits.map((hit, place) => this.#card(hit, place));
     fill(this.results, el("h3", {}, `${this.hits.length} nearest ${GROUPS[this.group.value]}`),
       el("ol", { class: "hits" }, this.cards),
       el("p", { class: "soft" }, `Encoder ${made.encoder_id}${kindWords(made.encoder_kind)}, index ${made.generation}, table version ${made.table_version}`));
     if (this.seesFilms) this.pick(0, false);
+  }
+
+  async #nothing() {
+    const words = el("p", {}, "Nothing stored fits. Loosen the filters, or choose another part.");
+    fill(this.results, words);
+    if (!this.others.checked) return;
+    try {
+      const { total } = await get("/api/counts");
+      if (total.patients < 2) words.textContent = "Only one patient is stored, and “other patients only” leaves that one out.";
+    } catch (error) { say(error.message); }
   }
 
   #card(hit, place) {
@@ -260,7 +291,8 @@ export class SearchView {
     const told = (hit.matches.length ? hit.matches : [hit]).map((one) => ({ query: number.get(one.query_clip_id), result: one.clip.clip_index, similarity: one.similarity }));
     const chosen = this.timeline.chosenClips[0];
     const first = chosen ? chosen.clip_index : 0; // of a stretch, which has no clip of its own
-    const pairs = told.map((pair) => ({ ...pair, query: pair.query === undefined ? first : pair.query }));
+    const known = told.filter((pair) => pair.query !== undefined); // of a long video, those in the part that is shown
+    const pairs = known.length ? known : told.map((pair) => ({ ...pair, query: first }));
     const at = Math.min(...pairs.map((pair) => pair.query)) * 10;
     this.players.beside(films.preview(hit.clip.video_id), pairs, chosen ? chosen.start_s : at, "Result: ", hit.clip.video_id, ", patient ", hit.clip.patient_id);
     if (play) this.players.query.video.play().catch(() => {});

@@ -1,4 +1,6 @@
-// The clips of a video as a row of buttons, coloured by what each votes; one, a stretch or all can be chosen.
+// The clips of a video as a row of buttons, coloured by what each votes; one, a stretch or all can be chosen. Of a long
+// video one part is shown at a time.
+import { PART } from "./api.js";
 import { clock, el, fill } from "./dom.js";
 
 // From TLE through neither to exTLE; told apart without seeing red or green, and written in words beside.
@@ -20,7 +22,9 @@ function painted(button, probability) {
 /** The row; `onChoose(clips)` is told the chosen ones, none for the whole video, `onSeek(seconds)` where to go. */
 export class Timeline {
   constructor(onChoose, onSeek) {
-    this.element = el("ol", { class: "timeline", "aria-label": "Clips of the video, ten seconds each" });
+    this.row = el("ol", { class: "timeline", "aria-label": "Clips of the video, ten seconds each" });
+    this.parts = el("div", { class: "row" });
+    this.element = el("div", {}, this.parts, this.row);
     this.onChoose = onChoose;
     this.onSeek = onSeek;
     this.clips = [];
@@ -28,18 +32,32 @@ export class Timeline {
     this.buttons = [];
   }
 
-  show(clips) {
+  /** Shows clips; of a long video `part` says which: { first, total, go }, where go(first) shows another part. */
+  show(clips, part = { first: 0, total: clips.length, go: () => {} }) {
     this.clips = clips;
+    this.#turn(part);
     this.chosen = this.verdicts = this.flipping = null;
     this.buttons = clips.map((clip, place) =>
       el("button", { type: "button", "aria-pressed": "false", onclick: (event) => this.#choose(place, event.shiftKey), onkeydown: (event) => this.#key(place, event) },
         clock(clip.start_s)));
-    fill(this.element, this.buttons.map((button) => el("li", {}, button)));
+    fill(this.row, this.buttons.map((button) => el("li", {}, button)));
     this.#name();
   }
 
-  /** Colours the clips: `verdicts` by clip id. */
-  colour(verdicts, flipping) {
+  #turn({ first, total, go }) {
+    this.first = first;
+    if (total <= this.clips.length) { fill(this.parts); return; }
+    const last = this.clips[this.clips.length - 1];
+    const words = last ? `${clock(this.clips[0].start_s)} to ${clock(last.start_s + last.valid_seconds)}, clips ${first + 1} to ${first + this.clips.length} of ${total}` : "";
+    fill(this.parts, el("button", { type: "button", disabled: first === 0, onclick: () => go(Math.max(first - PART, 0)) }, "Earlier"),
+      el("span", { role: "status" }, words),
+      el("button", { type: "button", disabled: first + this.clips.length >= total, onclick: () => go(first + PART) }, "Later"));
+  }
+
+  /** Colours the clips by what a verdict says of each. */
+  colour(verdict) {
+    const verdicts = new Map(verdict.clips.map((clip) => [clip.clip_id, clip]));
+    const flipping = new Set(verdict.flipping_clip_ids);
     this.verdicts = verdicts;
     this.clips.forEach((clip, place) => {
       const verdict = verdicts.get(clip.clip_id);
@@ -86,7 +104,7 @@ export class Timeline {
   #name() {
     this.clips.forEach((clip, place) => {
       const verdict = this.verdicts && this.verdicts.get(clip.clip_id);
-      const words = [`Clip ${place + 1}, from ${clock(clip.start_s)}`];
+      const words = [`Clip ${this.first + place + 1}, from ${clock(clip.start_s)}`];
       if (verdict) words.push(`votes ${verdict.label}, probability of exTLE ${verdict.probability.toFixed(2)}`);
       if (this.flipping && this.flipping.has(clip.clip_id)) words.push("without it the verdict would turn");
       this.buttons[place].setAttribute("aria-label", words.join(", "));

@@ -1,6 +1,6 @@
 // The verdict on a video with all that speaks for and against it, in words.
-import { films, get, videoPath } from "./api.js";
-import { clock, el, fill, kindWords, labelOf, problem, standing } from "./dom.js";
+import { clipsFrom, films, verdictOn } from "./api.js";
+import { clock, el, fill, kindWords, labelOf, problem, say, standing } from "./dom.js";
 import { Timeline } from "./timeline.js";
 
 const percent = (share) => `${Math.round(100 * share)} %`;
@@ -20,8 +20,8 @@ export class VerdictView {
         el("label", {}, "Video", field), el("button", { type: "submit" }, "Judge it")), body);
     if (!this.videoId) { fill(body, el("p", {}, "Give the id of a stored video, or come here from a search.")); return; }
     try {
-      const [found, verdict] = await Promise.all([get(videoPath(this.videoId)), get(`${videoPath(this.videoId)}/verdict`)]);
-      this.#show(body, found, verdict);
+      const found = await clipsFrom(this.videoId, 0);
+      this.#show(body, found, await verdictOn(this.videoId, found.clips));
     } catch (error) { fill(body, problem(error)); }
   }
 
@@ -29,9 +29,8 @@ export class VerdictView {
 
   #show(body, found, verdict) {
     const timeline = new Timeline(() => {}, (seconds) => { if (this.film) this.film.currentTime = seconds; });
-    timeline.show(found.clips);
-    const flipping = new Set(verdict.flipping_clip_ids);
-    timeline.colour(new Map(verdict.clips.map((clip) => [clip.clip_id, clip])), flipping);
+    timeline.show(found.clips, { first: 0, total: found.video.clip_count, go: (first) => this.#part(timeline, first) });
+    timeline.colour(verdict);
     this.film = this.seesFilms ? el("video", { src: films.preview(this.videoId), controls: true, muted: true, playsInline: true, preload: "metadata", "aria-label": "Film" }) : null;
     if (this.film) this.film.addEventListener("timeupdate", () => timeline.now(this.film.currentTime));
     const meter = el("div", { class: "meter", role: "img", "aria-label": `Probability of exTLE ${verdict.probability.toFixed(2)}, threshold ${verdict.threshold.toFixed(2)}` });
@@ -55,6 +54,14 @@ export class VerdictView {
       el("section", { class: "panel" }, el("h3", {}, "Nearest labelled seizures of other patients"), el("div", { class: "columns" },
         verdict.neighbours.map((side) => el("div", {}, el("h3", {}, labelOf(side.label)), side.hits.length ? el("ul", { class: "hits" }, side.hits.map((hit) => this.#near(hit))) : el("p", { class: "soft" }, "none stored"))))),
       el("p", { class: "soft" }, `Head ${verdict.provenance.head_id}, encoder ${verdict.provenance.encoder_id}${kindWords(verdict.provenance.encoder_kind)}, index ${verdict.provenance.generation}, temperature ${verdict.temperature.toFixed(2)}`));
+  }
+
+  async #part(timeline, first) {
+    try {
+      const found = await clipsFrom(this.videoId, first);
+      timeline.show(found.clips, { first, total: found.video.clip_count, go: (next) => this.#part(timeline, next) });
+      timeline.colour(await verdictOn(this.videoId, found.clips));
+    } catch (error) { say(error.message); }
   }
 
   #near(hit) {
@@ -84,7 +91,7 @@ export class VerdictView {
 
   #flips(verdict) {
     if (verdict.fewest_flipping_clips === 0) return "No choice of clips left out would turn it.";
-    if (verdict.fewest_flipping_clips === 1) return `It hangs on single clips: without any one of the ${verdict.flipping_clip_ids.length} that are marked it would be the other.`;
+    if (verdict.fewest_flipping_clips === 1) return `It hangs on single clips: without any one of the ${verdict.flipping_clips} that are marked it would be the other.`;
     return `At least ${verdict.fewest_flipping_clips} clips would have to be left out to turn it.`;
   }
 
