@@ -5,16 +5,26 @@ Imported only where it reads: a child that does without starts a tenth faster.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import decord
-import decord.logging
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan
 from encoder.probe import VideoFacts
+
+# decord2 loads every library of NVIDIA's packages that it finds, half a gigabyte a process beside a torch for GPUs, and
+# among them one that takes the place of BLAS and crashes torch. They are for reading on GPUs; it must not find them.
+_loaded = {name: module for name, module in sys.modules.items() if name == "nvidia"}
+sys.modules["nvidia"] = None  # type: ignore[assignment]  # keeps a package from being found
+try:
+    import decord
+    import decord.logging
+finally:
+    del sys.modules["nvidia"]
+    sys.modules.update(_loaded)
 
 decord.logging.set_level(decord.logging.ERROR)
 _HALF_A_FRAME = 0.5

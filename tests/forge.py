@@ -40,7 +40,16 @@ _ENVIRONMENT = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 _IMPORTED = (
-    *("lancedb", "faiss", "av", "decord", "sklearn.linear_model", "transformers", "grpc", "torch.utils.tensorboard"),
+    *(
+        "lancedb",
+        "faiss",
+        "av",
+        "encoder.decord_reader",
+        "sklearn.linear_model",
+        "transformers",
+        "grpc",
+        "torch.utils.tensorboard",
+    ),
     *("semiome.app", "semiome.demo", "encoder.pipeline", "encoder.dry_run", "encoder.bed_survey", "encoder.previews"),
     *("index.doctor", "index.erasure", "index.transfer", "index.backup", "index.compare", "index.feedback_export"),
     *("service.server", "service.supervisor", "service.web_server", "service.rollout", "service.access"),

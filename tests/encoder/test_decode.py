@@ -1,7 +1,11 @@
 """The right frames or none: every test video, read through a decoding child, by its barcodes."""
 
+import _ctypes
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -132,6 +136,20 @@ def test_decord_reads_constant_rate_mp4_mov_and_mkv_only():
         *("exactly_10s.mp4", "h264_1fps.mp4", "h264_25fps.mp4", "h264_bframes_longgop.mkv", "h264_gray.mp4"),
         *("h264_ntsc.mp4", "h264_rotate90.mp4", "h264_with_audio.mp4", "short_7s.mp4", "vp9.webm"),
     }
+
+
+@pytest.mark.parametrize(("module", "loads"), [("decord", True), ("encoder.decord_reader", False)])
+def test_what_is_for_gpus_is_not_loaded_into_a_decoder(tmp_path, module, loads):
+    """Beside a torch for GPUs decord would load half a gigabyte, in each child, and a BLAS that crashes torch."""
+    libraries = tmp_path / "nvidia" / "probe" / "lib"
+    libraries.mkdir(parents=True)
+    shutil.copy(_ctypes.__file__, libraries / "libprobe.so")
+    script = f"import {module}, sys; print('libprobe.so' in open('/proc/self/maps').read(), 'nvidia' in sys.modules)"
+    path = os.pathsep.join((str(tmp_path), *filter(None, sys.path)))
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-c", script]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [str(loads), "False"]
 
 
 def test_a_complaint_hands_the_file_to_the_strict_reader():
