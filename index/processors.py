@@ -1,10 +1,14 @@
-"""How many processors this process may keep busy: fewer than the machine has where limits are set."""
+"""What this process may use of the machine: processors, of which limits leave fewer than there are, and memory."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path, PurePosixPath
 
+_HEAPS, _MALLOC_HEAPS = 2, "MALLOC_ARENA_MAX"
+_M_ARENA_MAX = -8
+"""As malloc.h has it."""
 _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -21,6 +25,19 @@ def usable_cores(cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
     """
     affinity = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
     return max(1, min([affinity or 1, *(int(quota) for quota in _quotas(cgroups, own))]))
+
+
+def keep_few_heaps() -> None:
+    """Let all threads of this process, and of those that it starts, share two heaps; before the threads are started.
+
+    The C library gives each of dozens of threads a heap of its own, and what one of them frees no other can use: a
+    server's memory would grow for hours. Other C libraries have no such heaps.
+    """
+    if _MALLOC_HEAPS in os.environ:
+        return
+    os.environ[_MALLOC_HEAPS] = str(_HEAPS)
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 def _quotas(cgroups: Path, own: Path) -> list[float]:

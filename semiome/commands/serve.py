@@ -46,12 +46,13 @@ def serve(
     import os
     from contextlib import ExitStack
 
-    from index.processors import usable_cores
+    from index.processors import keep_few_heaps, usable_cores
     from service.config import read_config, with_page
 
     settings = read_config(config, host=host, port=port, workers=workers, metrics_port=metrics_port)
     if web or web_port is not None:
         settings = with_page(settings, web_port)
+    keep_few_heaps()
     # Before anything that computes is imported. One core answers calls; threads that push it off its core hold up all.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(usable_cores() // settings.workers - 1, 1)))
     from index.workspace import Workspace

@@ -1,5 +1,6 @@
 """Only the processors that this process may use are counted."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -61,3 +62,33 @@ def test_a_process_bound_to_one_processor_counts_one():
     done = subprocess.run(["taskset", "-c", cpu, *command], capture_output=True, text=True, check=True)
 
     assert done.stdout == "1\n"
+
+
+HEAPS = """
+import ctypes, sys, threading
+from index.processors import keep_few_heaps
+if sys.argv[1] == "few":
+    keep_few_heaps()
+c, met = ctypes.CDLL(None), threading.Barrier(9)
+c.malloc.restype = c.fopen.restype = ctypes.c_void_p
+def work():
+    c.malloc(1000)
+    met.wait()
+    met.wait()
+for _ in range(8):
+    threading.Thread(target=work).start()
+met.wait()
+c.malloc_info(0, ctypes.c_void_p(c.fopen(b"/dev/stdout", b"w")))
+c.fflush(None)
+met.wait()
+"""
+
+
+@pytest.mark.parametrize(("heaps", "wanted"), [("few", [2]), ("each", list(range(5, 12)))])
+def test_threads_share_two_heaps(heaps, wanted):
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("this C library has one heap")
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    command = [sys.executable, "-c", HEAPS, heaps]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.count("<heap nr=") in wanted
