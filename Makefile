@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo needs test slow check faults fuzz soak format protos lock clean
+.PHONY: demo needs test slow check interpreters faults fuzz soak format protos lock clean
 
 # Every file that is installed must have a hash of the lock's, but torch's, which differ by the processors that it is built
 # for; a build for GPUs brings further packages.
@@ -42,6 +42,10 @@ test: needs .venv .venv/torchvision .venv/node
 # The rest: ranks, clusters, browsers, kills, whole studies.
 slow: needs .venv .venv/torchvision .venv/node
 	$(BIN)/pytest -m slow
+
+# With each other Python from 3.11 to 3.13 that is here.
+interpreters: needs .venv .venv/node
+	$(BIN)/python -m tests.interpreters
 
 check: .venv .venv/node
 	$(BIN)/ruff format --check .

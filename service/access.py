@@ -49,7 +49,7 @@ def make_access(folder: Path, hosts: Sequence[str]) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Semiome")])
     ca = (
-        _certificate(name, name, key.public_key(), _CA_DAYS)
+        _certificate(name, name, key.public_key(), key.public_key(), _CA_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -154,7 +154,7 @@ def _issue(
     ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = _certificate(subject, ca.subject, key.public_key(), days)
+    builder = _certificate(subject, ca.subject, key.public_key(), ca.public_key(), days)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -166,11 +166,15 @@ def _issue(
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, issuer_key: object, days: int
 ) -> x509.CertificateBuilder:
+    """With what RFC 5280 asks of every certificate, and Python from 3.13 on insists on."""
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    whose = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key)  # type: ignore[arg-type]
+    builder = builder.add_extension(whose, critical=False)
     return builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=days))
 
 

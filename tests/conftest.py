@@ -5,8 +5,10 @@ Nothing heavy is imported here at the top: what needs neither torch nor the stor
 
 import csv
 import fcntl
+import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -33,6 +35,7 @@ settings.load_profile("any machine")
 DATA = Path(__file__).parent / "data"
 EXPECTED = json.loads((DATA / "videos" / "expected.json").read_text())["files"]
 WIDTH = 8
+TORCH = importlib.util.find_spec("torch") is not None
 
 
 def pytest_configure(config):
@@ -45,10 +48,18 @@ def pytest_unconfigure(config):
         config.forge.cleanup()
 
 
+def pytest_ignore_collect(collection_path):
+    """Files that can't even be imported where what they need is not installed, see `tests.interpreters`."""
+    if TORCH or collection_path.suffix != ".py":
+        return None
+    return bool(re.search(r'^pytestmark = .*needs\(.*"torch"', collection_path.read_text(), re.MULTILINE)) or None
+
+
 def pytest_collection_modifyitems(items):
+    lacks = needs.missing() if TORCH else {*needs.missing(), "torch"}
     for item in items:
         wanted = {name for mark in item.iter_markers("needs") for name in mark.args}
-        if wanted and (lacking := sorted(wanted & needs.missing())):
+        if wanted and (lacking := sorted(wanted & lacks)):
             item.add_marker(pytest.mark.skip(reason=f"{', '.join(lacking)} is missing: see `python -m tests.needs`"))
 
 

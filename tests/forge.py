@@ -374,7 +374,8 @@ def main():
     """
     folder, owner, *with_a_thread = sys.argv[1:]
     for name in _IMPORTED:
-        importlib.import_module(name)
+        with contextlib.suppress(ModuleNotFoundError):  # torch, beside other Pythons
+            importlib.import_module(name)
     _stop_lancedb()
     gc.collect()
     gc.freeze()  # what is shared stays shared

@@ -20,6 +20,8 @@ from index.workspace import Workspace, current
 from semiome.commands.doctor import in_use
 from tests.conftest import commit, install_head, make_cohort, make_video
 
+pytestmark = pytest.mark.needs("torch")
+
 WRITERS = int(os.environ.get("SEMIOME_WRITERS", "3"))
 """At once; `make faults` has more of them."""
 

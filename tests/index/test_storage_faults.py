@@ -22,6 +22,8 @@ from index.workspace import Workspace, current
 from tests.conftest import make_cohort
 from tests.index.test_objects import SERVERS, build, commit, left_in, s3, theirs_among, use
 
+pytestmark = pytest.mark.needs("torch")
+
 
 @pytest.fixture
 def shared(tmp_path, monkeypatch):

@@ -136,6 +136,7 @@ def test_no_status_repeats_what_a_caller_typed(told, name):
     assert [said for code, said in told[name] if CANARY.encode() in said and not (quotes and code == "OK")] == []
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("name", [*METHODS])
 def test_nothing_that_a_caller_types_is_a_bug(told, name):
     assert {code for code, _ in told[name]}.isdisjoint({"INTERNAL", "UNKNOWN"})

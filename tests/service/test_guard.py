@@ -25,6 +25,8 @@ from service.refusals import Refusals
 from service.tracing import NoTracer
 from service.wire import DETAILS, REQUEST_ID, SEEN
 
+pytestmark = pytest.mark.needs("torch")
+
 assert encoder.pipeline
 assert trainer.pretrain
 

@@ -20,6 +20,8 @@ from tests.service.attackers import answering
 from tests.service.test_page import chromium, opened, until  # noqa: F401  a fixture
 from tests.service.test_web import Browser, put_preview
 
+pytestmark = pytest.mark.needs("torch")
+
 CLIPS = MAX_CLIPS + 25
 """28 hours."""
 

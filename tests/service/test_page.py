@@ -25,7 +25,7 @@ from tests.conftest import DATA, install_head, publish_all
 from tests.service.servers import running
 from tests.service.test_web import with_tokens
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium", "torch")]
 
 VIDEOS = DATA / "videos"
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"

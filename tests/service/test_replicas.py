@@ -158,6 +158,7 @@ def test_a_stream_of_verdicts_passes_both_ways_as_it_goes(front):
     assert results == ["OK"] * 17 * len(clips) + ["NOT_FOUND"]
 
 
+@pytest.mark.needs("torch")
 def test_an_upload_of_megabytes_passes_nginx_and_is_answered_by_the_service(front, tmp_path):
     video = tmp_path / "seizure.mp4"
     video.write_bytes(os.urandom(5 * 2**20))

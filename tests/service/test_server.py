@@ -241,6 +241,7 @@ def test_a_port_that_is_taken_is_said(served):
 
 
 def test_whatever_goes_wrong_with_something_newer_the_old_keeps_serving(stored, caplog):
+    install_head(stored)
     source = Source(stored)
     before = source.knowledge
     for spoiled in (b"\xff\xfe", b"000009-absent"):

@@ -1,5 +1,6 @@
 """Certificates and tokens, as a newcomer, an administrator and a stranger meet them."""
 
+import contextlib
 import json
 import ssl
 import time
@@ -143,6 +144,27 @@ def make_expired(access, folder):
         builder = builder.add_extension(extension.value, extension.critical)
     (folder / "nightly.pem").write_bytes(builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
     (folder / "nightly.key").write_bytes((access / "nightly.key").read_bytes())
+
+
+def test_certificates_are_good_enough_for_the_strict(tmp_path):
+    """As every client written in Python is from 3.13 on."""
+    access = tmp_path / "keys"
+    make_access(access, ["localhost"])
+    make_client_certificate(access, "nightly")
+    sides = {"server": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "nightly": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
+    for name, side in sides.items():
+        side.load_cert_chain(access / f"{name}.pem", access / f"{name}.key")
+        side.load_verify_locations(access / "ca.pem")
+        side.verify_mode = ssl.CERT_REQUIRED
+        side.verify_flags |= ssl.VERIFY_X509_STRICT
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = sides["nightly"].wrap_bio(back, there, server_hostname="localhost")
+    server = sides["server"].wrap_bio(there, back, server_side=True)
+    for side in (client, server) * 3:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert server.getpeercert()["subject"] == ((("commonName", "nightly"),),)
+    assert client.getpeercert()["subjectAltName"] == (("DNS", "localhost"),)
 
 
 def test_no_key_that_signs_lies_where_the_server_reads_and_it_may_be_moved_away(tmp_path):

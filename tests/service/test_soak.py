@@ -27,7 +27,7 @@ from tests.service.servers import running
 from tests.service.test_web import Browser
 from tests.waiting import PATIENCE_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("torch")]
 
 SECONDS = float(os.environ.get("SEMIOME_SOAK_S", "180"))
 CALLERS, CALLS_PER_S = 5, 50

@@ -15,6 +15,8 @@ from semiome.shipped import shipped_encoder, shipped_folder
 from service.knowledge import Knowledge
 from tests.conftest import WIDTH, commit, head_layers, make_cohort, publish_all, tiny_architecture
 
+pytestmark = pytest.mark.needs("torch")
+
 KEY = b"k" * 32
 
 

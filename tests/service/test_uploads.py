@@ -33,6 +33,8 @@ from tests.service.attackers import answering
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.needs("torch")
+
 VIDEOS = DATA / "videos"
 
 

@@ -359,6 +359,7 @@ def test_a_search_finds_what_the_service_finds_with_what_is_known_of_the_videos(
         assert "source_sha256" not in hit["video"]
 
 
+@pytest.mark.needs("torch")
 def test_an_upload_that_is_no_video_is_refused_with_the_reason(browser):
     status, said = browser.json("POST", "/api/upload?k=5", b"no video at all" * 100)
 
