@@ -133,7 +133,8 @@ class Child:
     def __init__(self) -> None:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "encoder.decode_child"],  # -P: nothing is imported from the current folder
+            # -P: nothing is imported from the current folder; -B: what Python caches, its limit would cut off.
+            [sys.executable, "-PB", "-m", "encoder.decode_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -64,7 +64,7 @@ def capture_stderr(max_bytes: int) -> int:
         Its descriptor: its size tells how much was complained. What was said is dropped with the process, because
         FFmpeg's messages can hold a file's name or bytes.
     """
-    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
+    _limit(resource.RLIMIT_FSIZE, max_bytes)
     descriptor = os.memfd_create("stderr", os.MFD_CLOEXEC)
     os.dup2(descriptor, 2)
     return descriptor
@@ -72,10 +72,17 @@ def capture_stderr(max_bytes: int) -> int:
 
 def limit_resources(memory_bytes: int, cpu_s: int) -> None:
     """Bound address space and processor time, forbid core dumps, and die with the parent."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, memory_bytes)
+    _limit(resource.RLIMIT_CPU, cpu_s)
+    _limit(resource.RLIMIT_CORE, 0)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Bound a resource, unless it is bounded more tightly already, as batch systems do."""
+    hard = resource.getrlimit(kind)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (most, most))
 
 
 def short_of_memory(size_bytes: int = 64 * 2**20) -> bool:
@@ -96,9 +103,7 @@ def shut_in(path: Path) -> str:
     files = _allow_only(path)
     calls = filter_calls()
     if not calls:  # no other process of this account can be started to get around its limits
-        least, most = _MOST_PROCESSES, resource.getrlimit(resource.RLIMIT_NPROC)[1]
-        limit = least if most == resource.RLIM_INFINITY else min(least, most)
-        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+        _limit(resource.RLIMIT_NPROC, _MOST_PROCESSES)
     return LEVELS[2 * calls + files]
 
 
@@ -108,7 +113,7 @@ def level_here() -> str:
     Raises:
         StateError: If that process fails.
     """
-    asked = [sys.executable, "-P", "-m", "encoder.sandbox"]
+    asked = [sys.executable, "-PB", "-m", "encoder.sandbox"]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)  # noqa: S603  our own
     if done.stdout.strip() not in LEVELS:
         raise StateError("it can't be found out how a decoder is shut in here: run `semiome doctor`")

@@ -113,6 +113,16 @@ class DiskFull(CannotWrite):
         )
 
 
+class OutOfMemory(StateError):
+    """The machine, or a limit of this process, leaves no memory or no thread for it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no memory or no thread is left, on this machine or within a limit (`ulimit -v` or `-u`, a container's): "
+            "give more, or do less at once; everything acknowledged before is kept"
+        )
+
+
 class DamagedData(SemiomeError):
     """Stored bytes differ from what was written."""
 

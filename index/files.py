@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from index.errors import CannotWrite, DiskFull, InvalidInput, Locked, SemiomeError
+from index.errors import CannotWrite, DiskFull, InvalidInput, Locked, OutOfMemory, SemiomeError
 from index.processors import usable_cores
 
 _PART_BYTES = 1 << 26
@@ -29,6 +29,7 @@ _WHY = {
     errno.EPERM: "operation not permitted: this account may not change that, or it is marked as immutable",
     errno.EMFILE: "too many open files in this process: raise the limit (`ulimit -n`)",
     errno.ENFILE: "too many open files on this machine",
+    errno.EFBIG: "a file would be larger than is allowed here: raise the limit (`ulimit -f`)",
     errno.EIO: "input/output error: look at the disk and the system's log",
     errno.ESTALE: "the network file system has lost its connection to the file",
     errno.ENOLCK: "the file system has no locks left, or none at all: put the workspace on a local disk",
@@ -37,6 +38,7 @@ _WHY = {
     errno.ENXIO: "the device is gone",
 }
 """Why the system does not let a process write, by its number of the error."""
+_NO_MEMORY = (os.strerror(errno.ENOMEM), "can't start new thread", "failed to map segment from shared object")
 
 
 def sync_folder(folder: Path) -> None:
@@ -176,6 +178,13 @@ def digest_of_file(path: Path) -> str:
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         return hashlib.sha256(b"".join(pool.map(digest, range(0, size, _PART_BYTES)))).hexdigest()
+
+
+def out_of_memory(error: BaseException) -> OutOfMemory | None:
+    """The error of our own for what the system, or a library in its words, says where memory or threads end."""
+    text = str(error)
+    ended = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    return OutOfMemory() if ended or any(words in text for words in _NO_MEMORY) else None
 
 
 def failed_write(error: BaseException) -> CannotWrite | None:

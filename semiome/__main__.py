@@ -45,9 +45,9 @@ def main() -> None:
             sys.exit(TERMINATED if isinstance(cause, Terminated) else INTERRUPTED)
         raise
     except Exception as error:
-        from index.files import failed_write
+        from index.files import failed_write, out_of_memory
 
-        if (named := failed_write(error)) is None:
+        if (named := failed_write(error) or out_of_memory(error)) is None:
             raise
         _complain(named)
         sys.exit(STATE)

@@ -1,9 +1,13 @@
 """Object storage that pauses, refuses, or answers with errors, as it does for a minute now and then."""
 
+import json
 import os
+import re
 import signal
 import threading
 import time
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -202,6 +206,66 @@ def test_what_the_storage_says_is_said(refusing, status, code, says, asked):
     assert says in str(caught.value)
     assert "secret-place" not in str(caught.value)
     assert "127.0.0.1" not in str(caught.value)
+
+
+@pytest.fixture
+def short_lived(monkeypatch, tmp_path):
+    """Keys that end after 2 s, from where containers get theirs, and a storage that notes who asks: their names."""
+    given, noted = [], []
+
+    class Provider(BaseHTTPRequestHandler):
+        def do_GET(self):
+            given.append(f"key{len(given)}")
+            end = (datetime.now(UTC) + timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            keys = {"AccessKeyId": given[-1], "SecretAccessKey": "s", "Token": "t", "Expiration": end}
+            self.answer(200, json.dumps(keys).encode())
+
+        def answer(self, status, body):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    class Storage(Provider):
+        def do_GET(self):
+            noted.append(re.search(r"Credential=(\w+)", self.headers["Authorization"])[1])
+            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+        do_HEAD = do_GET
+
+    with ExitStack() as held:
+        ports = []
+        for handler in (Provider, Storage):
+            server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            held.callback(server.server_close)
+            held.callback(server.shutdown)
+            ports.append(server.server_port)
+        (tmp_path / "token").write_text("token")
+        use(monkeypatch, f"http://127.0.0.1:{ports[1]}")
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{ports[0]}/keys")
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
+        yield noted
+    bucket.cache_clear()
+
+
+@pytest.mark.parametrize("asked", ["objects", "tables"])
+def test_keys_that_end_are_fetched_again_where_somebody_gives_them(short_lived, tmp_path, asked):
+    workspace = Workspace(tmp_path / "host", "s3://clips/keys")
+    for _ in range(3):
+        if asked == "objects":
+            bucket(workspace.bucket).read("key")
+        else:
+            with suppress(StateError):
+                Store(workspace).table_names()
+        time.sleep(2.5)
+    assert len(set(short_lived)) >= 3
 
 
 def test_of_two_who_make_the_tables_in_the_same_moment_one_goes_on(shared, monkeypatch):

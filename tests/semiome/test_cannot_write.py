@@ -152,3 +152,30 @@ def test_a_full_disk_keeps_its_name_and_other_errors_are_not_touched():
     assert failed_write(OSError(errno.ENOENT, "no such file")) is None
     with pytest.raises(FileNotFoundError), naming_failed_writes():
         raise FileNotFoundError(errno.ENOENT, "x")
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (f"-v {10**6}", "no memory or no thread is left"),
+        pytest.param(f"-v {2 * 10**6}", "no memory or no thread is left", marks=pytest.mark.slow),
+        ("-f 1", "a file would be larger than is allowed here"),
+        pytest.param("-f 20", "a file would be larger than is allowed here", marks=pytest.mark.slow),
+    ],
+)
+def test_a_limit_of_the_process_is_named_and_costs_nothing_stored(folder, limit, says):
+    before = Store(Workspace(folder / "ws")).videos()
+    script = f"ulimit {limit}; PYTHONDONTWRITEBYTECODE=1 exec {sys.executable} -m semiome encode m.csv -w ws"
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Store(Workspace(folder / "ws")).videos() == before
+
+
+def test_a_limit_tighter_than_a_decoders_own_leaves_it_working(folder):
+    """As batch systems set them: the decoder's own limit would be above it, which only root may ask for."""
+    script = f"ulimit -v {4 * 10**6}; exec {sys.executable} -m semiome encode m.csv -w ws"
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "v9" in Store(Workspace(folder / "ws")).videos()
