@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -89,6 +90,19 @@ def test_the_image_in_front_takes_its_settings_and_answers_what_compose_asks(tmp
         {asked}
     """
     front.run("sh", "-ec", script, mounts=mounts, read_only=True, network=False)
+
+
+def test_jobs_run_as_a_user_of_whatever_number(image, mounts, tmp_path):
+    """As some clusters give one to each pod: without an entry in passwd, and without a home."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    shutil.chown(workspace, 12345, 12345)
+    others = [mount for mount in mounts if mount[1] != "/workspace"]
+    stranger = replace(image, user="12345:12345", environment={**image.environment, "HOME": "/nonexistent"})
+    for job in ("encode", "index"):
+        command = service(job)["command"]
+        stranger.run(*image.entrypoint, *command, mounts=[*others, (workspace, "/workspace", "")], read_only=True)
+    assert (workspace / "generations" / "CURRENT").exists()
 
 
 def test_jobs_and_a_server_run_in_it_as_compose_starts_them(image, mounts):
