@@ -54,7 +54,7 @@ def survey(
     """Look at the first picture of every video, in the manifest's order; nothing is stored.
 
     Raises:
-        InvalidInput: the encoder has no crop policy.
+        InvalidInput: If the encoder has no crop policy.
     """
     if encoder.crop is None:
         raise InvalidInput("this encoder takes whole pictures: give it a detector with `semiome encoder crop` first")

@@ -70,7 +70,7 @@ class BedFinder:
             picture: (H, W, 3) RGB, its first.
 
         Raises:
-            VideoRefused: no bed was found, and the policy wants one; or the manifest's crop is not in the picture.
+            VideoRefused: If no bed was found, and the policy wants one; or the manifest's crop is not in the picture.
         """
         if self._watch is not None:
             self._watch(row, picture)

@@ -115,7 +115,7 @@ def plan_clips(timeline: Timeline, num_frames: int) -> tuple[ClipPlan, ...]:
     is sampled over all of what exists of it, and no picture is invented for what does not.
 
     Raises:
-        VideoRefused: the video is shorter than the least valid clip.
+        VideoRefused: If the video is shorter than the least valid clip.
     """
     duration = timeline.duration
     if duration < MIN_CLIP_SECONDS:

@@ -90,8 +90,8 @@ def ray_engine(encoder: Encoder, options: ClusterOptions) -> Engine:
     """Decoding and embedding in actors of the cluster that RAY_ADDRESS names, or of one on this machine.
 
     Raises:
-        InvalidInput: Ray is not installed.
-        StateError: no such cluster, too small a one, or (when the job ends) one that lost a video.
+        InvalidInput: If Ray is not installed.
+        StateError: If there is no such cluster, it is too small, or (when the job ends) it lost a video.
     """
     data, leave = _joined_cluster(options)
 

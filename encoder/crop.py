@@ -135,7 +135,7 @@ def read_policy(folder: Path) -> CropPolicy | None:
     """The policy of an encoder's folder; None where it has none.
 
     Raises:
-        InvalidInput: it can't be read.
+        InvalidInput: If it can't be read.
     """
     try:
         return CropPolicy(**json.loads(small_file(folder / _POLICY)))

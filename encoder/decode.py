@@ -91,7 +91,7 @@ def first_picture(path: Path, facts: VideoFacts) -> NDArray[np.uint8]:
     """The first frame that is shown, (H, W, 3) RGB, as `crop` counts its pixels.
 
     Raises:
-        VideoRefused: it can't be decoded.
+        VideoRefused: If it can't be decoded.
     """
     frames = frames_of(path, facts)
     try:
@@ -222,8 +222,8 @@ def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> 
     """Every shown frame and its number, in order; with `needed`, those at least and what they build on.
 
     Raises:
-        VideoRefused: a frame is damaged, missing, or not the one whose turn it is.
-        MemoryError: the same, with the limit of this process's memory reached.
+        VideoRefused: If a frame is damaged, missing, or not the one whose turn it is.
+        MemoryError: If that may be because this process has reached its limit of memory.
     """
     ticks, time_base = facts.timeline.ticks, facts.timeline.time_base
     times = None if needed is None else {ticks[n] for n in needed}

@@ -94,7 +94,7 @@ class Decoder:
             crop: what part of the picture to use, or who chooses it; what that raises ends the decoding.
 
         Raises:
-            VideoRefused: with the reason; clips yielded before are whole.
+            VideoRefused: If the video can't be trusted; clips yielded before are whole.
         """
         return self._clips(path, self._num_frames, crop, track)
 
@@ -102,7 +102,7 @@ class Decoder:
         """The first frame shown, (H, W, 3) RGB.
 
         Raises:
-            VideoRefused: with the reason.
+            VideoRefused: If the video can't be trusted.
         """
         seen: list[NDArray[np.uint8]] = []
         try:
@@ -119,7 +119,7 @@ class Decoder:
         """How many clips a video has by its timestamps; no picture is decoded.
 
         Raises:
-            VideoRefused: with the reason.
+            VideoRefused: If the video can't be trusted.
         """
         return sum(1 for _ in self._clips(path, 0, None, track))
 
@@ -127,7 +127,7 @@ class Decoder:
         """A small copy of a video; of a damaged one what comes before the damage.
 
         Raises:
-            VideoRefused: with the reason.
+            VideoRefused: If the video can't be trusted.
         """
         for made in self._twice(lambda quick: self._attempt(path, 0, None, track, quick=quick, preview=True)):
             if isinstance(made, Preview):

@@ -63,7 +63,7 @@ def detector_id(folder: Path) -> str:
     """16 hex digits over the files that decide what a detector finds.
 
     Raises:
-        InvalidInput: a file is missing.
+        InvalidInput: If a file is missing.
     """
     digest = hashlib.sha256()
     for name in (_CONFIG, _WEIGHTS, *_PREPROCESSING):
@@ -98,7 +98,7 @@ def prepared_detector(source: str, weights: Path | None = None) -> Iterator[Path
         weights: of Mask R-CNN; torchvision's cache by default.
 
     Raises:
-        InvalidInput: as `import_mask_rcnn`; or weights go with another detector.
+        InvalidInput: If `import_mask_rcnn` raises it, or the weights go with another detector.
     """
     if source != MASK_RCNN:
         if weights is not None:
@@ -114,7 +114,7 @@ def import_mask_rcnn(weights: Path | None, target: Path) -> None:
     """Write the folder of a Mask R-CNN with the weights of a file of torchvision's, or those in torchvision's cache.
 
     Raises:
-        InvalidInput: torchvision or the weights are missing, or they are of another model.
+        InvalidInput: If torchvision or the weights are missing, or they are of another model.
     """
     _torchvision()
     if weights is None:
@@ -155,8 +155,8 @@ def load_detector(
         expected_id: what `detector_id` of it must be.
 
     Raises:
-        InvalidInput: it can't be used; the message says what is missing.
-        DamagedData: its files are not the expected ones.
+        InvalidInput: If it can't be used; the message says what is missing.
+        DamagedData: If its files are not the expected ones.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InvalidInput("no CUDA device is here: use --device cpu")

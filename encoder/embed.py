@@ -66,7 +66,7 @@ class Embedder:
         why: it was chosen, in words; empty when it was asked for.
 
     Raises:
-        InvalidInput: no such precision or device.
+        InvalidInput: If there is no such precision or device.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Embedder:
             (B, D) float32, unit length.
 
         Raises:
-            InvalidInput: the model gave values that are not finite.
+            InvalidInput: If the model gave values that are not finite.
         """
         return self.begin(frames)()
 

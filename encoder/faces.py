@@ -49,7 +49,7 @@ def find_faces(pictures: Iterable[NDArray[np.uint8]], fps: int, alive: Callable[
         alive: told the number of each picture.
 
     Raises:
-        StateError: the extra is not installed.
+        StateError: If the extra is not installed.
     """
     detector, looks = _detector(), []
     step = max(fps // _LOOKS_A_SECOND, 1)

@@ -125,7 +125,7 @@ class Head:
             encoder_id: which encoder made them.
 
         Raises:
-            EncoderMismatch: they are of another encoder than the head.
+            EncoderMismatch: If they are of another encoder than the head.
         """
         if encoder_id != self.card.encoder_id:
             raise EncoderMismatch(f"head {self.head_id}", self.card.encoder_id, encoder_id)
@@ -206,9 +206,9 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
     """The head in use in a folder of heads, or the one named.
 
     Raises:
-        StateError: none is in use.
-        NotFound: no head of that id.
-        DamagedData: its files are not those that gave it its id.
+        StateError: If none is in use.
+        NotFound: If there is no head of that id.
+        DamagedData: If its files are not those that gave it its id.
     """
     name = head_id or current(folder)
     if name is None:

@@ -116,7 +116,7 @@ class Prepared:
             (embedding_dim,) float32, of any length.
 
         Raises:
-            InvalidInput: the frames are not of the shape the model was made for.
+            InvalidInput: If the frames are not of the shape the model was made for.
         """
         config = self._model.config
         expected = (config.num_frames, config.image_size, config.image_size, config.num_channels)

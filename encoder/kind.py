@@ -49,7 +49,7 @@ def check_stored(encoders: Path, encoder_id: str) -> None:
     """See that a workspace's encoder is there, its weights as long as they say; to check their values takes torch.
 
     Raises:
-        DamagedData: they are not.
+        DamagedData: If they are not.
     """
     path = encoders / encoder_id / _WEIGHTS
     try:

@@ -53,7 +53,7 @@ def import_pyth(file: Path, num_attention_heads: int | None = None) -> Encoder:
             published TimeSformer.
 
     Raises:
-        InvalidInput: it is not such a checkpoint, holds anything but tensors, or a weight is missing.
+        InvalidInput: If it is not such a checkpoint, holds anything but tensors, or a weight is missing.
     """
     if not file.is_file():
         raise InvalidInput("the checkpoint can't be read: give the path of a .pyth or .pth file, or of a folder")

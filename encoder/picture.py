@@ -45,7 +45,7 @@ def square(
         (size, size, 3) RGB.
 
     Raises:
-        VideoRefused: the crop reaches outside the picture.
+        VideoRefused: If the crop reaches outside the picture.
     """
     from PIL import Image  # where FFmpeg resizes, it is not needed: a twelfth of a decoding child's start
 
@@ -100,7 +100,7 @@ def reduced(
         None where the box is not made smaller by `_WORTH_REDUCING` at least.
 
     Raises:
-        VideoRefused: the crop reaches outside the picture.
+        VideoRefused: If the crop reaches outside the picture.
     """
     box = checked_crop(crop, width, height)
     columns, rows = _resized(box, size, pixel_aspect)
@@ -122,7 +122,7 @@ def checked_crop(crop: Crop | None, width: int, height: int) -> Crop:
     """The crop of a picture of this size, all of it where there is none.
 
     Raises:
-        VideoRefused: it reaches outside the picture.
+        VideoRefused: If it reaches outside the picture.
     """
     box = crop or Crop(0, 0, width, height)
     if not fits(box, width, height):

@@ -80,8 +80,8 @@ def encode(
         progress: told (videos done, a part of one for each clip; videos in all; speed and where the time goes).
 
     Raises:
-        Locked: another process is writing to the store.
-        DiskFull: what was committed before is kept.
+        Locked: If another process is writing to the store.
+        DiskFull: If no space is left; what was committed before is kept.
     """
     options = options or EncodeOptions()
     engine = local_engine(embedder, options)

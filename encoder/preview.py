@@ -62,7 +62,7 @@ def render(path: Path, facts: VideoFacts, alive: Callable[[], None]) -> Iterator
         alive: called every second of video.
 
     Raises:
-        VideoRefused: no picture can be decoded.
+        VideoRefused: If no picture can be decoded.
     """
     shrink = _Shrinker(facts)
     fps = _rate(facts)

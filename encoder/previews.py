@@ -55,7 +55,7 @@ def stored_preview(workspace: Workspace, video: Video) -> StoredPreview:
     """The preview of a video.
 
     Raises:
-        NotFound: there is none of the file that its embeddings are of.
+        NotFound: If there is none of the file that its embeddings are of.
     """
     folder = _folder(workspace, video.video_id)
     try:
@@ -71,7 +71,7 @@ def stored_strip(workspace: Workspace, video: Video, clip_index: int) -> bytes:
     """Thumbnails of a clip, JPEG.
 
     Raises:
-        NotFound: there are none of the file that its embeddings are of.
+        NotFound: If there are none of the file that its embeddings are of.
     """
     try:
         return small_file(stored_preview(workspace, video).film.parent / f"{clip_index}.jpg", _MOST_STRIP_BYTES)
@@ -112,9 +112,9 @@ def export_film(
         progress: told (pictures done, pictures in all), each of them looked at once and written once.
 
     Raises:
-        NotFound: the video is not stored, or has no preview.
-        InvalidInput: the file is there already, or its folder is not.
-        StateError: the extra for faces is not installed.
+        NotFound: If the video is not stored, or has no preview.
+        InvalidInput: If the file is there already, or its folder is not.
+        StateError: If the extra for faces is not installed.
     """
     video = Store(workspace).videos().get(video_id)
     if video is None:
@@ -174,8 +174,8 @@ def make_previews(
         progress: told (videos done, videos in all).
 
     Raises:
-        StateError: nothing is stored yet.
-        DiskFull: those that were made are kept.
+        StateError: If nothing is stored yet.
+        DiskFull: If no space is left; those that were made are kept.
     """
     videos = Store(workspace).videos()
     made: list[str] = []

@@ -46,9 +46,9 @@ def switch(workspace: Workspace, encoder_id: str, *, force: bool = False) -> Swi
         force: also when it has not embedded all clips of the one that serves.
 
     Raises:
-        NotFound: no such encoder, or it has no clips.
-        StateError: it has no index, or not all clips of the one that serves and nobody insists.
-        DamagedData: a file of it is not what was saved.
+        NotFound: If there is no such encoder, or it has no clips.
+        StateError: If it has no index, or lacks clips of the one that serves and is not forced.
+        DamagedData: If a file of it is not what was saved.
     """
     current_encoder(workspace.encoders, encoder_id)
     fetch(workspace, everything=True)
@@ -76,7 +76,7 @@ def switch_back(workspace: Workspace) -> Switched:
     """Use the encoder that was in use before; a second call undoes it.
 
     Raises:
-        StateError: there is none.
+        StateError: If there is none.
     """
     before = previous(workspace.encoders)
     if before is None:

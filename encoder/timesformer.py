@@ -52,7 +52,7 @@ def preset(name: str) -> TimesformerConfig:
     """The architecture of a named preset.
 
     Raises:
-        InvalidInput: no such preset.
+        InvalidInput: If there is no such preset.
     """
     if name not in _PRESETS:
         raise InvalidInput(f"expected a preset of {', '.join(PRESETS)}, got {name!r}")
@@ -92,7 +92,7 @@ def architecture(
             room and the clothes of who lies still, is gone before the first layer.
 
     Raises:
-        InvalidInput: the numbers don't fit each other.
+        InvalidInput: If the numbers don't fit each other.
     """
     if min(num_frames, image_size, hidden_size, num_hidden_layers, num_attention_heads, patch_size) < 1:
         raise InvalidInput("expected frames, size, width, depth, heads and patch of at least 1")
@@ -168,7 +168,7 @@ class TimeSformer(nn.Module):
             (B, embedding_dim), of any length.
 
         Raises:
-            InvalidInput: the frames are not of the shape this model was made for.
+            InvalidInput: If the frames are not of the shape this model was made for.
         """
         config = self.config
         expected = (config.num_frames, config.num_channels, config.image_size, config.image_size)

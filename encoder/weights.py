@@ -83,8 +83,8 @@ class Encoder:
         """Whoever finds the beds that the crop policy speaks of; None where there is no policy.
 
         Raises:
-            InvalidInput: the detector can't be loaded here.
-            DamagedData: its files were changed.
+            InvalidInput: If the detector can't be loaded here.
+            DamagedData: If its files were changed.
         """
         if self.crop is None or self.detector_folder is None:
             return None
@@ -171,7 +171,7 @@ def load_encoder(folder: Path) -> Encoder:
     """Read an encoder folder: ours, or one that transformers' `save_pretrained` wrote.
 
     Raises:
-        InvalidInput: a file is missing, damaged, or does not fit the config.
+        InvalidInput: If a file is missing, damaged, or does not fit the config.
     """
     if (folder / _WEIGHTS).exists() and not is_plain(folder / _WEIGHTS):
         raise InvalidInput(f"the encoder folder is damaged: {_WEIGHTS} is no plain file")
@@ -254,9 +254,9 @@ def current_encoder(folder: Path, encoder_id: str | None = None) -> Encoder:
     """The encoder in use in a folder of encoders, or the one named.
 
     Raises:
-        StateError: none is in use.
-        NotFound: no encoder of that id.
-        DamagedData: its files are not those that gave it its id.
+        StateError: If none is in use.
+        NotFound: If there is no encoder of that id.
+        DamagedData: If its files are not those that gave it its id.
     """
     if encoder_id is None:
         encoder_id = current(folder)

@@ -57,10 +57,10 @@ def back_up(workspace: Workspace, folder: Path) -> Backup:
     """Copy a workspace into a new folder; nobody writes meanwhile, and searches go on.
 
     Raises:
-        InvalidInput: the folder is there already.
-        StateError: nothing is stored, or the workspace is on object storage, which has its own copies.
-        DamagedData: something stored is not what was written: no backup is made of that.
-        Locked: somebody is writing: try again when they are done.
+        InvalidInput: If the folder is there already.
+        StateError: If nothing is stored, or the workspace is on object storage, which has its own copies.
+        DamagedData: If something stored is not what was written.
+        Locked: If another process is writing.
     """
     _plain(workspace)
     store = Store(workspace)
@@ -97,9 +97,9 @@ def verify(folder: Path, noted: str = "") -> Backup:
         noted: the backup's digest as it was noted elsewhere; empty where none was.
 
     Raises:
-        InvalidInput: it is no backup.
-        DamagedData: a file is missing, more, a link, or not what was copied, or a row is not what was written; or the
-            backup is another one than was noted.
+        InvalidInput: If it is no backup.
+        DamagedData: If a file is missing, more, a link, or not what was copied, or a row is not what was written; or
+            the backup is another one than was noted.
     """
     try:
         backup = Backup(**json.loads(small_file(folder / _MANIFEST, _MOST_MANIFEST_BYTES)))
@@ -146,8 +146,8 @@ def restore(
         The backup, and how many patients were erased again.
 
     Raises:
-        InvalidInput: the workspace is there already, no backup is, or the list is none of this workspace.
-        DamagedData: the backup is not whole.
+        InvalidInput: If the workspace is there already, no backup is, or the list is none of this workspace.
+        DamagedData: If the backup is not whole.
     """
     _plain(workspace)
     say("checking the backup")

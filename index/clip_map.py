@@ -26,8 +26,8 @@ def clip_map(vectors: Vectors, method: str = PCA) -> NDArray[np.float32]:
             stay neighbours (McInnes et al., 2018); far apart means nothing there.
 
     Raises:
-        InvalidInput: another method.
-        StateError: UMAP is not installed.
+        InvalidInput: If there is no such method.
+        StateError: If UMAP is not installed.
     """
     if method not in {PCA, UMAP}:
         raise InvalidInput(f"expected a map by {PCA} or {UMAP}, got {method[:32]!r}")

@@ -35,7 +35,7 @@ class ClipTable:
         """Take columns as `read` finds them or `of_columns` makes them.
 
         Raises:
-            DamagedData: they are not those of clips in order.
+            DamagedData: If they are not those of clips in order.
         """
         if tuple(columns.column_names) != _COLUMNS:
             raise DamagedData("the clips of an index have other columns than expected: build the index again")

@@ -65,8 +65,8 @@ class Committer:
             How many clips were written.
 
         Raises:
-            InvalidInput: a vector has the wrong width, a value that is not finite, or not unit length; or a field of a
-                video or clip is out of its bounds.
+            InvalidInput: If a vector has the wrong width, a value that is not finite, or not unit length; or a field
+                of a video or clip is out of its bounds.
         """
         for video, clips in videos:
             check_video(video)

@@ -59,8 +59,8 @@ def compare(first: StoredClips, second: StoredClips, k: int = 10, queries: int =
         seed: of the draw.
 
     Raises:
-        InvalidInput: k or the number of queries is below 1.
-        StateError: they share no clips, or none has k of other patients.
+        InvalidInput: If k or the number of queries is below 1.
+        StateError: If they share no clips, or none has k of other patients.
     """
     if k < 1 or queries < 1:
         raise InvalidInput(f"expected k and queries of at least 1, got {k} and {queries}")

@@ -50,8 +50,8 @@ def read(cursor: str, mark: Mark) -> int:
     """Where a page begins.
 
     Raises:
-        InvalidInput: it is no cursor, or one of another query.
-        StateError: it is of another generation, or of another state of the store.
+        InvalidInput: If it is no cursor, or one of another query.
+        StateError: If it is of another generation, or of another state of the store.
     """
     try:
         if len(cursor) > _MAX_CHARACTERS:

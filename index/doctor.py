@@ -61,7 +61,7 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
         repair: put right what can be.
 
     Raises:
-        Locked: a repair needs the right to write, and somebody has it.
+        Locked: If a repair needs the right to write, and another process has it.
     """
     store = Store(workspace)
     findings = [_disk(workspace), *_readers(workspace)]

@@ -26,7 +26,7 @@ def workspace_key(workspace: Workspace) -> bytes:
     """The secret of a workspace, made when it is first needed; only its owner may read it.
 
     Raises:
-        DamagedData: it is not as it was made, or is gone where it was used.
+        DamagedData: If it is not as it was made, or is gone where it was used.
     """
     text = shared_files.read(workspace, workspace.key)
     if text is None:
@@ -184,7 +184,7 @@ def brought_up_to_date(older: str, newer: str) -> str:
     """A list of the erased with what a newer one of the same workspace says.
 
     Raises:
-        InvalidInput: one is not such a list, or the newer one lacks something of the older.
+        InvalidInput: If one is not such a list, or the newer one lacks something of the older.
     """
     before, after = set(older.split()), set(newer.split())
     if wrong := [line for line in after if not _LINE.fullmatch(line)]:

@@ -77,7 +77,7 @@ class Vectors:
         """Map an .npy file whose digest has been checked.
 
         Raises:
-            DamagedData: it holds no float32 matrix.
+            DamagedData: If it holds no float32 matrix.
         """
         with path.open("rb") as stream:
             try:
@@ -144,7 +144,7 @@ class _File:
         """(n, D) of these rows of a matrix of this shape.
 
         Raises:
-            DamagedData: the file has been cut.
+            DamagedData: If the file has been cut.
         """
         if len(rows_n) and not 0 <= rows_n.min() <= rows_n.max() < shape[0]:
             raise IndexError(f"expected rows of 0 to {shape[0] - 1}")

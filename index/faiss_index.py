@@ -59,7 +59,7 @@ class Index(Protocol):
             Similarities (Q, k), decreasing, and rows (Q, k); -inf and -1 where no more are found.
 
         Raises:
-            InvalidInput: a wrong width, or values that are not finite.
+            InvalidInput: If the width is wrong, or a value is not finite.
         """
         ...
 
@@ -168,7 +168,7 @@ class IvfIndex:
         """Load a file whose digest has been checked: FAISS must not read bytes it can't trust.
 
         Raises:
-            DamagedData: it is another kind of index, or of other vectors.
+            DamagedData: If it is another kind of index, or of other vectors.
         """
         index = faiss.read_index(str(path))
         if not isinstance(index, _CODES[kind].index):
@@ -281,7 +281,7 @@ def check_queries(queries_QD: NDArray[np.float32], width: int) -> None:
     """Refuse what FAISS would answer with nonsense.
 
     Raises:
-        InvalidInput: a wrong width, or values that are not finite.
+        InvalidInput: If the width is wrong, or a value is not finite.
     """
     if queries_QD.ndim != 2 or queries_QD.shape[1] != width:
         raise InvalidInput(f"expected vectors (Q, {width}), got {queries_QD.shape}")

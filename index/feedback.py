@@ -63,9 +63,9 @@ class FeedbackStore:
             The same with id, author and time.
 
         Raises:
-            InvalidInput: it says nothing, or something that can't be.
-            NotFound: a patient whom it concerns was erased.
-            DiskFull: it is not kept.
+            InvalidInput: If it says nothing, or something that can't be.
+            NotFound: If a patient whom it concerns was erased.
+            DiskFull: If no space is left; it is not kept.
         """
         check(said)
         at = datetime.now(UTC).isoformat(timespec="microseconds")  # pages go by it
@@ -93,7 +93,7 @@ class FeedbackStore:
             token: of the page before; empty: the first.
 
         Raises:
-            InvalidInput: A size or token that can't be.
+            InvalidInput: If the size or the token is out of bounds.
         """
         if not 1 <= size <= MAX_PAGE:
             raise InvalidInput(f"expected pages of 1 to {MAX_PAGE}, got {size}", field="page_size")
@@ -156,7 +156,7 @@ class FeedbackStore:
             author: who must have said it; empty: anybody.
 
         Raises:
-            NotFound: there is none of that id, or it is somebody else's.
+            NotFound: If there is none of that id, or another author said it.
         """
         found: list[Feedback] = []
         if self._there():

@@ -70,7 +70,7 @@ def check(said: Feedback) -> None:
     """Refuse what can't be kept.
 
     Raises:
-        InvalidInput: naming the field.
+        InvalidInput: If a field is out of bounds; the message names it.
     """
     for name in ("video_id", "query_video_id"):
         if (value := getattr(said, name)) and not ID.fullmatch(value):

@@ -79,7 +79,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place: readers see the old or the new whole.
 
     Raises:
-        DiskFull: the old one stays.
+        DiskFull: If no space is left; the old file stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with naming_failed_writes():
@@ -131,9 +131,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A folder that is there as a whole or not at all: filled under another name, synced, renamed.
 
     Raises:
-        InvalidInput: it is there already, and not empty.
-        Locked: another process is making it.
-        DiskFull: within the block.
+        InvalidInput: If it is there already, and not empty.
+        Locked: If another process is making it.
+        DiskFull: If no space is left, within the block too.
     """
     folder = folder.absolute()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -285,7 +285,7 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
     """Hold an advisory lock on `path` for the length of the block; the system drops it when the process dies.
 
     Raises:
-        Locked: another process holds it.
+        Locked: If another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = open_lock(path)

@@ -120,10 +120,10 @@ def build_generation(
         map_by: how the clips are laid out to be looked at, see `index.clip_map`.
 
     Raises:
-        StateError: there are no clips.
-        InvalidInput: an unknown kind, or no recall.
-        Locked: another process is building.
-        DiskFull: nothing is left behind.
+        StateError: If there are no clips.
+        InvalidInput: If the kind is unknown, or the recall out of bounds.
+        Locked: If another process is building.
+        DiskFull: If no space is left; nothing is left behind.
     """
     if not len(stored.clips):
         raise StateError(f"no clips of encoder {stored.encoder_id} are stored: run `semiome encode` first")
@@ -203,7 +203,7 @@ def building_lock(folder: Path) -> Iterator[None]:
     """Held while generations are built or removed.
 
     Raises:
-        Locked: another process holds it.
+        Locked: If another process holds it.
     """
     with exclusive_lock(folder / "build.lock", "the right to build this workspace's index"):
         yield
@@ -213,8 +213,8 @@ def publish(folder: Path, generation: str, *, force: bool = False) -> None:
     """Make a generation the one that serves.
 
     Raises:
-        NotFound: there is none of that name.
-        StateError: its recall is below its target, and nobody insists.
+        NotFound: If there is none of that name.
+        StateError: If its recall is below its target, and it is not forced.
     """
     check_publishable(folder, generation, force=force)
     if current(folder) != generation:
@@ -225,8 +225,8 @@ def check_publishable(folder: Path, generation: str, *, force: bool = False) -> 
     """Say whether `publish` would do it.
 
     Raises:
-        NotFound: there is none of that name.
-        StateError: its recall is below its target, and nobody insists.
+        NotFound: If there is none of that name.
+        StateError: If its recall is below its target, and it is not forced.
     """
     if generation not in list_generations(folder):
         raise NotFound(f"no generation {generation[:64]!r} in this workspace")
@@ -246,7 +246,7 @@ def roll_back(folder: Path) -> str:
         Its name.
 
     Raises:
-        StateError: none served before, or it is gone.
+        StateError: If none served before, or it is gone.
     """
     name = previous(folder)
     if name is None or name not in list_generations(folder):
@@ -264,7 +264,7 @@ def collect(folder: Path, keep: int) -> list[str]:
         What was removed.
 
     Raises:
-        Locked: a build is running.
+        Locked: If a build is running.
     """
     if not folder.is_dir():
         return []
@@ -294,7 +294,7 @@ def read_manifest(folder: Path, generation: str) -> GenerationManifest:
     """What a generation says of itself.
 
     Raises:
-        DamagedData: it can't be read, or is not what was built.
+        DamagedData: If it can't be read, or is not what was built.
     """
     try:
         data = small_file(folder / generation / MANIFEST)
@@ -315,7 +315,7 @@ def read_clips(folder: Path, generation: str) -> ClipTable:
     """Which clips a generation holds.
 
     Raises:
-        DamagedData: they can't be read, or are not what was built.
+        DamagedData: If they can't be read, or are not what was built.
     """
     path = folder / generation / _CLIPS
     manifest = read_manifest(folder, generation)
@@ -330,8 +330,8 @@ def load_generation(folder: Path, generation: str | None = None) -> Generation:
     """Load a generation, by default the one that serves, after checking every file's digest.
 
     Raises:
-        StateError: none is published.
-        DamagedData: a file is not what was built.
+        StateError: If none is published.
+        DamagedData: If a file is not what was built.
     """
     name = generation or current(folder)
     if name is None:

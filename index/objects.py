@@ -45,7 +45,7 @@ def bucket(url: str) -> Bucket:
     """What lies below `s3://bucket/prefix`.
 
     Raises:
-        StateError: the extra that reads it is not installed, or the storage can't be reached.
+        StateError: If the extra that reads it is not installed, or the storage can't be reached.
     """
     return Bucket(url)
 
@@ -55,7 +55,7 @@ def _named_errors() -> Iterator[None]:
     """Turn what the library raises into an error that names no place and no key.
 
     Raises:
-        StateError: the storage does not answer, or not to us.
+        StateError: If the storage does not answer, or refuses us.
     """
     from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
@@ -146,7 +146,7 @@ class Bucket:
         """An object's bytes into a new file.
 
         Raises:
-            StateError: it has gone.
+            StateError: If it has gone.
         """
         import obstore
 
@@ -181,7 +181,7 @@ class Bucket:
             A function to call before each write.
 
         Raises:
-            Locked: another holds it; also by that function, once the lease was lost.
+            Locked: If another holds it; also by that function, once the lease was lost.
         """
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         held = _Lease(self, name, holder, *self._take(name, holder, what))
@@ -293,8 +293,8 @@ class _Lease(Thread):
         """See that this is still the holder; one that could not show a sign of life for a while does so now.
 
         Raises:
-            Locked: another process has taken over.
-            Unreachable: the storage has not answered for minutes.
+            Locked: If another process has taken over.
+            Unreachable: If the storage has not answered for minutes.
         """
         until = _now_s() + _PATIENCE_S
         while _now_s() - self._shown > LEASE_S / 2:

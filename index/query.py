@@ -149,7 +149,7 @@ def moment(time: str) -> datetime:
     """An ISO 8601 date or time; one without an offset counts as UTC, so that all can be compared.
 
     Raises:
-        InvalidInput: it is none.
+        InvalidInput: If it is none.
     """
     try:
         parsed = datetime.fromisoformat(time)

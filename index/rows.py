@@ -40,7 +40,7 @@ def select(table: Any, columns: list[str] | None, where: str | None = None) -> p
     """Columns, by default all, of the rows for which `where`, made by `index.schema`, holds.
 
     Raises:
-        DamagedData: Lance can't make sense of its own files.
+        DamagedData: If Lance can't make sense of its own files.
     """
     with _naming_panics():
         return table.to_table(columns, where)
@@ -50,7 +50,7 @@ def batches(table: Any, columns: list[str], where: str | None = None) -> Iterato
     """As `select`, a part at a time.
 
     Raises:
-        DamagedData: Lance can't make sense of its own files.
+        DamagedData: If Lance can't make sense of its own files.
     """
     with _naming_panics():
         yield from table.to_batches(columns, where)
@@ -71,7 +71,7 @@ def read_rows(table: Any, encoder_id: str, where: str | None) -> StoredClips:  #
     """Clips of one table version in order, without a second copy of their vectors.
 
     Raises:
-        DamagedData: a row is not what was written.
+        DamagedData: If a row is not what was written.
     """
     keys = select(table, list(CLIP_FIELDS), where)
     order = pc.sort_indices(keys, sort_keys=_ORDER)

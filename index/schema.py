@@ -96,7 +96,7 @@ def id_predicate(column: str, ids: Sequence[str]) -> str:
     """SQL for "this column is one of these"; the one place where values become SQL.
 
     Raises:
-        InvalidInput: an id holds anything but letters, digits, dots, underscores and hyphens.
+        InvalidInput: If an id holds anything but letters, digits, dots, underscores and hyphens.
     """
     for value in ids:
         if not value or not value.replace(".", "").replace("_", "").replace("-", "").isalnum():
@@ -138,7 +138,7 @@ def check_rows(rows: pa.Table | pa.RecordBatch) -> None:
     """Refuse clip rows that are not what was written.
 
     Raises:
-        DamagedData: naming how many, and the first of them.
+        DamagedData: If rows are not what was written; the message says how many, and names the first.
     """
     if damaged := damaged_rows(rows):
         raise DamagedData(

@@ -60,8 +60,8 @@ def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLA
     k hits are returned when k exist. With an exact index, or `options.exact`, equal to comparing with every clip.
 
     Raises:
-        InvalidInput: k or the vector is out of bounds, or the vector is of another encoder.
-        NotFound: a clip or video of the query is not stored.
+        InvalidInput: If k or the vector is out of bounds, or the vector is of another encoder.
+        NotFound: If a clip or video of the query is not stored.
     """
     if not 1 <= k <= MAX_K:
         raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
@@ -87,8 +87,8 @@ def search_page(
         options: the same for all pages.
 
     Raises:
-        InvalidInput: also a cursor of another query.
-        StateError: a cursor of another snapshot.
+        InvalidInput: If k or the vector is out of bounds, or the cursor is one of another query.
+        StateError: If the cursor is one of another snapshot.
     """
     if not 1 <= size <= MAX_K:
         raise InvalidInput(f"expected pages of 1 to {MAX_K} hits, got {size}", field="page_size")
@@ -164,8 +164,8 @@ def nearest_rows(snapshot: Snapshot, queries: Sequence[Query], k: int) -> Neares
         None where one by one with `search` is the way.
 
     Raises:
-        InvalidInput: k or a vector is out of bounds.
-        NotFound: a clip is not stored.
+        InvalidInput: If k or a vector is out of bounds.
+        NotFound: If a clip is not stored.
     """
     if not all(map(_is_of_one_vector, queries)):
         return None

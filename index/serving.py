@@ -56,8 +56,8 @@ class Serving:
             Whether the snapshot was exchanged.
 
         Raises:
-            StateError: nothing is published any more; the old snapshot keeps serving.
-            DamagedData: the new generation is not whole; the old snapshot keeps serving.
+            StateError: If nothing is published any more; the old snapshot keeps serving.
+            DamagedData: If the new generation is not whole; the old snapshot keeps serving.
         """
         exchanged = self.refresh_rows()  # whatever becomes of a newer index: who was erased is found no more
         return self.refresh_generation() or exchanged

@@ -67,7 +67,7 @@ def write(workspace: Workspace, path: Path, text: str) -> None:
     """Put a file in place, whole.
 
     Raises:
-        DiskFull: the old one stays.
+        DiskFull: If no space is left; the old file stays.
     """
     if workspace.bucket:
         bucket(workspace.bucket).write(_name(workspace, path), text.encode())
@@ -83,7 +83,7 @@ def create(workspace: Workspace, path: Path, data: bytes) -> None:
     """Put a file for its owner alone, unless there is one: of several who try, all find what the first one put.
 
     Raises:
-        DiskFull: there is none.
+        DiskFull: If no space is left; there is no such file then.
     """
     if workspace.bucket:
         bucket(workspace.bucket).create(_name(workspace, path), data)

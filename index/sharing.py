@@ -70,8 +70,8 @@ def release(workspace: Workspace, name: str, *, publish_it: bool, force: bool = 
     """Let all hosts have a generation that was just built here, and let it serve.
 
     Raises:
-        ErasedMeanwhile: one of its patients was erased while it was built: it is removed.
-        StateError: its recall is below its target, and it is not forced: it is kept.
+        ErasedMeanwhile: If one of its patients was erased while it was built; it is removed.
+        StateError: If its recall is below its target, and it is not forced; it is kept.
     """
     folder = workspace.generations
     if workspace.bucket:

@@ -142,7 +142,7 @@ class Snapshot:
         """Rows of a clip, or of all clips of a video in order.
 
         Raises:
-            NotFound: there is none, or no more.
+            NotFound: If there is none, or no more.
         """
         if isinstance(item, ClipQuery):
             found = self._rows(lambda table: _one(table.row_of(item.clip_id)))
@@ -160,7 +160,7 @@ class Snapshot:
         """The row of each of these clips.
 
         Raises:
-            NotFound: one is not there, or no more.
+            NotFound: If one is not there, or no more.
         """
         rows = self.rows_in_index(clip_ids)
         for number in np.flatnonzero(rows < 0).tolist():
@@ -188,7 +188,7 @@ class Snapshot:
         """A stored clip, or all clips of a video in order, with their vectors (M, D).
 
         Raises:
-            NotFound: it is not stored.
+            NotFound: If it is not stored.
         """
         rows = self.rows_of(item)
         return tuple(self.clip(int(row)) for row in rows), self.vectors(rows)

@@ -162,8 +162,8 @@ class Store:
         Not those of patients who have been erased, whose rows stay until nothing else is written.
 
         Raises:
-            NotFound: the encoder has no clips.
-            DamagedData: a row is not what was written.
+            NotFound: If the encoder has no clips.
+            DamagedData: If a row is not what was written.
         """
         table, where = self.clip_table(encoder_id), WITH_PICTURE
         if erased := self.erased(self._with_a_key()):
@@ -177,8 +177,8 @@ class Store:
             How many clips there are.
 
         Raises:
-            NotFound: the encoder has no clips.
-            DamagedData: a row is not what was written.
+            NotFound: If the encoder has no clips.
+            DamagedData: If a row is not what was written.
         """
         count = 0
         for batch in batches(self.clip_table(encoder_id), [*CLIP_COLUMNS, "vector"]):
@@ -190,7 +190,7 @@ class Store:
         """Of every clip of an encoder.
 
         Raises:
-            NotFound: the encoder has no clips.
+            NotFound: If the encoder has no clips.
         """
         return set(select(self.clip_table(encoder_id), ["clip_id"]).column(0).to_pylist())
 
@@ -203,8 +203,8 @@ class Store:
             table_version: what it was built from.
 
         Raises:
-            NotFound: the encoder has no clips.
-            DamagedData: a row is not what was written.
+            NotFound: If the encoder has no clips.
+            DamagedData: If a row is not what was written.
         """
         table = self.clip_table(encoder_id)
         added = read_rows(table, encoder_id, f"commit_number > {int(table_version)} AND {WITH_PICTURE}")
@@ -220,7 +220,7 @@ class Store:
         """Version of an encoder's clip table: changes whenever a row does.
 
         Raises:
-            NotFound: the encoder has no clips.
+            NotFound: If the encoder has no clips.
         """
         return int(self.clip_table(encoder_id).version)
 
@@ -233,8 +233,8 @@ class Store:
             width: D of its embeddings.
 
         Raises:
-            Locked: another process is committing.
-            DiskFull: within the block too.
+            Locked: If another process is committing.
+            DiskFull: If no space is left, within the block too.
         """
         from index.committer import Committer
 
@@ -271,8 +271,8 @@ class Store:
             A function that raises `Locked` once the right was lost, as it may be on object storage.
 
         Raises:
-            Locked: another process has it.
-            DiskFull: within the block.
+            Locked: If another process has it.
+            DiskFull: If no space is left, within the block too.
         """
         ensure_temporary_folder(self._workspace.root)
         what, lock = "the right to write to this workspace's store", self._workspace.commit_lock
@@ -297,8 +297,8 @@ class Store:
         """All tables whose creation was finished.
 
         Raises:
-            StateError: there is no store.
-            DamagedData: a table has lost its versions.
+            StateError: If there is no store.
+            DamagedData: If a table has lost its versions.
         """
         return self._tables.names()
 
@@ -315,7 +315,7 @@ class Store:
         """The clip table of an encoder at its newest version.
 
         Raises:
-            NotFound: the encoder has no clips.
+            NotFound: If the encoder has no clips.
         """
         if f"clips_{encoder_id}" not in self.table_names():
             raise NotFound(f"no clips of encoder {encoder_id} are stored: run `semiome encode` first")

@@ -55,10 +55,10 @@ def export_parquet(store: Store, encoder_id: str, folder: Path) -> Moved:
     """Write the clips of one encoder, and their videos, into a new folder.
 
     Raises:
-        InvalidInput: the folder is there already.
-        NotFound: the encoder has no clips.
-        StateError: clips without their videos.
-        DamagedData: a row is not what was written; nothing is left.
+        InvalidInput: If the folder is there already.
+        NotFound: If the encoder has no clips.
+        StateError: If clips lack their videos.
+        DamagedData: If a row is not what was written; nothing is left.
     """
     with new_folder(folder) as building:
         table, count, known = store.clip_table(encoder_id), 0, set()
@@ -91,12 +91,13 @@ def import_parquet(store: Store, folder: Path, *, distinct_ids: bool = False) ->
         distinct_ids: ids that look like misspellings of each other are different.
 
     Raises:
-        InvalidInput: no such export, or one that holds what no store may: a wrong width, values that are not finite,
-            vectors that are not of unit length, a clip without its video, an id twice, a field out of its bounds, a
+        InvalidInput: If there is no such export, or it holds what no store may: a wrong width, values that are not
+            finite, vectors that are not of unit length, a clip without its video, an id twice, a field out of its
+            bounds, a
             clip under another one's id; or a video that is stored here under the same id from another file or for
             another patient, or under another id for another patient.
-        StateError: a patient was erased from this workspace.
-        Locked: another process is committing.
+        StateError: If a patient was erased from this workspace.
+        Locked: If another process is committing.
     """
     encoder_id, clips, videos = _read(folder)
     by_video: dict[str, list[EmbeddedClip]] = {}
@@ -156,8 +157,8 @@ def export_projector(store: Store, encoder_id: str, folder: Path, clips: int, se
         seed: of the draw.
 
     Raises:
-        InvalidInput: the folder is there already.
-        NotFound: the encoder has no clips.
+        InvalidInput: If the folder is there already.
+        NotFound: If the encoder has no clips.
     """
     stored, videos = store.clips(encoder_id), store.videos()
     sizes = np.bincount(stored.clips.video_of_row)

@@ -38,7 +38,7 @@ class Workspace:
         named after it.
 
         Raises:
-            InvalidInput: any other address.
+            InvalidInput: If it is any other address.
         """
         place = str(place)
         if "://" not in place:
@@ -120,7 +120,7 @@ def current(folder: Path) -> str | None:
     """The name of the entry in use, or None when none is.
 
     Raises:
-        StateError: `CURRENT` names something that is not there.
+        StateError: If `CURRENT` names something that is not there.
         DamagedData: If it can't be read.
     """
     name = named(folder, "CURRENT")

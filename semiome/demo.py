@@ -204,7 +204,7 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
         screen: for progress.
 
     Raises:
-        StateError: the folder holds something else.
+        StateError: If the folder holds something else.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "cohort").is_dir():
         raise StateError(f"{folder} is not empty and not an earlier demo: name another folder with --workspace")

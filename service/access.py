@@ -41,7 +41,7 @@ def make_access(folder: Path, hosts: Sequence[str]) -> None:
         hosts: names and addresses that clients reach the server by.
 
     Raises:
-        InvalidInput: the folder holds something.
+        InvalidInput: If the folder holds something.
     """
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(f"{folder.name} is not empty: name a new folder")
@@ -97,7 +97,7 @@ def make_client_certificate(folder: Path, name: str, authority: Path | None = No
 
     Raises:
         StateError: If the authority's key is not found.
-        InvalidInput: a name that is no file's.
+        InvalidInput: If the name can't be a file's.
     """
     if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
         raise InvalidInput("expected a name of letters, digits, - and _")
@@ -118,7 +118,7 @@ def make_token(folder: Path, name: str, roles: Sequence[str], days: float, autho
         authority: where the keys that sign lie; by default in the folder.
 
     Raises:
-        InvalidInput: an unknown role, no name, or no time.
+        InvalidInput: If a role is unknown, or the name or the time is missing.
         StateError: If the signing key is not found.
     """
     if unknown := set(roles) - set(Role):

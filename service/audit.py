@@ -60,7 +60,7 @@ class AuditLog:
         """Open the log and check that its last line is whole.
 
         Raises:
-            DamagedData: it is not: `semiome audit verify` says more.
+            DamagedData: If it is not; `semiome audit verify` says more.
             CannotWrite: If the system does not let this process write to it.
         """
         self._folder = folder_of(workspace)
@@ -90,7 +90,7 @@ class AuditLog:
         """Write an entry, together with those of other calls that are answered in the same moment.
 
         Raises:
-            DiskFull: it could not be written, and what it speaks of must not be answered.
+            DiskFull: If it could not be written; what it speaks of must not be answered.
         """
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._write_soon(entry, written)
@@ -133,7 +133,7 @@ class AuditLog:
             patience_s: how long another thread or process may hold the log.
 
         Raises:
-            DiskFull: they could not be written, and what they speak of must not be answered.
+            DiskFull: If they could not be written; what they speak of must not be answered.
             ServiceError: If the log was held for too long.
         """
         at = datetime.now(UTC).isoformat(timespec="milliseconds")

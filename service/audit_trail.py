@@ -111,9 +111,9 @@ def verify(workspace: Workspace, noted: str = "") -> Verified:
         noted: hash of a line that was the last one once; it must still be there.
 
     Raises:
-        DamagedData: a line was changed, dropped, put in or moved, or the noted one is not there; the message says
+        DamagedData: If a line was changed, dropped, put in or moved, or the noted one is not there; the message says
             which line is the first that is wrong.
-        StateError: there is no log.
+        StateError: If there is no log.
     """
     key, mac, lines = key_to_compare(workspace), START, 0
     seen = not noted

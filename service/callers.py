@@ -34,7 +34,7 @@ class Callers:
         """Read what tokens are checked with.
 
         Raises:
-            StateError: it can't be read.
+            StateError: If it can't be read.
         """
         self._config = config
         self.tokens = Tokens(config.tokens) if config.tokens else None
@@ -54,7 +54,7 @@ class Callers:
             open_to_all: somebody who says nothing is let through.
 
         Raises:
-            Unauthenticated: nothing that can be trusted says who it is.
+            Unauthenticated: If nothing that can be trusted says who it is.
         """
         given = [value for key, value in metadata if key == "authorization"]
         if given:

@@ -106,7 +106,7 @@ def videos_of(knowledge: Knowledge, where: Filter, page_size: int, page_token: s
     """A page of videos, by id.
 
     Raises:
-        InvalidInput: a page size or token out of bounds.
+        InvalidInput: If the page size or token is out of bounds.
     """
     videos = _stored(knowledge)
     ids = sorted(name for name, video in videos.items() if where.admits(video))
@@ -118,7 +118,7 @@ def patient_of(knowledge: Knowledge, patient_id: str) -> Patient:
     """One patient.
 
     Raises:
-        NotFound: nothing of them is stored.
+        NotFound: If nothing of them is stored.
     """
     videos = [video for video in _stored(knowledge).values() if video.patient_id == patient_id]
     if not videos:
@@ -130,7 +130,7 @@ def patients_of(knowledge: Knowledge, page_size: int, page_token: str) -> Patien
     """A page of patients, by pseudonym.
 
     Raises:
-        InvalidInput: a page size or token out of bounds.
+        InvalidInput: If the page size or token is out of bounds.
     """
     videos: dict[str, list[Video]] = {}
     for video in _stored(knowledge).values():
@@ -153,8 +153,8 @@ def embeddings_of(knowledge: Knowledge, clip_ids: Sequence[str]) -> list[VectorQ
     """Embeddings of stored clips, in order.
 
     Raises:
-        InvalidInput: none or too many are named.
-        NotFound: one is not stored.
+        InvalidInput: If none or too many are named.
+        NotFound: If one is not stored.
     """
     if not 1 <= len(clip_ids) <= MAX_BATCH:
         raise InvalidInput(f"expected 1 to {MAX_BATCH} clips, got {len(clip_ids)}", field="clip_ids")

@@ -173,7 +173,7 @@ def read_config(path: Path | None, **given: Any) -> ServerConfig:  # noqa: ANN40
     Relative paths in the file are relative to it.
 
     Raises:
-        InvalidInput: with every wrong setting, or the file can't be read.
+        InvalidInput: If settings are wrong, all of which the message names, or the file can't be read.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -208,7 +208,7 @@ def with_page(config: ServerConfig, port: int | None = None) -> ServerConfig:
         port: of the page, instead of what is set.
 
     Raises:
-        InvalidInput: it can't be served so.
+        InvalidInput: If it can't be served so.
     """
     page = (config.page or PageSettings()).model_dump()
     if port is not None:

@@ -99,7 +99,7 @@ class Connection:
         """Of a channel that speaks TLS.
 
         Raises:
-            InvalidInput: a file can't be read.
+            InvalidInput: If a file can't be read.
         """
         ca, key, certificate = (_read(path) for path in (self.ca, self.key, self.certificate))
         return grpc.ssl_channel_credentials(ca, key, certificate)
@@ -108,7 +108,7 @@ class Connection:
         """Of the next call: who makes it, and what was seen last.
 
         Raises:
-            InvalidInput: the token can't be read.
+            InvalidInput: If the token can't be read.
         """
         said = []
         if self.token_file is not None:

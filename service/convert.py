@@ -51,7 +51,7 @@ def query_from_proto(message: retrieval.Query) -> Query:
     """What is searched for.
 
     Raises:
-        InvalidInput: nothing is, or the vector is not one.
+        InvalidInput: If nothing is, or the vector is not one.
     """
     match message.WhichOneof("query"):
         case "clip_id":
@@ -68,7 +68,7 @@ def query_to_proto(query: Query) -> retrieval.Query:
     """The query as a message.
 
     Raises:
-        InvalidInput: it is one by examples: see `recommend_request`.
+        InvalidInput: If it is one by examples: see `recommend_request`.
     """
     match query:
         case ClipQuery():
@@ -85,7 +85,7 @@ def vector_from_proto(message: common.Vector) -> VectorQuery:
     """An embedding.
 
     Raises:
-        InvalidInput: its bytes are not whole values.
+        InvalidInput: If its bytes are not whole values.
     """
     if len(message.values) % _FLOAT32.itemsize:
         raise InvalidInput(f"expected values of 4 bytes each, got {len(message.values)} bytes", field="vector.values")
@@ -103,7 +103,7 @@ def filter_from_proto(message: common.Filter) -> Filter:
     """What a hit must be.
 
     Raises:
-        InvalidInput: a label or time that is none, or filters nested too deep or too many.
+        InvalidInput: If a label or time is none, or filters are too many or nested too deep.
     """
     left = [_FILTERS, _FILTER_VALUES]
 
@@ -154,7 +154,7 @@ def options_from_proto(message: retrieval.SearchOptions) -> tuple[int, Options]:
     """How many hits, and how to search. An absent k is the default; a k of 0 stays 0 and is refused by the search.
 
     Raises:
-        InvalidInput: a group this version does not know, or options that do not go together.
+        InvalidInput: If this version does not know the group, or options do not go together.
     """
     k = message.k if message.HasField("k") else DEFAULT_K
     if message.group_by not in _GROUPS:
@@ -187,7 +187,7 @@ def item_from_proto(message: common.Item) -> ClipQuery | VideoQuery:
     """A stored clip or video.
 
     Raises:
-        InvalidInput: nothing is named.
+        InvalidInput: If nothing is named.
     """
     match message.WhichOneof("item"):
         case "clip_id":
@@ -209,7 +209,7 @@ def examples_from_proto(request: retrieval.RecommendRequest) -> ExamplesQuery:
     """What hits should resemble, and what not.
 
     Raises:
-        InvalidInput: no positive example, or too many examples.
+        InvalidInput: If there is no positive example, or there are too many examples.
     """
     return ExamplesQuery(tuple(map(item_from_proto, request.positive)), tuple(map(item_from_proto, request.negative)))
 

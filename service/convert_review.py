@@ -40,7 +40,7 @@ def feedback_from_proto(message: review.Feedback) -> Feedback:
     """The message as what was said.
 
     Raises:
-        InvalidInput: a relevance this version does not know.
+        InvalidInput: If this version does not know the relevance.
     """
     if message.relevance not in _RELEVANCES:
         raise InvalidInput(f"expected relevance of 0 to {max(_RELEVANCES)}, got {message.relevance}", field="relevance")

@@ -41,9 +41,9 @@ def check(caller: Caller, query: Query, k: int, options: Options, *, pages: bool
     """Refuse what shows a caller more than they may see.
 
     Raises:
-        PermissionRefused: a query by vector, pages, or for those who see narrowly the own patient, a mean, an alignment
-            or examples.
-        InvalidInput: too many hits.
+        PermissionRefused: If it is a query by vector, pages, or for those who see narrowly the own patient, a mean, an
+            alignment or examples.
+        InvalidInput: If too many hits are asked for.
     """
     if isinstance(query, VectorQuery):
         require(caller, EXACT, "a query by vector")
@@ -58,7 +58,7 @@ def check_hits(caller: Caller, hits: int) -> None:
     """Refuse more hits than a caller may see, and none.
 
     Raises:
-        InvalidInput: more, or none, were asked for.
+        InvalidInput: If more, or none, were asked for.
     """
     most = most_hits(caller)
     if hits < 1:

@@ -61,7 +61,7 @@ def rich_status(error: SemiomeError, request_id: str = "") -> status_pb2.Status:
     """An error raised on purpose, as google.rpc has it: code, message, and what a program can act on.
 
     Raises:
-        KeyError: the table does not know it.
+        KeyError: If the table does not know it.
     """
     code = status_of(error)
     if code is None:

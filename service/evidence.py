@@ -40,7 +40,7 @@ def judge(
         learned_from: whether the head learned from this patient; None where that is not known.
 
     Raises:
-        EncoderMismatch: the embeddings are of another encoder than the head.
+        EncoderMismatch: If the embeddings are of another encoder than the head.
     """
     check_fits(head, encoder_id)
     logits = head.log_odds(vectors_ND)
@@ -75,7 +75,7 @@ def check_fits(head: Head, encoder_id: str) -> None:
     """Refuse embeddings of another encoder than the head's.
 
     Raises:
-        EncoderMismatch: they are.
+        EncoderMismatch: If they are of another encoder.
     """
     if encoder_id != head.card.encoder_id:
         raise EncoderMismatch(f"head {head.head_id}", head.card.encoder_id, encoder_id)

@@ -200,7 +200,7 @@ class Guard:
         """A place for the call, until its answer is with the caller and no thread works for it.
 
         Raises:
-            TooMuch: There is none for it.
+            TooMuch: If there is none for it.
         """
         if not method.public:
             self._places.take(call.caller)

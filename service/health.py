@@ -22,7 +22,7 @@ def health_of(connection: Connection, service: str = "") -> str:
         service: full name of one service; by default the server as a whole.
 
     Raises:
-        ServiceError: it does not answer in time, or knows no such service.
+        ServiceError: If it does not answer in time, or knows no such service.
     """
     options = connection.options()
     if connection.encrypted:

@@ -108,7 +108,7 @@ class Knowledge:
             options: of all.
 
         Raises:
-            InvalidInput: too many queries, or none.
+            InvalidInput: If there are too many queries, or none.
         """
         check_size(len(queries), "queries")
         asked = [query for query in queries if not isinstance(query, SemiomeError)]
@@ -120,8 +120,8 @@ class Knowledge:
         """The verdict on a stored clip or video, with all evidence.
 
         Raises:
-            StateError: no head is loaded, or it belongs to another encoder.
-            NotFound: the id is not stored.
+            StateError: If no head is loaded, or it belongs to another encoder.
+            NotFound: If the id is not stored.
         """
         judged = self._counted(item, self.judge(*self.snapshot.clips_of(item)))
         more = replace(judged.evidence, neighbours=evidence.nearest_of_each_class(self.snapshot, item))
@@ -148,7 +148,7 @@ class Knowledge:
             patient_id: whose they are where the clips do not say; empty if that is not known.
 
         Raises:
-            StateError: no head is loaded, or it belongs to another encoder.
+            StateError: If no head is loaded, or it belongs to another encoder.
         """
         patient_id = clips[0].patient_id if patient_id is None else patient_id
         learned = self.learned_from(patient_id)
@@ -164,7 +164,7 @@ class Knowledge:
             summaries: without clips, and so with less work.
 
         Raises:
-            InvalidInput: too many, or none.
+            InvalidInput: If there are too many, or none.
         """
         check_size(len(items), "items")
         if summaries and self.head is not None:
@@ -272,7 +272,7 @@ def check_size(count: int, what: str) -> None:
     """Refuse more than a message may ask for at once, or nothing.
 
     Raises:
-        InvalidInput: it does.
+        InvalidInput: If it does.
     """
     if not 1 <= count <= MAX_BATCH:
         raise InvalidInput(f"expected 1 to {MAX_BATCH} {what}, got {count}", field=what)

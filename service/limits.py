@@ -85,7 +85,7 @@ class Limits:
         """Count one call.
 
         Raises:
-            TooMuch: there were too many in the last seconds.
+            TooMuch: If there were too many in the last seconds.
         """
         rate = self._limit_of(caller.roles).calls_per_s / self._config.workers
         now = self._clock()
@@ -112,7 +112,7 @@ class Limits:
         """Count queries against the day's quota, all or none.
 
         Raises:
-            TooMuch: it is used up.
+            TooMuch: If it is used up.
         """
         most = self._limit_of(caller.roles).searches_a_day
         with self._lock:

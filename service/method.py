@@ -80,7 +80,7 @@ class Call:
         """Before each stage of the work.
 
         Raises:
-            DeadlinePassed: nobody waits for the answer any more.
+            DeadlinePassed: If the call's deadline has passed.
         """
         if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
             raise DeadlinePassed("the deadline passed before the work was done")
@@ -89,7 +89,7 @@ class Call:
         """Count queries against the day's quota.
 
         Raises:
-            TooMuch: it is used up.
+            TooMuch: If it is used up.
         """
         self.limits.queries(self.caller, count)
 

@@ -57,7 +57,7 @@ class Operations:
         """Start to build a generation.
 
         Raises:
-            StateError: something else is running.
+            StateError: If something else is running.
         """
         return self._start(BUILD, {"publish": publish, "force": force})
 
@@ -67,7 +67,7 @@ class Operations:
         When this returns nothing of them is answered any more; nor where it raises `StateError`.
 
         Raises:
-            StateError: another erasure is running.
+            StateError: If another erasure is running.
         """
 
         def start() -> Operation:
@@ -92,7 +92,7 @@ class Operations:
         """How one stands.
 
         Raises:
-            NotFound: there is none of that id.
+            NotFound: If there is none of that id.
         """
         if not re.fullmatch("[0-9a-f]{16}", operation_id):
             raise NotFound("no such operation: check the id")
@@ -131,8 +131,8 @@ class Operations:
         """Stop a build. One that has ended stays as it is.
 
         Raises:
-            NotFound: there is none of that id.
-            StateError: an erasure, which must go on to its end.
+            NotFound: If there is none of that id.
+            StateError: If it is an erasure, which can't be cancelled.
         """
         found = self.get(operation_id)
         if found.state != RUNNING:

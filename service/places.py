@@ -34,7 +34,7 @@ class Places:
         """Give a call a place, which `give_back` takes from it.
 
         Raises:
-            TooMuch: There is none, or the caller holds enough.
+            TooMuch: If there is none, or the caller holds enough.
         """
         administers = Role.ADMIN in caller.roles
         most = self._most if administers else self._most - self._each * (self._most > 1)
@@ -95,7 +95,7 @@ class Watching:
         """One more.
 
         Raises:
-            TooMuch: There are enough, from everywhere or from this address.
+            TooMuch: If there are enough, from everywhere or from this address.
         """
         if self._by_address.total() >= self._most or self._by_address[address] >= self._of_one:
             raise TooMuch("others ask for this server's health already: try again shortly", _WATCH_RETRY_S, "watchers")

@@ -133,7 +133,7 @@ def check(caller: Caller, method: str) -> None:
     """Let a caller through to a method.
 
     Raises:
-        PermissionRefused: none of the caller's roles may call it.
+        PermissionRefused: If none of the caller's roles may call it.
     """
     require(caller, ALLOWED.get(method, frozenset()), "this method")
 
@@ -142,7 +142,7 @@ def require(caller: Caller, roles: Set[Role], what: str) -> None:
     """As `check`, for a part of what a method does.
 
     Raises:
-        PermissionRefused: none of the caller's roles may.
+        PermissionRefused: If none of the caller's roles may.
     """
     if caller.roles.isdisjoint(roles):
         wanted = ", ".join(sorted(roles)) or "no role at all"

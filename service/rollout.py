@@ -34,7 +34,7 @@ def ask_canaries(clients: Sequence[Client], clip_ids: Sequence[str]) -> list[lis
     """For each server, the hits of each canary query; None for one that the server does not know yet.
 
     Raises:
-        ServiceError: a server does not answer.
+        ServiceError: If a server does not answer.
     """
     queries = [ClipQuery(clip_id) for clip_id in clip_ids]
     return [
@@ -68,8 +68,8 @@ def roll_out(
         timeout_s: how long servers may take.
 
     Raises:
-        ServiceError: a server does not answer; before anything was published.
-        StateError: servers did not take it up in time, or answer differently with it: it was taken back.
+        ServiceError: If a server does not answer, before anything was published.
+        StateError: If servers did not take it up in time, or answer differently with it; it was taken back.
     """
     before = ask_canaries(clients, clip_ids)
     encoders = {client.status().provenance.encoder_id for client in clients}

@@ -104,7 +104,7 @@ class Server:
         """Load what is served.
 
         Raises:
-            StateError: nothing is published, or keys or certificates can't be read.
+            StateError: If nothing is published, or keys or certificates can't be read.
         """
         self._config = config
         self._root = workspace.root
@@ -148,7 +148,7 @@ class Server:
         """A server with all methods on its port, not yet started.
 
         Raises:
-            StateError: the port is taken.
+            StateError: If the port is taken.
         """
         config = self._config
         server = grpc.aio.server(
@@ -305,7 +305,7 @@ async def serve(
         place: among other workers; by default alone.
 
     Raises:
-        StateError: nothing is published, the port is taken, or keys or certificates can't be read.
+        StateError: If nothing is published, the port is taken, or keys or certificates can't be read.
     """
     sys.setswitchinterval(_SWITCH_S)
     raise_soft_limit()

@@ -37,7 +37,7 @@ class Health:
         """How one is.
 
         Raises:
-            NotFound: There is no such service.
+            NotFound: If there is no such service.
         """
         if request.service not in self._statuses:
             raise NotFound("there is no service of that name")

@@ -45,7 +45,7 @@ def supervise(
         on_ready: told the address and what the first worker says of itself, once all answer calls.
 
     Raises:
-        StateError: the port is taken, or the workers do not start.
+        StateError: If the port is taken, or the workers do not start.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

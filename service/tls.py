@@ -20,7 +20,7 @@ def credentials(config: TlsConfig) -> grpc.ServerCredentials:
     """What a secure port is opened with.
 
     Raises:
-        StateError: the files can't be read, or are not a certificate and its key.
+        StateError: If the files can't be read, or are not a certificate and its key.
     """
     certificates = _Certificates(config)
     return grpc.dynamic_ssl_server_credentials(
@@ -34,7 +34,7 @@ def add_port(server: grpc.Server | grpc.aio.Server, address: str, secured: grpc.
     """Let a server listen, with TLS where there are credentials; returns the port.
 
     Raises:
-        StateError: the port is taken.
+        StateError: If the port is taken.
     """
     try:
         if secured is None:
@@ -113,7 +113,7 @@ class PageCertificate:
         """Of files that the context has read already.
 
         Raises:
-            OSError: they are there no more.
+            OSError: If they are there no more.
         """
         self._context, self._files = context, (certificate, key)
         self._seen = _stamps(self._files)

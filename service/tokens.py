@@ -44,7 +44,7 @@ class Tokens:
         """Read the keys.
 
         Raises:
-            StateError: there are none.
+            StateError: If there are none.
         """
         self._config = config
         self._lock = threading.Lock()
@@ -65,7 +65,7 @@ class Tokens:
         """Whose token this is.
 
         Raises:
-            Unauthenticated: it is none, or none to be trusted now.
+            Unauthenticated: If it is none, or none that can be trusted now.
         """
         if len(token) > _MAX_TOKEN_BYTES:
             raise Unauthenticated("the token is longer than any of ours")

@@ -59,7 +59,7 @@ class OpenTelemetry:
         """Set up.
 
         Raises:
-            StateError: the extra is not installed.
+            StateError: If the extra is not installed.
         """
         try:
             from opentelemetry.sdk.resources import Resource

@@ -33,7 +33,7 @@ class Turns:
         """Hold a place, once one is free and this caller's turn.
 
         Raises:
-            TooMuch: Too many wait, or too many of this caller.
+            TooMuch: If too many wait, or too many of this caller.
         """
         waiting = Counter(name for name, _ in self._queue)
         if waiting.total() >= _MOST_WAITING or waiting[caller] >= _MOST_OF_ONE:

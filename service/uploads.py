@@ -76,10 +76,10 @@ class Uploads:
         """Receive a video, embed it and search by it.
 
         Raises:
-            InvalidInput: what was sent is not a header and then chunks, or what it says is wrong.
-            VideoRefused: the video can't be trusted.
-            TooMuch: others are being embedded.
-            DeadlinePassed: nothing came for too long.
+            InvalidInput: If what was sent is not a header and then chunks, or what it says is wrong.
+            VideoRefused: If the video can't be trusted.
+            TooMuch: If others are being embedded.
+            DeadlinePassed: If nothing came for too long.
         """
         header = await self._header(requests, call)
         if header.patient_id:
@@ -282,7 +282,7 @@ def _clips(
     """Embed a video as the encode job does, and keep nothing.
 
     Raises:
-        VideoRefused: it can't be trusted.
+        VideoRefused: If it can't be trusted.
     """
     from encoder.pipeline import EncodeOptions, local_engine
     from encoder.reading import Job, Reader

@@ -24,7 +24,7 @@ def has_index(workspace: Workspace) -> bool:
     """Whether a generation is published.
 
     Raises:
-        StateError: it can't be told.
+        StateError: If it can't be told.
     """
     fetch(workspace)
     return named(workspace.generations, "CURRENT") is not None
@@ -44,7 +44,7 @@ def wait_for_index(
         Whether there is one now.
 
     Raises:
-        StateError: the port is taken, or certificates can't be read.
+        StateError: If the port is taken, or certificates can't be read.
     """
     stop = threading.Event()
     before = [(number, signal.signal(number, lambda *_: stop.set())) for number in (signal.SIGTERM, signal.SIGINT)]

@@ -53,7 +53,7 @@ async def _range(request: Request, session: Session) -> tuple[int, int | None]:
     """First and last byte of what is asked for; None: to the end.
 
     Raises:
-        InvalidInput: no range, or several.
+        InvalidInput: If it is no range, or several.
     """
     said = request.headers.get("range", "bytes=0-")
     found = re.fullmatch(r"bytes=(\d{0,15})-(\d{0,15})", said)

@@ -103,7 +103,7 @@ def run_page(connection: Connection, config: PageConfig, on_ready: Callable[[str
         on_ready: told the page's address.
 
     Raises:
-        StateError: the port is taken, or the certificate can't be used.
+        StateError: If the port is taken, or the certificate can't be used.
     """
     raise_soft_limit()
     scheme = "http" if config.certificate is None else "https"

@@ -78,7 +78,7 @@ class Sessions:
             What the cookie holds, and the session.
 
         Raises:
-            ServiceError: the server does not take the token, or none.
+            ServiceError: If the server does not accept the token, or the lack of one.
         """
         if not token and not self._open_to_all:
             raise ServiceError("UNAUTHENTICATED", "this page wants a token of everybody")
@@ -121,7 +121,7 @@ class Sessions:
         """For one more session of this person: their oldest ends, and nobody else's.
 
         Raises:
-            ServiceError: There is no room.
+            ServiceError: If there is no room.
         """
         for name, session in list(self._sessions.items()):
             if self._clock() - session.used_at > _IDLE_S:

@@ -26,7 +26,7 @@ def search_of(asked: object) -> tuple[Query, int, Options]:
     by the mean of its clips.
 
     Raises:
-        InvalidInput: it is no search.
+        InvalidInput: If it is no search.
     """
     values = _mapping(asked, "a search")
     group = _text(values, "group_by") or "video"
@@ -54,7 +54,7 @@ def filter_of(asked: object) -> SearchFilter:
     """What hits must be.
 
     Raises:
-        InvalidInput: it is no filter.
+        InvalidInput: If it is no filter.
     """
     values = _mapping(asked, "a filter")
     if unknown := set(values) - {*_SETS, *_TIMES}:
@@ -68,7 +68,7 @@ def feedback_of(said: object) -> Feedback:
     """What somebody says.
 
     Raises:
-        InvalidInput: it is nothing of the kind.
+        InvalidInput: If it is nothing of the kind.
     """
     values = _mapping(said, "feedback")
     given: dict[str, Any] = {name: _text(values, name) for name in _SAID}
@@ -84,7 +84,7 @@ def token_of(given: object) -> str:
     """The token of somebody who signs in; empty for none.
 
     Raises:
-        InvalidInput: it is no text.
+        InvalidInput: If it is no text.
     """
     token = _text(_mapping(given, "a sign-in"), "token").strip()
     if not (token.isascii() and token.isprintable() and len(token) <= _LONGEST_TOKEN):

@@ -148,8 +148,8 @@ def ablate(
         reporter: told how far it is.
 
     Raises:
-        InvalidInput: the cohort does not allow the study.
-        Leak: something is on both sides of a split.
+        InvalidInput: If the cohort does not allow the study.
+        Leak: If something is on both sides of a split.
     """
     reporter = reporter or Reporter()
     for name, features in (references or {}).items():

@@ -46,7 +46,7 @@ def recipe(name: str) -> Recipe:
     """A named recipe.
 
     Raises:
-        InvalidInput: no such recipe.
+        InvalidInput: If there is no such recipe.
     """
     if name not in RECIPES:
         raise InvalidInput(f"expected an augmentation of {', '.join(RECIPES)}, got {name!r}")

@@ -77,7 +77,7 @@ def backbone(config: BaselineConfig, folder: Path) -> nn.Module:
     """The frozen feature extractor.
 
     Raises:
-        InvalidInput: its weights can't be read, or are of another model.
+        InvalidInput: If its weights can't be read, or are of another model.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -68,7 +68,7 @@ def calibrated(head: Head, data: LabelledClips, config: HeadConfig, alpha: float
         alpha: how often a set may miss. By default 0.1 where there are patients enough, else no sets.
 
     Raises:
-        InvalidInput: the patients can't support the alpha that was asked for.
+        InvalidInput: If the patients can't support the alpha that was asked for.
     """
     kept_out = set(head.card.held_out_patients)
     rows = [row for row, clip in enumerate(data.clips) if clip.patient_id not in kept_out]
@@ -141,7 +141,7 @@ def conformal(predictions: Sequence[Prediction], alpha: float) -> Conformal:
         alpha: how often a set may miss.
 
     Raises:
-        InvalidInput: alpha is not between 0 and 1, or a class has too few patients for it.
+        InvalidInput: If alpha is not between 0 and 1, or a class has too few patients for it.
     """
     if not 0 < alpha < 1:
         raise InvalidInput(f"expected an alpha between 0 and 1, got {alpha}")

@@ -66,8 +66,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
         The step it was written after, and the remembered embeddings.
 
     Raises:
-        DamagedData: the file is torn or altered.
-        InvalidInput: it is of another architecture.
+        DamagedData: If the file is torn or altered.
+        InvalidInput: If it is of another architecture.
     """
     try:
         with safetensors.safe_open(path, "pt") as archive:

@@ -29,7 +29,7 @@ def decode_all(
     """Decode every clip of a manifest into memory, `decoders` videos at a time, each in a child process.
 
     Raises:
-        InvalidInput: no video can be read.
+        InvalidInput: If no video can be read.
     """
     frames: list[NDArray[np.uint8]] = []
     clips, left_out = decode_each(manifest, num_frames, size, decoders, progress, frames.append)

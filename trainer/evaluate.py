@@ -20,7 +20,7 @@ def labelled_patients(clips: Sequence[TrainingClip]) -> dict[str, set[str]]:
     """Classes of each patient's labelled videos.
 
     Raises:
-        InvalidInput: there are labels of one class only.
+        InvalidInput: If there are labels of one class only.
     """
     classes: dict[str, set[str]] = {}
     for clip in clips:
@@ -55,8 +55,8 @@ def cross_validate(
         One prediction a labelled video, in the order of the clips.
 
     Raises:
-        InvalidInput: the patients don't allow so many folds.
-        Leak: something is on both sides.
+        InvalidInput: If the patients don't allow so many folds.
+        Leak: If something is on both sides.
     """
     found: list[Prediction] = []
     for number, fold in enumerate(patient_folds(labelled_patients(clips), folds, seed)):

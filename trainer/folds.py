@@ -38,7 +38,7 @@ def patient_folds(classes_of: Mapping[str, set[str]], folds: int, seed: int) -> 
         seed: decides who is with whom.
 
     Raises:
-        InvalidInput: a class has fewer patients than there are folds; the message proposes a number that works.
+        InvalidInput: If a class has fewer patients than there are folds; the message proposes a number that works.
     """
     patients_of = {label: sorted(p for p, classes in classes_of.items() if label in classes) for label in LABELS}
     fewest = min(map(len, patients_of.values()))
@@ -91,7 +91,7 @@ def check_leaks(training: Sequence[TrainingClip], test: Sequence[TrainingClip]) 
     """Make sure that nothing is on both sides.
 
     Raises:
-        Leak: a patient, a video, a clip or a file's content is; the message says what, how many, and which videos.
+        Leak: If a patient, a video, a clip or a file's content is; the message says what, how many, and which videos.
     """
     sides = [_identities(training), _identities(test)]
     for what in sides[0]:

@@ -48,8 +48,8 @@ def build_cache(
     """Decode a manifest into a frame cache on disk: the frames first, then the card that makes it one.
 
     Raises:
-        InvalidInput: no video can be read.
-        StateError: the disk is full.
+        InvalidInput: If no video can be read.
+        StateError: If the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _CARD).unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def check_room(folder: Path, size_bytes: int) -> None:
     """Make the folder and see whether a cache of that size fits.
 
     Raises:
-        StateError: it does not.
+        StateError: If it does not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -96,8 +96,8 @@ def read_cache(folder: Path) -> TrainingClips:
     """Open a frame cache; the frames stay on disk, memory-mapped.
 
     Raises:
-        InvalidInput: there is none.
-        DamagedData: its files don't fit each other.
+        InvalidInput: If there is none.
+        DamagedData: If its files don't fit each other.
     """
     try:
         card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
@@ -125,7 +125,7 @@ def matches(clips: TrainingClips, manifest: Manifest, num_frames: int, size: int
     """Check that a cache holds what a manifest describes, as the encoder wants it.
 
     Raises:
-        InvalidInput: it does not.
+        InvalidInput: If it does not.
     """
     if clips.frames.shape[1:3] != (num_frames, size):
         frames, side = clips.frames.shape[1:3]

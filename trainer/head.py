@@ -92,7 +92,7 @@ def train_head(
         progress: told (epochs done, in all).
 
     Raises:
-        InvalidInput: a held-out patient is unknown, or the clips that remain are not of both classes.
+        InvalidInput: If a held-out patient is unknown, or the clips that remain are not of both classes.
     """
     patients = {clip.patient_id for clip in data.clips}
     if unknown := sorted(set(held_out) - patients):

@@ -95,7 +95,7 @@ def pair_losses(
         (P,) one loss for each pair of different clips of one group; empty when there is none.
 
     Raises:
-        InvalidInput: tau is not above 0.
+        InvalidInput: If tau is not above 0.
     """
     if not tau > 0:
         raise InvalidInput(f"expected a temperature tau above 0, got {tau}")

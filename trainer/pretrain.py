@@ -192,9 +192,9 @@ def pretrain(
         The steps done by this call.
 
     Raises:
-        InvalidInput: too few patients, or more ranks than clips in a batch.
-        NonFiniteLoss: the loss is NaN or infinite; nothing is skipped.
-        Interrupted: as `watch` wanted.
+        InvalidInput: If too few patients, or more ranks than clips in a batch.
+        NonFiniteLoss: If the loss is NaN or infinite; nothing is skipped.
+        Interrupted: If `watch` wanted it.
     """
     watch = watch or Watch()
     plan = planned_batches(clips, config, ranks.world_size)
@@ -255,7 +255,7 @@ def planned_batches(clips: TrainingClips, config: PretrainConfig, world_size: in
     """All (epoch, batch) of a run, in order.
 
     Raises:
-        InvalidInput: too few patients, or more ranks than clips in a batch.
+        InvalidInput: If too few patients, or more ranks than clips in a batch.
     """
     shape = BatchShape(config.patients, config.videos, config.clips)
     cameras = clips.camera_of_video if config.negatives == "same_camera" else None

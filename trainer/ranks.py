@@ -61,7 +61,7 @@ class Ranks:
         """Stop here unless all ranks hold the same.
 
         Raises:
-            InvalidInput: they don't.
+            InvalidInput: If they don't.
         """
         if self.world_size == 1:
             return
@@ -93,8 +93,8 @@ def joined(device: str) -> Iterator[Ranks]:
     """Join the run's processes for the length of the block: gloo on CPUs, NCCL on GPUs.
 
     Raises:
-        InvalidInput: no such device.
-        StateError: another rank was lost.
+        InvalidInput: If there is no such device.
+        StateError: If another rank was lost.
     """
     if device not in {"cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
         raise InvalidInput(f"expected a device of cpu, or cuda where there is one, got {device!r}")

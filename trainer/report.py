@@ -117,7 +117,7 @@ def check_map(how: str) -> None:
     """See whether embeddings can be laid out so.
 
     Raises:
-        StateError: UMAP is asked for and not installed.
+        StateError: If UMAP is asked for and not installed.
     """
     if how == "umap" and importlib.util.find_spec("umap") is None:
         raise StateError("UMAP is not installed: pip install 'semiome[map]', or set map = \"pca\"")

@@ -60,7 +60,7 @@ def read_config(path: Path, kind: type[Config]) -> Config:
     """Read a TOML file as a configuration; paths in it are relative to its folder.
 
     Raises:
-        InvalidInput: it can't be read, or everything that is wrong with it.
+        InvalidInput: If it can't be read, or something in it is wrong; the message names all that is.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -120,9 +120,9 @@ def run_pretraining(
         tensorboard: also write the log for TensorBoard, into the run's folder.
 
     Raises:
-        StateError: the folder holds a run of another configuration, other weights or other clips.
-        InvalidInput: the ranks disagree, or the clips don't allow it.
-        Interrupted: asked to stop; the last checkpoint has all.
+        StateError: If the folder holds a run of another configuration, other weights or other clips.
+        InvalidInput: If the ranks disagree, or the clips don't allow it.
+        Interrupted: If it was asked to stop; the last checkpoint has all.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)

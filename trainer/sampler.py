@@ -80,7 +80,7 @@ def epoch_batches(
             from the same one as far as there are any, so that it can't tell them apart.
 
     Raises:
-        InvalidInput: fewer patients with two clips than a batch needs.
+        InvalidInput: If fewer patients have two clips than a batch needs.
     """
     random = np.random.default_rng([seed, epoch])
     videos_of_patient: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))

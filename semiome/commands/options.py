@@ -52,7 +52,7 @@ def encoder_in_use(workspace: Workspace, encoder_id: str | None = None) -> str:
     """The encoder that is named, or else the one in use; what its kind means is said on stderr.
 
     Raises:
-        StateError: there is none.
+        StateError: If there is none.
     """
     from encoder.kind import stored_kind, what_it_means
     from index.errors import StateError
