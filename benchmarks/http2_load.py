@@ -175,7 +175,7 @@ class _Connection:
             self.ask(ended if self.again else 0)
 
     def try_again(self, now: float) -> None:
-        """Begin anew what was refused, and has waited long enough."""
+        """Begin again what was refused, and has waited long enough."""
         ready = [one for one in self._later if one[0] <= now]
         if ready:
             self._later = deque(one for one in self._later if one[0] > now)

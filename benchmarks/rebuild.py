@@ -127,7 +127,7 @@ def report(clips: int, clients: int, calls, began: float, ended: float, built_s:
     slow = np.sort(due[during][seconds[during] > 3 * np.quantile(seconds[before], 0.99)] - began)
     say(f"{len(slow)} slow ones, at seconds {sorted(set(slow.astype(int).tolist()))} of the build")
     quiet, busy = (float(np.quantile(seconds[part], 0.99)) * 1e3 for part in (before, during))
-    name = f"p99 of {clients} clients while {clips} clips are indexed anew"
+    name = f"p99 of {clients} clients while {clips} clips are indexed again"
     figure(name, busy, "ms", "p99 before", quiet, busy / quiet, 2.0, at_most=True)
     swapped = len(set(generation[failed == 0].astype(int))) > 1
     values = {"name": "failed calls over a swap", "ours": int(failed.sum()), "unit": "calls", "goal": 0}

@@ -147,7 +147,7 @@ class _Shrinker:
 
 
 def _rate(facts: VideoFacts) -> int:
-    """Frames a second: the video's own in the mean, within bounds."""
+    """Frames a second: the video's own average, within bounds."""
     ticks = facts.timeline.ticks
     seconds = float((ticks[-1] - ticks[0]) * facts.timeline.time_base)
     own = (len(ticks) - 1) / seconds if seconds > 0 else _LEAST_FPS

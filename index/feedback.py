@@ -278,7 +278,7 @@ class FeedbackStore:
                 if code := _errno_of(error):
                     raise OSError(code, os.strerror(code), str(self._path)) from None  # as every other writer has it
                 if "locked" in str(error):
-                    raise Locked("somebody else's word is being kept: try again in a moment") from None
+                    raise Locked("other feedback is being stored: try again in a moment") from None
                 raise DamagedData("what people have said can't be read: bring feedback.sqlite back") from None
 
 

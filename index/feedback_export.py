@@ -53,7 +53,10 @@ def events_sidecar() -> dict[str, Any]:
             "Levels": dict(SIGNS),
         },
         "video_id": {"Description": "Which video the times are of"},
-        "label": {"Description": "What somebody says the seizure is", "Levels": {"TLE": "temporal", "exTLE": "other"}},
+        "label": {
+            "Description": "What the reviewer says it is",
+            "Levels": {"TLE": "temporal", "exTLE": "other"},
+        },
         "author": {"Description": "Who said it"},
         "at": {"Description": "When it was said, UTC"},
     }

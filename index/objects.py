@@ -174,7 +174,7 @@ class Bucket:
     def lease(self, name: str, what: str) -> Iterator[Callable[[], None]]:
         """A lock that outlives no holder: one that dies is overtaken after `LEASE_S`.
 
-        The holder writes its lock object anew every few seconds. Who wants it watches whether it changes, by the own
+        The holder rewrites its lock object every few seconds. Who wants it watches whether it changes, by the own
         clock: whatever the hosts' clocks say does not matter.
 
         Yields:

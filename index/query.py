@@ -202,7 +202,7 @@ class Options:
     Attributes:
         where: what hits must be.
         group_by: what a hit stands for.
-        mean_of: a group is as similar as its so many most similar clips in the mean; a smaller group as all its clips.
+        mean_of: how many of a group's most similar clips its similarity averages; of a smaller group, all.
         include_own_patient: also find clips of the query's patient (never the query's own clips).
         exact: compare with every clip, whatever the index.
         aligned: group to videos, by the alignment of all their clips with those of the query, a stored video.

@@ -178,7 +178,7 @@ def _download(place: Bucket, workspace: Workspace, name: str) -> None:
 
 
 def _said(folder: Path, pointer: str) -> str:
-    """What a pointer says here; empty where there is none, or none that can be read: it is written anew."""
+    """What a pointer says here; empty where there is none, or none that can be read: it is written again."""
     try:
         return named(folder, pointer) or ""
     except DamagedData:

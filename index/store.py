@@ -85,7 +85,7 @@ class EncodedVideo:
 class Store:
     """Reads what is stored; `committing` gives the one writer.
 
-    Every read opens the tables anew and so sees the newest version.
+    Every read opens the tables, and so sees the newest version.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -124,7 +124,7 @@ class Store:
         return found
 
     def patients(self) -> set[str]:
-        """Everybody of whom there is a row, in whatever table."""
+        """Ids of all patients with a row in any table."""
         tables = [self.open_table(name) for name in self.table_names()]
         return {patient for table in tables for patient in select(table, ["patient_id"]).column(0).to_pylist()}
 

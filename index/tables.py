@@ -1,7 +1,7 @@
 """A store's tables as they are read: through Lance, the library that LanceDB keeps its tables with.
 
 LanceDB itself takes four times as long to import, most of it for clients that are not used here, so only what writes
-loads it (`index.store`). Both see the same files and versions. A table is opened anew for each read, at its newest
+loads it (`index.store`). Both see the same files and versions. A table is opened for each read, at its newest
 version, and an opened one stays at that version.
 """
 

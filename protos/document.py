@@ -31,7 +31,7 @@ gRPC, package `semiome.v1`. This page is written from the comments of `protos/*.
 ## Asking by hand
 
 `grpcurl` needs no file of ours: it asks the server by reflection what there is. On the server's own machine, where
-nobody has to sign in:
+no sign-in is configured:
 
 ```sh
 grpcurl -plaintext localhost:50051 list
@@ -116,7 +116,7 @@ FAILURES = (
         "The request is wrong, whatever is stored, or an uploaded video can't be trusted: change it.",
         "`BadRequest` with the field, where one is to blame",
     ),
-    Failure("UNAUTHENTICATED", ("UNAUTHENTICATED",), "Nobody says who calls, or the token is not accepted."),
+    Failure("UNAUTHENTICATED", ("UNAUTHENTICATED",), "The call carries no credentials, or they are not accepted."),
     Failure("PERMISSION_DENIED", ("PERMISSION_REFUSED",), "None of the caller's roles may do this."),
     Failure("NOT_FOUND", ("NOT_FOUND",), "An id that is not stored."),
     Failure(

@@ -129,7 +129,7 @@ class ReviewServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SaveFeedback(self, request, context):
-        """Keeps what somebody says of a video; author and time are the server's. The newest word of each author counts.
+        """Stores a statement about a video; author and time are the server's. The newest word of each author counts.
 
         Errors: INVALID_ARGUMENT (nothing is said, or something that can't be), NOT_FOUND (a video or clip).
         """

@@ -163,7 +163,7 @@ class _Lines:
         self._done, self._total, self._now = 0.0, 0, ""
 
     def report(self, done: float, total: int, now: str = "", /) -> None:
-        """Take it down; say it when it is time."""
+        """Note it; print it when a minute has passed."""
         self._first = done if self._first is None else self._first
         self._done, self._total, self._now = done, total, now
         if self._clock() - self._said >= _LINE_EVERY_S:

@@ -163,7 +163,7 @@ class Admin:
     async def erase_patient(self, request: admin.ErasePatientRequest, call: Call) -> admin.ErasePatientResponse:
         """Start to erase."""
         if not request.patient_id:
-            raise InvalidInput("expected whom to erase, got nobody", field="patient_id")
+            raise InvalidInput("expected the patient to erase, got none", field="patient_id")
         call.reads(self._source.knowledge.provenance, [request.patient_id])
         started = await self._apart(self._operations.erase, request.patient_id)
         await self._apart(self._source.withhold_erased)

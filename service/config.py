@@ -38,7 +38,7 @@ class PageSettings(_Config):
     names: tuple[str, ...] = ()
     """That browsers reach it by, beside localhost and the server's own address."""
     ca: Path | None = None
-    """Who signed the server's certificate, PEM: the page asks the server over TLS too."""
+    """CA certificate of the server, PEM; the page asks the server over TLS too."""
 
 
 class TokenConfig(_Config):
@@ -67,7 +67,7 @@ class Limit(_Config):
     """What one caller may ask for."""
 
     calls_per_s: float = Field(default=200.0, gt=0)
-    """Calls a second, in the mean of some seconds."""
+    """Calls a second, averaged over some seconds."""
     searches_a_day: int = Field(default=1_000_000, ge=1)
     """Queries a day (UTC), those of batches and streams counted one by one."""
 
@@ -88,7 +88,7 @@ class ServerConfig(_Config):
     tls: TlsConfig | None = None
     """By default plaintext, on loopback addresses only."""
     tokens: TokenConfig | None = None
-    """By default nobody signs in with a token."""
+    """By default no tokens are accepted."""
     certificates: dict[str, frozenset[Role]] = Field(default_factory=dict)
     """Roles of clients who sign in with a certificate alone, by its common name."""
     limits: dict[Role, Limit] = Field(default_factory=dict)
@@ -137,7 +137,7 @@ class ServerConfig(_Config):
             raise ValueError("[certificates] needs tls.client_ca")
         if self.page is not None and self.tls is not None:
             if self.page.ca is None:
-                raise ValueError("[page] needs page.ca with [tls]: who signed the server's certificate")
+                raise ValueError("with [tls], [page] needs page.ca, the CA certificate of the server")
             if self.tls.client_ca is not None:
                 raise ValueError("[page] can't be served where every client needs a certificate: use `semiome web`")
         return self

@@ -1,6 +1,6 @@
 """What stands around every method: who calls, may they, how often; deadlines, audit log, errors as statuses, metrics.
 
-Handlers are wrapped once, as they are registered, and not by interceptors, which grpc.aio asks anew for each call.
+Handlers are wrapped once, as they are registered, and not by interceptors, which grpc.aio asks again for each call.
 Nothing that a behaviour raises reaches a caller but what `service.errors` makes of it.
 """
 

@@ -21,7 +21,7 @@ class Rollout:
     Attributes:
         workers: processes that serve it, of all servers.
         seconds: until all did.
-        overlap: share of the canary queries' hits that are the same as before, in the mean; None where nothing served
+        overlap: average share of the canary queries' hits that are the same as before; None where nothing served
             before.
     """
 

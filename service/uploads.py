@@ -211,7 +211,7 @@ class Uploads:
         from encoder.pipeline import EncodeOptions, encode
 
         if given_up.is_set():
-            raise DeadlinePassed("nobody waits for the answer any more")
+            raise DeadlinePassed("the call has ended before its answer")
         videos = self._source.knowledge.snapshot.videos
         if header.store_as_video_id in videos:
             raise InvalidInput("a video of this id is stored already", field="header.store_as_video_id")
@@ -295,7 +295,7 @@ def _clips(
             if embedded is not None:
                 yield embedded
         if given_up.is_set():
-            raise DeadlinePassed("nobody waits for the answer any more")
+            raise DeadlinePassed("the call has ended before its answer")
     if job.reason:
         raise VideoRefused(job.reason, damaged=job.damaged)
 

@@ -33,7 +33,7 @@ def others():
 
 
 def environment(version, python):
-    """The Python of an environment with the lock's versions; made anew where the lock is newer."""
+    """The Python of an environment with the lock's versions; made again where the lock is newer."""
     folder, lock = ROOT / ".venv" / f"python{version}", ROOT / "requirements.lock"
     if folder.is_dir() and folder.stat().st_mtime > lock.stat().st_mtime:
         return folder / "bin" / "python"

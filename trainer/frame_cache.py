@@ -110,13 +110,13 @@ def read_cache(folder: Path) -> TrainingClips:
         raise InvalidInput(f"no frame cache in {folder.name}: {_FRAMES} or {_CARD} is missing") from None
     except (ValueError, TypeError, KeyError) as error:
         raise DamagedData(
-            f"the frame cache can't be read ({type(error).__name__}): delete it, it is made anew"
+            f"the frame cache can't be read ({type(error).__name__}): delete it to make it again"
         ) from None
     if resized != RESIZE:
         raise InvalidInput("the frame cache was made by a version that resizes pictures differently: delete it")
     expected = int(np.prod(shape))
     if len(shape) != 5 or shape[0] != len(clips) or found != expected:
-        raise DamagedData(f"expected {expected} bytes of frames in the cache, got {found}: delete it, it is made anew")
+        raise DamagedData(f"expected {expected} bytes of frames in the cache, got {found}: delete it to make it again")
     frames = np.memmap(folder / _FRAMES, np.uint8, "r", shape=shape)
     return TrainingClips(ChosenFrames(frames, range(len(clips))), clips, left_out)
 
@@ -144,7 +144,7 @@ def matches(clips: TrainingClips, manifest: Manifest, num_frames: int, size: int
     if differing := {row for row in wanted ^ held if row[0] not in unread}:
         raise InvalidInput(
             f"the frame cache was made from another manifest or other files: {len({row[0] for row in differing})} "
-            "videos differ; delete it, it is made anew"
+            "videos differ; delete it to make it again"
         )
 
 
@@ -167,7 +167,7 @@ def read_references(folder: Path) -> dict[str, NDArray[np.float32]]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile):
-        raise DamagedData(f"{_REFERENCES} can't be read: delete it, or make the cache anew") from None
+        raise DamagedData(f"{_REFERENCES} can't be read: delete it, or make the cache again") from None
 
 
 def _seal(folder: Path, shape: Sequence[int], clips: Sequence[TrainingClip], left_out: Sequence[LeftOut]) -> None:

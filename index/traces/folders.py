@@ -158,7 +158,7 @@ def _tree(folder: Path, names: Names, ways: Ways, films: _Films, inside: list[Pa
             folders.clear()
     for one in closed:
         yield Trace(
-            one, NOT_LOOKED_INTO, "a backup or a workspace of its own: erase the patient there, or make it anew"
+            one, NOT_LOOKED_INTO, "a backup or a workspace of its own: erase the patient there, or make it again"
         )
     for place, folders, files in os.walk(folder, topdown=False):
         inner = Path(place)

@@ -182,7 +182,7 @@ def classify(
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Temporal or extratemporal? Asks a running server; ends with 3 when some items failed."""
+    """Classify stored clips or videos as temporal or extratemporal. Exits with status 3 if some failed."""
     from index.errors import InvalidInput
     from index.query import ClipQuery, VideoQuery
     from index.words import counted

@@ -18,7 +18,7 @@ def verify(
     noted: Annotated[str, typer.Option(help="Hash that an earlier check gave: it must still be there.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Check that no line was changed, dropped, put in or moved. Ends with 4, and names the first wrong line, if so."""
+    """Check that no line was changed, dropped, inserted or moved; if one was, name it and exit with status 4."""
     from index.workspace import Workspace
     from service.audit_trail import verify as check
 

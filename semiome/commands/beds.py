@@ -23,7 +23,7 @@ def beds(
     """Find the bed in the first picture of every video, and draw contact sheets.
 
     The boxes go into `beds.csv`, a manifest with them as fixed crops: correct what is wrong in it, and encode it.
-    Ends with 3 when some videos would be refused.
+    Exits with status 3 if some videos would be refused.
     """
     from encoder.bed_survey import survey, write_survey
     from encoder.manifest import read_manifest

@@ -1,4 +1,4 @@
-"""`semiome demo`: the whole way on a simulated cohort."""
+"""`semiome demo`: Semiome from end to end on a simulated cohort."""
 
 from __future__ import annotations
 

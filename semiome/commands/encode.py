@@ -68,8 +68,8 @@ def encode(
 ) -> None:
     """Embed every clip of every video that is not stored yet, and store it.
 
-    Safe to interrupt and to run again. Ends with 3 when some videos were refused; each is listed with its reason, and
-    in a `refused.csv` that can be given as a manifest again.
+    Safe to interrupt and to run again. Exits with status 3 if some videos were refused; each is listed with its
+    reason, and in a `refused.csv` that can be given as a manifest again.
     """
     from encoder.dry_run import dry_run
     from encoder.embed import Embedder, threads_beside

@@ -30,7 +30,7 @@ def health(
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Does a server answer calls? Ends with 0 when it says SERVING, with 4 when it does not or is away."""
+    """Check whether a server answers calls. Exits with status 0 if it says SERVING, and with 4 if not."""
     from service.connection import Connection
     from service.health import SERVING, health_of
 

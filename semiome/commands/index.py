@@ -66,7 +66,7 @@ def build(
     """Build a generation from everything stored for the encoder in use, or for another one.
 
     It gives way to whatever else the machine does, such as a server that answers searches. For cron: with --server it
-    ends with 4 where a server does not take the index up, or answers differently, and the one before serves again.
+    exits with status 4 if a server does not take the index up, or answers differently; the previous one serves again.
     """
     import os
 
@@ -199,7 +199,7 @@ def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption
 @app.command()
 def gc(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    keep: Annotated[int, typer.Option(min=0, help="So many of the newest stay, besides those in use.")] = 2,
+    keep: Annotated[int, typer.Option(min=0, help="Number of newest generations to keep, besides those in use.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
     """Remove old generations: not the one that serves, nor the one before it."""

@@ -22,7 +22,7 @@ ServerOption = Annotated[
     str, typer.Option("--server", envvar="SEMIOME_SERVER", help="Address of a running `semiome serve`.")
 ]
 CaOption = Annotated[
-    Path | None, typer.Option("--ca", envvar="SEMIOME_CA", help="Who signed the server's certificate, PEM: speaks TLS.")
+    Path | None, typer.Option("--ca", envvar="SEMIOME_CA", help="CA certificate of the server, PEM; enables TLS.")
 ]
 TokenOption = Annotated[
     Path | None, typer.Option("--token-file", envvar="SEMIOME_TOKEN_FILE", help="File with a token that says who asks.")

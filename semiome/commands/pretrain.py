@@ -24,7 +24,7 @@ def pretrain(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write the log for TensorBoard.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Pretrain an encoder on unlabelled clips, and use it from now on. A stopped run goes on where it was.
+    """Pretrain an encoder on unlabelled clips, and use it from now on. A stopped run resumes.
 
     On several GPUs or machines: torchrun --nproc-per-node 4 -m semiome pretrain CONFIG.toml
     """

@@ -66,7 +66,7 @@ def serve(
         end_with_parent()
     screen = Screen(as_json=as_json)
     if not settings.signs_in:
-        screen.note("whoever can reach this port on this machine may ask anything: --config with [tokens] changes that")
+        screen.note("everyone on this machine may ask anything: give --config with [tokens] to change that")
 
     page = ExitStack()
 

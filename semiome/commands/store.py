@@ -22,7 +22,8 @@ app = typer.Typer(help="The store: compact, export, import, back up, restore.", 
 @app.command()
 def compact(
     keep_hours: Annotated[
-        float, typer.Option(min=0, help="Younger versions of tables stay: somebody may be reading them.")
+        float,
+        typer.Option(min=0, help="Keep versions younger than this: a server may be reading them."),
     ] = 1.0,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,

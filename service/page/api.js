@@ -5,7 +5,7 @@ const NEXT = {
   UNAVAILABLE: "Is the Semiome server running? Try again in a moment.",
   RESOURCE_EXHAUSTED: "Wait a little, then try again.",
   DEADLINE_EXCEEDED: "It took too long. Try again, or ask for less.",
-  PERMISSION_DENIED: "Your role does not include this; ask whoever gave you the token.",
+  PERMISSION_DENIED: "Your role does not include this; ask your administrator.",
 };
 
 /** A refusal, with gRPC's name of its kind. */

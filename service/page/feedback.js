@@ -54,7 +54,7 @@ export async function listed(videoId, signs) {
       more = Boolean(token);
     }
     const about = feedback.filter((one) => one.video_id === videoId && !one.relevance);
-    if (!about.length) { fill(element, el("p", { class: "soft" }, "Nobody has said anything of this video yet.")); return; }
+    if (!about.length) { fill(element, el("p", { class: "soft" }, "No feedback on this video yet.")); return; }
     fill(element, el("table", {}, el("thead", {}, el("tr", {}, ["When", "Who", "What", ""].map((name) => el("th", { scope: "col" }, name)))),
       el("tbody", {}, about.map((one) => el("tr", {},
         el("td", {}, one.at.slice(0, 16).replace("T", " ")), el("td", {}, one.author),

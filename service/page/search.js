@@ -62,7 +62,7 @@ export class SearchView {
     const details = el("details", { open: !this.wanted, class: "panel" }, el("summary", {}, "Pick a video"),
       el("div", { class: "columns" },
         el("div", {}, el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); if (named.value.trim()) location.hash = `#/?video=${encodeURIComponent(named.value.trim())}`; } },
-          el("label", {}, "Video", named), el("button", { type: "submit" }, "Take it")), list),
+          el("label", {}, "Video", named), el("button", { type: "submit" }, "Use this video")), list),
         this.seesFilms ? drop : el("p", { class: "soft" }, "Your role searches stored videos only.")));
     this.details = details;
     fill(this.picker, details);

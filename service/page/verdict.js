@@ -17,7 +17,7 @@ export class VerdictView {
     const body = el("div", {});
     fill(main, el("h2", {}, "Temporal or extratemporal?"),
       el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); location.hash = `#/verdict?video=${encodeURIComponent(field.value.trim())}`; } },
-        el("label", {}, "Video", field), el("button", { type: "submit" }, "Judge it")), body);
+        el("label", {}, "Video", field), el("button", { type: "submit" }, "Classify")), body);
     if (!this.videoId) { fill(body, el("p", {}, "Give the id of a stored video, or come here from a search.")); return; }
     try {
       const found = await clipsFrom(this.videoId, 0);

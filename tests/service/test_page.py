@@ -309,7 +309,7 @@ def test_what_is_said_of_a_video_is_kept_shown_as_text_and_taken_back(workspace,
     assert (kept.label, kept.semiology, kept.note) == ("exTLE", ("Semiology-hypermotor",), note)
     assert page.title() != "x"
     page.get_by_role("button", name="Take back").click()
-    expect(page.get_by_text("Nobody has said anything")).to_be_visible()
+    expect(page.get_by_text("No feedback on this video yet")).to_be_visible()
     assert not [one for one in FeedbackStore(workspace).all(["v5"]) if one.label]
 
 
