@@ -13,11 +13,11 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, current_thread, main_thread
 from typing import Any, TypeVar
 
 from index.errors import Locked, StateError, Unreachable
@@ -67,6 +67,28 @@ def _named_errors() -> Iterator[None]:
         raise named(error) from None
 
 
+def _ask(work: Callable[[], Result]) -> Result:
+    """Ask the storage, so that Ctrl-C is heard: the library waits for minutes, and hears no signal in its own code.
+
+    Raises:
+        StateError: If the storage does not answer, or refuses us.
+    """
+    if current_thread() is not main_thread():
+        with _named_errors():
+            return work()
+    answered: Future[Result] = Future()
+
+    def ask() -> None:
+        try:
+            with _named_errors():
+                answered.set_result(work())
+        except BaseException as error:  # noqa: BLE001  raised where it was asked
+            answered.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    return answered.result()
+
+
 def _patiently(work: Callable[[], Result], patience_s: float = _PATIENCE_S) -> Result:
     """Do what may be done twice, again and again while the storage is away: the library does so itself only to read.
 
@@ -76,8 +98,7 @@ def _patiently(work: Callable[[], Result], patience_s: float = _PATIENCE_S) -> R
     until = _now_s() + patience_s
     while True:
         try:
-            with _named_errors():
-                return work()
+            return _ask(work)
         except Unreachable:
             if _now_s() >= until:
                 raise
@@ -124,15 +145,15 @@ class Bucket:
         """Names below a prefix, with their bytes."""
         import obstore
 
-        with _named_errors():
-            return {one["path"]: one["size"] for part in obstore.list(self._store, prefix=prefix) for one in part}
+        return _ask(
+            lambda: {one["path"]: one["size"] for part in obstore.list(self._store, prefix=prefix) for one in part}
+        )
 
     def folders(self, prefix: str) -> list[str]:
         """Names right below a prefix that have something below them."""
         import obstore
 
-        with _named_errors():
-            found = obstore.list_with_delimiter(self._store, prefix=prefix)["common_prefixes"]
+        found = _ask(lambda: obstore.list_with_delimiter(self._store, prefix=prefix)["common_prefixes"])
         return [path.rstrip("/").rsplit("/", 1)[-1] for path in found]
 
     def remove(self, names: Iterable[str]) -> None:
@@ -150,10 +171,13 @@ class Bucket:
         """
         import obstore
 
-        try:
-            with _named_errors(), path.open("xb") as stream:
+        def copy() -> None:
+            with path.open("xb") as stream:
                 for part in obstore.get(self._store, name).stream(min_chunk_size=1 << 23):
                     stream.write(part)
+
+        try:
+            _ask(copy)
         except FileNotFoundError:
             raise StateError("something has gone from the object storage while it was read: try again") from None
 
@@ -216,10 +240,12 @@ class Bucket:
     def _read(self, name: str) -> tuple[bytes | None, str]:
         import obstore
 
+        def read() -> tuple[bytes, str]:
+            found = obstore.get(self._store, name)
+            return bytes(found.bytes()), str(found.meta["e_tag"])
+
         try:
-            with _named_errors():
-                found = obstore.get(self._store, name)
-                return bytes(found.bytes()), str(found.meta["e_tag"])
+            return _ask(read)
         except FileNotFoundError:
             return None, ""
 

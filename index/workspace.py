@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from index.errors import DamagedData, InvalidInput, StateError
+from index.errors import CannotWrite, DamagedData, InvalidInput, StateError
 from index.files import small_file, write_text_atomically
 
 _MOST_NAME_BYTES = 256
@@ -38,6 +38,7 @@ class Workspace:
         named after it.
 
         Raises:
+            CannotWrite: If what this host keeps of a shared one can lie nowhere.
             InvalidInput: If it is any other address.
         """
         place = str(place)
@@ -48,7 +49,13 @@ class Workspace:
         url = place.rstrip("/")
         local = Path(os.environ.get("SEMIOME_LOCAL") or Path.home() / ".local" / "share" / "semiome")
         named = url.removeprefix("s3://").replace("/", "-")
-        return cls(local / f"{named}-{hashlib.sha256(url.encode()).hexdigest()[:8]}", url)
+        root = local / f"{named}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = f"SEMIOME_LOCAL names no folder that can be used ({os.strerror(error.errno or 0)})"
+            raise CannotWrite(why, str(local)) from None
+        return cls(root, url)
 
     @property
     def store(self) -> Path:

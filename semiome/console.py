@@ -28,7 +28,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-_LINE_EVERY_S = 60.0
+_LINE_EVERY_S, _LOOKS_S = 60.0, 1.0
 _ENDS_S = 60.0
 """So long a command may take to end after SIGTERM: a computation in a library sees no signal."""
 
@@ -125,7 +125,8 @@ class Screen:
                     yield report
             else:
                 try:
-                    yield lines.report
+                    with lines.each_minute():
+                        yield lines.report
                 except BaseException as error:
                     lines.end("interrupted" if isinstance(error, KeyboardInterrupt) else "ended")
                     raise
@@ -161,13 +162,36 @@ class _Lines:
         self._began = self._said = clock()
         self._first: float | None = None
         self._done, self._total, self._now = 0.0, 0, ""
+        self._printing = threading.Lock()
 
     def report(self, done: float, total: int, now: str = "", /) -> None:
         """Note it; print it when a minute has passed."""
         self._first = done if self._first is None else self._first
         self._done, self._total, self._now = done, total, now
-        if self._clock() - self._said >= _LINE_EVERY_S:
-            self._say("")
+        self.tick()
+
+    def tick(self) -> None:
+        """Print it when a minute has passed."""
+        with self._printing:
+            if self._clock() - self._said >= _LINE_EVERY_S:
+                self._say("")
+
+    @contextmanager
+    def each_minute(self) -> Iterator[None]:
+        """Within the block a line comes each minute, also while nothing comes on."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_LOOKS_S):
+                self.tick()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def end(self, how: str) -> None:
         """The last line."""
@@ -206,7 +230,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def _ending_as_by_ctrl_c(last: Callable[[], None]) -> Iterator[None]:
-    """Within the block SIGTERM raises `Terminated`; where that can't be, it ends the process some seconds later.
+    """Within the block SIGTERM raises `Terminated`; where no signal is heard, the process ends a minute later.
 
     A thread sees to that: Python's handlers wait until a library's call returns. Nothing is changed outside the main
     thread, or where SIGTERM is handled or ignored already.
@@ -223,14 +247,14 @@ def _ending_as_by_ctrl_c(last: Callable[[], None]) -> Iterator[None]:
     def see_to_it() -> None:
         with reading, suppress(OSError):
             while data := reading.recv(64):
-                if signal.SIGTERM in data:
+                if signal.SIGTERM in data or signal.SIGINT in data:
                     reading.settimeout(_ENDS_S)
                     with suppress(TimeoutError):
                         while reading.recv(64):
                             pass
                         return
                     last()
-                    os._exit(128 + signal.SIGTERM)
+                    os._exit(128 + (signal.SIGTERM if signal.SIGTERM in data else signal.SIGINT))
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  as the signal module has it
         raise Terminated

@@ -45,7 +45,10 @@ def make_access(folder: Path, hosts: Sequence[str]) -> None:
     """
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(f"{folder.name} is not empty: name a new folder")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for parent in [path for path in reversed(folder.absolute().parents) if not path.exists()]:
+        parent.mkdir()
+        parent.chmod(0o755)  # as `/etc/semiome` beside these keys, where settings lie that a server must read
+    folder.mkdir(exist_ok=True, mode=0o700)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Semiome")])
     ca = (

@@ -205,13 +205,25 @@ def _on_cluster(
 
 
 def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *, writes: bool = True) -> Encoder:
-    """The encoder asked for, or the one in use; a workspace that has none gets untrained weights, and is told so."""
+    """The encoder asked for, or the one in use; a new workspace that has none gets untrained weights, and is told so.
+
+    Raises:
+        StateError: If none is here and clips are stored already, as on a new host of a shared workspace.
+    """
     from encoder.kind import what_it_means
     from encoder.timesformer import preset
     from encoder.weights import current_encoder, install_encoder, new_encoder
+    from index.errors import StateError
+    from index.store import Store
     from index.workspace import current
 
     if encoder_id is None and current(workspace.encoders) is None:
+        store = Store(workspace)
+        if store.exists() and (known := store.encoder_ids()):
+            raise StateError(
+                f"clips of encoder {', '.join(known)} are stored, and this host has no encoder: bring the same weights "
+                "with `semiome encoder import`"
+            )
         chosen = new_encoder(preset("timesformer-demo"), seed=0)
         if writes:
             install_encoder(chosen, workspace.encoders)

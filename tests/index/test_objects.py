@@ -384,6 +384,10 @@ def test_commands_take_the_address(hosts, monkeypatch, tmp_path):
     assert current(one.generations) == first
     result = CliRunner().invoke(app, ["index", "gc", "--keep", "0", "-w", one.bucket])
     assert (result.exit_code, list_generations(there.generations)) == (0, [first, second]), result.output
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SEMIOME_LOCAL", str(tmp_path / "file"))
+    result = CliRunner().invoke(app, ["index", "list", "-w", one.bucket])
+    assert "SEMIOME_LOCAL names no folder that can be used (Not a directory)" in str(result.exception)
     for place in ("s3://", "gs://clips/x", "s3://clips/../x", "s3://clips/a b"):
         with pytest.raises(InvalidInput):
             Workspace.at(place)

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -293,3 +295,23 @@ def commit_slowly(workspace):
     with Store(workspace).committing("enc1", 8) as committer:
         time.sleep(1.5)  # its next sign of life is refused
         committer.commit(make_cohort(patients=2))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_waits_for_the_storage_can_be_ended(shared, number):
+    """By Ctrl-C too, which the library would hear once it has given up."""
+    workspace, pid = shared
+    commit(workspace, make_cohort(patients=1))
+    environment = {**os.environ, "SEMIOME_LOCAL": str(workspace.root.parent / "local")}
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        command = [sys.executable, "-m", "semiome", "index", "list", "-w", workspace.bucket]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(4)
+            assert process.poll() is None
+            process.send_signal(number)
+            said = process.communicate(timeout=20)[1]
+        assert process.returncode in {128 + number, -number}, said
+        assert "Traceback" not in said
+    finally:
+        os.kill(pid, signal.SIGCONT)

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from semiome import console
 from semiome.console import Log, Screen, Terminated, _Lines, duration
 from tests.waiting import PATIENCE_S, until
 
@@ -39,6 +40,18 @@ def test_a_line_a_minute_and_one_at_the_end():
         **{"what": "Encoding videos", "done": 62.0, "total": 1000, "now": "1.2 clips/s", "a_minute": 6.0},
         **{"left_s": None, "state": "interrupted", "took_s": 600.0},
     }
+
+
+def test_a_line_comes_each_minute_while_nothing_comes_on(monkeypatch):
+    written = Written()
+    monkeypatch.setattr(console, "_LOOKS_S", 0.01)
+    lines = _Lines("Building", written, written.clock)
+    with lines.each_minute():
+        lines.report(3, 10)
+        for minute in (1, 2):
+            written.now = 60.0 * minute
+            until(lambda minute=minute: len(written.lines) == minute)
+    assert [values["done"] for _, _, values in written.lines] == [3.0, 3.0]
 
 
 def test_what_was_done_before_is_no_speed():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 from dataclasses import replace
 
@@ -13,12 +14,14 @@ from index.erasure import erase_patient
 from index.feedback import Feedback, FeedbackStore
 from index.objects import bucket
 from index.query import ClipQuery
+from index.store import Store
 from index.workspace import Workspace
 from semiome.app import app
 from service.audit_trail import of_patient, verify
 from service.client import Client
 from service.errors import ServiceError
-from tests.conftest import install_head, make_cohort, make_video
+from tests import forge
+from tests.conftest import DATA, install_head, make_cohort, make_video
 from tests.index.test_objects import build, commit, s3, use
 from tests.service.servers import running
 from tests.waiting import PATIENCE_S
@@ -126,3 +129,15 @@ def test_a_host_without_a_head_searches_gives_no_verdict_and_says_so(hosts):
             client.classify(ClipQuery(clip.clip_id))
         assert install_head(hosts("two")).head_id == head.head_id
         until(lambda: client.status().provenance.head_id == head.head_id)
+
+
+def test_a_new_host_brings_in_no_encoder_of_its_own(hosts, tmp_path):
+    """Untrained weights beside those that all others search with would be published to all of them."""
+    shutil.copy(DATA / "videos" / "short_7s.mp4", tmp_path)
+    (tmp_path / "m.csv").write_text("file_name,patient_id,video_id\nshort_7s.mp4,p9,v9\n")
+    workspace = hosts("three")
+    done = forge.run("encode", str(tmp_path / "m.csv"), "-w", workspace.bucket)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "clips of encoder enc1 are stored, and this host has no encoder" in done.stderr
+    assert Store(workspace).encoder_ids() == ("enc1",)
+    assert not workspace.encoders.exists()

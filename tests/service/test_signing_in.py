@@ -3,6 +3,7 @@
 import contextlib
 import json
 import ssl
+import stat
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -188,3 +189,10 @@ def test_no_key_that_signs_lies_where_the_server_reads_and_it_may_be_moved_away(
     for key in elsewhere.iterdir():  # as versions before 0.2 have it
         key.rename(folder / key.name)
     assert make_token(folder, "anna", ["reader"], 1)
+
+
+def test_keys_close_no_folder_beside_them(tmp_path):
+    """Settings lie there that a server must read under an account of its own."""
+    folder = tmp_path / "etc" / "semiome" / "access"
+    assert forge.run("access", "init", str(folder), "--host", "localhost").returncode == 0
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder.parent, folder)] == [0o755, 0o700]
