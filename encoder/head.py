@@ -17,7 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError, named
-from index.files import small_file, write_atomically, write_text_atomically
+from index.files import small_file, unreadable, write_atomically, write_text_atomically
 from index.records import LABELS, ClipVerdict, Verdict
 from index.workspace import current
 
@@ -224,7 +224,7 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
         *(OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError),
         AttributeError,  # a card that is no object, or weights of a type that NumPy does not have
     ) as error:
-        raise DamagedData(f"head {name} can't be read ({type(error).__name__}): train it again") from None
+        raise unreadable(error, f"head {name} can't be read ({type(error).__name__}): train it again") from None
     if head.head_id != name:
         raise DamagedData(f"head {name} is not what was saved: train it again")
     return head

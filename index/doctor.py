@@ -18,8 +18,8 @@ from index import shared_files
 from index.alike import too_alike
 from index.erased import ErasedList, has_erased, workspace_key
 from index.erasure import unfinished
-from index.errors import DamagedData, InvalidInput, NotFound, SemiomeError
-from index.files import sync_folder
+from index.errors import CannotRead, DamagedData, InvalidInput, NotFound, SemiomeError
+from index.files import may_not_read, sync_folder
 from index.generation import FLAT_CLIPS, list_generations, load_generation
 from index.objects import bucket
 from index.records import Clip, Video, check_clip, check_crop, check_video
@@ -159,6 +159,8 @@ def _tables(store: Store, repairing: Callable[[], None] | None) -> list[Finding]
         names = store.table_names()
         videos = store.videos()
     except (SemiomeError, RuntimeError, OSError, ValueError) as error:
+        if may_not_read(error):
+            return [Finding("store", DAMAGED, str(CannotRead()))]
         says = str(error) if isinstance(error, SemiomeError) else f"can't be opened ({type(error).__name__})"
         return [Finding("store", DAMAGED, f"{says}: `semiome doctor --repair`, or bring it back from a backup")]
     findings += _videos(videos)
@@ -263,6 +265,8 @@ def _guarded(what: str, look: Callable[[], tuple[list[Finding], set[str]]]) -> t
     try:
         return look()
     except (SemiomeError, RuntimeError, OSError, ValueError) as error:
+        if may_not_read(error):
+            return [Finding(what, DAMAGED, str(CannotRead()))], set()
         says = str(error) if isinstance(error, SemiomeError) else f"can't be read ({type(error).__name__})"
         return [Finding(what, DAMAGED, f"{says}: see the findings above; else bring back a backup")], set()
 

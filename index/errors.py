@@ -113,6 +113,16 @@ class DiskFull(CannotWrite):
         )
 
 
+class CannotRead(StateError):
+    """This account may not read something of the workspace, which says nothing of whether it is whole."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this account may not read all of the workspace: run this as the account that owns it, or give it what "
+            "others have written (`chown -R`)"
+        )
+
+
 class OutOfMemory(StateError):
     """The machine, or a limit of this process, leaves no memory or no thread for it."""
 

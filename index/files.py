@@ -16,7 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from index.errors import CannotWrite, DiskFull, InvalidInput, Locked, OutOfMemory, SemiomeError
+from index.errors import (
+    CannotRead,
+    CannotWrite,
+    DamagedData,
+    DiskFull,
+    InvalidInput,
+    Locked,
+    OutOfMemory,
+    SemiomeError,
+)
 from index.processors import usable_cores
 
 _PART_BYTES = 1 << 26
@@ -178,6 +187,16 @@ def digest_of_file(path: Path) -> str:
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         return hashlib.sha256(b"".join(pool.map(digest, range(0, size, _PART_BYTES)))).hexdigest()
+
+
+def unreadable(error: Exception, says: str) -> CannotRead | DamagedData:
+    """The error of our own for a file that can't be read: damage, unless this account may just not read it."""
+    return CannotRead() if may_not_read(error) else DamagedData(says)
+
+
+def may_not_read(error: BaseException) -> bool:
+    """Whether the system, also in a library's words, says that this account may not."""
+    return isinstance(error, PermissionError | CannotRead) or os.strerror(errno.EACCES) in str(error)
 
 
 def out_of_memory(error: BaseException) -> OutOfMemory | None:

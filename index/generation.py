@@ -28,6 +28,7 @@ from index.files import (
     small_file,
     sync_file,
     sync_folder,
+    unreadable,
 )
 from index.recall import tuned_recall
 from index.rows import StoredClips
@@ -305,9 +306,10 @@ def read_manifest(folder: Path, generation: str) -> GenerationManifest:
         interval = tuple(values["recall_interval"])
         return GenerationManifest(**{**values, "generation": generation, "effort": effort, "recall_interval": interval})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DamagedData(
+        raise unreadable(
+            error,
             f"the manifest of generation {generation} can't be read or is not what was built "
-            f"({type(error).__name__}): build the index again"
+            f"({type(error).__name__}): build the index again",
         ) from None
 
 

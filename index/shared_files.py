@@ -12,8 +12,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from index.errors import DamagedData, Locked
-from index.files import exclusive_lock, naming_failed_writes, small_file, sync_folder, write_text_atomically
+from index.errors import Locked
+from index.files import (
+    exclusive_lock,
+    naming_failed_writes,
+    small_file,
+    sync_folder,
+    unreadable,
+    write_text_atomically,
+)
 from index.objects import bucket
 from index.workspace import Workspace
 
@@ -60,7 +67,7 @@ def read(workspace: Workspace, path: Path) -> bytes | None:
         return None
     except (OSError, ValueError) as error:
         said = f"`{path.name}` can't be read ({type(error).__name__})"
-        raise DamagedData(f"the workspace's file {said}: look at it, or bring it back from a backup") from None
+        raise unreadable(error, f"the workspace's file {said}: look at it, or bring it back from a backup") from None
 
 
 def write(workspace: Workspace, path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from index.errors import CannotWrite, DamagedData, InvalidInput, StateError
-from index.files import small_file, write_text_atomically
+from index.files import small_file, unreadable, write_text_atomically
 
 _MOST_NAME_BYTES = 256
 _MEND = "remove it, and publish one again"
@@ -156,7 +156,8 @@ def named(folder: Path, file: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DamagedData(f"{file} in {folder.name}/ can't be read ({type(error).__name__}): {_MEND}") from None
+        said = f"{file} in {folder.name}/ can't be read ({type(error).__name__}): {_MEND}"
+        raise unreadable(error, said) from None
 
 
 def _is_entry(folder: Path, name: str) -> bool:

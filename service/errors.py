@@ -21,6 +21,7 @@ from index.errors import (
     StateError,
     VideoRefused,
 )
+from index.files import may_not_read
 from service.limits import TooMuch
 from service.roles import PermissionRefused, Unauthenticated
 from service.wire import DETAILS, REQUEST_ID
@@ -113,7 +114,8 @@ def type_and_place(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     where = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else "unknown"
-    return f"{type(error).__name__} at {where}"
+    why = " (this account may not read or write it)" if may_not_read(error) else ""
+    return f"{type(error).__name__} at {where}{why}"
 
 
 _CODES = {int(code.value[0]): code for code in grpc.StatusCode}

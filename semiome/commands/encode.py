@@ -17,6 +17,7 @@ from semiome.commands.options import (
     PrecisionOption,
     WorkspaceOption,
     ask_for_sandbox,
+    warn_of_another_account,
 )
 from semiome.console import Screen, Terminated, duration
 
@@ -86,6 +87,7 @@ def encode(
     screen = Screen(as_json=as_json)
     rows = read_manifest(manifest, media_root)
     place = Workspace.at(workspace)
+    warn_of_another_account(place, screen)
     same_recording = same_recording if same_recording is None else same_recording.strip()
     if same_recording == "":
         raise InvalidInput("expected a reason with --same-recording")

@@ -18,6 +18,7 @@ from semiome.commands.options import (
     TokenOption,
     WorkspaceOption,
     encoder_in_use,
+    warn_of_another_account,
 )
 from semiome.console import Screen
 
@@ -82,6 +83,7 @@ def build(
     place = Workspace.at(workspace)
     encoder_id = encoder_in_use(place, encoder)
     screen = Screen(as_json=as_json)
+    warn_of_another_account(place, screen)
     fetch(place)
     with screen.progress("Building and measuring recall") as progress:
         stored = Store(place).clips(encoder_id)

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from index.workspace import Workspace
+    from semiome.console import Screen
 
 WorkspaceOption = Annotated[
     str, typer.Option("--workspace", "-w", help="Folder that holds everything, or s3://bucket/prefix.")
@@ -65,3 +66,15 @@ def encoder_in_use(workspace: Workspace, encoder_id: str | None = None) -> str:
     if says := what_it_means(stored_kind(workspace.encoders, chosen)):
         Screen(as_json=True).warn(says)
     return chosen
+
+
+def warn_of_another_account(workspace: Workspace, screen: Screen) -> None:
+    """Say where the account that owns a workspace could not read what this command writes for its own account alone."""
+    from contextlib import suppress
+
+    with suppress(OSError):
+        if not workspace.bucket and workspace.store.stat().st_uid != os.geteuid():
+            screen.warn(
+                "another account owns this workspace, and can't read what this one writes: run this as that account, "
+                "or `chown -R` the workspace afterwards"
+            )

@@ -179,3 +179,29 @@ def test_a_limit_tighter_than_a_decoders_own_leaves_it_working(folder):
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "v9" in Store(Workspace(folder / "ws")).videos()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another account")
+@pytest.mark.parametrize("arguments", [("doctor",), ("index", "list"), ("serve", "--port", "0")])
+def test_what_an_account_may_not_read_is_not_called_damaged(folder, arguments):
+    """Files of another account, and a root that has no right to read them all the same."""
+    for path in (folder / "ws").rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o600)
+        shutil.chown(path, 12345)
+    rights = "-dac_override,-dac_read_search"
+    command = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", *SEMIOME, *arguments, "-w", "ws"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 4, said
+    assert "this account may not read all of the workspace" in said or "permission denied" in said, said
+    assert "publish" not in said
+    assert "backup" not in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
+def test_who_writes_for_another_account_is_told(folder):
+    shutil.chown(folder / "ws" / "store", 12345)
+    command = [*SEMIOME, "index", "build", "-w", "ws"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "another account owns this workspace" in done.stderr
