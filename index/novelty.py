@@ -54,13 +54,15 @@ def novelty(
 
     Args:
         snapshot: what is stored.
-        vectors_ND: the clips' embeddings.
+        vectors_ND: the clips' embeddings; of a long recording some, spread evenly, stand for all.
         patient_id: whose they are; that patient's clips do not count.
         usual: of `usual_distances`.
 
     Returns:
         None where too little is stored to say.
     """
+    if len(vectors_ND) > _SAMPLE:  # each is compared with everything stored
+        vectors_ND = vectors_ND[np.linspace(0, len(vectors_ND) - 1, _SAMPLE).round().astype(np.int64)]
     distances = _distances(snapshot, vectors_ND, patient_id)
     if distances is None or not len(usual):
         return None

@@ -12,6 +12,7 @@ from encoder.head import Conformal, Head, HeadCard, vote
 from index.novelty import NEIGHBOUR, novelty, usual_distances
 from index.query import ClipQuery, VideoQuery
 from index.serving import Serving
+from index.workspace import Workspace
 from protos import classification_pb2 as classification
 from service import convert_verdict
 from service.evidence import fewest_flipping, flipping
@@ -30,7 +31,6 @@ def head(conformal=None, temperature=1.7, threshold=0.4):
 
 @pytest.fixture(scope="module")
 def knowledge(tmp_path_factory):
-    from index.workspace import Workspace
 
     workspace = Workspace(tmp_path_factory.mktemp("evidence") / "workspace")
     commit(workspace, make_cohort(patients=6, videos=3, clips=5))
@@ -126,7 +126,6 @@ def test_the_distance_is_that_to_the_fifth_nearest_clip_of_other_patients(knowle
 
 
 def test_what_is_unlike_everything_is_further_than_all_that_is_stored(tmp_path):
-    from index.workspace import Workspace
 
     random = np.random.default_rng(0)
     workspace = Workspace(tmp_path / "workspace")
@@ -149,7 +148,6 @@ def test_what_is_unlike_everything_is_further_than_all_that_is_stored(tmp_path):
 
 
 def test_a_store_too_small_to_say_says_nothing(tmp_path):
-    from index.workspace import Workspace
 
     workspace = Workspace(tmp_path / "workspace")
     commit(workspace, make_cohort(patients=2, videos=1, clips=2))
@@ -171,3 +169,15 @@ def test_a_summary_has_the_verdict_of_the_whole(knowledge):
         assert few.judged.verdict.votes == all_.judged.verdict.votes
         assert few.judged.verdict.probability == pytest.approx(all_.judged.verdict.probability, abs=1e-6)
         assert few.judged.evidence.prediction_set == all_.judged.evidence.prediction_set
+
+
+def test_of_a_long_recording_clips_that_are_spread_evenly_stand_for_all(tmp_path):
+    workspace = Workspace(tmp_path)
+    commit(workspace, make_cohort(patients=6, videos=3, clips=5))
+    publish_all(workspace)
+    snapshot = Serving(workspace).snapshot
+    usual = usual_distances(snapshot)
+    vectors = np.random.default_rng(0).standard_normal((1000, WIDTH)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    few = vectors[[round(n * 999 / 255) for n in range(256)]]
+    assert novelty(snapshot, vectors, "p0", usual) == novelty(snapshot, few, "p0", usual)
