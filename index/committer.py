@@ -166,7 +166,7 @@ class Committer:
     def _write(self, table: Any, rows: list[dict[str, Any]]) -> None:  # noqa: ANN401
         """Upsert clip rows, numbered by the version that they make.
 
-        A version never comes twice, whatever is deleted: a row is newer than an index just if its number is.
+        Version numbers are never reused: a row is newer than an index if and only if its number is.
         """
         number = int(table.version) + 1
         numbered = [{**row, "commit_number": number} for row in rows]

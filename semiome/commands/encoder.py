@@ -56,7 +56,7 @@ def init(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an untrained encoder, to try the way or to pretrain."""
+    """Make an untrained encoder, to try out the workflow or to pretrain."""
     from encoder.timesformer import preset as architecture
     from encoder.weights import new_encoder
 

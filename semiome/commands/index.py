@@ -110,7 +110,7 @@ def build(
         lambda: screen.say(
             f"generation {manifest.generation}{' published' if publish else ' built, not published'}: {manifest.clips} "
             f"clips of {manifest.videos} videos of {manifest.patients} patients, {manifest.index} index, recall@10 "
-            f"without the own patient {manifest.recall:.3f} ({low:.3f} to {high:.3f}){said}"
+            f"excluding the query's own patient {manifest.recall:.3f} ({low:.3f} to {high:.3f}){said}"
         ),
     )
 
