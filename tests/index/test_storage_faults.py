@@ -305,7 +305,9 @@ def test_a_command_that_waits_for_the_storage_can_be_ended(shared, number):
     environment = {**os.environ, "SEMIOME_LOCAL": str(workspace.root.parent / "local")}
     os.kill(pid, signal.SIGSTOP)
     try:
-        command = [sys.executable, "-m", "semiome", "index", "list", "-w", workspace.bucket]
+        heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored in the background
+        script = f"{heard}; from semiome.__main__ import main; main()"
+        command = [sys.executable, "-c", script, "index", "list", "-w", workspace.bucket]
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
             time.sleep(4)
             assert process.poll() is None

@@ -131,6 +131,7 @@ def test_a_host_without_a_head_searches_gives_no_verdict_and_says_so(hosts):
         until(lambda: client.status().provenance.head_id == head.head_id)
 
 
+@pytest.mark.needs("torch")
 def test_a_new_host_brings_in_no_encoder_of_its_own(hosts, tmp_path):
     """Untrained weights beside those that all others search with would be published to all of them."""
     shutil.copy(DATA / "videos" / "short_7s.mp4", tmp_path)
