@@ -92,7 +92,7 @@ class Manifest:
         """The row's file, with symbolic links followed.
 
         Raises:
-            VideoRefused: If it is not there, not a plain file, or outside the manifest's folder.
+            VideoRefused: If it is missing, not a plain file, or outside the manifest's folder.
         """
         if self.opened:
             return self.folder / row.file_name

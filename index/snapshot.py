@@ -160,7 +160,7 @@ class Snapshot:
         """The row of each of these clips.
 
         Raises:
-            NotFound: If one is not there, or no more.
+            NotFound: If one is missing, or has been removed.
         """
         rows = self.rows_in_index(clip_ids)
         for number in np.flatnonzero(rows < 0).tolist():

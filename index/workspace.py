@@ -127,7 +127,7 @@ def current(folder: Path) -> str | None:
     """The name of the entry in use, or None when none is.
 
     Raises:
-        StateError: If `CURRENT` names something that is not there.
+        StateError: If `CURRENT` names something that is missing.
         DamagedData: If it can't be read.
     """
     name = named(folder, "CURRENT")

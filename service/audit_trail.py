@@ -111,7 +111,7 @@ def verify(workspace: Workspace, noted: str = "") -> Verified:
         noted: hash of a line that was the last one once; it must still be there.
 
     Raises:
-        DamagedData: If a line was changed, dropped, put in or moved, or the noted one is not there; the message says
+        DamagedData: If a line was changed, dropped, inserted or moved, or the noted one is missing; the message says
             which line is the first that is wrong.
         StateError: If there is no log.
     """
