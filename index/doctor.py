@@ -105,8 +105,8 @@ def _erased(workspace: Workspace) -> list[Finding]:
 
 
 def _disk(workspace: Workspace) -> Finding:
-    place = next(folder for folder in (workspace.root, *workspace.root.absolute().parents) if folder.exists())
-    usage = shutil.disk_usage(place)
+    existing = next(folder for folder in (workspace.root, *workspace.root.absolute().parents) if folder.exists())
+    usage = shutil.disk_usage(existing)
     share = usage.free / usage.total
     text = f"{usage.free / 1e9:.1f} GB free, {share:.0%}"
     if share < _LEAST_FREE_SHARE:

@@ -104,8 +104,8 @@ class AioClient:
         self, queries: Iterable[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
     ) -> AsyncIterator[SearchResultItem]:
         """A search for each query, as they come; each result carries its own status."""
-        requests = (calls.search_stream_request(query, k, options) for query in queries)
-        async for answer in self._stream(calls.SEARCH_STREAM, requests, retrieval.SearchStreamResponse):
+        messages = (calls.search_stream_request(query, k, options) for query in queries)
+        async for answer in self._stream(calls.SEARCH_STREAM, messages, retrieval.SearchStreamResponse):
             yield convert.search_result(answer)
 
     async def search_by_video(
@@ -188,8 +188,8 @@ class AioClient:
 
     async def classify_stream(self, items: Iterable[Item]) -> AsyncIterator[BatchItem]:
         """A summary for each item, as they come; each carries its own status."""
-        requests = map(calls.classify_stream_request, in_parts(items, STREAMED_ITEMS))
-        async for answer in self._stream(calls.CLASSIFY_STREAM, requests, classification.ClassifyStreamResponse):
+        messages = map(calls.classify_stream_request, in_parts(items, STREAMED_ITEMS))
+        async for answer in self._stream(calls.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse):
             for result in convert_verdict.batch_answer(answer).results:
                 yield result
 
@@ -273,11 +273,11 @@ class AioClient:
             self.connection.note(getattr(answer, "provenance", None), asked_at)
             return answer
 
-    async def _stream(self, name: str, requests: Iterator[Any], response: Any) -> AsyncIterator[Any]:  # noqa: ANN401
+    async def _stream(self, name: str, messages: Iterator[Any], response: Any) -> AsyncIterator[Any]:  # noqa: ANN401
         method: Any = self._channel.stream_stream(
             name, lambda message: message.SerializeToString(), response.FromString
         )
-        call = method(requests, metadata=self.connection.metadata())
+        call = method(messages, metadata=self.connection.metadata())
         try:
             async for answer in call:
                 yield answer

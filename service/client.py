@@ -94,8 +94,8 @@ class Client:
         self, queries: Iterable[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
     ) -> Iterator[SearchResultItem]:
         """A search for each query, as they come; each result carries its own status."""
-        requests = (calls.search_stream_request(query, k, options) for query in queries)
-        answers = self._stream(calls.SEARCH_STREAM, requests, retrieval.SearchStreamResponse)
+        messages = (calls.search_stream_request(query, k, options) for query in queries)
+        answers = self._stream(calls.SEARCH_STREAM, messages, retrieval.SearchStreamResponse)
         return map(convert.search_result, answers)
 
     def search_by_video(
@@ -132,8 +132,8 @@ class Client:
 
     def classify_stream(self, items: Iterable[Item]) -> Iterator[BatchItem]:
         """A summary for each item, as they come; each carries its own status."""
-        requests = map(calls.classify_stream_request, in_parts(items, STREAMED_ITEMS))
-        answers = self._stream(calls.CLASSIFY_STREAM, requests, classification.ClassifyStreamResponse)
+        messages = map(calls.classify_stream_request, in_parts(items, STREAMED_ITEMS))
+        answers = self._stream(calls.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse)
         for answer in answers:
             yield from convert_verdict.batch_answer(answer).results
 
@@ -265,11 +265,11 @@ class Client:
             self.connection.note(getattr(answer, "provenance", None), asked_at)
             return answer
 
-    def _stream(self, name: str, requests: Iterator[Any], response: Any) -> Iterator[Any]:  # noqa: ANN401
+    def _stream(self, name: str, messages: Iterator[Any], response: Any) -> Iterator[Any]:  # noqa: ANN401
         method: Any = self._channel.stream_stream(
             name, lambda message: message.SerializeToString(), response.FromString
         )
-        call = method(requests, metadata=self.connection.metadata())
+        call = method(messages, metadata=self.connection.metadata())
         try:
             yield from call
         except grpc.RpcError as error:
