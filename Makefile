@@ -58,19 +58,19 @@ check: .venv .venv/node
 # Longer than a test run may take: kills, full disks, flipped bits and moved clocks (needs unshare and Debian's faketime),
 # an encode job killed at fifty moments, ten thousand random steps against a dict, eight writers at once.
 faults: .venv
-	$(BIN)/python -m tests.index.faults
-	SEMIOME_KILLS=50 $(BIN)/pytest -m slow tests/encoder/test_survival.py -k killed_at_random_moments
+	$(BIN)/python -m tests.index.custody.faults
+	SEMIOME_KILLS=50 $(BIN)/pytest -m slow tests/encoder/job/test_survival.py -k killed_at_random_moments
 	SEMIOME_STEPS=10000 $(BIN)/pytest tests/index/test_stateful.py
-	SEMIOME_WRITERS=8 $(BIN)/pytest tests/index/test_doctor.py -k writers
+	SEMIOME_WRITERS=8 $(BIN)/pytest tests/index/custody/test_doctor.py -k writers
 
 # Made-up bytes behind the wire for a minute.
 fuzz: .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0
-	$(BIN)/python -m tests.service.fuzz 60
+	$(BIN)/python -m tests.service.gate.fuzz 60
 
 # An hour of a unit's calls while everything changes under them.
 soak: .venv
-	SEMIOME_SOAK_S=3600 $(BIN)/pytest -n 0 -s -m slow tests/service/test_soak.py
+	SEMIOME_SOAK_S=3600 $(BIN)/pytest -n 0 -s -m slow tests/service/server/test_soak.py
 
 format: .venv
 	$(BIN)/ruff format .

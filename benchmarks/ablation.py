@@ -23,20 +23,20 @@ from typing import Any
 
 import numpy as np
 
-from encoder.timesformer import preset
-from encoder.weights import new_encoder
+from encoder.model.folder import new_encoder
+from encoder.model.timesformer import preset
 from index.processors import usable_cores
 from semiome.shipped import DEMO_RECIPE, shipped_folder
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.study import HELD_OUT, StudySize, labelled_sets, write_study
-from trainer.evaluate import judge_patients
 from trainer.frame_cache import read_cache
-from trainer.head import HeadConfig
-from trainer.judges import Features, Judge, head_judge, logistic_judge, motion_energy, neighbour_judge
-from trainer.metrics import Prediction
-from trainer.probes import embed_clips
-from trainer.ranks import alone
-from trainer.settings import SETTINGS
+from trainer.judging.classifiers import Features, Judge, head_judge, logistic_judge, motion_energy, neighbour_judge
+from trainer.judging.evaluate import judge_patients
+from trainer.judging.head import HeadConfig
+from trainer.judging.metrics import Prediction
+from trainer.judging.probes import embed_clips
+from trainer.pretraining.ranks import alone
+from trainer.study.pretrained_encoders import SETTINGS
 
 DRAWS = 4000
 BASELINES = {"i3d": 48, "r2plus1d": 32, "perez-garcia": 32}

@@ -18,13 +18,13 @@ from pathlib import Path
 import av
 import numpy as np
 
-from encoder.embed import Embedder
+from encoder.job.pipeline import encode
 from encoder.manifest import Manifest, ManifestRow
-from encoder.pipeline import encode
-from encoder.video_writer import write_h264
-from index.alike import NEARER, too_alike
+from encoder.model.embed import Embedder
+from encoder.video.writer import write_h264
+from index.custody.alike import NEARER, too_alike
 from index.processors import usable_cores
-from index.store import Store
+from index.tables.store import Store
 from index.workspace import Workspace
 from semiome.shipped import shipped_encoder
 from semiome.simulation.cohort import simulate_cohort

@@ -26,13 +26,13 @@ from grpc_reflection.v1alpha import reflection_pb2
 from service_load import process
 from service_store import fill
 
-from index.feedback import FeedbackStore
-from index.feedback_record import Feedback
-from index.store import Store
+from index.feedback.statement import Feedback
+from index.feedback.store import FeedbackStore
+from index.tables.store import Store
 from index.workspace import Workspace
 from protos import admin_pb2, catalog_pb2, classification_pb2, common_pb2, retrieval_pb2, review_pb2
-from service.knowledge import MAX_ANSWERED
-from service.wire import SEEN
+from service.metadata import SEEN
+from service.serving.state import MAX_ANSWERED
 
 MOST_BYTES = 1024
 TRIES, LONG_S = 3, 2.0

@@ -32,10 +32,10 @@ from figures import figure, say
 from numpy.typing import NDArray
 
 from encoder.clips import plan_clips
-from encoder.decoder import Decoder
 from encoder.picture import square
-from encoder.probe import probe
-from encoder.video_writer import write_h264
+from encoder.video.decoder import Decoder
+from encoder.video.probe import probe
+from encoder.video.writer import write_h264
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.signs import move
 

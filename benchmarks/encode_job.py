@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from figures import figure, say
 
-from encoder.decoder import DecodeLimits
-from encoder.embed import Embedder, threads_beside
-from encoder.inference import matrix_rate
+from encoder.job.pipeline import EncodeOptions, Engine, encode_with, local_engine
+from encoder.job.reading import Job, Reader, reading
 from encoder.manifest import Manifest, ManifestRow, read_manifest
-from encoder.pipeline import EncodeOptions, Engine, encode_with, local_engine
-from encoder.reading import Job, Reader, reading
-from encoder.timesformer import architecture, preset
-from encoder.weights import Encoder, new_encoder, save_encoder
+from encoder.model.embed import Embedder, threads_beside
+from encoder.model.folder import Encoder, new_encoder, save_encoder
+from encoder.model.inference import matrix_rate
+from encoder.model.timesformer import architecture, preset
+from encoder.video.decoder import DecodeLimits
 from index.processors import usable_cores
-from index.store import Store
+from index.tables.store import Store
 from index.workspace import Workspace
 from semiome.shipped import shipped_encoder
 from semiome.simulation.cohort import simulate_cohort
@@ -37,8 +37,8 @@ _CHILD = """
 import sys, threading, time
 from pathlib import Path
 import numpy as np
-from encoder.embed import Embedder
-from encoder.weights import load_encoder
+from encoder.model.embed import Embedder
+from encoder.model.folder import load_encoder
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -212,7 +212,7 @@ def job_part(*, quick: bool) -> None:
 def ray_part(*, quick: bool) -> None:
     """Two workers on Ray against the local engine, start-up apart, in turn."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from encoder.cluster import ClusterOptions, ray_engine
+    from encoder.job.cluster import ClusterOptions, ray_engine
 
     shape = architecture(8, 64, 192, 2, 3) if quick else preset("timesformer-b")
     encoder = new_encoder(shape, seed=0)

@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from index.errors import SemiomeError
-from index.generation import build_generation, publish
 from index.query import MAX_K, PLAIN, ClipQuery, GroupBy, Options, Query, SearchFilter, VideoQuery
 from index.records import Clip, EmbeddedClip, Neighbour, Video, clip_id
-from index.search import search_each
-from index.serving import Serving
-from index.snapshot import Snapshot
-from index.store import Store
+from index.search.loader import Serving
+from index.search.search import search_each
+from index.search.snapshot import Snapshot
+from index.tables.store import Store
+from index.vectors.generation import build_generation, publish
 from index.workspace import Workspace
-from service import disclosure
 from service.config import DEFAULT_LIMITS
+from service.gate import disclosure
 from service.roles import Caller, Role
 
 WIDTH, CLIPS_OF_A_VIDEO, VIDEOS_OF_A_PATIENT = 768, 5, 4

@@ -21,7 +21,7 @@ from service_load import process
 from service_store import fill
 
 from index.query import GroupBy, Options, VideoQuery
-from index.store import Store
+from index.tables.store import Store
 from index.workspace import Workspace
 from service.client import Client
 

@@ -26,12 +26,12 @@ import torch
 from torch import nn
 from transformers import TimesformerConfig, TimesformerModel
 
-from encoder.timesformer import TimeSformer, architecture, normalise, preset
+from encoder.model.timesformer import TimeSformer, architecture, normalise, preset
 from trainer.clips import TrainingClip
 from trainer.frame_cache import read_cache, write_cache
-from trainer.pretrain import DTYPES, PretrainConfig, Watch, pretrain
-from trainer.ranks import Ranks
-from trainer.step import Batch, Objective, Projected, backward
+from trainer.pretraining.pretrain import DTYPES, PretrainConfig, Watch, pretrain
+from trainer.pretraining.ranks import Ranks
+from trainer.pretraining.step import Batch, Objective, Projected, backward
 
 OBJECTIVE = Objective(tau=0.5, levels="both", pairs="both", same_patient_negatives=True)
 VIDEO = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])

@@ -30,11 +30,11 @@ from figures import figure, say
 from numpy.typing import NDArray
 
 from encoder.clips import plan_clips
-from encoder.decode import reads_fast
-from encoder.decoder import Decoder
 from encoder.picture import square
-from encoder.probe import probe
-from encoder.video_writer import write_h264
+from encoder.video.decoder import Decoder
+from encoder.video.frames import reads_fast
+from encoder.video.probe import probe
+from encoder.video.writer import write_h264
 
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
 SIDE, FRAMES, FPS, MINUTE = 224, 96, 25, 60

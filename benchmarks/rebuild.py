@@ -26,10 +26,10 @@ from search_overhead import fill
 from index.errors import ServiceError
 from index.processors import usable_cores
 from index.query import PLAIN, ClipQuery, GroupBy, Options, VideoQuery
-from index.store import Store
+from index.tables.store import Store
 from index.workspace import Workspace, set_current
 from service.client import Client
-from service.starting import server_process
+from service.processes.starting import server_process
 
 CLIENTS, UNIT, A_SECOND, AFTER_S = 16, 5, 10, 5.0
 OF_PATIENTS = Options(group_by=GroupBy.PATIENT)

@@ -73,7 +73,7 @@ def main() -> None:
 
 def prepare(folder: Path, clips: int) -> None:
     """Vectors, queries and the truth, for all to read."""
-    from index.exact import Allowed, Vectors, nearest
+    from index.vectors.brute_force import Allowed, Vectors, nearest
 
     vectors, owner = embeddings(clips), patients(clips)
     np.save(folder / "vectors.npy", vectors)
@@ -174,8 +174,8 @@ class Ours:
     efforts = (0,)
 
     def __init__(self, folder: Path) -> None:
-        from index.generation import list_generations, load_generation
-        from index.snapshot import Snapshot
+        from index.search.snapshot import Snapshot
+        from index.vectors.generation import list_generations, load_generation
 
         # In a process of its own, as an index is built offline: what it took in memory is not the searching one's.
         subprocess.run([sys.executable, __file__, "--child", "build", str(folder.parent)], check=True)
@@ -187,7 +187,7 @@ class Ours:
     def search(self, queries: Any, rows: Any, effort: int) -> list[Any]:  # noqa: ANN401, ARG002
         """Rows of the nearest clips of other patients."""
         from index.query import ClipQuery
-        from index.search import search, search_batch
+        from index.search.search import search, search_batch
 
         asked = [ClipQuery(f"{int(row):032x}") for row in rows]
         alone = len(asked) == 1
@@ -202,10 +202,10 @@ class Ours:
 
 def build(folder: Path) -> None:
     """Ours, from the same vectors."""
-    from index.clip_table import ClipTable
-    from index.generation import build_generation
     from index.records import Clip
-    from index.rows import StoredClips
+    from index.tables.clip_table import ClipTable
+    from index.tables.rows import StoredClips
+    from index.vectors.generation import build_generation
 
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     clips = [

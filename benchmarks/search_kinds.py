@@ -25,13 +25,13 @@ from cohorts import CLIPS_OF_A_PATIENT, CLIPS_OF_A_VIDEO, embeddings, far_apart,
 from figures import figure, say
 from numpy.typing import NDArray
 
-from index.clip_table import ClipTable
-from index.exact import Allowed, Vectors, nearest
-from index.faiss_index import FLAT, FlatIndex
-from index.generation import build_generation, load_generation
 from index.processors import usable_cores
 from index.records import Clip
-from index.rows import StoredClips
+from index.tables.clip_table import ClipTable
+from index.tables.rows import StoredClips
+from index.vectors.brute_force import Allowed, Vectors, nearest
+from index.vectors.faiss_index import FLAT, FlatIndex
+from index.vectors.generation import build_generation, load_generation
 
 K, QUERIES, ROUNDS, TARGET = 10, 300, 5, 0.95
 

@@ -21,14 +21,14 @@ import faiss
 import numpy as np
 import psutil
 
-from index.generation import build_generation, load_generation, publish
 from index.processors import usable_cores
 from index.query import ClipQuery
 from index.records import Clip, EmbeddedClip, Video, clip_id
-from index.store import Store
+from index.tables.store import Store
+from index.vectors.generation import build_generation, load_generation, publish
 from index.workspace import Workspace
 from service.client import Client
-from service.starting import server_process
+from service.processes.starting import server_process
 
 WIDTH, VIDEOS_OF_A_PATIENT, CLIPS_OF_A_VIDEO, K = 768, 20, 10, 10
 PATIENTS_A_COMMIT = 50

@@ -37,11 +37,12 @@ from service_store import fill
 
 from index.processors import usable_cores
 from index.query import PLAIN, ClipQuery
-from index.store import Store
+from index.tables.store import Store
 from index.workspace import Workspace
-from service import calls, convert
+from service.calling import requests as calls
+from service.calling.connection import Connection
 from service.client import Client
-from service.connection import Connection
+from service.messages import convert
 
 PARTS = ("search", "workers", "batch", "classify", "overload", "soak", "milvus")
 CLIENTS, K, IN_BATCH = 64, 10, 256

@@ -11,9 +11,9 @@ from cohorts import CLIPS_OF_A_PATIENT, CLIPS_OF_A_VIDEO, WIDTH, embeddings, pat
 from figures import say
 
 from encoder.head import Head, HeadCard, save_head
-from index.generation import build_generation, publish
 from index.records import Clip, EmbeddedClip, Video, clip_id
-from index.store import Store
+from index.tables.store import Store
+from index.vectors.generation import build_generation, publish
 from index.workspace import Workspace, set_current
 
 

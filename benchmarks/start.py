@@ -28,9 +28,9 @@ from figures import figure, say
 from service_store import video_of
 
 from encoder.head import Head, HeadCard, save_head
-from index.generation import build_generation, publish
 from index.processors import usable_cores
-from index.store import Store
+from index.tables.store import Store
+from index.vectors.generation import build_generation, publish
 from index.workspace import Workspace, set_current
 
 OURS = Path(__file__).resolve().parent.parent
@@ -48,10 +48,10 @@ def main() -> None:
     say(f"{usable_cores()} cores; {rounds} rounds of both revisions in turn")
     figures: list[tuple[str, str, float, Measure]] = [
         (
-            "import service.server",
+            "import service.server.worker",
             "s of processor time",
             3.24,
-            lambda tree, _: python(tree, "-c", "import service.server"),
+            lambda tree, _: python(tree, "-c", "import service.server.worker"),
         ),
         ("`semiome serve` until it answers", "s", 3.06, lambda tree, at: serve(tree, at)[0]),
         ("the same with two workers", "s", 3.75, lambda tree, at: serve(tree, at, "--workers", "2")[0]),
@@ -62,7 +62,7 @@ def main() -> None:
             "an operation's child, until it is told what to do",
             "s of processor time",
             2.17,
-            lambda tree, _: python(tree, "-c", "import service.operation_process"),
+            lambda tree, _: python(tree, "-c", "import service.processes.operation_process"),
         ),
     ]
     with tempfile.TemporaryDirectory() as folder:

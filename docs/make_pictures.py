@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from encoder.contact_sheet import Tile, thumbnail, write_sheet
-from encoder.crop import CropPolicy
-from encoder.detector import load_detector
+from encoder.bed.contact_sheet import Tile, thumbnail, write_sheet
+from encoder.bed.crop import CropPolicy
+from encoder.bed.detector import load_detector
 from semiome.shipped import shipped_bed_detector
 from semiome.simulation.cohort import Recording, simulate_cohort
 from semiome.simulation.render import FPS

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from service.starting import server_process
+from service.processes.starting import server_process
 
 HERE = Path(__file__).parent
 WIDTH, HEIGHT = 1280, 860

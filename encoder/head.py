@@ -17,7 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError, named
-from index.files import small_file, unreadable, write_atomically, write_text_atomically
+from index.files.durable import small_file, unreadable, write_atomically, write_text_atomically
 from index.records import LABELS, ClipVerdict, Verdict
 from index.workspace import current
 

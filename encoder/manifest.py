@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from encoder.cells import Cell, is_spreadsheet_error, read_cell
+from encoder.manifest_cells import Cell, is_spreadsheet_error, read_cell
 from encoder.picture import Crop
 from encoder.spreadsheet import Table, read_table
 from index.errors import InvalidInput, ManifestErrors, VideoRefused
-from index.files import write_text_atomically
+from index.files.durable import write_text_atomically
 from index.near_misses import likeness, resembles
 from index.records import METADATA_NAME, METADATA_VALUE
 

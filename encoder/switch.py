@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoder.head import load_head
-from encoder.weights import current_encoder
+from encoder.model.folder import current_encoder
 from index.errors import DamagedData, StateError
-from index.files import write_text_atomically
-from index.generation import list_generations, load_generation, read_manifest
-from index.sharing import fetch, publish
-from index.store import Store
+from index.files.durable import write_text_atomically
+from index.tables.store import Store
+from index.vectors.generation import list_generations, load_generation, read_manifest
+from index.vectors.publication import fetch, publish
 from index.workspace import Workspace, current, previous, set_current
 
 

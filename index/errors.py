@@ -11,7 +11,7 @@
     │       └── DiskFull      no space, no quota
     ├── DamagedData           stored bytes are not the bytes that were written
     ├── VideoRefused          one video file can't be used; the job goes on without it
-    ├── NonFiniteLoss         training has diverged (trainer/pretrain.py)
+    ├── NonFiniteLoss         training has diverged (trainer/pretraining/pretrain.py)
     └── ServiceError          a server answered with an error, or could not be reached
 
 Messages name what was expected, what came and what to do. They may reach a remote client: they name ids, shapes

@@ -105,7 +105,7 @@ class EmbeddedClip:
     Attributes:
         clip: which.
         vector: its embedding.
-        crop: the part of the picture that was embedded, in the encoder's words (`encoder.crop.UsedCrop`).
+        crop: the part of the picture that was embedded, in the encoder's words (`encoder.bed.crop.UsedCrop`).
     """
 
     clip: Clip

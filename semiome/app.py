@@ -7,31 +7,10 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands import (
-    ablate,
-    access,
-    ask,
-    audit,
-    beds,
-    demo,
-    doctor,
-    encode,
-    encoder,
-    erase,
-    evaluate,
-    feedback,
-    film,
-    head,
-    health,
-    index,
-    manifest,
-    pretrain,
-    previews,
-    remove,
-    serve,
-    store,
-    web,
-)
+from semiome.commands import demo
+from semiome.commands.data import beds, doctor, encode, erase, film, index, manifest, previews, remove, store
+from semiome.commands.models import ablate, encoder, evaluate, head, pretrain
+from semiome.commands.service import access, ask, audit, feedback, health, serve, web
 from semiome.console import Log, Screen
 
 

@@ -16,41 +16,41 @@ from typing import Any
 
 import numpy as np
 
-from encoder.bed_survey import Surveyed, survey, write_survey
-from encoder.crop import CropPolicy
-from encoder.detector import detector_id
-from encoder.embed import Embedder, threads_beside
+from encoder.bed.crop import CropPolicy
+from encoder.bed.detector import detector_id
+from encoder.job.bed_survey import Surveyed, survey, write_survey
+from encoder.job.pipeline import EncodeOptions, encode
+from encoder.job.report import EncodeReport
 from encoder.manifest import Manifest, ManifestRow, read_manifest
-from encoder.pipeline import EncodeOptions, encode
-from encoder.previews import make_previews
-from encoder.report import EncodeReport
-from encoder.timesformer import preset
-from encoder.weights import Encoder, identified, install_encoder, with_crop
+from encoder.model.embed import Embedder, threads_beside
+from encoder.model.folder import Encoder, identified, install_encoder, with_crop
+from encoder.model.timesformer import preset
+from encoder.previews.library import make_previews
 from index.errors import StateError
-from index.generation import GenerationManifest, build_generation, publish
 from index.processors import usable_cores
 from index.query import GroupBy, Options, VideoQuery
-from index.store import Store
+from index.tables.store import Store
+from index.vectors.generation import GenerationManifest, build_generation, publish
 from index.workspace import Workspace
-from semiome.commands.ask import neighbour_values, verdict_values
-from semiome.commands.encode import show_report
-from semiome.commands.head import train_and_install
+from semiome.commands.data.encode import show_report
+from semiome.commands.models.head import train_and_install
+from semiome.commands.service.ask import neighbour_values, verdict_values
 from semiome.console import Report, Screen
 from semiome.shipped import DEMO_RECIPE, shipped_bed_detector, shipped_encoder
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.files import write_cohort
-from service.answers import BatchAnswer, SearchAnswer
 from service.client import Client
 from service.config import PAGE_PORT
-from service.starting import server_process
+from service.processes.starting import server_process
+from service.records import BatchAnswer, SearchAnswer
 from trainer.clips import TrainingClips
 from trainer.decoding import decode_all
-from trainer.evaluate import judge_patients
-from trainer.head import HeadConfig
-from trainer.judges import Features, Judge, logistic_judge, majority_judge, motion_energy
-from trainer.metrics import Prediction, Scores, scores
-from trainer.pretrain import PretrainConfig, StepLog, Watch, planned_batches, pretrain
-from trainer.ranks import alone
+from trainer.judging.classifiers import Features, Judge, logistic_judge, majority_judge, motion_energy
+from trainer.judging.evaluate import judge_patients
+from trainer.judging.head import HeadConfig
+from trainer.judging.metrics import Prediction, Scores, scores
+from trainer.pretraining.pretrain import PretrainConfig, StepLog, Watch, planned_batches, pretrain
+from trainer.pretraining.ranks import alone
 
 _NEIGHBOURS = 3
 _HELD_OUT = "test"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from encoder.weights import Encoder, load_encoder
+from encoder.model.folder import Encoder, load_encoder
 
 DEMO_RECIPE: dict[str, Any] = {
     "patients": 8,

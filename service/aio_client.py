@@ -15,8 +15,13 @@ from index.records import Video
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
 from protos import review_pb2 as review
-from service import calls, convert, convert_review, convert_verdict
-from service.answers import (
+from service.calling import requests
+from service.calling.connection import Connection, Rpc
+from service.calling.requests import Item
+from service.client import PAGE, POLL_S, STREAMED_ITEMS, UPLOAD_TIMEOUT_S, in_parts
+from service.messages import convert, convert_review, convert_verdict
+from service.metadata import TAKEN
+from service.records import (
     MAX_CLIPS,
     BatchAnswer,
     BatchItem,
@@ -31,10 +36,6 @@ from service.answers import (
     UploadAnswer,
     VideoAnswer,
 )
-from service.calls import Item
-from service.client import PAGE, POLL_S, STREAMED_ITEMS, UPLOAD_TIMEOUT_S, in_parts
-from service.connection import Connection, Rpc
-from service.wire import TAKEN
 
 _TAKEN_S = 5.0
 """How long a server is waited for that does not say whether it takes an upload."""
@@ -92,20 +93,20 @@ class AioClient:
         page_token: str = "",
     ) -> SearchAnswer:
         """Nearest clips, videos or patients; of examples what resembles them."""
-        return await self.ask(calls.search(query, k, options, page_size, page_token))
+        return await self.ask(requests.search(query, k, options, page_size, page_token))
 
     async def search_batch(
         self, queries: Sequence[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
     ) -> SearchBatchAnswer:
         """Up to 1,000 searches; each result carries its own status."""
-        return await self.ask(calls.search_batch(queries, k, options))
+        return await self.ask(requests.search_batch(queries, k, options))
 
     async def search_stream(
         self, queries: Iterable[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
     ) -> AsyncIterator[SearchResultItem]:
         """A search for each query, as they come; each result carries its own status."""
-        messages = (calls.search_stream_request(query, k, options) for query in queries)
-        async for answer in self._stream(calls.SEARCH_STREAM, messages, retrieval.SearchStreamResponse):
+        messages = (requests.search_stream_request(query, k, options) for query in queries)
+        async for answer in self._stream(requests.SEARCH_STREAM, messages, retrieval.SearchStreamResponse):
             yield convert.search_result(answer)
 
     async def search_by_video(
@@ -122,7 +123,7 @@ class AioClient:
         """What resembles a video file. Its embeddings are kept only under an id that is given."""
 
         async def parts() -> AsyncIterator[Any]:
-            for part in calls.upload_parts(path, k, options, patient_id, store_as, label, classify=classify):
+            for part in requests.upload_parts(path, k, options, patient_id, store_as, label, classify=classify):
                 yield part
 
         return await self._uploaded(parts())
@@ -140,16 +141,16 @@ class AioClient:
         """The same for a file that comes in chunks; nothing of it is kept."""
 
         async def parts() -> AsyncIterator[retrieval.SearchByVideoRequest]:
-            yield calls.upload_header(size_bytes, k, options, patient_id, classify=classify)
+            yield requests.upload_header(size_bytes, k, options, patient_id, classify=classify)
             async for chunk in chunks:
-                for start in range(0, len(chunk), calls.CHUNK_BYTES):
-                    yield retrieval.SearchByVideoRequest(chunk=chunk[start : start + calls.CHUNK_BYTES])
+                for start in range(0, len(chunk), requests.CHUNK_BYTES):
+                    yield retrieval.SearchByVideoRequest(chunk=chunk[start : start + requests.CHUNK_BYTES])
 
         return await self._uploaded(parts())
 
     async def _uploaded(self, parts: AsyncIterator[Any]) -> UploadAnswer:
         method = self._channel.stream_unary(
-            calls.UPLOAD,
+            requests.UPLOAD,
             retrieval.SearchByVideoRequest.SerializeToString,
             retrieval.SearchByVideoResponse.FromString,
         )
@@ -180,32 +181,32 @@ class AioClient:
 
     async def classify(self, item: Item) -> ClassifyAnswer:
         """The verdict on one clip or video, with all evidence."""
-        return await self.ask(calls.classify(item))
+        return await self.ask(requests.classify(item))
 
     async def classify_batch(self, items: Sequence[Item]) -> BatchAnswer:
         """Verdicts on up to 1,000 items; each result carries its own status."""
-        return await self.ask(calls.classify_batch(items))
+        return await self.ask(requests.classify_batch(items))
 
     async def classify_stream(self, items: Iterable[Item]) -> AsyncIterator[BatchItem]:
         """A summary for each item, as they come; each carries its own status."""
-        messages = map(calls.classify_stream_request, in_parts(items, STREAMED_ITEMS))
-        async for answer in self._stream(calls.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse):
+        messages = map(requests.classify_stream_request, in_parts(items, STREAMED_ITEMS))
+        async for answer in self._stream(requests.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse):
             for result in convert_verdict.batch_answer(answer).results:
                 yield result
 
     async def video(self, video_id: str) -> VideoAnswer:
         """A stored video with its clips, those of a long one in as many calls as it takes."""
-        answer = part = await self.ask(calls.video(video_id))
+        answer = part = await self.ask(requests.video(video_id))
         while len(part.clips) == MAX_CLIPS:
-            part = await self.ask(calls.video(video_id, len(answer.clips)))
-            answer = calls.joined(answer, part)
+            part = await self.ask(requests.video(video_id, len(answer.clips)))
+            answer = requests.joined(answer, part)
         return answer
 
     async def videos(self, where: Filter = ANYTHING) -> AsyncIterator[Video]:
         """All stored videos, by id, page by page."""
         token = ""
         while True:
-            page = await self.ask(calls.videos(where, PAGE, token))
+            page = await self.ask(requests.videos(where, PAGE, token))
             for video in page.videos:
                 yield video
             if not (token := page.next_page_token):
@@ -213,22 +214,22 @@ class AioClient:
 
     async def counts(self) -> CountsAnswer:
         """How much is stored: in all, of each label, of each tag."""
-        return await self.ask(calls.counts())
+        return await self.ask(requests.counts())
 
     async def embeddings(self, clip_ids: Sequence[str]) -> tuple[VectorQuery, ...]:
         """Embeddings of stored clips, ready to be queries."""
-        return await self.ask(calls.embeddings(clip_ids))
+        return await self.ask(requests.embeddings(clip_ids))
 
     async def status(self) -> StatusAnswer:
         """What each worker serves."""
-        return await self.ask(calls.status())
+        return await self.ask(requests.status())
 
     async def preview(self, video_id: str, offset: int = 0, length: int = 0) -> AsyncIterator[PreviewPart]:
         """A part of a video's preview, as it comes; a length of 0 is all that follows."""
         method: Any = self._channel.unary_stream(
-            calls.PREVIEW, review.GetPreviewRequest.SerializeToString, review.GetPreviewResponse.FromString
+            requests.PREVIEW, review.GetPreviewRequest.SerializeToString, review.GetPreviewResponse.FromString
         )
-        request, said = calls.preview_request(video_id, offset, length), self.connection.metadata()
+        request, said = requests.preview_request(video_id, offset, length), self.connection.metadata()
         call = method(request, timeout=self.connection.timeout_s, metadata=said)
         try:
             async for message in call:
@@ -242,11 +243,11 @@ class AioClient:
         """Wait until an operation has ended, and say how."""
         while operation.state == "running":
             await asyncio.sleep(POLL_S)
-            operation = await self.ask(calls.operation(operation.operation_id))
+            operation = await self.ask(requests.operation(operation.operation_id))
         return operation
 
     async def ask(self, rpc: Rpc[Answer]) -> Answer:
-        """Make any call of `service.calls`; what is not a method of its own above is asked so."""
+        """Make any call of `service.calling.requests`; what is not a method of its own above is asked so."""
         method = self._methods.get(rpc.method)
         if method is None:
             method = self._methods[rpc.method] = self._channel.unary_unary(

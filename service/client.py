@@ -9,13 +9,16 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from index.feedback_record import Feedback
+from index.feedback.statement import Feedback
 from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
 from index.records import Video
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
-from service import calls, convert, convert_verdict
-from service.answers import (
+from service.calling import requests
+from service.calling.connection import Connection, Rpc
+from service.calling.requests import Item
+from service.messages import convert, convert_verdict
+from service.records import (
     MAX_CLIPS,
     BatchAnswer,
     BatchItem,
@@ -32,8 +35,6 @@ from service.answers import (
     UploadAnswer,
     VideoAnswer,
 )
-from service.calls import Item
-from service.connection import Connection, Rpc
 
 Answer = TypeVar("Answer")
 PAGE = 500
@@ -82,20 +83,20 @@ class Client:
         page_token: str = "",
     ) -> SearchAnswer:
         """Nearest clips, videos or patients; of examples what resembles them."""
-        return self._ask(calls.search(query, k, options, page_size, page_token))
+        return self._ask(requests.search(query, k, options, page_size, page_token))
 
     def search_batch(
         self, queries: Sequence[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
     ) -> SearchBatchAnswer:
         """Up to 1,000 searches; each result carries its own status."""
-        return self._ask(calls.search_batch(queries, k, options))
+        return self._ask(requests.search_batch(queries, k, options))
 
     def search_stream(
         self, queries: Iterable[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
     ) -> Iterator[SearchResultItem]:
         """A search for each query, as they come; each result carries its own status."""
-        messages = (calls.search_stream_request(query, k, options) for query in queries)
-        answers = self._stream(calls.SEARCH_STREAM, messages, retrieval.SearchStreamResponse)
+        messages = (requests.search_stream_request(query, k, options) for query in queries)
+        answers = self._stream(requests.SEARCH_STREAM, messages, retrieval.SearchStreamResponse)
         return map(convert.search_result, answers)
 
     def search_by_video(
@@ -111,11 +112,11 @@ class Client:
     ) -> UploadAnswer:
         """What resembles a video file. Its embeddings are kept only under an id that is given."""
         method = self._channel.stream_unary(
-            calls.UPLOAD,
+            requests.UPLOAD,
             retrieval.SearchByVideoRequest.SerializeToString,
             retrieval.SearchByVideoResponse.FromString,
         )
-        parts = calls.upload_parts(path, k, options, patient_id, store_as, label, classify=classify)
+        parts = requests.upload_parts(path, k, options, patient_id, store_as, label, classify=classify)
         timeout_s = max(self.connection.timeout_s, UPLOAD_TIMEOUT_S)
         try:
             return convert_verdict.upload_answer(method(parts, timeout=timeout_s, metadata=self.connection.metadata()))
@@ -124,32 +125,32 @@ class Client:
 
     def classify(self, item: Item) -> ClassifyAnswer:
         """The verdict on one clip or video, with all evidence."""
-        return self._ask(calls.classify(item))
+        return self._ask(requests.classify(item))
 
     def classify_batch(self, items: Sequence[Item]) -> BatchAnswer:
         """Verdicts on up to 1,000 items; each result carries its own status."""
-        return self._ask(calls.classify_batch(items))
+        return self._ask(requests.classify_batch(items))
 
     def classify_stream(self, items: Iterable[Item]) -> Iterator[BatchItem]:
         """A summary for each item, as they come; each carries its own status."""
-        messages = map(calls.classify_stream_request, in_parts(items, STREAMED_ITEMS))
-        answers = self._stream(calls.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse)
+        messages = map(requests.classify_stream_request, in_parts(items, STREAMED_ITEMS))
+        answers = self._stream(requests.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse)
         for answer in answers:
             yield from convert_verdict.batch_answer(answer).results
 
     def video(self, video_id: str) -> VideoAnswer:
         """A stored video with its clips, those of a long one in as many calls as it takes."""
-        answer = part = self._ask(calls.video(video_id))
+        answer = part = self._ask(requests.video(video_id))
         while len(part.clips) == MAX_CLIPS:
-            part = self._ask(calls.video(video_id, len(answer.clips)))
-            answer = calls.joined(answer, part)
+            part = self._ask(requests.video(video_id, len(answer.clips)))
+            answer = requests.joined(answer, part)
         return answer
 
     def videos(self, where: Filter = ANYTHING) -> Iterator[Video]:
         """All stored videos, by id, page by page."""
         token = ""
         while True:
-            page = self._ask(calls.videos(where, PAGE, token))
+            page = self._ask(requests.videos(where, PAGE, token))
             yield from page.videos
             if not (token := page.next_page_token):
                 return
@@ -158,79 +159,79 @@ class Client:
         """All patients, by pseudonym, page by page."""
         token = ""
         while True:
-            page = self._ask(calls.patients(PAGE, token))
+            page = self._ask(requests.patients(PAGE, token))
             yield from page.patients
             if not (token := page.next_page_token):
                 return
 
     def counts(self) -> CountsAnswer:
         """How much is stored: in all, of each label, of each tag."""
-        return self._ask(calls.counts())
+        return self._ask(requests.counts())
 
     def embeddings(self, clip_ids: Sequence[str]) -> tuple[VectorQuery, ...]:
         """Embeddings of stored clips, ready to be queries."""
-        return self._ask(calls.embeddings(clip_ids))
+        return self._ask(requests.embeddings(clip_ids))
 
     def feedback(self, video_ids: Sequence[str] = ()) -> Iterator[Feedback]:
         """What people said of these videos, or of all; oldest first, page by page."""
         token = ""
         while True:
-            page = self._ask(calls.list_feedback(video_ids, token))
+            page = self._ask(requests.list_feedback(video_ids, token))
             yield from page.feedback
             if not (token := page.next_page_token):
                 return
 
     def save_feedback(self, said: Feedback) -> Feedback:
         """Keep what one says of a video; author and time are the server's."""
-        return self._ask(calls.save_feedback(said))
+        return self._ask(requests.save_feedback(said))
 
     def delete_feedback(self, feedback_id: str) -> None:
         """Take back what one has said."""
-        self._ask(calls.delete_feedback(feedback_id))
+        self._ask(requests.delete_feedback(feedback_id))
 
     def status(self) -> StatusAnswer:
         """What each worker serves."""
-        return self._ask(calls.status())
+        return self._ask(requests.status())
 
     def build_generation(self, *, publish: bool = True, force: bool = False) -> Operation:
         """Start to build an index; see `wait`."""
-        return self._ask(calls.build_generation(publish=publish, force=force))
+        return self._ask(requests.build_generation(publish=publish, force=force))
 
     def generations(self) -> tuple[GenerationFacts, ...]:
         """All generations, oldest first."""
-        return self._ask(calls.list_generations())
+        return self._ask(requests.list_generations())
 
     def activate_generation(self, generation: str, *, force: bool = False) -> GenerationFacts:
         """Let a generation serve."""
-        return self._ask(calls.activate_generation(generation, force=force))
+        return self._ask(requests.activate_generation(generation, force=force))
 
     def roll_back_generation(self) -> GenerationFacts:
         """Let the generation before serve again."""
-        return self._ask(calls.roll_back_generation())
+        return self._ask(requests.roll_back_generation())
 
     def heads(self) -> tuple[HeadFacts, ...]:
         """All heads, by id."""
-        return self._ask(calls.list_heads())
+        return self._ask(requests.list_heads())
 
     def activate_head(self, head_id: str) -> HeadFacts:
         """Let a head classify."""
-        return self._ask(calls.activate_head(head_id))
+        return self._ask(requests.activate_head(head_id))
 
     def erase_patient(self, patient_id: str) -> Operation:
         """Start to erase a patient; see `wait`."""
-        return self._ask(calls.erase_patient(patient_id))
+        return self._ask(requests.erase_patient(patient_id))
 
     def operation(self, operation_id: str) -> Operation:
         """How an operation stands."""
-        return self._ask(calls.operation(operation_id))
+        return self._ask(requests.operation(operation_id))
 
     def operations(self) -> tuple[Operation, ...]:
         """Operations, newest first."""
-        return self._ask(calls.list_operations())
+        return self._ask(requests.list_operations())
 
     def cancel_operation(self, operation_id: str) -> Operation:
         """Stop a build."""
-        return self._ask(calls.cancel_operation(operation_id))
+        return self._ask(requests.cancel_operation(operation_id))
 
     def wait(self, operation: Operation) -> Operation:
         """Wait until an operation has ended, and say how."""

@@ -21,10 +21,10 @@ from index.errors import (
     StateError,
     VideoRefused,
 )
-from index.files import may_not_read
-from service.limits import TooMuch
+from index.files.durable import may_not_read
+from service.gate.limits import TooMuch
+from service.metadata import DETAILS, REQUEST_ID
 from service.roles import PermissionRefused, Unauthenticated
-from service.wire import DETAILS, REQUEST_ID
 
 DOMAIN = "semiome"
 

@@ -1,88 +1,403 @@
-"""What a server keeps on this host alone: where that may lie, and how it follows what other hosts erase."""
+"""What the service answers, as plain records; the same on both ends of the wire."""
 
 from __future__ import annotations
 
-import logging
-import os
-from pathlib import Path
+from dataclasses import dataclass
 
-from encoder.previews import remove_previews_of_the_gone
-from index.errors import CannotWrite, StateError
-from index.feedback import FeedbackStore
-from index.words import counted
-from index.workspace import Workspace
-from service.audit import AuditLog
-from service.audit_trail import Log, NoLog, folder_of
-from service.config import ServerConfig
-from service.source import Source
-
-_PASSING = {"tmpfs", "ramfs", "overlay"}
-"""Kinds of file systems that end with a container or a machine's uptime."""
-_EMPTY_DIR = "kubernetes.io~empty-dir"
-"""In the path of Kubernetes' volumes that end with their pod."""
-
-_logger = logging.getLogger(__name__)
+from index.records import Clip, Neighbour, Verdict, Video
 
 
-def open_records(workspace: Workspace, config: ServerConfig) -> tuple[Log, Path | None]:
-    """The audit log, and the file of the day's quotas.
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What an answer was made with.
 
-    Raises:
-        CannotWrite: If they can't be written, and not only this machine may ask.
-        StateError: If the workspace is on object storage, and what this host keeps of it would go with the host.
+    Attributes:
+        encoder_id: whose embeddings were used.
+        generation: that was searched or read.
+        head_id: empty when no head is loaded.
+        table_version: newest version of the clip table that was looked at beside the generation.
+        encoder_kind: where the encoder's weights come from, one of `encoder.model.kind.KINDS`; empty where it
+            is not known.
     """
-    if workspace.bucket and config.signs_in and (kind := passing(workspace.root)):
-        raise StateError(
-            f"what this host keeps of the workspace, the audit log among it, would lie on {kind} and go with it: set "
-            "SEMIOME_LOCAL to a folder on a disk that stays; docs/store.md lists what is kept on each host"
-        )
-    try:
-        return AuditLog(workspace), folder_of(workspace) / "quota.sqlite"
-    except CannotWrite as error:
-        if config.signs_in:
-            raise CannotWrite(
-                f"{error.why}. Nothing is answered without an audit log: of a read-only workspace the folder audit/ "
-                "and the file .key must lie where they can be written",
-                error.path,
-            ) from None
-        _logger.warning("this workspace can't be written: it is served without an audit log, feedback and uploads")
-        return NoLog(), None
+
+    encoder_id: str
+    generation: str
+    head_id: str
+    table_version: int = 0
+    encoder_kind: str = ""
 
 
-def passing(place: Path, mounts: str | None = None) -> str:
-    """What a folder would lie on, where that ends with a container or a machine's uptime; empty where it stays.
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """Hits, best first; `next_page_token` asks for the next page and is empty on the last one."""
 
-    Args:
-        place: the folder, which may not be there yet.
-        mounts: what the system says of its mounts, `/proc/self/mountinfo`.
+    provenance: Provenance
+    neighbours: tuple[Neighbour, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResultItem:
+    """One search of many: hits, or a status.
+
+    Attributes:
+        code: gRPC status name, `OK` when it was searched.
+        message: what was wrong, empty when it was searched.
+        neighbours: best first; empty when it failed.
     """
-    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8") if mounts is None else mounts
-    wanted, best, found = os.path.realpath(place), "", ""
-    for line in filter(None, text.splitlines()):
-        said, _, more = line.partition(" - ")
-        root, point = (part.replace("\\040", " ") for part in said.split()[3:5])
-        inside = wanted == point or wanted.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):  # of several at one place the last one counts
-            kind = more.split()[0]
-            best, found = point, kind if kind in _PASSING else "an emptyDir" if _EMPTY_DIR in root else ""
-    return found
+
+    code: str
+    message: str
+    neighbours: tuple[Neighbour, ...]
 
 
-class OtherHosts:
-    """Follows what other hosts of a shared workspace remove: what this one keeps of it goes too."""
+@dataclass(frozen=True, slots=True)
+class SearchBatchAnswer:
+    """The results of many searches, in the order of their queries."""
 
-    def __init__(self, workspace: Workspace, source: Source) -> None:
-        self._workspace, self._source = workspace, source
-        self._feedback = FeedbackStore(workspace)
-        self._erasures, self._version = -1, -1
+    provenance: Provenance
+    results: tuple[SearchResultItem, ...]
 
-    def follow(self) -> None:
-        """Remove feedback on those erased since the last time, and previews of videos that are stored no more."""
-        erasures, version = self._source.erasures, self._source.knowledge.provenance.table_version
-        if erasures != self._erasures:
-            if gone := self._feedback.let_go_of_the_erased():
-                _logger.info("removed %s of feedback on patients that another host erased", counted(gone, "piece"))
-            self._erasures = erasures
-        if version != self._version:
-            remove_previews_of_the_gone(self._workspace)
-            self._version = version
+
+@dataclass(frozen=True, slots=True)
+class UploadAnswer:
+    """What resembles an uploaded video: its own clips, the hits, whether its embeddings were kept, and its verdict.
+
+    `judged` is there where it was asked for, and a head of the encoder that serves is loaded. `patient_known` says
+    whether it is known whose video it is, and so whether that patient is left out; `known_as` is the stored video that
+    is just this file, or empty.
+    """
+
+    provenance: Provenance
+    clips: tuple[Clip, ...]
+    neighbours: tuple[Neighbour, ...]
+    stored: bool
+    judged: Judged | None = None
+    patient_known: bool = False
+    known_as: str = ""
+    clips_without_picture: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSet:
+    """Classes that can't be excluded; see `encoder.head.Conformal`.
+
+    Attributes:
+        labels: in the set.
+        alpha: how often a set may miss.
+        limits: largest 1 - P(class) at which TLE and exTLE are in it.
+    """
+
+    labels: tuple[str, ...]
+    alpha: float
+    limits: tuple[float, float]
+
+    @property
+    def abstains(self) -> bool:
+        """Whether the set is not one class."""
+        return len(self.labels) != 1
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How unlike everything stored; see `index.search.novelty.Novelty`."""
+
+    value: float
+    percentile: float
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All it takes to compute a verdict again, and what speaks for it.
+
+    Attributes:
+        threshold: probability of exTLE from which a clip votes exTLE.
+        temperature: the logits are divided by it.
+        logits: log odds of exTLE of each clip; empty in summaries.
+        prediction_set: None where the head was trained on too few patients to say.
+        flipping_clip_ids: clips of which each alone, left out, would turn the verdict.
+        fewest_flipping_clips: least number of clips that turn it when left out; 0 when no number does.
+        neighbours: nearest labelled videos of other patients, of each class, TLE first.
+        distance: None where it was not asked for, or the store is too small to say.
+        trained_on_this_patient: whether the head learned from this patient; None where that is not known.
+        calibrated: whether the probabilities are calibrated; never for a patient the head learned from.
+        separates_nothing: the head's own patients, left out in turn, were judged no better than by chance.
+        clips_without_picture: clips of the video that have no vote.
+    """
+
+    threshold: float
+    temperature: float
+    logits: tuple[float, ...] = ()
+    prediction_set: PredictionSet | None = None
+    flipping_clip_ids: tuple[str, ...] = ()
+    fewest_flipping_clips: int = 0
+    neighbours: tuple[tuple[str, tuple[Neighbour, ...]], ...] = ()
+    distance: Distance | None = None
+    trained_on_this_patient: bool | None = None
+    calibrated: bool = False
+    separates_nothing: bool = False
+    clips_without_picture: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict, the clips it was given on, one for each of the verdict's own, and its evidence.
+
+    In a summary the verdict has no clips, and neither has this.
+    """
+
+    verdict: Verdict
+    clips: tuple[Clip, ...]
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyAnswer:
+    """The verdict on one item."""
+
+    provenance: Provenance
+    judged: Judged
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One item of a batch: judged, or failed with a status.
+
+    Attributes:
+        code: gRPC status name, `OK` when judged.
+        message: what was wrong, empty when judged.
+        judged: None when it failed.
+    """
+
+    code: str
+    message: str
+    judged: Judged | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """The results of a batch, in the order of its items."""
+
+    provenance: Provenance
+    results: tuple[BatchItem, ...]
+
+
+MAX_CLIPS = 10_000
+"""Of a video in one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoAnswer:
+    """A stored video with its clips, of a long one a part."""
+
+    provenance: Provenance
+    video: Video
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VideosAnswer:
+    """A page of videos, by id."""
+
+    provenance: Provenance
+    videos: tuple[Video, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A patient, and how much there is of them: clips, videos, and labelled videos."""
+
+    patient_id: str
+    videos: int
+    clips: int
+    tle_videos: int
+    extle_videos: int
+
+
+@dataclass(frozen=True, slots=True)
+class PatientsAnswer:
+    """A page of patients, by pseudonym."""
+
+    provenance: Provenance
+    patients: tuple[Patient, ...]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many there are of something named."""
+
+    name: str
+    clips: int
+    videos: int
+    patients: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountsAnswer:
+    """All counts: of everything, of each label, of each semiology tag."""
+
+    provenance: Provenance
+    total: Count
+    labels: tuple[Count, ...]
+    semiology: tuple[Count, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFacts:
+    """An index generation; see `index.vectors.generation.GenerationManifest`.
+
+    Attributes:
+        serving: it serves.
+        served_before: it served before the one that serves.
+    """
+
+    generation: str
+    encoder_id: str
+    table_version: int
+    clips: int
+    index: str
+    recall: float
+    built_at: str
+    serving: bool
+    served_before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFacts:
+    """A head: whose embeddings it reads, how many patients it was trained on, and whether it classifies."""
+
+    head_id: str
+    encoder_id: str
+    patients: int
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """How something that takes longer than a call stands.
+
+    Attributes:
+        operation_id: 16 hex digits.
+        kind: `build` or `erase`.
+        state: `running`, `done`, `failed` or `cancelled`.
+        stage: what it is doing, in words.
+        started_at: UTC, ISO 8601.
+        progress: share of the stage, 0 to 1.
+        ended_at: empty while it runs.
+        code: gRPC status name of why it failed.
+        message: why it failed.
+        generation: of a build that is done.
+        receipt: of an erasure that is done, JSON.
+        pid: of its process; 0 where that is nobody's business.
+    """
+
+    operation_id: str
+    kind: str
+    state: str
+    stage: str
+    started_at: str
+    progress: float = 0.0
+    ended_at: str = ""
+    code: str = ""
+    message: str = ""
+    generation: str = ""
+    receipt: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker process.
+
+    Attributes:
+        pid: process id.
+        provenance: what it serves.
+        tail_clips: clips stored since the index was built.
+        calls: it has answered.
+    """
+
+    pid: int
+    provenance: Provenance
+    tail_clips: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAnswer:
+    """What a server serves, and how.
+
+    Attributes:
+        provenance: of the worker that answered.
+        workers: all of them.
+        version: Semiome's.
+        sandbox: how far decoders of uploads are shut in, see `encoder.video.sandbox`; empty from servers before 0.2.
+    """
+
+    provenance: Provenance
+    workers: tuple[Worker, ...]
+    version: str
+    sandbox: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerFacts:
+    """Who the caller is to a server: identity, as the audit log has it, and roles."""
+
+    identity: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PointVideo:
+    """What points of the map are coloured by; see `index.records.Video`."""
+
+    video_id: str
+    patient_id: str
+    label: str
+    semiology: tuple[str, ...]
+    recorded_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapPage:
+    """Points of the map.
+
+    Attributes:
+        total: points there are in all.
+        method: how they were placed.
+        positions: two float32, little-endian, a point.
+        videos: that these points are of.
+        video_of_point: one uint32, little-endian, a point: among `videos`.
+        clip_index_of_point: one uint32, little-endian, a point.
+        step: of which positions are multiples; 0 where they are exact.
+    """
+
+    provenance: Provenance
+    total: int
+    method: str
+    positions: bytes
+    videos: tuple[PointVideo, ...]
+    video_of_point: bytes
+    clip_index_of_point: bytes
+    step: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """A report of an evaluation: its name, when it was written (ISO 8601, UTC), and its size."""
+
+    report_id: str
+    written_at: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewPart:
+    """The next bytes of a preview; in the first part the size of all of it and its frames a second."""
+
+    size_bytes: int
+    fps: int
+    chunk: bytes

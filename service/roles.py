@@ -49,12 +49,12 @@ class Caller:
 
     @property
     def sees_exactly(self) -> bool:
-        """See `service.disclosure`."""
+        """See `service.gate.disclosure`."""
         return not self.roles.isdisjoint(EXACT)
 
     @property
     def sees_widely(self) -> bool:
-        """See `service.disclosure`."""
+        """See `service.gate.disclosure`."""
         return not self.roles.isdisjoint(WIDE)
 
 

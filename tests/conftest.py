@@ -76,7 +76,7 @@ def one_thread():
 
 
 def tiny_architecture(num_frames=4, image_size=32):
-    from encoder.timesformer import architecture
+    from encoder.model.timesformer import architecture
 
     return architecture(
         num_frames=num_frames, image_size=image_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2
@@ -86,7 +86,7 @@ def tiny_architecture(num_frames=4, image_size=32):
 @pytest.fixture(scope="session")
 def tiny_encoder():
     """A real encoder of one layer, 32 wide, with its projection to 768."""
-    from encoder.weights import new_encoder
+    from encoder.model.folder import new_encoder
 
     return new_encoder(tiny_architecture(), seed=0)
 
@@ -167,7 +167,7 @@ def make_cohort(patients=5, videos=3, clips=4, seed=0):
 
 
 def commit(workspace, cohort, encoder_id="enc1"):
-    from index.store import Store
+    from index.tables.store import Store
 
     store = Store(workspace)
     with store.committing(encoder_id, len(cohort[0][1][0].vector)) as committer:
@@ -176,8 +176,8 @@ def commit(workspace, cohort, encoder_id="enc1"):
 
 
 def publish_all(workspace, encoder_id="enc1"):
-    from index.generation import build_generation, publish
-    from index.store import Store
+    from index.tables.store import Store
+    from index.vectors.generation import build_generation, publish
 
     manifest = build_generation(Store(workspace).clips(encoder_id), workspace.generations)
     publish(workspace.generations, manifest.generation)

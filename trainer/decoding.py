@@ -11,12 +11,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.crop import with_track
-from encoder.decoder import Decoder
+from encoder.bed.crop import with_track
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import shows_nothing
+from encoder.video.decoder import Decoder
 from index.errors import InvalidInput, VideoRefused
-from index.files import sha256_of_file
+from index.files.durable import sha256_of_file
 from trainer.clips import LeftOut, TrainingClip, TrainingClips
 
 Progress = Callable[[int, int], None]

@@ -13,11 +13,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.decoder import Decoder
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import RESIZE
+from encoder.video.decoder import Decoder
 from index.errors import DamagedData, InvalidInput, StateError, VideoRefused
-from index.files import sync_file, write_atomically, write_text_atomically
+from index.files.durable import sync_file, write_atomically, write_text_atomically
 from trainer.clips import ChosenFrames, LeftOut, TrainingClip, TrainingClips
 from trainer.decoding import Progress, crop_text, decode_each, each_video, file_bytes
 

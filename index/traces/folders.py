@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from index.files import sha256_of_file, sync_folder, write_atomically
+from index.files.durable import sha256_of_file, sync_folder, write_atomically
 from index.traces.documents import PICTURES, Cleaned, cleaned
 from index.traces.names import Names
 from index.words import counted

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from index.rows import batches, select
-from index.schema import id_predicate, vectors_of
-from index.store import Store
+from index.tables.rows import batches, select
+from index.tables.schema import id_predicate, vectors_of
+from index.tables.store import Store
 
 _SCANNED_ROWS = 16
 """Number of the patient's clips and vectors to look for; those of one file go or stay together."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from index.objects import Bucket
+from index.files.bucket import Bucket
 
 LEAST_NEEDLE_BYTES = 8
 """Shorter ones turn up in any large file by chance."""

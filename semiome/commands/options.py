@@ -55,7 +55,7 @@ def encoder_in_use(workspace: Workspace, encoder_id: str | None = None) -> str:
     Raises:
         StateError: If there is none.
     """
-    from encoder.kind import stored_kind, what_it_means
+    from encoder.model.kind import stored_kind, what_it_means
     from index.errors import StateError
     from index.workspace import current
     from semiome.console import Screen

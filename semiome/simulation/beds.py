@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.detector import load_detector
+from encoder.bed.detector import load_detector
+from encoder.bed.small_detector import HEIGHT, WIDTH, save_detector
 from encoder.picture import Crop
-from encoder.small_detector import HEIGHT, WIDTH, save_detector
 from semiome.console import Screen
 from semiome.simulation.actions import draw_posture, draw_scene
 from semiome.simulation.figure import BED_HEIGHT

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder.video_writer import write_h264
-from index.files import write_text_atomically
+from encoder.video.writer import write_h264
+from index.files.durable import write_text_atomically
 from index.records import CLIP_SECONDS
 from semiome.simulation.cohort import Recording
 from semiome.simulation.render import FPS, HEIGHT, WIDTH

@@ -1,7 +1,7 @@
 """Make the demo's initial weights: `python -m semiome.simulation.stage0 FOLDER` (about an hour on two cores).
 
-Draws generic actions (`actions.py`), trains the demo's encoder to tell their movements (`trainer/stage0.py`), and
-writes an encoder folder. Nothing of a cohort, a patient or a seizure sign goes in.
+Draws generic actions (`actions.py`), trains the demo's encoder to tell their movements
+(`trainer/pretraining/stage0.py`), and writes an encoder folder. Nothing of a cohort, a patient or a seizure sign goes in.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder.timesformer import preset
-from encoder.weights import identified, new_encoder, save_encoder
+from encoder.model.folder import identified, new_encoder, save_encoder
+from encoder.model.timesformer import preset
 from semiome.console import Screen
 from semiome.simulation.actions import JOINTS, SIGNED, Action, draw_action, mirrored
 from semiome.simulation.figure import POINTS
-from trainer.stage0 import Actions, Scale, explained, train_stage0
+from trainer.pretraining.stage0 import Actions, Scale, explained, train_stage0
 
 _UNSEEN = 500
 

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from encoder.first_manifest import first_manifest
-from encoder.looking import look_into
+from encoder.job.preflight import look_into
 from encoder.manifest import ManifestRow, read_manifest, write_manifest
+from encoder.manifest_draft import first_manifest
 from index.errors import InvalidInput
 from tests.conftest import DATA
 

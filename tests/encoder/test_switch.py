@@ -2,14 +2,14 @@
 
 import pytest
 
+from encoder.model.folder import install_encoder, new_encoder
 from encoder.switch import switch, switch_back
-from encoder.weights import install_encoder, new_encoder
 from index.errors import NotFound, StateError
-from index.generation import build_generation, publish
 from index.query import VideoQuery
-from index.store import Store
+from index.tables.store import Store
+from index.vectors.generation import build_generation, publish
 from index.workspace import current, set_current
-from service.source import Source
+from service.serving.watcher import Source
 from tests.conftest import commit, install_head, make_cohort, tiny_architecture
 
 

@@ -4,14 +4,14 @@ from functools import cache
 
 import numpy as np
 
-from index.clip_table import ClipTable
-from index.exact import Vectors
-from index.faiss_index import FLAT, Effort, FlatIndex, IvfIndex
-from index.generation import Generation, GenerationManifest
 from index.query import GroupBy
-from index.rows import StoredClips
-from index.snapshot import Snapshot
-from index.store import Changes
+from index.search.snapshot import Snapshot
+from index.tables.clip_table import ClipTable
+from index.tables.rows import StoredClips
+from index.tables.store import Changes
+from index.vectors.brute_force import Vectors
+from index.vectors.faiss_index import FLAT, Effort, FlatIndex, IvfIndex
+from index.vectors.generation import Generation, GenerationManifest
 
 TABLE_VERSION, LATER_VERSION = 3, 5
 

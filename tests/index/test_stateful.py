@@ -14,13 +14,13 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from index.erasure import erase_patient
-from index.faiss_index import KINDS
-from index.generation import build_generation, collect, list_generations, publish, roll_back
+from index.custody.erasure import erase_patient
 from index.query import GroupBy, Options, SearchFilter, VideoQuery
-from index.search import search
-from index.serving import Serving
-from index.store import Store
+from index.search.loader import Serving
+from index.search.search import search
+from index.tables.store import Store
+from index.vectors.faiss_index import KINDS
+from index.vectors.generation import build_generation, collect, list_generations, publish, roll_back
 from index.workspace import Workspace
 from tests.conftest import commit, make_video
 from tests.index.reference import assert_same, grouped, reference

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from encoder.video_writer import write_h264
-from encoder.weights import install_encoder, new_encoder
+from encoder.model.folder import install_encoder, new_encoder
+from encoder.video.writer import write_h264
 from index.errors import (
     DamagedData,
     EncoderMismatch,
@@ -24,10 +24,10 @@ from index.errors import (
     StateError,
     VideoRefused,
 )
-from index.store import Store
+from index.tables.store import Store
 from index.workspace import Workspace, current, set_current
 from semiome.__main__ import exit_code
-from semiome.commands.head import labelled_clips
+from semiome.commands.models.head import labelled_clips
 from semiome.console import Screen
 from semiome.simulation.beds import draw_bedroom
 from tests import forge

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from index.errors import ServiceError
 from semiome.__main__ import exit_code
 from semiome.app import app
-from service.connection import Connection
-from service.health import health_of
+from service.calling.connection import Connection
+from service.calling.health import health_of
 
 
 @pytest.fixture

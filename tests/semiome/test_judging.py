@@ -8,8 +8,8 @@ import pytest
 from index.errors import SemiomeError
 from index.workspace import Workspace, set_current
 from semiome.__main__ import exit_code
-from semiome.commands.ablate import ablate
-from semiome.commands.evaluate import evaluate
+from semiome.commands.models.ablate import ablate
+from semiome.commands.models.evaluate import evaluate
 from tests.conftest import WIDTH, commit, make_cohort, make_video
 from tests.semiome.test_commands import result_of, semiome
 from tests.trainer.cohort import coloured_clips

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from encoder.weights import new_encoder, save_encoder
+from encoder.model.folder import new_encoder, save_encoder
 from index.errors import InvalidInput
 from tests import forge
 from tests.conftest import tiny_architecture
 from tests.forge import Forged
 from tests.waiting import PATIENCE_S, until
-from trainer.run import RunConfig, read_config
+from trainer.pretraining.run import RunConfig, read_config
 
 VIDEOS = tuple(
     (name, f"p{i % 2}", f"v{i}", camera)
@@ -199,7 +199,7 @@ def test_a_run_of_another_recipe_or_other_clips_is_not_gone_on_with(study, tmp_p
 def test_ranks_that_disagree_on_the_clips_say_so(tmp_path):
     worker = tmp_path / "worker.py"
     worker.write_text(
-        "from trainer.ranks import joined\n"
+        "from trainer.pretraining.ranks import joined\n"
         "with joined('cpu') as ranks:\n"
         "    ranks.agree('the manifest', f'digest-{ranks.rank}')\n"
     )

@@ -8,12 +8,12 @@ import urllib.request
 import pytest
 from typer.testing import CliRunner
 
-from index.feedback import FeedbackStore
-from index.feedback_record import Feedback
-from index.store import Store
+from index.feedback.statement import Feedback
+from index.feedback.store import FeedbackStore
+from index.tables.store import Store
 from index.workspace import Workspace
 from semiome.app import app
-from semiome.commands.head import labelled_clips
+from semiome.commands.models.head import labelled_clips
 from tests import forge
 from tests.conftest import commit, make_cohort, publish_all
 from tests.forge import Forged

@@ -14,7 +14,7 @@ from semiome.simulation.figure import MATTRESS, Motion, lying
 from semiome.simulation.files import write_cohort, write_recording
 from semiome.simulation.render import View
 from semiome.simulation.signs import ACTIVITIES, SIGNS, Event, move
-from trainer.judges import motion_energy
+from trainer.judging.classifiers import motion_energy
 
 
 def test_the_same_seed_gives_the_same_cohort():

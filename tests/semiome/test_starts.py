@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder.weights import install_encoder, new_encoder
+from encoder.model.folder import install_encoder, new_encoder
 from index.query import VideoQuery
 from index.workspace import Workspace
 from service.client import Client
-from service.operations import Operations
-from service.starting import server_process
+from service.processes.operations import Operations
+from service.processes.starting import server_process
 from tests.conftest import DATA, commit, install_head, make_video, publish_all, tiny_architecture
 
 HEAVY = frozenset(

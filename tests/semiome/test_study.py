@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from encoder.decoder import Decoder
-from encoder.timesformer import architecture
-from encoder.weights import new_encoder
+from encoder.model.folder import new_encoder
+from encoder.model.timesformer import architecture
+from encoder.video.decoder import Decoder
 from semiome.simulation.actions import JOINTS, SIGNED, draw_action, mirrored
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.figure import POINTS
@@ -15,9 +15,9 @@ from semiome.simulation.files import write_recording
 from semiome.simulation.render import FPS
 from semiome.simulation.signs import move
 from semiome.simulation.study import HELD_OUT, StudySize, write_study
-from trainer.folds import check_leaks
 from trainer.frame_cache import read_cache, read_references
-from trainer.stage0 import Actions, Scale, explained, train_stage0
+from trainer.judging.folds import check_leaks
+from trainer.pretraining.stage0 import Actions, Scale, explained, train_stage0
 
 pytestmark = pytest.mark.slow
 

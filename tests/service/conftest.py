@@ -3,8 +3,8 @@
 import pytest
 
 from index.workspace import Workspace, set_current
-from service.access import make_access, make_token, write_secret
 from service.roles import Role
+from service.server.credentials import make_access, make_token, write_secret
 from tests.conftest import commit, install_head, make_cohort, publish_all
 
 

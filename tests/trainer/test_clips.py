@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from encoder.decoder import Decoder
 from encoder.manifest import read_manifest
 from encoder.picture import Crop
+from encoder.video.decoder import Decoder
 from index.errors import DamagedData, InvalidInput, StateError
 from tests.conftest import EXPECTED
 from tests.trainer.cohort import coloured_clips

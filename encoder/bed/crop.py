@@ -1,0 +1,145 @@
+"""What part of a video's picture is embedded: a box of the manifest, the bed that a detector finds, or all of it.
+
+The policy belongs to the encoder and is part of its id: embeddings of beds and of whole rooms are never compared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from encoder.bed.detector import FoundBed
+from encoder.picture import Crop
+from index.errors import InvalidInput
+from index.files.durable import small_file, write_text_atomically
+
+NO_BED = ("refuse", "whole", "camera")
+"""What to do with a video in whose first frame no bed is found: refuse it, use the whole picture, or use the last box
+known of the same camera (and refuse the video where none is known)."""
+LEAST_PIXELS = 16
+_POLICY = "crop.json"
+_TRACK = "track"
+_USED = re.compile(r"(bed|camera|manifest) (\d+) (\d+) (\d+) (\d+) of (\d+)x(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class CropPolicy:
+    """How the bed's box becomes a crop. A fixed `crop` of the manifest goes before all of it.
+
+    Attributes:
+        detector_id: who finds it, in the first frame shown; of several beds the surest counts.
+        confidence: what is less sure is not a bed, (0, 1].
+        margin: added on each side, as a share of the box's width or height, [0, 1].
+        no_bed: one of `NO_BED`.
+    """
+
+    detector_id: str
+    confidence: float = 0.5
+    margin: float = 0.1
+    no_bed: str = "refuse"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence <= 1 or not 0 <= self.margin <= 1:
+            raise InvalidInput(
+                f"expected a confidence above 0 and a margin of at least 0, both up to 1, got {self.confidence} and "
+                f"{self.margin}"
+            )
+        if self.no_bed not in NO_BED:
+            raise InvalidInput(f"expected {', '.join(NO_BED)} for a video without a bed, got {self.no_bed!r}")
+
+    def crop(self, found: Sequence[FoundBed], width: int, height: int) -> Crop | None:
+        """The box to use of a picture of this size, None when no bed was found."""
+        sure = [bed for bed in found if bed.confidence >= self.confidence]
+        if not sure:
+            return None
+        bed = max(sure, key=lambda bed: bed.confidence)
+        across, down = self.margin * (bed.right - bed.left), self.margin * (bed.bottom - bed.top)
+        x, w = _side(bed.left - across, bed.right + across, width)
+        y, h = _side(bed.top - down, bed.bottom + down, height)
+        return Crop(x, y, w, h) if min(w, h) >= LEAST_PIXELS else None
+
+
+def _side(low: float, high: float, size: int) -> tuple[int, int]:
+    """Where a side begins and how long it is, in whole pixels of a picture of `size`."""
+    begin, end = max(round(low), 0), min(round(high), size)
+    return begin, end - begin
+
+
+@dataclass(frozen=True, slots=True)
+class UsedCrop:
+    """What part of a video was embedded, and who said so.
+
+    Attributes:
+        box: of the shown picture; None for all of it.
+        origin: `manifest`, `bed`, `camera` (the last box of the same camera), or `whole` (no bed was found); empty
+            where nobody asked for a crop.
+        picture: width and height of the picture that the box is of; 0 where nobody looked.
+    """
+
+    box: Crop | None = None
+    origin: str = ""
+    picture: tuple[int, int] = (0, 0)
+
+    def __str__(self) -> str:
+        """As the store keeps it: `bed x y w h of WxH`, `camera ...`, `manifest ...`, `whole`, or empty.
+
+        A manifest's box for an encoder without a policy is `x y w h` alone.
+        """
+        if self.box is not None and self.picture != (0, 0):
+            return f"{self.origin} {self.box} of {self.picture[0]}x{self.picture[1]}"
+        return self.origin if self.box is None else str(self.box)
+
+
+def with_track(used: str, track: int | None) -> str:
+    """A used crop as the store keeps it of a file with several films: with the track's number before it."""
+    return used if track is None else f"{_TRACK} {track} {used}".rstrip()
+
+
+def track_and_crop(text: str) -> tuple[int | None, str]:
+    """The reverse of `with_track`."""
+    word, _, rest = text.partition(" ")
+    if word != _TRACK:
+        return None, text
+    number, _, used = rest.partition(" ")
+    return int(number), used
+
+
+def used_crop(text: str) -> UsedCrop:
+    """The reverse of `str(UsedCrop)`, with a track or without; what it can't read counts as a manifest's."""
+    _, text = track_and_crop(text)
+    if match := _USED.fullmatch(text):
+        x, y, w, h, width, height = (int(number) for number in match.groups()[1:])
+        return UsedCrop(Crop(x, y, w, h), match[1], (width, height))
+    return UsedCrop(origin=text if text in {"", "whole"} else "manifest")
+
+
+def follows(used: str, fixed: Crop | None, policy: CropPolicy | None) -> bool:
+    """Whether clips that were embedded with `used` are what a manifest's crop and an encoder's policy ask for."""
+    if policy is None:
+        return used == str(fixed or "")
+    found = used_crop(used)
+    if fixed is not None:
+        return found.origin == "manifest" and found.box == fixed
+    return found.origin in {"bed", "camera", "whole"}
+
+
+def write_policy(policy: CropPolicy, folder: Path) -> None:
+    """Put a policy into an encoder's folder."""
+    write_text_atomically(folder / _POLICY, json.dumps(asdict(policy), indent=2) + "\n")
+
+
+def read_policy(folder: Path) -> CropPolicy | None:
+    """The policy of an encoder's folder; None where it has none.
+
+    Raises:
+        InvalidInput: If it can't be read.
+    """
+    try:
+        return CropPolicy(**json.loads(small_file(folder / _POLICY)))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        raise InvalidInput(f"the encoder's {_POLICY} can't be read: give it its crop again") from None

@@ -1,0 +1,125 @@
+"""What an encode job would do and how long it would take, from the videos' timestamps and a short measured piece."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from encoder.job.pipeline import EncodeOptions, Progress, local_engine
+from encoder.job.reading import Job, Reader, job_reader, reading
+from encoder.job.report import EncodeReport, Refusal
+from encoder.manifest import Manifest
+from encoder.model.embed import Embedder
+from index.tables.store import Store
+
+_PROBED_S, _LONGEST_S, _BATCHES = 5.0, 30.0, 5
+_ROW_BYTES = 300
+"""Of a stored clip beside its vector: ids, digests and times, as measured with videos of a hundred clips."""
+
+
+@dataclass(slots=True)
+class DryRun:
+    """What would happen.
+
+    Attributes:
+        videos: to be encoded.
+        clips: in them.
+        hours: of video in them.
+        clips_stored: skipped, since they are stored.
+        store_bytes: that the new clips would take in the store.
+        clips_per_s: measured over some of the clips, decoding and model together: the median of batches; 0 when there
+            is nothing to encode.
+        seconds: the job would take at that rate.
+        seconds_between: at the rates that nine in ten batches stayed above, and one in ten reached: (least, most).
+        refused: videos that can't be read, and why. Damage inside a video is found only by decoding it, and a video
+            without a bed only by looking for one (`encoder.job.bed_survey`).
+    """
+
+    videos: int = 0
+    clips: int = 0
+    hours: float = 0.0
+    clips_stored: int = 0
+    store_bytes: int = 0
+    clips_per_s: float = 0.0
+    seconds: float = 0.0
+    seconds_between: tuple[float, float] = (0.0, 0.0)
+    refused: list[Refusal] = field(default_factory=list)
+
+
+def dry_run(
+    manifest: Manifest,
+    embedder: Embedder,
+    store: Store,
+    options: EncodeOptions,
+    progress: Progress = lambda done, total, now: None,
+) -> DryRun:
+    """Look through all videos without decoding them, encode a few clips, and write nothing.
+
+    Args:
+        manifest: what would be encoded.
+        embedder: with what.
+        store: what is stored already.
+        options: how.
+        progress: told (videos done, videos in all, "").
+    """
+    found = DryRun()
+    encoder = embedder.encoder
+    reader = job_reader(manifest, encoder, store)
+    jobs = [Job(row) for row in manifest.rows]
+    wanted: list[Job] = []
+    seconds: dict[str, list[float]] = {job.row.video_id: [] for job in jobs}
+    with reading(reader, jobs, (0, encoder.model.config.image_size), options.decoders, 64, options.limits) as events:
+        done = 0
+        for job, clip in events:
+            if clip is not None:
+                seconds[job.row.video_id].append(clip.valid_seconds)
+                continue
+            done += 1
+            progress(done, len(jobs), "")
+            if job.stored is not None:
+                found.clips_stored += job.stored.clip_count
+            elif job.reason and not (job.damaged and options.salvage):
+                found.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
+            else:
+                wanted.append(job)
+    found.videos = len(wanted)
+    found.clips = sum(len(seconds[job.row.video_id]) for job in wanted)
+    found.hours = sum(sum(seconds[job.row.video_id]) for job in wanted) / 3600
+    found.store_bytes = found.clips * (4 * encoder.model.embedding_dim + _ROW_BYTES)
+    if found.clips:
+        took_s = _measured(reader, wanted, embedder, options)
+        if took_s:
+            fast, usual, slow = np.quantile(took_s, (0.1, 0.5, 0.9)).tolist()
+            found.clips_per_s = 1 / usual
+            found.seconds, found.seconds_between = found.clips * usual, (found.clips * fast, found.clips * slow)
+    return found
+
+
+def _measured(reader: Reader, wanted: Sequence[Job], embedder: Embedder, options: EncodeOptions) -> list[float]:
+    """Seconds a clip through decoding and model, of each batch from the second on where there is one.
+
+    Of several batches one that met another job, or a video that decodes slowly, is one of several figures.
+    """
+    some = [Job(job.row) for job in wanted[:: max(len(wanted) // 16, 1)]]
+    started = since = time.monotonic()
+    took_s: list[float] = []
+    done = of_batch = 0
+    with local_engine(embedder, options)(reader, some, EncodeReport()) as events:
+        for _, embedded, _ in events:
+            if embedded is None:
+                continue
+            done, of_batch = done + 1, of_batch + 1
+            if of_batch < options.batch:
+                continue
+            now = time.monotonic()
+            if done > options.batch:  # before, child processes start and the model warms up
+                took_s.append((now - since) / of_batch)
+            since, of_batch = now, 0
+            if now - started > (_PROBED_S if len(took_s) >= _BATCHES else _LONGEST_S):
+                break
+    if not took_s and done:
+        return [(time.monotonic() - started) / done]
+    return took_s

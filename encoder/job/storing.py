@@ -1,0 +1,157 @@
+"""Embedded clips to whole videos in the store, whatever is erased or away meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from encoder.job.reading import ERASED, EmbeddedEvent, Job
+from encoder.job.report import EncodeReport, Refusal
+from encoder.manifest import ManifestRow
+from index.errors import Unreachable
+from index.records import CLIP_SECONDS, EmbeddedClip, Video
+from index.tables.committer import Committer
+from index.tables.schema import NO_PICTURE
+
+_COMMIT_CLIPS = 512
+_COMMIT_EVERY_S = 30.0
+_PAUSES_S = (1, 2, 5, 10, 20, 30, 30, 30, 30, 30, 30, 30, 30, 30)
+"""Between the tries to store what is embedded while object storage is away: about five minutes in all."""
+
+
+class Storing:
+    """The consuming side of the encode job: clips to whole videos, those to the store.
+
+    Args:
+        committer: writes them.
+        report: is told what is done.
+        progress: told how many videos are done, a part of one for each clip.
+        salvage: of a damaged file, keep the whole clips before the damage.
+    """
+
+    def __init__(
+        self, committer: Committer, report: EncodeReport, progress: Callable[[float], None], *, salvage: bool
+    ) -> None:
+        self._committer = committer
+        self._report = report
+        self._progress = progress
+        self._salvage = salvage
+        self._finished: list[tuple[Video, list[EmbeddedClip]]] = []
+        self._updated: list[Video] = []
+        self._files: dict[str, str] = {}
+        self._last_commit = time.monotonic()
+        self._done = 0
+        self._parts: dict[str, float] = {}
+
+    def consume(self, events: Iterator[EmbeddedEvent]) -> None:
+        """Store what comes, to the end."""
+        for job, embedded, clip_count in events:
+            if embedded is None:
+                self._parts.pop(job.row.video_id, None)
+                self._finish(job)
+            else:
+                job.clips.append(embedded)
+                self._parts[job.row.video_id] = len(job.clips) / max(clip_count, len(job.clips))
+            self._progress(self._done + sum(self._parts.values()))
+        self.commit()
+
+    def _finish(self, job: Job) -> None:
+        """Hand a whole video on."""
+        clips, job.clips = job.clips, []  # the list of jobs must not keep every vector to the end
+        salvaged = job.damaged and self._salvage
+        if salvaged:
+            clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
+        with suppress(Unreachable):  # it is asked again before anything is stored
+            if self._committer.erased({job.row.patient_id}):
+                job.reason, clips, salvaged = ERASED, [], False  # since the job began
+        if job.stored is not None and not job.reason:
+            self._update(job, job.stored)
+        elif job.reason and not (salvaged and clips):
+            self._report.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
+        else:
+            if job.damaged:
+                self._report.salvaged.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
+            self._report.clips_blank += sum(embedded.crop.startswith(NO_PICTURE) for embedded in clips)
+            self._finished.append((_video(job, clips), clips))
+        self._files[job.row.video_id] = job.row.file_name
+        self._done += 1
+        due = time.monotonic() - self._last_commit > _COMMIT_EVERY_S
+        if due or sum(len(clips) for _, clips in self._finished) >= _COMMIT_CLIPS:
+            self.commit()
+
+    def _update(self, job: Job, stored: Video) -> None:
+        """Bring what is known of a stored video up to date; its vectors stay."""
+        self._report.clips_skipped += stored.clip_count
+        wanted = _described(job.row, stored)
+        if wanted.patient_id != job.patient_id:
+            self._committer.reassign(wanted)
+            self._report.videos_updated += 1
+        elif wanted != stored:
+            self._updated.append(wanted)
+            self._report.videos_updated += 1
+
+    def commit(self) -> None:
+        """Store the videos that are finished, but for patients who have been erased meanwhile.
+
+        What is embedded is not given up while object storage is away: it is tried again for some minutes.
+
+        Raises:
+            Unreachable: If it stayed away.
+        """
+        for pause_s in _PAUSES_S:
+            try:
+                return self._try()
+            except Unreachable:
+                self._progress(self._done + sum(self._parts.values()))
+                time.sleep(pause_s)
+                with suppress(Unreachable):
+                    self._committer.reload()
+        return self._try()
+
+    def _try(self) -> None:
+        waiting = [*(video for video, _ in self._finished), *self._updated]
+        erased = self._committer.erased({video.patient_id for video in waiting})
+        for video in waiting:
+            if video.patient_id in erased:
+                self._report.refused.append(Refusal(video.video_id, self._files[video.video_id], ERASED))
+        self._finished = [held for held in self._finished if held[0].patient_id not in erased]
+        self._updated = [video for video in self._updated if video.patient_id not in erased]
+        self._committer.update_videos(self._updated)
+        self._updated = []
+        if self._finished:
+            started = time.monotonic()
+            self._report.clips_written += self._committer.commit(self._finished)
+            self._report.videos_written += len(self._finished)
+            self._report.seconds["committing"] += time.monotonic() - started
+            self._finished = []
+        self._files = {}
+        self._last_commit = time.monotonic()
+
+
+def _video(job: Job, clips: list[EmbeddedClip]) -> Video:
+    video = Video(
+        video_id=job.row.video_id,
+        patient_id=job.row.patient_id,
+        source_sha256=job.source_sha256,
+        duration_s=round(sum(embedded.clip.valid_seconds for embedded in clips), 3),
+        clip_count=len(clips),
+        salvaged=job.damaged,
+    )
+    return _described(job.row, video)
+
+
+def _described(row: ManifestRow, video: Video) -> Video:
+    """A video with what its manifest row says of it."""
+    return replace(
+        video,
+        patient_id=row.patient_id,
+        label=row.label,
+        recorded_at=row.recorded_at,
+        semiology=row.semiology,
+        camera=row.camera,
+        crop=str(row.crop or ""),
+        split=row.split,
+        metadata=row.metadata,
+    )

@@ -1,0 +1,1 @@
+"""The encoder itself: TimeSformer, its weights, and frames to embeddings."""

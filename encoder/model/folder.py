@@ -1,0 +1,282 @@
+"""Encoder folders: safetensors weights, config, preprocessing and a card; and the identity that all of it gives.
+
+A folder is what transformers' `save_pretrained` writes for a TimesformerModel (`config.json`, `model.safetensors`,
+`preprocessor_config.json`), so published checkpoints load and ours load elsewhere. An encoder that crops to the bed
+has its detector's folder and `crop.json` beside them. (`encoder.model.original` reads the original authors' files.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+from transformers import TimesformerConfig
+
+from encoder.bed.crop import CropPolicy, read_policy, write_policy
+from encoder.bed.detector import Detector, copy_detector, load_detector
+from encoder.model.kind import kind_of
+from encoder.model.timesformer import INPUT_VIEWS, PIXEL_MEAN, PIXEL_STD, TimeSformer
+from encoder.picture import RESIZE
+from index.errors import DamagedData, InvalidInput, NotFound, StateError
+from index.files.durable import is_plain, small_file, write_atomically, write_text_atomically
+from index.records import CLIP_SECONDS
+from index.workspace import current, set_current
+
+_WEIGHTS, _CONFIG, _PREPROCESSING, _CARD = (
+    "model.safetensors",
+    "config.json",
+    "preprocessor_config.json",
+    "README.md",
+)
+_SIZES = (
+    *("num_frames", "image_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
+    *("intermediate_size", "num_channels"),
+)
+_ARCHITECTURE_KEYS = (
+    *("num_frames", "image_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
+    *("intermediate_size", "layer_norm_eps", "attention_type", "qkv_bias", "num_channels", "hidden_act"),
+)
+# How frames are chosen and shaped: a change of any of it is another encoder.
+_FRAMES_POLICY = {
+    "clip_seconds": CLIP_SECONDS,
+    "sampling": "middles of equal parts of the valid seconds, the frame shown at that time",
+    "resize": RESIZE,
+    "crop": "manifest box, else the whole picture",
+    "mean": PIXEL_MEAN,
+    "std": PIXEL_STD,
+}
+_DETECTOR = "detector"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A model and who it is.
+
+    Attributes:
+        model: in evaluation mode, on the CPU, float32.
+        encoder_id: 16 hex digits, a digest over weights, architecture, preprocessing, sampling and crop policy.
+        origin: one line on where the weights come from.
+        trained: False for random initial weights, whose embeddings mean little.
+        crop: how the bed's box becomes a crop; None for whole pictures.
+        detector_folder: where the policy's detector lies.
+    """
+
+    model: TimeSformer
+    encoder_id: str
+    origin: str
+    trained: bool
+    crop: CropPolicy | None = None
+    detector_folder: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        """Where the weights come from, in one word; see `encoder.model.kind`."""
+        return kind_of(self.origin, trained=self.trained)
+
+    def bed_detector(self, device: str = "cpu") -> Detector | None:
+        """Whoever finds the beds that the crop policy speaks of; None where there is no policy.
+
+        Raises:
+            InvalidInput: If the detector can't be loaded here.
+            DamagedData: If its files were changed.
+        """
+        if self.crop is None or self.detector_folder is None:
+            return None
+        return load_detector(self.detector_folder, self.crop.confidence, device, self.crop.detector_id)
+
+
+def new_encoder(config: TimesformerConfig, seed: int) -> Encoder:
+    """An encoder with random initial weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TimeSformer(config)
+    return identified(model, f"random initial weights, seed {seed}", trained=False)
+
+
+def identified(
+    model: TimeSformer,
+    origin: str,
+    *,
+    trained: bool,
+    crop: CropPolicy | None = None,
+    detector_folder: Path | None = None,
+) -> Encoder:
+    """Give a model its id."""
+    return Encoder(model.eval(), encoder_id_of(model, crop), origin, trained, crop, detector_folder)
+
+
+def with_crop(encoder: Encoder, crop: CropPolicy, detector_folder: Path) -> Encoder:
+    """The same weights as another encoder: one that crops to the bed."""
+    return identified(
+        encoder.model, encoder.origin, trained=encoder.trained, crop=crop, detector_folder=detector_folder
+    )
+
+
+def encoder_id_of(model: TimeSformer, crop: CropPolicy | None = None) -> str:
+    """Digest over everything that decides an embedding."""
+    digest = hashlib.sha256()
+    shape = {key: getattr(model.config, key) for key in _ARCHITECTURE_KEYS}
+    described: dict[str, object] = {"architecture": shape, "embedding_dim": model.embedding_dim}
+    described["frames"] = _frames_policy(crop)
+    if model.input_view != "rgb":
+        described["input_view"] = model.input_view
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _frames_policy(crop: CropPolicy | None) -> dict[str, object]:
+    return _FRAMES_POLICY if crop is None else {**_FRAMES_POLICY, "crop": asdict(crop)}
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> Path:
+    """Write an encoder into `folder/<encoder id>`, each file whole or absent; the weights last.
+
+    Returns:
+        The encoder's own folder.
+    """
+    target = folder / encoder.encoder_id
+    target.mkdir(parents=True, exist_ok=True)
+    config = encoder.model.config
+    config.architectures = ["TimesformerModel"]
+    write_text_atomically(target / _CONFIG, config.to_json_string(use_diff=False))
+    preprocessing = {
+        "video_processor_type": "TimesformerVideoProcessor",
+        "image_mean": [PIXEL_MEAN] * 3,
+        "image_std": [PIXEL_STD] * 3,
+        "size": {"shortest_edge": config.image_size},
+        "crop_size": {"height": config.image_size, "width": config.image_size},
+        "semiome": _frames_policy(encoder.crop),
+    }
+    write_text_atomically(target / _PREPROCESSING, json.dumps(preprocessing, indent=2) + "\n")
+    write_text_atomically(target / _CARD, _card(encoder))
+    if encoder.crop is not None and encoder.detector_folder is not None:
+        copy_detector(encoder.detector_folder, target / _DETECTOR)
+        write_policy(encoder.crop, target)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
+    metadata = {"format": "pt", "origin": encoder.origin, "trained": str(encoder.trained).lower()}
+    write_atomically(target / _WEIGHTS, lambda path: safetensors.torch.save_file(state, path, metadata))
+    return target
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """Read an encoder folder: ours, or one that transformers' `save_pretrained` wrote.
+
+    Raises:
+        InvalidInput: If a file is missing, damaged, or does not fit the config.
+    """
+    if (folder / _WEIGHTS).exists() and not is_plain(folder / _WEIGHTS):
+        raise InvalidInput(f"the encoder folder is damaged: {_WEIGHTS} is no plain file")
+    try:
+        config = _checked_config(json.loads(small_file(folder / _CONFIG)))
+        state = safetensors.torch.load_file(folder / _WEIGHTS)
+        with safetensors.safe_open(folder / _WEIGHTS, "pt") as archive:
+            metadata = archive.metadata() or {}
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).name if error.filename else _WEIGHTS
+        raise InvalidInput(f"not an encoder folder: {missing} is missing") from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise InvalidInput(f"the encoder folder is damaged: {said}") from None
+    state = {name.removeprefix("timesformer."): tensor for name, tensor in state.items()}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
+    origin = metadata.get("origin", "imported from a folder of transformers weights")
+    trained, crop = metadata.get("trained", "true") == "true", read_policy(folder)
+    detector = None if crop is None else folder / _DETECTOR
+    return identified(filled(config, state), origin, trained=trained, crop=crop, detector_folder=detector)
+
+
+def _checked_config(values: dict[str, object]) -> TimesformerConfig:
+    if values.get("model_type") != "timesformer" or values.get("attention_type") != "divided_space_time":
+        raise InvalidInput("expected the config of a TimeSformer with divided space-time attention")
+    if values.get("hidden_act", "gelu") != "gelu":
+        raise InvalidInput(f"expected hidden_act gelu, got {values['hidden_act']!r}")
+    if values.get("input_view", "rgb") not in INPUT_VIEWS:
+        raise InvalidInput(f"expected an input_view of {', '.join(INPUT_VIEWS)}, got {values['input_view']!r}")
+    for key in (*_SIZES, "embedding_dim"):
+        value = values.get(key, 1)
+        if not (isinstance(value, int) and 0 < value < 2**20):
+            raise InvalidInput(f"expected a whole number above 0 for {key}, got {value!r}")
+    return TimesformerConfig.from_dict({"embedding_dim": values.get("hidden_size"), **values})
+
+
+def filled(config: TimesformerConfig, state: dict[str, Tensor]) -> TimeSformer:
+    """A model with exactly these weights."""
+    with torch.device("meta"):
+        model = TimeSformer(config)
+    expected = model.state_dict()
+    missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or surplus:
+        named = ", ".join((missing or surplus)[:3])
+        what = "lacks" if missing else "has weights that don't belong to it,"
+        raise InvalidInput(
+            f"expected {len(expected)} weights, got {len(state)}: the checkpoint {what} {len(missing or surplus)} "
+            f"({named}{', …' if len(missing or surplus) > 3 else ''})"
+        )
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise InvalidInput(f"weight {name}: expected shape {tuple(tensor.shape)}, got {tuple(state[name].shape)}")
+        if not torch.isfinite(state[name]).all():
+            raise InvalidInput(f"weight {name} holds values that are not finite")
+    model.load_state_dict({name: tensor.to(torch.float32) for name, tensor in state.items()}, assign=True)
+    return model
+
+
+def _card(encoder: Encoder) -> str:
+    config = encoder.model.config
+    ours = not encoder.trained or encoder.origin.startswith("stage 0")
+    licence = "Apache-2.0" if ours else "unknown: ask where the weights come from"
+    if encoder.origin.startswith("imported"):
+        licence += ". Weights trained on Kinetics-400 by the TimeSformer authors are CC-BY-NC-4.0: no commercial use"
+    crop = ""
+    if encoder.crop is not None:
+        crop = f"- Crop: the bed that detector {encoder.crop.detector_id} finds in the first frame, and a margin\n"
+    return f"""# Encoder {encoder.encoder_id}
+
+TimeSformer, divided space-time attention: {config.num_frames} frames of {config.image_size} x {config.image_size},
+{config.num_hidden_layers} layers of width {config.hidden_size}, embedding of {encoder.model.embedding_dim}.
+
+- Weights: {encoder.origin}{"" if encoder.trained else " (untrained: neighbours and verdicts mean nothing)"}
+- Licence of the weights: {licence}
+{crop}- Intended use: research on seizure semiology. Not a medical device.
+"""
+
+
+def current_encoder(folder: Path, encoder_id: str | None = None) -> Encoder:
+    """The encoder in use in a folder of encoders, or the one named.
+
+    Raises:
+        StateError: If none is in use.
+        NotFound: If there is no encoder of that id.
+        DamagedData: If its files are not those that gave it its id.
+    """
+    if encoder_id is None:
+        encoder_id = current(folder)
+        if encoder_id is None:
+            raise StateError(
+                "this workspace has no encoder: import weights with `semiome encoder import`, "
+                "or make untrained ones with `semiome encoder init`"
+            )
+    # An id becomes a path: only its own kind of characters.
+    if not encoder_id.isalnum() or not (folder / encoder_id).is_dir():
+        raise NotFound(f"no encoder {encoder_id!r} in this workspace")
+    encoder = load_encoder(folder / encoder_id)
+    if encoder.encoder_id != encoder_id:
+        raise DamagedData(
+            f"encoder {encoder_id} is not what was saved, or this version treats frames differently: import it again"
+        )
+    return encoder
+
+
+def install_encoder(encoder: Encoder, folder: Path) -> None:
+    """Save an encoder into a folder of encoders and make it the one in use."""
+    save_encoder(encoder, folder)
+    set_current(folder, encoder.encoder_id)

@@ -1,0 +1,228 @@
+"""The parent's side of decoding: children that can be limited, watched, killed and replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.clips import MAX_SECONDS
+from encoder.picture import Crop
+from encoder.video.sandbox import least_sandbox
+from encoder.video.worker_process import Child, Choose, ClipFrames, Died, Patience, Preview, Stalled, box_of
+from index.errors import StateError, VideoRefused
+from index.processors import usable_cores
+from index.records import CLIP_SECONDS
+
+SAMPLE = Path(__file__).with_name("sample.mp4")
+"""Two seconds of H.264 that grow brighter, to be told apart from a file that can't be read."""
+_SLOWEST_BYTES_PER_S = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What a child may use.
+
+    Attributes:
+        stall_s: longest time between two signs of life before it is killed; large files, which have to be looked
+            through as a whole first, get the time it takes to read them slowly on top.
+        clip_s: longest time for a whole video, for each of its clips: ten seconds of 4K take a core about so long.
+            Only time in which the child is waited for counts.
+        memory_bytes: its address space.
+        max_seconds: longest video.
+        least_sandbox: how much of `encoder.video.sandbox` the system must enforce; by default what the
+            environment asks for.
+    """
+
+    stall_s: float = 60.0
+    clip_s: float = 30.0
+    memory_bytes: int = 4 * 2**30
+    max_seconds: float = MAX_SECONDS
+    least_sandbox: str = field(default_factory=least_sandbox)
+
+
+class Decoder:
+    """Decodes videos one after another, each in a child process of its own.
+
+    The next child is started while the one before works, so that its imports cost no waiting. A child that gives no
+    sign of life is killed and its video refused; one that dies (out of memory, a crash, a stray signal) is replaced
+    and its video tried once more, by the strict reader alone. Where that one dies too, a video that is known to be
+    whole tells whether the file or the installation is at fault.
+    """
+
+    def __init__(self, num_frames: int, size: int, limits: DecodeLimits | None = None) -> None:
+        self._num_frames = num_frames
+        self._size = size
+        self._limits = limits or DecodeLimits()
+        self._waiting = Child()
+        self._working: Child | None = None
+        self._interrupted = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all children."""
+        for child in (self._waiting, self._working):
+            if child is not None:
+                child.kill()
+
+    def interrupt(self) -> None:
+        """From another thread: make a `decode` in progress end soon, without starting another child."""
+        self._interrupted = True
+        for child in (self._waiting, self._working):
+            if child is not None:
+                child.interrupt()
+
+    @property
+    def child_pid(self) -> int | None:
+        """Process id of the child at work."""
+        return None if self._working is None else self._working.pid
+
+    def decode(self, path: Path, crop: Crop | Choose | None = None, track: int | None = None) -> Iterator[ClipFrames]:
+        """Frames of every clip of a video, in order; none in them when the decoder was made for 0 frames.
+
+        Args:
+            path: of the video.
+            track: number of its track, where several are films.
+            crop: what part of the picture to use, or who chooses it; what that raises ends the decoding.
+
+        Raises:
+            VideoRefused: If the video can't be trusted; clips yielded before are whole.
+        """
+        return self._clips(path, self._num_frames, crop, track)
+
+    def first_picture(self, path: Path, track: int | None = None) -> NDArray[np.uint8]:
+        """The first frame shown, (H, W, 3) RGB.
+
+        Raises:
+            VideoRefused: If the video can't be trusted.
+        """
+        seen: list[NDArray[np.uint8]] = []
+        try:
+            for _ in self._clips(path, 0, seen.append, track):
+                pass
+        except VideoRefused as refused:
+            if not (refused.damaged and seen):  # what is damaged later on has a first picture all the same
+                raise
+        if not seen:
+            raise VideoRefused("the decoder showed no picture")
+        return seen[-1]
+
+    def count(self, path: Path, track: int | None = None) -> int:
+        """How many clips a video has by its timestamps; no picture is decoded.
+
+        Raises:
+            VideoRefused: If the video can't be trusted.
+        """
+        return sum(1 for _ in self._clips(path, 0, None, track))
+
+    def preview(self, path: Path, track: int | None = None) -> Preview:
+        """A small copy of a video; of a damaged one what comes before the damage.
+
+        Raises:
+            VideoRefused: If the video can't be trusted.
+        """
+        for made in self._twice(lambda quick: self._attempt(path, 0, None, track, quick=quick, preview=True)):
+            if isinstance(made, Preview):
+                return made
+        raise VideoRefused("the decoder made no preview")
+
+    def _clips(
+        self, path: Path, num_frames: int, crop: Crop | Choose | None, track: int | None
+    ) -> Iterator[ClipFrames]:
+        yielded = 0
+        for clip in self._twice(lambda quick: self._attempt(path, num_frames, crop, track, quick=quick)):
+            if isinstance(clip, ClipFrames) and clip.clip_index >= yielded:
+                yield clip
+                yielded = clip.clip_index + 1
+
+    def _twice(self, attempt: Callable[[bool], Iterator[ClipFrames | Preview]]) -> Iterator[ClipFrames | Preview]:
+        """What an attempt yields; where its child dies, what another one does without the quick reader."""
+        for quick in (True, False):
+            try:
+                yield from attempt(quick)
+                return
+            except Died as died:
+                if self._interrupted:
+                    raise VideoRefused("interrupted") from None
+                if not quick:
+                    check_decoding()
+                    reason = f": {died.reason}" if died.reason else ""
+                    raise VideoRefused(f"the decoder crashed on this file, twice{reason}") from None
+            except Stalled as stalled:
+                raise VideoRefused(stalled.reason) from None
+
+    def trouble(self, readers: set[str]) -> str:
+        """What keeps this decoder from decoding a video that is known to be whole, or empty; adds who read it."""
+        try:
+            clips = list(self._attempt(SAMPLE, self._num_frames, None, None, quick=True))
+        except Died as died:
+            return died.reason or "the child process ends before it answers"
+        except Stalled as stalled:
+            return stalled.reason
+        except VideoRefused as refused:
+            return str(refused)
+        readers |= {clip.reader for clip in clips if isinstance(clip, ClipFrames)}
+        light = [float(frame.mean()) for clip in clips if isinstance(clip, ClipFrames) for frame in clip.frames]
+        return "" if light and light == sorted(set(light)) else "its pictures are not the right ones"
+
+    def _attempt(
+        self,
+        path: Path,
+        num_frames: int,
+        crop: Crop | Choose | None,
+        track: int | None,
+        *,
+        quick: bool,
+        preview: bool = False,
+    ) -> Iterator[ClipFrames | Preview]:
+        child, self._waiting = self._waiting, Child()
+        self._working = child
+        stall_s = self._limits.stall_s + path.stat().st_size // _SLOWEST_BYTES_PER_S
+        request = {
+            "path": str(path),
+            "num_frames": num_frames,
+            "size": self._size,
+            "crop": "ask" if callable(crop) else box_of(crop),
+            "memory_bytes": self._limits.memory_bytes,
+            "cpu_s": int((stall_s + self._limits.clip_s * self._limits.max_seconds / CLIP_SECONDS) * usable_cores()),
+            "least_sandbox": self._limits.least_sandbox,
+            "max_seconds": self._limits.max_seconds,
+            "track": track,
+            "quick": quick,
+            "preview": preview,
+        }
+        patience = Patience(stall_s, self._limits.clip_s)
+        try:
+            if preview:
+                yield child.preview(request, patience)
+            else:
+                yield from child.decode(request, patience, crop if callable(crop) else None)
+        finally:
+            self._working = None
+            child.kill()
+
+
+def check_decoding() -> set[str]:
+    """Decode a video that is known to be whole, in children as any other, small and at its own size.
+
+    Returns:
+        Which readers did it.
+
+    Raises:
+        StateError: If that fails: no video is to blame.
+    """
+    readers: set[str] = set()
+    for size in (32, 64):
+        with Decoder(4, size) as decoder:
+            if reason := decoder.trouble(readers):
+                raise StateError(f"videos can't be decoded here, not even one that is known to be whole: {reason}")
+    return readers

@@ -1,0 +1,102 @@
+"""What people have said, in the forms of others: events with HED tags as BIDS has them, and Label Studio's JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from index.feedback.statement import Feedback
+from index.records import Video
+from index.semiology import HED_VERSION, SIGNS
+
+FRAMES_A_SECOND = 25
+"""Label Studio counts frames of a video; a project has to be told this rate (`frameRate`)."""
+_COMPUTES = ("=", "+", "-", "@", "\t", "\r")
+_COLUMNS = ("onset", "duration", "trial_type", "video_id", "label", "HED", "author", "at", "note")
+
+
+def event_lines(said: Iterable[Feedback], videos: Mapping[str, Video]) -> Iterator[str]:
+    """A line of events.tsv for each sign, and for each label; times in seconds of the video.
+
+    Args:
+        said: what people have said; judgements of likeness are no events and left out.
+        videos: tell how long a sign is that was seen in all of one.
+    """
+    for one in said:
+        about = (as_text(one.author), one.at, as_text(" ".join(one.note.split())) or "n/a")
+        if one.label:
+            yield _line("0", "0", "label", one.video_id, one.label, "n/a", *about)
+        for tag in one.semiology:
+            hed = f"sc:{tag}" if tag in SIGNS else "n/a"
+            yield _line(f"{one.start_s:g}", f"{_duration_s(one, videos):g}", tag, one.video_id, "n/a", hed, *about)
+
+
+def as_text(cell: str) -> str:
+    """What a person wrote, as no spreadsheet takes it for a formula: with an apostrophe before what would begin one."""
+    return f"'{cell}" if cell.startswith(_COMPUTES) else cell
+
+
+def _line(*cells: str) -> str:
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def events_sidecar() -> dict[str, Any]:
+    """What the columns of events.tsv mean, as BIDS wants it beside them."""
+    return {
+        "HEDVersion": list(HED_VERSION),
+        "trial_type": {
+            "Description": "A sign, by its HED-SCORE name where there is one, or `label`: what the seizure is",
+            "Levels": dict(SIGNS),
+        },
+        "video_id": {"Description": "Which video the times are of"},
+        "label": {
+            "Description": "What the reviewer says it is",
+            "Levels": {"TLE": "temporal", "exTLE": "other"},
+        },
+        "author": {"Description": "Who said it"},
+        "at": {"Description": "When it was said, UTC"},
+    }
+
+
+def label_studio_task(video_id: str, said: Iterable[Feedback], videos: Mapping[str, Video]) -> dict[str, Any] | None:
+    """A task to import: a video, with an annotation for each piece of feedback on it; None where there is none.
+
+    For a labelling configuration with `Choices` named label, `TimelineLabels` named signs and `TextArea` named note,
+    all of a `Video` named video.
+    """
+    annotations = [
+        {"completed_by": {"email": one.author}, "created_at": one.at, "result": list(_results(one, videos))}
+        for one in said
+        if one.video_id == video_id and (one.label or one.semiology or one.note)
+    ]
+    if not annotations:
+        return None
+    return {"data": {"video": f"/preview/{video_id}.mp4", "video_id": video_id}, "annotations": annotations}
+
+
+EVENTS_HEAD = _line(*_COLUMNS)
+"""The first line of events.tsv."""
+
+
+def _duration_s(one: Feedback, videos: Mapping[str, Video]) -> float:
+    """Of its signs: as was said, or of the whole video."""
+    if one.end_s:
+        return one.end_s - one.start_s
+    video = videos.get(one.video_id)
+    return video.duration_s if video else 0.0
+
+
+def _results(one: Feedback, videos: Mapping[str, Video]) -> Iterable[dict[str, Any]]:
+    if one.label:
+        yield {"from_name": "label", "to_name": "video", "type": "choices", "value": {"choices": [one.label]}}
+    if one.semiology:
+        end_s = one.start_s + _duration_s(one, videos)
+        ranges = [{"start": round(one.start_s * FRAMES_A_SECOND), "end": round(end_s * FRAMES_A_SECOND)}]
+        value = {"timelinelabels": list(one.semiology), "ranges": ranges}
+        yield {"from_name": "signs", "to_name": "video", "type": "timelinelabels", "value": value}
+    if one.note:
+        yield {"from_name": "note", "to_name": "video", "type": "textarea", "value": {"text": [one.note]}}

@@ -1,0 +1,1 @@
+"""Where bytes lie: whole files, locks, folders, object storage."""

@@ -1,0 +1,413 @@
+"""Which past seizures look like this one: nearest clips, videos and patients of one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import EncoderMismatch, InvalidInput, SemiomeError, named
+from index.processors import usable_cores
+from index.query import (
+    MAX_K,
+    PLAIN,
+    ClipQuery,
+    ExamplesQuery,
+    GroupBy,
+    Options,
+    Query,
+    SearchResult,
+    VectorQuery,
+    VideoQuery,
+)
+from index.records import Match, Neighbour
+from index.search import cursor as cursors
+from index.search.alignment import MOST_CLIPS, Alignments
+from index.search.snapshot import RowSet, Snapshot
+
+_LESS_OF_NEGATIVE = 0.5
+_A_ROW_FOUND = 10
+"""Rows that are compared in the time in which the index finds one: measured of a ten-clip query and 100,000 clips."""
+_A_ROW_GATHERED = 3
+"""The same for one of a group, which lies anywhere."""
+_ALIGNED_A_HIT = 8
+"""Videos that are aligned for each one asked for, unless all are."""
+_LEAST_ALIGNED = 64
+
+
+class _Asked(NamedTuple):
+    """A query, resolved: vectors (Q, D) of unit length, ids of the clips they are of, and what may be found."""
+
+    vectors_QD: NDArray[np.float32]
+    clip_ids: tuple[str, ...]
+    allowed: RowSet
+
+
+class _Hit(NamedTuple):
+    """A row, what it scores, and the (row, similarity, query number) of all that made the score."""
+
+    row: int
+    similarity: float
+    made_by: tuple[tuple[int, float, int], ...]
+
+
+def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLAIN) -> SearchResult:
+    """The k nearest clips, videos or patients, most similar first; of equally similar ones the earlier row first.
+
+    k hits are returned when k exist. With an exact index, or `options.exact`, equal to comparing with every clip.
+
+    Raises:
+        InvalidInput: If k or the vector is out of bounds, or the vector is of another encoder.
+        NotFound: If a clip or video of the query is not stored.
+    """
+    if not 1 <= k <= MAX_K:
+        raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
+    asked = _ask(snapshot, query, options)
+    if len(asked.vectors_QD) == 1 and options.group_by is GroupBy.CLIP and not options.exact:  # what most searches are
+        found = snapshot.nearest(asked.vectors_QD, min(k, asked.allowed.total), asked.allowed)
+        if found is not None:
+            return _plain_results(snapshot, *found, asked.clip_ids or ("",))[0]
+    find = _aligned if options.aligned else _nearest
+    return _result(snapshot, asked, find(snapshot, asked, k, options), options)
+
+
+def search_page(
+    snapshot: Snapshot, query: Query, size: int, cursor: str = "", options: Options = PLAIN
+) -> SearchResult:
+    """One page of the `MAX_K` nearest, which are the same for all pages of one snapshot.
+
+    Args:
+        snapshot: the one that the cursor came from.
+        query: the same for all pages.
+        size: hits on this page.
+        cursor: `next_cursor` of the page before; empty for the first.
+        options: the same for all pages.
+
+    Raises:
+        InvalidInput: If k or the vector is out of bounds, or the cursor is one of another query.
+        StateError: If the cursor is one of another snapshot.
+    """
+    if not 1 <= size <= MAX_K:
+        raise InvalidInput(f"expected pages of 1 to {MAX_K} hits, got {size}", field="page_size")
+    mark = cursors.Mark(snapshot.name, snapshot.table_version, cursors.digest(query, options))
+    start = cursors.read(cursor, mark) if cursor else 0
+    asked = _ask(snapshot, query, options)
+    find = _aligned if options.aligned else _nearest
+    hits = find(snapshot, asked, MAX_K, options)
+    following = cursors.write(mark, start + size) if start + size < len(hits) else ""
+    return _result(snapshot, asked, hits[start : start + size], options, following)
+
+
+def search_batch(
+    snapshot: Snapshot, queries: Sequence[Query], k: int = 10, options: Options = PLAIN
+) -> list[SearchResult]:
+    """Many searches at once, on every core; results in the order of the queries."""
+    if options == PLAIN and all(map(_is_of_one_vector, queries)):
+        step = 256
+        parts = [queries[start : start + step] for start in range(0, len(queries), step)]
+        return [result for part in parts for result in _plain_batch(snapshot, part, k)]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(lambda query: search(snapshot, query, k, options), queries))
+
+
+def search_each(
+    snapshot: Snapshot, queries: Sequence[Query], k: int = 10, options: Options = PLAIN
+) -> list[SearchResult | SemiomeError]:
+    """As `search_batch`, but a query that fails gives its error and spoils no other."""
+
+    def one(query: Query) -> SearchResult | SemiomeError:
+        try:
+            return search(snapshot, query, k, options)
+        except SemiomeError as error:
+            return error
+
+    try:
+        return list(search_batch(snapshot, queries, k, options))
+    except SemiomeError:
+        return [one(query) for query in queries]
+
+
+def _is_of_one_vector(query: Query) -> bool:
+    return isinstance(query, ClipQuery) or (isinstance(query, VectorQuery) and np.ndim(query.vector) == 1)
+
+
+def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[SearchResult]:
+    """Queries of one vector each, with nothing but their own patients to leave out."""
+    found = nearest_rows(snapshot, queries, k)
+    if found is None:
+        return [search(snapshot, query, k) for query in queries]
+    clip_ids = [query.clip_id if isinstance(query, ClipQuery) else "" for query in queries]
+    return _plain_results(snapshot, found.similarities, found.rows, clip_ids)
+
+
+class NearestRows(NamedTuple):
+    """What plain searches find, as numbers.
+
+    Attributes:
+        similarities: (Q, k), decreasing.
+        rows: (Q, k) of the snapshot.
+        patients: whose each query is; empty where that is not known.
+    """
+
+    similarities: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    patients: list[str]
+
+
+def nearest_rows(snapshot: Snapshot, queries: Sequence[Query], k: int) -> NearestRows | None:
+    """The k nearest rows of other patients to stored clips and single vectors, in one pass over the index.
+
+    Returns:
+        None where one by one with `search` is the way.
+
+    Raises:
+        InvalidInput: If k or a vector is out of bounds.
+        NotFound: If a clip is not stored.
+    """
+    if not all(map(_is_of_one_vector, queries)):
+        return None
+    if not 1 <= k <= MAX_K:
+        raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
+    clip_ids = [query.clip_id if isinstance(query, ClipQuery) else "" for query in queries]
+    vectors = np.empty((len(queries), snapshot.width), np.float32)
+    patients = [""] * len(queries)
+    stored = [number for number, query in enumerate(queries) if isinstance(query, ClipQuery)]
+    rows = snapshot.rows_of_clips([clip_ids[number] for number in stored])
+    vectors[stored] = snapshot.vectors(rows)
+    for number, patient in zip(stored, snapshot.patient_of_row[rows].tolist(), strict=True):
+        patients[number] = snapshot.patient_ids[patient]
+    for number, query in enumerate(queries):
+        if isinstance(query, VectorQuery):
+            vectors[number], patients[number] = _unit(snapshot, query)[0], query.patient_id
+    found = snapshot.nearest_apart(vectors, k, patients)
+    return (
+        None if found is None or (found[1] < 0).any() else NearestRows(np.clip(found[0], -1.0, 1.0), found[1], patients)
+    )
+
+
+def _plain_results(
+    snapshot: Snapshot, similarities: NDArray[np.float32], rows: NDArray[np.int64], clip_ids: Sequence[str]
+) -> list[SearchResult]:
+    """Results of queries of one vector each; their k hits (Q, k) are clips, best first."""
+    k = rows.shape[1]
+    clips = snapshot.clips(rows.ravel())
+    values = np.clip(similarities, -1.0, 1.0).ravel().tolist()
+    hits = [
+        Neighbour(clip, snapshot.label_of(clip), value, clip_ids[number // k])
+        for number, (clip, value) in enumerate(zip(clips, values, strict=True))
+    ]
+    return [
+        SearchResult(tuple(hits[n * k : (n + 1) * k]), snapshot.encoder_id, snapshot.name, snapshot.table_version)
+        for n in range(len(rows))
+    ]
+
+
+def _ask(snapshot: Snapshot, query: Query, options: Options) -> _Asked:
+    if options.aligned and not isinstance(query, VideoQuery):
+        raise InvalidInput("an alignment needs a stored video to align with", field="aligned")
+    clip_ids: tuple[str, ...] = ()
+    rows: NDArray[np.int64] | None
+    if isinstance(query, VectorQuery):
+        vectors, rows = _unit(snapshot, query), None
+        clip_ids, patient = query.clip_ids, query.patient_id
+    elif isinstance(query, ExamplesQuery):
+        positive = [snapshot.rows_of(item) for item in query.positive]
+        negative = [snapshot.rows_of(item) for item in query.negative]
+        mean = snapshot.vectors(np.concatenate(positive)).mean(axis=0)
+        if negative:
+            mean = mean - _LESS_OF_NEGATIVE * snapshot.vectors(np.concatenate(negative)).mean(axis=0)
+        vectors = _of_unit_length(mean)[None]
+        rows = np.unique(np.concatenate([*positive, *negative]))
+        patient = snapshot.clip(int(positive[0][0])).patient_id
+    else:
+        rows = snapshot.rows_of(query)
+        if len(rows) > MOST_CLIPS:  # each is compared with every row
+            raise InvalidInput(
+                f"a video of more than {MOST_CLIPS} clips can't be searched for as a whole: choose some of its clips"
+            )
+        vectors = snapshot.vectors(rows)
+        clips = [snapshot.clip(int(row)) for row in rows]
+        clip_ids, patient = tuple(clip.clip_id for clip in clips), clips[0].patient_id
+    without_patient = "" if options.include_own_patient else patient
+    if without_patient and not isinstance(query, ExamplesQuery):
+        rows = None  # they are among the patient's
+    return _Asked(vectors, clip_ids, snapshot.row_set(options.where, without_patient, rows))
+
+
+def _unit(snapshot: Snapshot, query: VectorQuery) -> NDArray[np.float32]:
+    if not query.encoder_id:
+        raise InvalidInput("expected the id of the encoder that made the vector, got none", field="vector.encoder_id")
+    if query.encoder_id != snapshot.encoder_id:
+        raise EncoderMismatch("the query vector", named(query.encoder_id), snapshot.encoder_id)
+    vectors = np.atleast_2d(np.asarray(query.vector, np.float32))
+    if not len(vectors) or vectors.shape[1:] != (snapshot.width,):
+        raise InvalidInput(
+            f"expected a vector of {snapshot.width} values, got {vectors.shape[-1]}", field="vector.values"
+        )
+    if not np.isfinite(vectors).all():
+        raise InvalidInput("expected a vector of finite values, got NaN or infinity", field="vector.values")
+    return np.stack([_of_unit_length(vector) for vector in vectors])
+
+
+def _of_unit_length(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not 1e-12 < length < np.inf:
+        raise InvalidInput("expected a vector with a direction, got one of zero length", field="vector.values")
+    return (vector.astype(np.float64) / length).astype(np.float32)
+
+
+def _nearest(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> list[_Hit]:
+    """Through the index, as deep as it takes; else by comparing with everything."""
+    groups = _groups(snapshot, options.group_by)
+    available = asked.allowed.total
+    if not available:
+        return []
+    depth = 0 if options.exact else min(k, available)
+    scored: dict[int, _Hit] = {}
+    gathered = 0
+    queries = len(asked.vectors_QD)
+    deepest = max(available // (_A_ROW_FOUND * queries), MAX_K if queries == 1 else 0)
+    while depth and depth <= deepest:
+        found = snapshot.nearest(asked.vectors_QD, depth, asked.allowed)
+        if found is None:
+            break
+        similarities, rows = found
+        heads = _heads(similarities, rows, groups)
+        if options.mean_of > 1:
+            new = [group for group in heads if group not in scored]
+            rows_of = [_allowed_rows(snapshot, asked, heads[group].row, options) for group in new]
+            gathered += sum(map(len, rows_of))
+            if gathered * _A_ROW_GATHERED > available:
+                break
+            scored |= zip(new, _of_groups(snapshot, asked, rows_of, options), strict=True)
+            heads = scored
+        hits = sorted(heads.values(), key=lambda hit: (-hit.similarity, hit.row))[:k]
+        # What no query has returned yet is at most as similar as the worst that the deepest one returned.
+        unseen = float(similarities[:, -1].max())
+        if depth == available or (len(hits) == k and hits[-1].similarity > unseen) or groups is None:
+            return hits
+        depth *= 4
+        if depth > available // 2:  # a full comparison is cheaper than so deep a search
+            break
+    return _by_comparing(snapshot, asked, k, options, groups)
+
+
+def _groups(snapshot: Snapshot, group_by: GroupBy) -> NDArray[np.int32] | None:
+    return {
+        GroupBy.CLIP: None,
+        GroupBy.VIDEO: snapshot.video_of_row,
+        GroupBy.PATIENT: snapshot.patient_of_row,
+    }[group_by]
+
+
+def _heads(
+    similarities: NDArray[np.float32], rows: NDArray[np.int64], groups: NDArray[np.int32] | None
+) -> dict[int, _Hit]:
+    """The best row of each group that was found, best first."""
+    heads: dict[int, _Hit] = {}
+    order = np.lexsort((rows.ravel(), -similarities.ravel()))
+    flat_rows, flat_similarities = rows.ravel()[order].tolist(), similarities.ravel()[order].tolist()
+    depth = rows.shape[1]
+    for row, similarity, flat in zip(flat_rows, flat_similarities, order.tolist(), strict=True):
+        if row >= 0:
+            group = row if groups is None else int(groups[row])
+            if group not in heads:
+                heads[group] = _Hit(row, similarity, ((row, similarity, flat // depth),))
+    return heads
+
+
+def _allowed_rows(snapshot: Snapshot, asked: _Asked, row: int, options: Options) -> NDArray[np.int64]:
+    """Of a row's group."""
+    rows = snapshot.rows_of_group(row, patient=options.group_by is GroupBy.PATIENT)
+    return rows[asked.allowed.admits(rows)]
+
+
+def _of_groups(snapshot: Snapshot, asked: _Asked, rows_of: Sequence[NDArray[np.int64]], options: Options) -> list[_Hit]:
+    """What all these rows of each group make together."""
+    if not rows_of:
+        return []
+    scores = snapshot.vectors(np.concatenate(rows_of)) @ asked.vectors_QD.T
+    best, which = scores.max(axis=1), scores.argmax(axis=1)
+    parts = np.cumsum([len(rows) for rows in rows_of])[:-1]
+    return [
+        _mean_of_best(rows, scores_of, which_of, options.mean_of)
+        for rows, scores_of, which_of in zip(rows_of, np.split(best, parts), np.split(which, parts), strict=True)
+    ]
+
+
+def _mean_of_best(rows: NDArray[np.int64], scores: NDArray[np.float32], which: NDArray[np.int64], mean_of: int) -> _Hit:
+    best = np.lexsort((rows, -scores))[:mean_of]
+    made_by = tuple((int(rows[n]), float(scores[n]), int(which[n])) for n in best)
+    return _Hit(made_by[0][0], float(np.mean([similarity for _, similarity, _ in made_by])), made_by)
+
+
+def _by_comparing(
+    snapshot: Snapshot, asked: _Asked, k: int, options: Options, groups: NDArray[np.int32] | None
+) -> list[_Hit]:
+    """The same by comparing with every row."""
+    scores, which = snapshot.scores(asked.vectors_QD, asked.allowed)
+    rows = np.flatnonzero(scores > -np.inf)
+    if groups is None:
+        if len(rows) > k:
+            rows = rows[scores[rows] >= np.partition(scores[rows], -k)[-k]]
+        order = rows[np.lexsort((rows, -scores[rows]))][:k]
+        return [_Hit(int(r), float(scores[r]), ((int(r), float(scores[r]), int(which[r])),)) for r in order]
+    order = rows[np.lexsort((rows, -scores[rows], groups[rows]))]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    stops = np.append(starts[1:], len(order))
+    tops = np.minimum(stops, starts + options.mean_of)
+    sums = np.concatenate([[0.0], np.cumsum(scores[order], dtype=np.float64)])
+    means = (sums[tops] - sums[starts]) / (tops - starts)
+    hits = []
+    for number in np.lexsort((order[starts], -means))[:k]:
+        made = order[starts[number] : tops[number]]
+        hits.append(_mean_of_best(made, scores[made], which[made], options.mean_of))
+    return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))
+
+
+def _aligned(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> list[_Hit]:
+    """Videos by the alignment of their clips with the query's; candidates are those with the most similar clips."""
+    count = len(snapshot.video_ids) if options.exact else max(k * _ALIGNED_A_HIT, _LEAST_ALIGNED)
+    candidates = _nearest(snapshot, asked, count, options)
+    rows_of = [snapshot.rows_of_group(hit.row, patient=False) for hit in candidates]
+    rows_of = [rows for rows in rows_of if len(rows) <= MOST_CLIPS]
+    rows_of = [rows[np.argsort(snapshot.clip_indexes(rows), kind="stable")] for rows in rows_of]
+    tables = [asked.vectors_QD @ snapshot.vectors(rows).T for rows in rows_of]
+    aligned = Alignments(tables)
+    scores = aligned.similarities
+    among = np.partition(scores, -k)[-k] if len(scores) > k else -np.inf
+    hits = []
+    for number in np.flatnonzero(scores >= among).tolist():
+        rows, table = rows_of[number], tables[number]
+        made_by = tuple((int(rows[theirs]), float(table[ours, theirs]), ours) for ours, theirs in aligned.path(number))
+        best = max(made_by, key=lambda pair: pair[1])
+        hits.append(_Hit(best[0], float(scores[number]), made_by))
+    return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))[:k]
+
+
+def _result(
+    snapshot: Snapshot, asked: _Asked, hits: Sequence[_Hit], options: Options, cursor: str = ""
+) -> SearchResult:
+    together = options.aligned or options.mean_of > 1
+    made = [one for hit in hits for one in (hit.made_by if together else hit.made_by[:1])]
+    clips = iter(snapshot.clips(np.array([row for row, _, _ in made], np.int64)))
+    neighbours = []
+    for hit in hits:
+        matches = tuple(
+            Match(next(clips), min(max(similarity, -1.0), 1.0), asked.clip_ids[query] if asked.clip_ids else "")
+            for _, similarity, query in (hit.made_by if together else hit.made_by[:1])
+        )
+        head = max(matches, key=lambda one: one.similarity)
+        neighbours.append(
+            Neighbour(
+                clip=head.clip,
+                label=snapshot.label_of(head.clip),
+                similarity=min(max(hit.similarity, -1.0), 1.0),
+                query_clip_id=head.query_clip_id,
+                matches=matches if together else (),
+            )
+        )
+    return SearchResult(tuple(neighbours), snapshot.encoder_id, snapshot.name, snapshot.table_version, cursor)

@@ -1,0 +1,1 @@
+"""Indexes of vectors: exact and approximate search, generations, and which one serves."""

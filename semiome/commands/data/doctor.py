@@ -1,0 +1,80 @@
+"""`semiome doctor`: is everything in this workspace as it should be?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from semiome.console import Screen
+
+if TYPE_CHECKING:
+    from index.custody.doctor import Finding
+    from index.workspace import Workspace
+
+
+def doctor(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put right what can be; what is torn is moved to quarantine/.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every row, version and index of a workspace, and decode a video; exit status 4 if one is damaged."""
+    from encoder.video.decoder import check_decoding
+    from index.custody.doctor import DAMAGED, OK, WARNING, Finding, examine
+    from index.errors import StateError
+    from index.workspace import Workspace
+
+    try:
+        slow = "decord" not in check_decoding()
+        decoding = Finding("decoding", OK, "a video is decoded here as it should be")
+        if slow:
+            decoding = Finding("decoding", WARNING, "decord can't be used: PyAV reads in its place")
+    except StateError as error:
+        decoding = Finding("decoding", DAMAGED, f"{error}; install Semiome again, with all its libraries in one place")
+    place = Workspace.at(workspace)
+    findings = [decoding, _decoders(), *examine(place, repair=repair), *in_use(place)]
+    damaged = [finding for finding in findings if finding.state == DAMAGED and not finding.repaired]
+    screen = Screen(as_json=as_json)
+    rows = [(f.what, "repaired" if f.repaired else f.state, f.says) for f in findings]
+    screen.result(
+        {"healthy": not damaged, "findings": [asdict(finding) for finding in findings]},
+        lambda: screen.table("healthy" if not damaged else "DAMAGED", ("what", "state", "found"), rows),
+    )
+    if damaged:
+        raise typer.Exit(4)
+
+
+def in_use(workspace: Workspace) -> list[Finding]:
+    """The encoder and the head that are in use, which no row tells of."""
+    from encoder.head import load_head
+    from encoder.model.kind import check_stored
+    from index.custody.doctor import DAMAGED, OK, Finding
+    from index.errors import SemiomeError
+    from index.workspace import current
+
+    findings = []
+    for what, folder, load in (("encoder", workspace.encoders, check_stored), ("head", workspace.heads, load_head)):
+        try:
+            name = current(folder)
+            if name is not None:
+                load(folder, name)
+                findings.append(Finding(what, OK, f"{name} is there, and whole"))
+        except SemiomeError as error:
+            findings.append(Finding(what, DAMAGED, str(error)))
+    return findings
+
+
+def _decoders() -> Finding:
+    """How far a decoding child, which a hostile file might take over, is shut in on this machine."""
+    from encoder.video.sandbox import LEVELS, level_here
+    from index.custody.doctor import OK, WARNING, Finding
+
+    level = level_here()
+    says = f"decoders are shut in at level {level}"
+    if level == LEVELS[-1]:
+        return Finding("decoders", OK, says)
+    return Finding("decoders", WARNING, f"{says} of {', '.join(LEVELS)}: docs/decoding.md says what the rest needs")

@@ -1,0 +1,185 @@
+"""`semiome encoder`: where a workspace's weights come from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from semiome.console import Screen
+
+if TYPE_CHECKING:
+    from encoder.model.folder import Encoder
+    from encoder.switch import Switched
+
+app = typer.Typer(help="The encoder: import weights, make untrained ones, list.", no_args_is_help=True)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Original .pyth/.pth checkpoint, a folder of transformers weights, or `shipped`: the small encoder "
+            "that comes with Semiome and knows simulated actions."
+        ),
+    ],
+    heads: Annotated[
+        int | None, typer.Option(help="Attention heads of a .pyth file that is not 64 wide a head.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring weights into the workspace and use them from now on."""
+    from encoder.model.folder import load_encoder
+    from encoder.model.kind import what_it_means
+    from encoder.model.original import import_pyth
+    from semiome.shipped import shipped_folder
+
+    path = shipped_folder() if source == "shipped" else Path(source)
+    encoder = load_encoder(path) if path.is_dir() else import_pyth(path, heads)
+    screen = Screen(as_json=as_json)
+    _install(encoder, workspace, screen)
+    if encoder.kind == "imported":
+        screen.warn("weights trained on Kinetics-400 by the TimeSformer authors are CC-BY-NC-4.0: no commercial use")
+    elif says := what_it_means(encoder.kind):
+        screen.warn(says)
+
+
+@app.command()
+def init(
+    preset: Annotated[str, typer.Option(help="timesformer-l, timesformer-b or timesformer-demo.")] = "timesformer-demo",
+    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an untrained encoder, to try out the workflow or to pretrain."""
+    from encoder.model.folder import new_encoder
+    from encoder.model.timesformer import preset as architecture
+
+    screen = Screen(as_json=as_json)
+    _install(new_encoder(architecture(preset), seed), workspace, screen)
+    screen.warn("these weights are random: neighbours and verdicts will mean nothing")
+
+
+@app.command()
+def crop(
+    crop_detector: Annotated[
+        str,
+        typer.Option(help="Folder of a transformers object detector that knows beds; maskrcnn; or simulated."),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="With maskrcnn: torchvision's weights file; default: torchvision's cache.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="What is less sure is not a bed.")] = 0.5,
+    margin: Annotated[float, typer.Option(help="Added on each side, as a share of the bed's size.")] = 0.1,
+    no_bed: Annotated[
+        str, typer.Option(help="A video without a bed: refuse it, whole picture, or the last box of its camera.")
+    ] = "refuse",
+    encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an encoder crop each video to the bed in its first picture; it becomes another encoder, in use from now on.
+
+    A fixed crop in the manifest goes before what is found. `semiome beds` shows what would be found.
+    """
+    from encoder.bed.crop import CropPolicy
+    from encoder.bed.detector import detector_id, load_detector, prepared_detector
+    from encoder.model.folder import current_encoder, with_crop
+    from index.workspace import Workspace
+    from semiome.shipped import shipped_bed_detector
+
+    chosen = current_encoder(Workspace.at(workspace).encoders, encoder)
+    screen = Screen(as_json=as_json)
+    source = str(shipped_bed_detector()) if crop_detector == "simulated" else crop_detector
+    if crop_detector == "simulated":
+        screen.warn("this detector knows simulated rooms only: it is for the demo, not for a hospital")
+    with prepared_detector(source, weights) as folder:
+        load_detector(folder, confidence)
+        policy = CropPolicy(detector_id(folder), confidence, margin, no_bed)
+        _install(with_crop(chosen, policy, folder), workspace, screen)
+
+
+@app.command()
+def use(
+    encoder: Annotated[str, typer.Argument(help="See `semiome encoder list`.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if it has not embedded all clips.")] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Use another encoder whose clips are stored and indexed: its index and its head with it."""
+    from encoder.switch import switch
+    from index.workspace import Workspace
+
+    _say_switched(switch(Workspace.at(workspace), encoder, force=force), Screen(as_json=as_json))
+
+
+@app.command()
+def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Use the encoder that was in use before, with its index and its head; a second time undoes it."""
+    from encoder.switch import switch_back
+    from index.workspace import Workspace
+
+    _say_switched(switch_back(Workspace.at(workspace)), Screen(as_json=as_json))
+
+
+def _say_switched(done: Switched, screen: Screen) -> None:
+    if not done.head_id:
+        screen.warn("no head of this encoder is trained: run `semiome head train`, until then nothing is classified")
+    if done.missing_clips:
+        screen.warn(f"{done.missing_clips} clips of encoder {done.left_behind} are not embedded by this one")
+    screen.result(
+        asdict(done),
+        lambda: screen.say(
+            f"encoder {done.encoder_id} is in use, with generation {done.generation} and head "
+            f"{done.head_id or 'none'}; `semiome encoder rollback` goes back to {done.left_behind or 'none'}"
+        ),
+    )
+
+
+@app.command("list")
+def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Encoders of this workspace, with where their weights come from; the one in use is marked."""
+    from encoder.model.kind import stored_kind
+    from index.workspace import Workspace, current
+
+    folder = Workspace.at(workspace).encoders
+    in_use = current(folder)
+    names = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    screen = Screen(as_json=as_json)
+    kinds = {name: stored_kind(folder, name) for name in names}
+    rows = [(name, kind, "in use" if name == in_use else "") for name, kind in kinds.items()]
+    screen.result(
+        {"encoders": names, "encoder_id": in_use, "kinds": kinds},
+        lambda: screen.table("Encoders", ("encoder", "kind", ""), rows),
+    )
+
+
+def _install(encoder: Encoder, workspace: str, screen: Screen) -> None:
+    from encoder.model.folder import install_encoder
+    from index.workspace import Workspace
+
+    install_encoder(encoder, Workspace.at(workspace).encoders)
+    config = encoder.model.config
+    values = {
+        "encoder_id": encoder.encoder_id,
+        "origin": encoder.origin,
+        "trained": encoder.trained,
+        "kind": encoder.kind,
+        "num_frames": config.num_frames,
+        "image_size": config.image_size,
+        "crop": None if encoder.crop is None else asdict(encoder.crop),
+        "parameters": sum(parameter.numel() for parameter in encoder.model.parameters()),
+    }
+    screen.result(
+        values,
+        lambda: screen.say(
+            f"encoder {encoder.encoder_id} ({config.num_frames} frames of {config.image_size} x {config.image_size}, "
+            f"{values['parameters']:,} parameters{', cropped to the bed' if encoder.crop else ''}) is in use: "
+            f"{encoder.origin}"
+        ),
+    )

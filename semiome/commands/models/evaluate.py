@@ -1,0 +1,128 @@
+"""`semiome evaluate`: how good the head is on patients it has not seen, by cross-validation on stored embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, encoder_in_use
+from semiome.console import Screen
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from index.records import Clip, Video
+    from index.tables.store import Store
+    from trainer.clips import TrainingClip
+    from trainer.judging.classifiers import Judge
+    from trainer.judging.metrics import Difference, Prediction, Scores
+
+_CAVEAT = (
+    "Research use only. Patients are what counts: intervals are over patients, and no row is known better than that."
+)
+
+
+def evaluate(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    folds: Annotated[int, typer.Option(min=2, help="By patient; each is judged by a head that never saw it.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="How often, with other folds.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the head.")] = 10,
+    hold_out_split: Annotated[
+        str,
+        typer.Option(
+            help="Judge the patients of this split of the manifest by heads that learned from all others, not by folds."
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Cross-validate the head on the stored, labelled clips of the encoder in use, beside what it has to beat."""
+    from dataclasses import asdict
+
+    from index.tables.store import Store
+    from index.workspace import Workspace
+    from trainer.judging.classifiers import head_judge, logistic_judge, majority_judge, neighbour_judge
+    from trainer.judging.evaluate import cross_validate, judge_patients
+    from trainer.judging.folds import patients_held_out
+    from trainer.judging.head import HeadConfig
+    from trainer.judging.metrics import difference, scores
+
+    screen = Screen(as_json=as_json)
+    place = Workspace.at(workspace)
+    encoder_id = encoder_in_use(place)
+    clips, vectors = stored_clips(Store(place), encoder_id)
+    patients = {clip.patient_id for clip in clips}
+    outside = patients_held_out(((clip.patient_id, clip.split) for clip in clips), hold_out_split) & patients
+
+    def judged(judge: Judge, seed: int) -> list[Prediction]:
+        if outside:
+            return judge_patients(vectors, clips, judge, sorted(patients - outside), sorted(outside))
+        return cross_validate(vectors, clips, judge, folds, seed)
+
+    judges: dict[str, Callable[[int], Judge]] = {
+        "head": lambda seed: head_judge(HeadConfig(epochs=epochs, seed=seed)),
+        "10 nearest clips": lambda seed: neighbour_judge,
+        "logistic regression": lambda seed: logistic_judge,
+        "majority class": lambda seed: majority_judge,
+    }
+    rows: dict[str, tuple[Scores, list[float]]] = {}
+    first: dict[str, list[Prediction]] = {}
+    with screen.progress("Cross-validating") as progress:
+        for number, (name, judge_of) in enumerate(judges.items()):
+            of_seed = []
+            for seed in range(seeds):
+                of_seed.append(judged(judge_of(seed), seed))
+                progress(number * seeds + seed + 1, len(judges) * seeds)
+            accuracies = [sum(p.truth == p.verdict for p in found) / len(found) for found in of_seed]
+            first[name] = of_seed[0]
+            rows[name] = scores(of_seed[0]), accuracies
+    against = {name: difference(first["head"], said) for name, said in first.items() if name != "head"}
+    values: dict[str, Any] = {
+        "encoder_id": encoder_id,
+        "folds": 0 if outside else folds,
+        "held_out_patients": len(outside),
+        "rows": {name: {**asdict(found), "accuracy_by_seed": by_seed} for name, (found, by_seed) in rows.items()},
+        "head_against": {name: asdict(found) for name, found in against.items()},
+        "caveat": _CAVEAT,
+    }
+    screen.result(values, lambda: _show(rows, against, screen))
+
+
+def stored_clips(store: Store, encoder_id: str) -> tuple[list[TrainingClip], NDArray[np.float32]]:
+    """The stored clips of labelled videos, with their embeddings."""
+    stored, videos = store.clips(encoder_id), store.videos()
+    rows = [r for r, clip in enumerate(stored.clips) if clip.video_id in videos and videos[clip.video_id].label]
+    return [training_clip(stored.clips[row], videos) for row in rows], stored.vectors[rows]
+
+
+def training_clip(clip: Clip, videos: Mapping[str, Video]) -> TrainingClip:
+    """A stored clip with what its video says of it."""
+    from trainer.clips import TrainingClip
+
+    video = videos[clip.video_id]
+    return TrainingClip(
+        *(clip.video_id, clip.patient_id, clip.clip_index, video.label, video.split), source_sha256=video.source_sha256
+    )
+
+
+def _show(rows: dict[str, tuple[Scores, list[float]]], against: dict[str, Difference], screen: Screen) -> None:
+    first = next(iter(rows.values()))[0]
+    lines = [
+        (
+            name,
+            *(f"{e.value:.3f} ({e.low:.2f} to {e.high:.2f})" for e in (s.accuracy, s.f1, s.macro_f1, s.auroc)),
+            " ".join(map(str, s.confusion)),
+            " ".join(f"{accuracy:.2f}" for accuracy in by_seed),
+        )
+        for name, (s, by_seed) in rows.items()
+    ]
+    columns = ("", "accuracy", "F1 exTLE", "macro F1", "AUROC", "TN FP FN TP", "by seed")
+    screen.table(f"{first.videos} videos of {first.patients} patients, each judged without its patient", columns, lines)
+    differences = [
+        (name, f"{found.value:+.3f} ({found.low:+.2f} to {found.high:+.2f})", f"{found.p:.3f}")
+        for name, found in against.items()
+    ]
+    screen.table("The head against", ("", "accuracy, 95 % interval", "p, exchanging patients"), differences)
+    screen.say(_CAVEAT)

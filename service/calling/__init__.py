@@ -1,0 +1,1 @@
+"""What clients share: requests, connections, retries."""

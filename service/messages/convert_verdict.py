@@ -1,0 +1,192 @@
+"""Between messages and records of verdicts, both ways. Pure: no state, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from index.errors import InvalidInput
+from index.query import ClipQuery, VideoQuery
+from index.records import ClipVerdict, Verdict
+from protos import classification_pb2 as classification
+from protos import common_pb2 as common
+from protos import retrieval_pb2 as retrieval
+from service.messages import convert
+from service.records import (
+    BatchAnswer,
+    BatchItem,
+    ClassifyAnswer,
+    Distance,
+    Evidence,
+    Judged,
+    PredictionSet,
+    UploadAnswer,
+)
+
+
+def items_from_proto(messages: Sequence[common.Item]) -> list[ClipQuery | VideoQuery | InvalidInput]:
+    """Many items; one that can't be understood stands there as its error."""
+    found: list[ClipQuery | VideoQuery | InvalidInput] = []
+    for message in messages:
+        try:
+            found.append(convert.item_from_proto(message))
+        except InvalidInput as error:
+            found.append(error)
+    return found
+
+
+def classify_response(answer: ClassifyAnswer) -> classification.ClassifyResponse:
+    """The answer as a message."""
+    return classification.ClassifyResponse(
+        provenance=convert.provenance_to_proto(answer.provenance), verdict=judged_to_proto(answer.judged)
+    )
+
+
+def classify_answer(message: classification.ClassifyResponse) -> ClassifyAnswer:
+    """The message as an answer."""
+    return ClassifyAnswer(convert.provenance_from_proto(message.provenance), judged_from_proto(message.verdict))
+
+
+def batch_response(answer: BatchAnswer) -> classification.ClassifyBatchResponse:
+    """The answer as a message."""
+    results = [
+        classification.ClassifyBatchResult(
+            status=convert.status(result.code, result.message),
+            verdict=None if result.judged is None else judged_to_proto(result.judged),
+        )
+        for result in answer.results
+    ]
+    return classification.ClassifyBatchResponse(
+        provenance=convert.provenance_to_proto(answer.provenance), results=results
+    )
+
+
+def stream_response(answer: BatchAnswer) -> classification.ClassifyStreamResponse:
+    """The answer to one request of a stream, as a message."""
+    results = [
+        classification.ClassifyStreamResult(verdict=judged_to_proto(result.judged))
+        if result.judged is not None
+        else classification.ClassifyStreamResult(status=convert.status(result.code, result.message))
+        for result in answer.results
+    ]
+    return classification.ClassifyStreamResponse(
+        provenance=convert.provenance_to_proto(answer.provenance), results=results
+    )
+
+
+def batch_answer(
+    message: classification.ClassifyBatchResponse | classification.ClassifyStreamResponse,
+) -> BatchAnswer:
+    """The message as an answer."""
+    results = (
+        BatchItem(
+            convert.code_name(result.status),
+            result.status.message,
+            judged_from_proto(result.verdict) if result.HasField("verdict") else None,
+        )
+        for result in message.results
+    )
+    return BatchAnswer(convert.provenance_from_proto(message.provenance), tuple(results))
+
+
+def upload_response(answer: UploadAnswer) -> retrieval.SearchByVideoResponse:
+    """What resembles an upload, and the verdict on it, as a message."""
+    return retrieval.SearchByVideoResponse(
+        provenance=convert.provenance_to_proto(answer.provenance),
+        clips=map(convert.clip_to_proto, answer.clips),
+        hits=convert.hits_to_proto(answer.neighbours),
+        stored=answer.stored,
+        patient_known=answer.patient_known,
+        known_as_video_id=answer.known_as,
+        clips_without_picture=answer.clips_without_picture,
+        verdict=None if answer.judged is None else judged_to_proto(answer.judged),
+    )
+
+
+def upload_answer(message: retrieval.SearchByVideoResponse) -> UploadAnswer:
+    """The message as an answer."""
+    return UploadAnswer(
+        convert.provenance_from_proto(message.provenance),
+        tuple(map(convert.clip_from_proto, message.clips)),
+        convert.hits_from_proto(message.hits),
+        message.stored,
+        judged_from_proto(message.verdict) if message.HasField("verdict") else None,
+        message.patient_known,
+        message.known_as_video_id,
+        message.clips_without_picture,
+    )
+
+
+def judged_to_proto(judged: Judged) -> classification.Verdict:
+    """A verdict with its clips and evidence, as a message."""
+    verdict, evidence = judged.verdict, judged.evidence
+    tle_votes, extle_votes = verdict.votes
+    message = classification.Verdict(
+        label=verdict.label,
+        extle_probability=verdict.probability,
+        tle_votes=tle_votes,
+        extle_votes=extle_votes,
+        tie=verdict.tie,
+        margin=abs(extle_votes - tle_votes),
+        threshold=evidence.threshold,
+        temperature=evidence.temperature,
+        conformal=_set_to_proto(evidence.prediction_set),
+        trained_on_this_patient=evidence.trained_on_this_patient,
+        calibrated=evidence.calibrated,
+        separates_nothing=evidence.separates_nothing,
+        clips_without_picture=evidence.clips_without_picture,
+    )
+    if judged.clips:
+        message.clips.extend(
+            classification.ClipVerdict(
+                clip=convert.clip_to_proto(clip), extle_probability=one.probability, label=one.label, logit=logit
+            )
+            for clip, one, logit in zip(judged.clips, verdict.clips, evidence.logits, strict=True)
+        )
+        message.flipping_clip_ids.extend(evidence.flipping_clip_ids)
+        message.fewest_flipping_clips = evidence.fewest_flipping_clips
+    for label, neighbours in evidence.neighbours:
+        message.neighbours.add(label=label, hits=convert.hits_to_proto(neighbours))
+    if evidence.distance is not None:
+        message.distance.value = evidence.distance.value
+        message.distance.percentile = evidence.distance.percentile
+        message.distance.sample = evidence.distance.sample
+    return message
+
+
+def judged_from_proto(message: classification.Verdict) -> Judged:
+    """The message as a verdict with its clips and evidence."""
+    votes = tuple(ClipVerdict(clip.extle_probability, clip.label) for clip in message.clips)
+    verdict = Verdict(
+        message.label, message.extle_probability, (message.tle_votes, message.extle_votes), message.tie, votes
+    )
+    distance, learned = message.distance, message.HasField("trained_on_this_patient")
+    evidence = Evidence(
+        threshold=message.threshold,
+        temperature=message.temperature,
+        logits=tuple(clip.logit for clip in message.clips),
+        prediction_set=_set_from_proto(message.conformal) if message.HasField("conformal") else None,
+        flipping_clip_ids=tuple(message.flipping_clip_ids),
+        fewest_flipping_clips=message.fewest_flipping_clips,
+        neighbours=tuple((one.label, convert.hits_from_proto(one.hits)) for one in message.neighbours),
+        distance=Distance(distance.value, distance.percentile, distance.sample)
+        if message.HasField("distance")
+        else None,
+        trained_on_this_patient=message.trained_on_this_patient if learned else None,
+        calibrated=message.calibrated,
+        separates_nothing=message.separates_nothing,
+        clips_without_picture=message.clips_without_picture,
+    )
+    return Judged(verdict, tuple(convert.clip_from_proto(clip.clip) for clip in message.clips), evidence)
+
+
+def _set_to_proto(found: PredictionSet | None) -> classification.ConformalSet | None:
+    if found is None:
+        return None
+    tle_limit, extle_limit = found.limits
+    return classification.ConformalSet(
+        labels=found.labels, alpha=found.alpha, tle_limit=tle_limit, extle_limit=extle_limit, abstains=found.abstains
+    )
+
+
+def _set_from_proto(message: classification.ConformalSet) -> PredictionSet:
+    return PredictionSet(tuple(message.labels), message.alpha, (message.tle_limit, message.extle_limit))

@@ -1,0 +1,1 @@
+"""The servicers, one for each service of the API."""

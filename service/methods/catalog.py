@@ -1,0 +1,197 @@
+"""`semiome.v1.CatalogService`: what is stored, as of the snapshot that serves."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from index.errors import InvalidInput, NotFound
+from index.query import ClipQuery, Filter, VectorQuery, VideoQuery
+from index.records import LABELS, Video
+from protos import catalog_pb2 as catalog
+from service.gate.call import Call, Method
+from service.messages import convert, convert_catalog
+from service.records import MAX_CLIPS, Count, CountsAnswer, Patient, PatientsAnswer, VideoAnswer, VideosAnswer
+from service.serving.state import MAX_BATCH, Knowledge
+from service.serving.watcher import Source
+
+MAX_PAGE = 1000
+_DEFAULT_PAGE = 100
+_SERVICE = "/semiome.v1.CatalogService/"
+
+
+class Catalog:
+    """Answers what is stored."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def methods(self) -> tuple[Method, ...]:
+        """Everything this service answers."""
+        return (
+            Method(f"{_SERVICE}GetVideo", catalog.GetVideoRequest, self.get_video),
+            Method(f"{_SERVICE}ListVideos", catalog.ListVideosRequest, self.list_videos),
+            Method(f"{_SERVICE}GetPatient", catalog.GetPatientRequest, self.get_patient),
+            Method(f"{_SERVICE}ListPatients", catalog.ListPatientsRequest, self.list_patients),
+            Method(f"{_SERVICE}GetCounts", catalog.GetCountsRequest, self.get_counts),
+            Method(f"{_SERVICE}GetEmbeddings", catalog.GetEmbeddingsRequest, self.get_embeddings),
+        )
+
+    async def get_video(self, request: catalog.GetVideoRequest, call: Call) -> catalog.GetVideoResponse:
+        """One video with its clips, of a long one a part."""
+        knowledge = self._source.knowledge
+        answer = await call.work(video_of, knowledge, request.video_id, request.first_clip, request.page_size)
+        call.reads(answer.provenance, [answer.video.patient_id])
+        return convert_catalog.video_response(answer)
+
+    async def list_videos(self, request: catalog.ListVideosRequest, call: Call) -> catalog.ListVideosResponse:
+        """Videos by id, in pages."""
+        where = convert.filter_from_proto(request.filter)
+        knowledge = self._source.knowledge
+        answer = await call.work(videos_of, knowledge, where, request.page_size, request.page_token)
+        call.reads(answer.provenance, {video.patient_id for video in answer.videos})
+        return convert_catalog.videos_response(answer)
+
+    async def get_patient(self, request: catalog.GetPatientRequest, call: Call) -> catalog.GetPatientResponse:
+        """One patient."""
+        knowledge = self._source.knowledge
+        patient = await call.work(patient_of, knowledge, request.patient_id)
+        call.reads(knowledge.provenance, [patient.patient_id])
+        return convert_catalog.patient_response(knowledge.provenance, patient)
+
+    async def list_patients(self, request: catalog.ListPatientsRequest, call: Call) -> catalog.ListPatientsResponse:
+        """Patients by pseudonym, in pages."""
+        knowledge = self._source.knowledge
+        answer = await call.work(patients_of, knowledge, request.page_size, request.page_token)
+        call.reads(answer.provenance, {patient.patient_id for patient in answer.patients})
+        return convert_catalog.patients_response(answer)
+
+    async def get_counts(self, _request: catalog.GetCountsRequest, call: Call) -> catalog.GetCountsResponse:
+        """All counts."""
+        answer = await call.work(counts_of, self._source.knowledge)
+        call.reads(answer.provenance, ())
+        return convert_catalog.counts_response(answer)
+
+    async def get_embeddings(self, request: catalog.GetEmbeddingsRequest, call: Call) -> catalog.GetEmbeddingsResponse:
+        """Embeddings of stored clips."""
+        knowledge = self._source.knowledge
+        vectors = await call.work(embeddings_of, knowledge, request.clip_ids)
+        call.reads(knowledge.provenance, {vector.patient_id for vector in vectors})
+        return catalog.GetEmbeddingsResponse(
+            provenance=convert.provenance_to_proto(knowledge.provenance),
+            vectors=map(convert.vector_to_proto, vectors),
+        )
+
+
+def video_of(knowledge: Knowledge, video_id: str, first: int = 0, size: int = 0) -> VideoAnswer:
+    """One video with its clips, or with `size` of them from the one at place `first`.
+
+    Raises:
+        InvalidInput: If the size is out of bounds.
+        NotFound: If it is not stored.
+    """
+    if size > MAX_CLIPS:
+        raise InvalidInput(f"expected parts of 1 to {MAX_CLIPS} clips, got {size}", field="page_size")
+    video = _stored(knowledge).get(video_id)
+    if video is None:
+        raise NotFound("that video is not stored: check the id")
+    clips = knowledge.snapshot.clips_of(VideoQuery(video_id))[0]
+    return VideoAnswer(knowledge.provenance, video, clips[first : first + (size or MAX_CLIPS)])
+
+
+def videos_of(knowledge: Knowledge, where: Filter, page_size: int, page_token: str) -> VideosAnswer:
+    """A page of videos, by id.
+
+    Raises:
+        InvalidInput: If the page size or token is out of bounds.
+    """
+    videos = _stored(knowledge)
+    ids = sorted(name for name, video in videos.items() if where.admits(video))
+    page, token = _page(ids, page_size, page_token)
+    return VideosAnswer(knowledge.provenance, tuple(videos[name] for name in page), token)
+
+
+def patient_of(knowledge: Knowledge, patient_id: str) -> Patient:
+    """One patient.
+
+    Raises:
+        NotFound: If nothing of them is stored.
+    """
+    videos = [video for video in _stored(knowledge).values() if video.patient_id == patient_id]
+    if not videos:
+        raise NotFound("nothing of that patient is stored: check the pseudonym")
+    return _patient(patient_id, videos)
+
+
+def patients_of(knowledge: Knowledge, page_size: int, page_token: str) -> PatientsAnswer:
+    """A page of patients, by pseudonym.
+
+    Raises:
+        InvalidInput: If the page size or token is out of bounds.
+    """
+    videos: dict[str, list[Video]] = {}
+    for video in _stored(knowledge).values():
+        videos.setdefault(video.patient_id, []).append(video)
+    page, token = _page(sorted(videos), page_size, page_token)
+    return PatientsAnswer(knowledge.provenance, tuple(_patient(name, videos[name]) for name in page), token)
+
+
+def counts_of(knowledge: Knowledge) -> CountsAnswer:
+    """How many clips, videos and patients there are: in all, of each label, of each tag."""
+    videos = list(_stored(knowledge).values())
+    labels = tuple(_count(label, [v for v in videos if v.label == label]) for label in (*LABELS, ""))
+    number = Counter(tag for video in videos for tag in set(video.semiology))
+    tags = sorted(number, key=lambda tag: (-number[tag], tag))
+    semiology = tuple(_count(tag, [video for video in videos if tag in video.semiology]) for tag in tags)
+    return CountsAnswer(knowledge.provenance, _count("", videos), labels, semiology)
+
+
+def embeddings_of(knowledge: Knowledge, clip_ids: Sequence[str]) -> list[VectorQuery]:
+    """Embeddings of stored clips, in order.
+
+    Raises:
+        InvalidInput: If none or too many are named.
+        NotFound: If one is not stored.
+    """
+    if not 1 <= len(clip_ids) <= MAX_BATCH:
+        raise InvalidInput(f"expected 1 to {MAX_BATCH} clips, got {len(clip_ids)}", field="clip_ids")
+    snapshot = knowledge.snapshot
+    found = (snapshot.clips_of(ClipQuery(clip_id)) for clip_id in clip_ids)
+    return [VectorQuery(vectors[0], snapshot.encoder_id, clips[0].patient_id) for clips, vectors in found]
+
+
+def _stored(knowledge: Knowledge) -> dict[str, Video]:
+    """Videos with clips in the snapshot: one that another encoder alone has embedded can't be searched."""
+    snapshot = knowledge.snapshot
+    return {name: snapshot.videos[name] for name in snapshot.video_ids if name in snapshot.videos}
+
+
+def _patient(patient_id: str, videos: Sequence[Video]) -> Patient:
+    labels = Counter(video.label for video in videos)
+    return Patient(patient_id, len(videos), _clips(videos), labels["TLE"], labels["exTLE"])
+
+
+def _count(name: str, videos: Sequence[Video]) -> Count:
+    return Count(name, _clips(videos), len(videos), len({video.patient_id for video in videos}))
+
+
+def _clips(videos: Iterable[Video]) -> int:
+    return sum(video.clip_count for video in videos)
+
+
+def _page(names: Sequence[str], size: int, token: str) -> tuple[Sequence[str], str]:
+    """The names after the token's, and the next page's token. What is stored or erased meanwhile shifts no page."""
+    if size > MAX_PAGE:
+        raise InvalidInput(f"expected pages of 1 to {MAX_PAGE}, got {size}", field="page_size")
+    size = size or _DEFAULT_PAGE
+    try:
+        after = base64.urlsafe_b64decode(token.encode("ascii")).decode() if token else ""
+    except (ValueError, binascii.Error):
+        raise InvalidInput("expected the token of a page before, got something else", field="page_token") from None
+    start = bisect_right(names, after)
+    page = names[start : start + size]
+    more = start + size < len(names)
+    return page, base64.urlsafe_b64encode(page[-1].encode()).decode() if more else ""

@@ -1,0 +1,1 @@
+"""The review page: HTTP for browsers in front of the gRPC service."""

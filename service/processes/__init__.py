@@ -1,0 +1,1 @@
+"""Processes that a server starts, and what it does between calls."""

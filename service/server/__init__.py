@@ -1,0 +1,1 @@
+"""The server as processes: workers, their supervisor, certificates, standby."""

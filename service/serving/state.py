@@ -1,0 +1,293 @@
+"""What the service knows at one moment: a search snapshot and a head. It answers; the servicers translate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.head import POSITIVE, Head, probabilities_of
+from index.errors import InvalidInput, NotFound, SemiomeError, StateError
+from index.query import PLAIN, ClipQuery, Options, Query, SearchResult, VideoQuery
+from index.records import LABELS, Clip, Verdict
+from index.search.novelty import usual_distances
+from index.search.search import search, search_each, search_page
+from index.search.snapshot import Snapshot
+from index.tables.blocklist import patient_hash
+from service.errors import status_of
+from service.messages.hit_bytes import HitBytes
+from service.records import (
+    BatchAnswer,
+    BatchItem,
+    ClassifyAnswer,
+    Evidence,
+    Judged,
+    Provenance,
+    SearchAnswer,
+    SearchBatchAnswer,
+    SearchResultItem,
+)
+from service.serving import evidence
+
+MAX_BATCH = 1000
+MAX_ANSWERED = 100_000
+"""Hits and matches of a batch: some 25 MB."""
+_ALIGNED_MATCHES = 10
+"""A query's clips, each of which has a match in an aligned hit: of a minute's seizure six."""
+
+Item = ClipQuery | VideoQuery
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """One snapshot and one head, both immutable: a call that holds it gets one consistent answer.
+
+    Attributes:
+        snapshot: what is searched.
+        head: what classifies; None where none has been trained.
+        key: the workspace's, by which a head names whom it learned from; empty where that is not asked.
+        encoder_kind: see `encoder.model.kind`.
+    """
+
+    snapshot: Snapshot
+    head: Head | None
+    key: bytes = b""
+    encoder_kind: str = ""
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What answers are made with."""
+        head_id = self.head.head_id if self.head else ""
+        snapshot = self.snapshot
+        return Provenance(snapshot.encoder_id, snapshot.name, head_id, snapshot.table_version, self.encoder_kind)
+
+    @cached_property
+    def hit_bytes(self) -> HitBytes:
+        """What answers to plain searches are put together from."""
+        return HitBytes(self.snapshot, self.provenance)
+
+    @cached_property
+    def usual(self) -> NDArray[np.float64]:
+        """See `index.search.novelty.usual_distances`; measured when it is first asked for."""
+        return usual_distances(self.snapshot)
+
+    def summary(self) -> dict[str, str | int]:
+        """What is served, in a few words for whoever started the server."""
+        made = self.provenance
+        clips = self.snapshot.generation.manifest.clips
+        return {"encoder_id": made.encoder_id, "generation": made.generation, "head_id": made.head_id, "clips": clips}
+
+    @property
+    def index_age_s(self) -> float:
+        """Seconds since the index was built."""
+        built = datetime.fromisoformat(self.snapshot.generation.manifest.built_at)
+        return (datetime.now(UTC) - built).total_seconds()
+
+    def search(
+        self, query: Query, k: int, options: Options = PLAIN, page_size: int = 0, page_token: str = ""
+    ) -> SearchAnswer:
+        """See `index.search.search.search`, and `search_page` where a size is given."""
+        if page_size or page_token:
+            return self.answer(search_page(self.snapshot, query, page_size or k, page_token, options))
+        return self.answer(search(self.snapshot, query, k, options))
+
+    def answer(self, result: SearchResult) -> SearchAnswer:
+        """What was found, with what it was found in."""
+        return SearchAnswer(self.provenance, result.neighbours, result.next_cursor)
+
+    def search_batch(self, queries: Sequence[Query | SemiomeError], k: int, options: Options) -> SearchBatchAnswer:
+        """Many searches; one that fails carries its status and spoils no other.
+
+        Args:
+            queries: 1 to 1,000; one that could not be understood stands there as its error.
+            k: hits of each.
+            options: of all.
+
+        Raises:
+            InvalidInput: If there are too many queries, or none.
+        """
+        check_size(len(queries), "queries")
+        asked = [query for query in queries if not isinstance(query, SemiomeError)]
+        found = iter(search_each(self.snapshot, asked, k, options) if asked else ())
+        results = (query if isinstance(query, SemiomeError) else next(found) for query in queries)
+        return SearchBatchAnswer(self.provenance, tuple(map(_search_result, results)))
+
+    def classify(self, item: Item) -> ClassifyAnswer:
+        """The verdict on a stored clip or video, with all evidence.
+
+        Raises:
+            StateError: If no head is loaded, or it belongs to another encoder.
+            NotFound: If the id is not stored.
+        """
+        judged = self._counted(item, self.judge(*self.snapshot.clips_of(item)))
+        more = replace(judged.evidence, neighbours=evidence.nearest_of_each_class(self.snapshot, item))
+        return ClassifyAnswer(self.provenance, replace(judged, evidence=more))
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether a head of the encoder that serves is loaded."""
+        return self.head is not None and self.head.card.encoder_id == self.snapshot.encoder_id
+
+    def learned_from(self, patient_id: str) -> bool | None:
+        """Whether the head learned from this patient; None where neither card nor caller says."""
+        known = None if self.head is None else self.head.card.training_patients
+        if known is None or not self.key or not patient_id:
+            return None
+        return patient_hash(self.key, patient_id) in known
+
+    def judge(self, clips: tuple[Clip, ...], vectors_ND: NDArray[np.float32], patient_id: str | None = None) -> Judged:
+        """The verdict on clips of one video, stored or not, with all evidence but neighbours.
+
+        Args:
+            clips: of one video.
+            vectors_ND: their embeddings.
+            patient_id: whose they are where the clips do not say; empty if that is not known.
+
+        Raises:
+            StateError: If no head is loaded, or it belongs to another encoder.
+        """
+        patient_id = clips[0].patient_id if patient_id is None else patient_id
+        learned = self.learned_from(patient_id)
+        judged = evidence.judge(self._head(), clips, vectors_ND, self.snapshot.encoder_id, learned_from=learned)
+        unlike = evidence.distance(self.snapshot, vectors_ND, patient_id, self.usual)
+        return replace(judged, evidence=replace(judged.evidence, distance=unlike))
+
+    def classify_batch(self, items: Sequence[Item | InvalidInput], *, summaries: bool = False) -> BatchAnswer:
+        """Verdicts on many; one that fails carries its status and spoils no other.
+
+        Args:
+            items: 1 to 1,000; an item that could not be understood stands there as its error.
+            summaries: without clips, and so with less work.
+
+        Raises:
+            InvalidInput: If there are too many, or none.
+        """
+        check_size(len(items), "items")
+        if summaries and self.head is not None:
+            return BatchAnswer(self.provenance, self._summaries(items))
+        return BatchAnswer(self.provenance, tuple(map(self._batch_item, items)))
+
+    def patients_of(self, items: Sequence[Item | InvalidInput]) -> set[str]:
+        """Whose these are, as far as they are stored."""
+        clips = [item.clip_id for item in items if isinstance(item, ClipQuery)]
+        rows = self.snapshot.rows_in_index(clips)
+        numbers = np.unique(self.snapshot.patient_of_row[rows[rows >= 0]]).tolist()
+        found = {self.snapshot.patient_ids[number] for number in numbers}
+        for item in items:
+            if isinstance(item, VideoQuery) and (video := self.snapshot.videos.get(item.video_id)):
+                found.add(video.patient_id)
+        for place in np.flatnonzero(rows < 0).tolist():
+            try:  # stored since the index was built
+                found.add(self.snapshot.clips_of(ClipQuery(clips[place]))[0][0].patient_id)
+            except NotFound:
+                continue
+        return found
+
+    @cached_property
+    def _learned(self) -> list[bool | None]:
+        """Of each patient of the snapshot, by number, whether the head learned from them."""
+        return list(map(self.learned_from, self.snapshot.patient_ids))
+
+    def _counted(self, item: Item, judged: Judged) -> Judged:
+        """With the clips of a video that have no vote, since they show no picture."""
+        video = self.snapshot.videos.get(item.video_id) if isinstance(item, VideoQuery) else None
+        if video is None or video.clip_count <= len(judged.clips):
+            return judged
+        missing = video.clip_count - len(judged.clips)
+        return replace(judged, evidence=replace(judged.evidence, clips_without_picture=missing))
+
+    def _head(self) -> Head:
+        if self.head is None:
+            raise StateError("no head is loaded: train one with `semiome head train`")
+        return self.head
+
+    def _batch_item(self, item: Item | InvalidInput) -> BatchItem:
+        try:
+            if isinstance(item, InvalidInput):
+                raise item
+            clips, vectors = self.snapshot.clips_of(item)
+            learned = self.learned_from(clips[0].patient_id)
+            judged = evidence.judge(self._head(), clips, vectors, self.snapshot.encoder_id, learned_from=learned)
+            return BatchItem("OK", "", self._counted(item, judged))
+        except SemiomeError as error:
+            return BatchItem(_code(error), str(error), None)
+
+    def _summaries(self, items: Sequence[Item | InvalidInput]) -> tuple[BatchItem, ...]:
+        """Clips in one pass of the head; what is no stored clip one by one."""
+        head = self._head()
+        evidence.check_fits(head, self.snapshot.encoder_id)
+        results: list[BatchItem | None] = [None] * len(items)
+        numbers = [number for number, item in enumerate(items) if isinstance(item, ClipQuery)]
+        rows = self.snapshot.rows_in_index([items[number].clip_id for number in numbers])  # type: ignore[union-attr]
+        there = np.flatnonzero(rows >= 0)
+        if len(there):
+            odds = head.log_odds(self.snapshot.vectors(rows[there]))
+            calibrated, raw = probabilities_of(odds, head.card.temperature), probabilities_of(odds, 1.0)
+            patients = self.snapshot.patient_of_row[rows[there]].tolist()
+            for place, patient, sure, own in zip(
+                there.tolist(), patients, calibrated.tolist(), raw.tolist(), strict=True
+            ):
+                learned = self._learned[patient]
+                results[numbers[place]] = _clip_summary(head, own if learned else sure, learned_from=learned)
+        return tuple(result or _summary(self._batch_item(item)) for result, item in zip(results, items, strict=True))
+
+
+def _clip_summary(head: Head, probability: float, *, learned_from: bool | None) -> BatchItem:
+    positive = probability >= head.card.threshold
+    label = LABELS[POSITIVE] if positive else LABELS[1 - POSITIVE]
+    verdict = Verdict(label, probability, (int(not positive), int(positive)), tie=False, clips=())
+    sets = None if learned_from else evidence.prediction_set(head, probability)
+    temperature = 1.0 if learned_from else head.card.temperature
+    said = evidence.standing(head, learned_from=learned_from)
+    return BatchItem(
+        "OK", "", Judged(verdict, (), Evidence(head.card.threshold, temperature, prediction_set=sets, **said))
+    )
+
+
+def _summary(item: BatchItem) -> BatchItem:
+    if item.judged is None:
+        return item
+    short = replace(item.judged.evidence, logits=(), flipping_clip_ids=(), fewest_flipping_clips=0)
+    return replace(item, judged=Judged(replace(item.judged.verdict, clips=()), (), short))
+
+
+def _search_result(result: SearchResult | SemiomeError) -> SearchResultItem:
+    if isinstance(result, SemiomeError):
+        return SearchResultItem(_code(result), str(result), ())
+    return SearchResultItem("OK", "", result.neighbours)
+
+
+def _code(error: SemiomeError) -> str:
+    code = status_of(error)
+    if code is None:
+        raise error
+    return code.name
+
+
+def check_size(count: int, what: str) -> None:
+    """Refuse more than a message may ask for at once, or nothing.
+
+    Raises:
+        InvalidInput: If it does.
+    """
+    if not 1 <= count <= MAX_BATCH:
+        raise InvalidInput(f"expected 1 to {MAX_BATCH} {what}, got {count}", field=what)
+
+
+def check_answered(queries: int, k: int, options: Options) -> None:
+    """Refuse a batch whose answer would hold the server up, and fill its memory, for all others.
+
+    Raises:
+        InvalidInput: If all its hits, and the matches that come with them, may be too many.
+    """
+    matches = _ALIGNED_MATCHES if options.aligned else options.mean_of
+    if queries > 1 and queries * k * matches > MAX_ANSWERED:
+        raise InvalidInput(
+            f"expected at most {MAX_ANSWERED} hits and matches for all queries of a batch, "
+            f"got {queries * k * matches}: ask fewer queries at once, or for fewer hits",
+            field="options.k",
+        )

@@ -1,0 +1,525 @@
+"""The review page's server: who gets in, from where, and what a browser may do with what it is given."""
+
+import http.client
+import json
+import urllib.parse
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from index.errors import InvalidInput
+from index.feedback.statement import Feedback
+from index.feedback.store import FeedbackStore
+from index.query import ClipQuery, ExamplesQuery, GroupBy, Options, SearchFilter, VideoQuery
+from index.workspace import Workspace
+from service.calling.connection import Connection
+from service.config import ServerConfig, read_config, with_page
+from service.page import values as web_values
+from service.page.app import PAGE
+from service.page.server import PageConfig
+from service.page.sessions import COOKIE, Sessions
+from service.processes.starting import page_process
+from service.server.credentials import make_access, make_token
+from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.service.gate.attackers import answering
+from tests.service.methods.test_review import FILM, put_preview
+from tests.waiting import PATIENCE_S
+
+CLIP = make_cohort()[0][1][0].clip.clip_id
+
+
+class Browser:
+    """What a browser sends, by hand: so that a test can send what no browser would."""
+
+    def __init__(self, address):
+        self.host = address.removeprefix("http://")
+        self.cookie = ""
+
+    def ask(self, method, path, body=None, **headers):
+        connection = http.client.HTTPConnection(self.host, timeout=PATIENCE_S)
+        usual = {"origin": f"http://{self.host}"} if method != "GET" else {}
+        if self.cookie:
+            usual["cookie"] = f"{COOKIE}={self.cookie}"
+        data = json.dumps(body) if isinstance(body, dict | list) else body
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {name: value for name, value in {**usual, **given}.items() if value is not None}
+        connection.request(method, path, data, sent)
+        answer = connection.getresponse()
+        answer.body = answer.read()
+        connection.close()
+        if said := answer.headers.get("set-cookie"):
+            self.cookie = said.partition(";")[0].partition("=")[2].strip('"')
+        return answer
+
+    def json(self, method, path, body=None, **headers):
+        answer = self.ask(method, path, body, **headers)
+        return answer.status, json.loads(answer.body) if answer.body else None
+
+    def sign_in(self, token=""):
+        return self.json("POST", "/api/session", {"token": token})
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    workspace = Workspace(tmp_path_factory.mktemp("web") / "workspace")
+    commit(workspace, make_cohort())
+    publish_all(workspace)
+    install_head(workspace)
+    put_preview(workspace, "v1-0")
+    (workspace.runs / "ablation").mkdir(parents=True)
+    (workspace.runs / "ablation" / "report.html").write_text("<p>report<script>alert(1)</script>")
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def page(workspace):
+    """The page of a server that asks nobody who they are."""
+    with answering(workspace, ServerConfig(port=0)) as server, page_process("--server", server, "--port", "0") as page:
+        yield page
+
+
+@pytest.fixture
+def browser(page):
+    browser = Browser(page)
+    assert browser.sign_in()[1]["identity"] == "loopback:local"
+    return browser
+
+
+@contextmanager
+def with_tokens(workspace, folder):
+    """A page of a server that wants tokens; gives the page and what makes tokens."""
+    make_access(folder, ("localhost", "127.0.0.1"))
+    config = read_config(folder / "serve.toml", port=0)
+    with (
+        answering(workspace, config) as server,
+        page_process("--server", server, "--port", "0", "--ca", str(folder / "ca.pem")) as page,
+    ):
+        yield page, lambda name, role: make_token(folder, name, [role], 1)
+
+
+@pytest.fixture(scope="module")
+def guarded(workspace, tmp_path_factory):
+    with with_tokens(workspace, tmp_path_factory.mktemp("access") / "keys") as found:
+        yield found
+
+
+@pytest.fixture
+def as_role(guarded):
+    page, token = guarded
+
+    def browser(role, name=""):
+        browser = Browser(page)
+        assert browser.sign_in(token(name or role, role))[0] == 200
+        return browser
+
+    return browser
+
+
+FILMS = ("/preview/v1-0.mp4", "/thumbnails/v1-0/0.jpg")
+EVERYTHING = [
+    *(
+        "/api/videos",
+        "/api/videos/v1-0",
+        "/api/videos/v1-0/verdict",
+        "/api/counts",
+        "/api/status",
+        "/api/map",
+        "/api/generations",
+    ),
+    *("/api/feedback", "/api/events.tsv", "/api/label-studio.json", "/api/reports", "/report/ablation"),
+    *FILMS,
+]
+
+
+@pytest.mark.parametrize("path", EVERYTHING)
+def test_nothing_is_shown_to_who_has_not_signed_in(guarded, path):
+    browser = Browser(guarded[0])
+
+    assert browser.json("GET", path)[0] == 401
+    browser.cookie = "guessed"
+    assert browser.json("GET", path)[0] == 401
+
+
+@pytest.mark.parametrize("path", EVERYTHING)
+def test_everything_is_shown_to_who_may_see_it(browser, path):
+    assert browser.ask("GET", path).status == 200
+
+
+@pytest.mark.parametrize("token", ["", "garbage", "a.b.c", "x" * 16_000])
+def test_a_bad_token_signs_nobody_in(guarded, token):
+    browser = Browser(guarded[0])
+    status, said = browser.sign_in(token)
+
+    assert (status, said["identity"]) == (200, "")
+    assert said["error"]
+    assert browser.cookie == ""
+    assert browser.json("GET", "/api/me") == (200, {"identity": ""})
+
+
+@pytest.mark.parametrize("token", ["tökén", "a\nb", "a…", "x" * 20_000, "\0"])
+def test_what_is_no_token_is_refused_in_words(guarded, token):
+    status, said = Browser(guarded[0]).sign_in(token)
+
+    assert (status, said["code"]) == (400, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(
+            ("GET", "/thumbnails/v1-0/5000000000.jpg"),
+            ("GET", "/api/map?offset=x"),
+            ("GET", "/api/map?offset=9999999999"),
+        ),
+        *(("POST", "/api/upload?k=1000000000000"), ("POST", "/api/upload?k=-1"), ("POST", "/api/upload?k=x")),
+    ],
+)
+def test_numbers_out_of_bounds_are_refused_in_words(browser, method, path):
+    status, said = browser.json(method, path, b"x" if method == "POST" else None)
+
+    assert (status, said["code"]) == (400, "INVALID_ARGUMENT")
+
+
+def test_a_person_is_who_their_token_says_and_signs_out(as_role):
+    browser = as_role("clinician", "eve")
+    assert browser.json("GET", "/api/me")[1]["identity"] == "token:eve"
+    kept = browser.cookie
+    assert browser.ask("DELETE", "/api/session").status == 204
+
+    browser.cookie = kept
+    assert browser.json("GET", "/api/counts")[0] == 401
+
+
+def test_a_session_is_its_owners_alone(as_role):
+    eve, bob = as_role("clinician", "eve"), as_role("clinician", "bob")
+    status, said = eve.json("POST", "/api/feedback", {"video_id": "v0-1", "label": "TLE"})
+    assert (status, said["author"]) == (201, "token:eve")
+
+    assert bob.json("DELETE", f"/api/feedback/{said['feedback_id']}")[0] == 404
+    assert eve.ask("DELETE", f"/api/feedback/{said['feedback_id']}").status == 204
+    assert eve.cookie != bob.cookie
+
+
+@pytest.mark.parametrize("path", [*FILMS, "/api/map", "/api/feedback", "/report/ablation"])
+def test_a_role_that_does_not_see_films_gets_none_here_either(as_role, path):
+    assert as_role("reader").json("GET", path)[0] == 403
+
+
+def test_a_page_that_others_reach_takes_nobody_for_one_of_this_machine(workspace):
+    named = ("--port", "0", "--name", "review.example")
+    with answering(workspace, ServerConfig(port=0)) as server, page_process("--server", server, *named) as page:
+        browser = Browser(page.replace("review.example", "127.0.0.1"))
+        status, said = browser.sign_in()
+
+    assert (status, said["identity"]) == (200, "")
+    assert "wants a token of everybody" in said["error"]
+
+
+def test_the_cookie_is_for_this_page_alone(page):
+    said = Browser(page).ask("POST", "/api/session", {"token": ""}).headers["set-cookie"].lower()
+
+    assert "httponly" in said
+    assert "samesite=strict" in said
+    assert "domain" not in said
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": None},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+    ],
+    ids=["other origin", "no page's origin", "none", "cross-site", "same-site"],
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/feedback"), ("POST", "/api/search"), ("POST", "/api/session"), ("DELETE", "/api/session")],
+)
+def test_what_another_site_sends_is_refused(browser, method, path, headers):
+    body = {"video_id": "v0-0", "label": "TLE", "like": [{"video_id": "v0-0"}], "token": ""}
+    before = browser.json("GET", "/api/feedback")
+
+    assert browser.ask(method, path, body, **headers).status == 403
+    assert browser.json("GET", "/api/feedback") == before
+
+
+@pytest.mark.parametrize("path", EVERYTHING)
+def test_another_site_cannot_load_anything(browser, path):
+    assert browser.ask("GET", path, sec_fetch_site="cross-site").status == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
+def test_another_name_for_this_address_is_refused(browser, host):
+    assert browser.ask("GET", "/api/counts", host=host).status == 400
+
+
+def test_every_answer_forbids_loading_from_elsewhere_and_keeping(browser):
+    for path in ("/", "/page/modules/app.js", "/page/style.css", "/nothing", *EVERYTHING):
+        headers = browser.ask("GET", path).headers
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "http" not in policy
+        assert "unsafe" not in policy or path.startswith("/report/")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cache-control"] in {"no-store", "no-cache"}
+
+
+def test_a_report_runs_no_script(browser):
+    assert "sandbox" in browser.ask("GET", "/report/ablation").headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "said", "start", "end"),
+    [
+        (None, 200, None, 0, len(FILM)),
+        ("bytes=0-", 206, f"bytes 0-{2**21 - 1}/{len(FILM)}", 0, 2**21),
+        ("bytes=5-9", 206, f"bytes 5-9/{len(FILM)}", 5, 10),
+        ("bytes=2000000-9999999", 206, f"bytes 2000000-{len(FILM) - 1}/{len(FILM)}", 2_000_000, len(FILM)),
+        ("bytes=-7", 206, f"bytes {len(FILM) - 7}-{len(FILM) - 1}/{len(FILM)}", len(FILM) - 7, len(FILM)),
+    ],
+)
+def test_a_player_gets_the_bytes_it_asks_for(browser, asked, status, said, start, end):
+    answer = browser.ask("GET", "/preview/v1-0.mp4", range=asked)
+
+    assert (answer.status, answer.headers["content-range"]) == (status, said)
+    assert answer.headers["content-type"] == "video/mp4"
+    assert int(answer.headers["content-length"]) == end - start
+    assert answer.body == FILM[start:end]
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=9-5", "bytes=-", "bytes=0-1,5-6", "lines=1-2", "bytes=99999999-", "bytes=" + "9" * 30]
+)
+def test_no_range_is_refused_and_nothing_breaks(browser, asked):
+    assert browser.json("GET", "/preview/v1-0.mp4", range=asked)[0] == 400
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../../key", "..%2f..%2fkey", "%2e%2e/%2e%2e/key", "....//key", "v1-0%00", "/etc/passwd", "%2fetc%2fpasswd"),
+        *("v1-0/../../../key", "v1-0.mp4%3f", "http:%2f%2fevil.example%2fx", "v1-0\\..\\..\\key"),
+    ],
+)
+@pytest.mark.parametrize(
+    "form", ["/preview/{}.mp4", "/thumbnails/{}/0.jpg", "/report/{}", "/api/videos/{}", "/page/{}"]
+)
+def test_paths_lead_nowhere(workspace, browser, name, form):
+    answer = browser.ask("GET", form.format(name))
+
+    assert answer.status in {400, 404}
+    assert workspace.key.read_bytes()[:16] not in answer.body if workspace.key.exists() else True
+    assert b"root:" not in answer.body
+
+
+def test_script_in_notes_and_tags_comes_back_as_text(browser):
+    note = "<img src=x onerror=alert(1)> </script><script>alert(2)</script>"
+    status, saved = browser.json("POST", "/api/feedback", {"video_id": "v0-0", "note": note})
+    assert (status, saved["note"]) == (201, note)
+
+    answer = browser.ask("GET", "/api/feedback")
+    assert answer.headers["content-type"] == "application/json"
+    assert browser.json("POST", "/api/feedback", {"video_id": "v0-0", "semiology": ["<b>"]})[0] == 400
+    assert browser.ask("GET", "/api/events.tsv").headers["content-disposition"].startswith("attachment")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("", "{", "[]", "null", '"x"', '{"video_id": 5}', '{"video_id": "v0-0", "semiology": "x"}', "[" * 100_000),
+        b"\xff\xfe",
+        '{"video_id": "v0-0", "start_s": true, "label": "TLE"}',
+        '{"video_id": "v0-0", "end_s": ' + "9" * 400 + ', "label": "TLE"}',
+        '{"video_id": "v0-0", "note": "\\ud800"}',
+        '{"video_id": "v0-0", "note": "' + "x" * 300_000 + '"}',
+    ],
+)
+def test_a_body_that_is_none_is_refused_in_words(browser, body):
+    status, said = browser.json("POST", "/api/feedback", body)
+
+    assert (status, said["code"]) == (400, "INVALID_ARGUMENT")
+    assert said["error"].startswith("expected")
+
+
+def test_a_search_finds_what_the_service_finds_with_what_is_known_of_the_videos(browser):
+    status, found = browser.json("POST", "/api/search", {"like": [{"video_id": "v1-0"}], "k": 4, "aligned": True})
+
+    assert status == 200
+    assert len(found["hits"]) == 4
+    for hit in found["hits"]:
+        assert hit["clip"]["patient_id"] != "p1"
+        assert hit["video"]["video_id"] == hit["clip"]["video_id"]
+        assert hit["matches"]
+        assert "source_sha256" not in hit["video"]
+
+
+@pytest.mark.needs("torch")
+def test_an_upload_that_is_no_video_is_refused_with_the_reason(browser):
+    status, said = browser.json("POST", "/api/upload?k=5", b"no video at all" * 100)
+
+    assert status in {400, 404}  # 404: this workspace has no encoder
+    assert said["error"]
+
+
+def test_a_page_without_its_server_says_what_to_do(tmp_path):
+    with page_process("--server", "127.0.0.1:1", "--port", "0") as page:
+        browser = Browser(page)
+        assert browser.json("GET", "/api/me") == (200, {"identity": ""})
+        status, said = browser.sign_in()
+        assert (status, said["code"]) == (503, "UNAVAILABLE")
+        assert "semiome serve" in said["error"]
+        assert browser.ask("GET", "/").status == 200
+
+
+def test_feedback_of_the_page_is_in_the_workspace_with_its_author(workspace, browser):
+    _, saved = browser.json("POST", "/api/feedback", {"video_id": "v3-1", "label": "exTLE", "note": "from the page"})
+
+    (kept,) = [one for one in FeedbackStore(workspace).all() if one.feedback_id == saved["feedback_id"]]
+    assert (kept.author, kept.patient_id, kept.label) == ("loopback:local", "p3", "exTLE")
+    assert "patient_id" not in saved
+
+
+# What the page's JSON means
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"like": [{"video_id": "v"}]}, (VideoQuery("v"), 10, Options(group_by=GroupBy.VIDEO))),
+        ({"like": [{"clip_id": CLIP}], "k": 3, "group_by": "clip"}, (ClipQuery(CLIP), 3, Options())),
+        (
+            {"like": [{"video_id": "v"}], "aligned": True},
+            (VideoQuery("v"), 10, Options(group_by=GroupBy.VIDEO, aligned=True)),
+        ),
+        (
+            {"like": [{"video_id": "v"}], "aligned": True, "group_by": "patient", "own_patient": True},
+            (VideoQuery("v"), 10, Options(group_by=GroupBy.PATIENT, include_own_patient=True)),
+        ),
+        (
+            {"like": [{"clip_id": CLIP}], "unlike": [{"video_id": "w"}], "filter": {"labels": ["TLE"]}},
+            (
+                ExamplesQuery((ClipQuery(CLIP),), (VideoQuery("w"),)),
+                10,
+                Options(SearchFilter(labels=frozenset({"TLE"})), GroupBy.VIDEO),
+            ),
+        ),
+    ],
+)
+def test_a_search_of_the_page_is_one_of_the_service(asked, expected):
+    assert web_values.search_of(asked) == expected
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(None, [], {}, {"like": []}, {"like": [{}]}, {"like": "v"}, {"like": [{"video_id": 1}]}),
+        {"like": [{"video_id": "v"}], "k": "10"},
+        {"like": [{"video_id": "v"}], "k": True},
+        {"like": [{"video_id": "v"}], "group_by": "hospital"},
+        {"like": [{"video_id": "v"}], "filter": {"names": ["x"]}},
+        {"like": [{"video_id": "v"}], "filter": {"labels": "TLE"}},
+        {"like": [{"video_id": "v"}], "filter": {"recorded_from": 5}},
+    ],
+)
+def test_what_is_no_search_is_refused(asked):
+    with pytest.raises(InvalidInput):
+        web_values.search_of(asked)
+
+
+def test_feedback_goes_to_the_page_without_whose_it_is():
+    said = Feedback("v", "p1", query_video_id="w", query_patient_id="p2", label="TLE")
+
+    values = web_values.feedback_values(said)
+    assert "p1" not in json.dumps(values)
+    assert "p2" not in json.dumps(values)
+
+
+# How it is set up
+
+
+async def test_a_session_that_ends_under_a_request_answers_it_to_the_end(workspace):
+    with answering(workspace, ServerConfig(port=0)) as server:
+        sessions = Sessions(Connection(server))
+        name, session = await sessions.begin("")
+        sessions.end(name)
+        assert sessions.find(name) is None
+        assert (await session.client.counts()).total.clips == 60
+        await sessions.close()
+        with pytest.raises(grpc.aio.UsageError):
+            await session.client.counts()
+
+
+async def test_one_person_has_five_sessions_and_signs_nobody_else_out(workspace, tmp_path):
+    make_access(tmp_path / "keys", ("localhost",))
+    config = read_config(tmp_path / "keys" / "serve.toml", port=0)
+    readers, clinicians = (make_token(tmp_path / "keys", name, ["clinician"], 1) for name in ("reader", "clinician"))
+    with answering(workspace, config) as server:
+        sessions = Sessions(Connection(server, ca=tmp_path / "keys" / "ca.pem"), open_to_all=False)
+        before = descriptors()
+        other, _ = await sessions.begin(clinicians)
+        names = [(await sessions.begin(readers))[0] for _ in range(40)]
+        assert [name for name in names if sessions.find(name)] == names[-5:]
+        assert sessions.find(other) is not None
+        assert descriptors() - before < 30
+        await sessions.close()
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"host": "0.0.0.0"}, {"host": "example.org"}, {"certificate": PAGE}, {"host": "10.0.0.1"}],
+    ids=["everywhere", "a name", "no key", "a network"],
+)
+def test_a_page_that_others_could_listen_to_is_refused(given):
+    with pytest.raises(InvalidInput):
+        PageConfig(**given)
+
+
+def test_a_page_beside_tls_needs_to_know_who_signed():
+    tls = {"certificate": "a", "key": "b"}
+    with pytest.raises(InvalidInput, match=r"page\.ca"):
+        with_page(ServerConfig(tls=tls))
+    with pytest.raises(InvalidInput, match=r"page\.ca|semiome web"):
+        with_page(ServerConfig(tls={**tls, "client_ca": "c"}))
+    assert with_page(ServerConfig(), 81).page.port == 81
+
+
+def test_the_whole_page_is_small_and_needs_nothing_from_elsewhere():
+    files = [path for path in PAGE.iterdir() if path.is_file()]
+
+    assert sum(path.stat().st_size for path in files) < 300_000
+    for path in files:
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not any(word in text for word in ("http://", "https://", "innerHTML", "eval(", "document.write"))
+        assert urllib.parse.urlparse(path.name).scheme == ""
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 20, "-1", "1.5", "x"])
+def test_the_number_of_no_clip_is_an_error_of_who_asks(browser, number):
+    assert browser.ask("GET", f"/thumbnails/v0-0/{number}.jpg").status in {400, 404}
+
+
+@pytest.mark.parametrize("said", ["\u00e9", "a\tb", "Erika Mustermann", "10.0.0.7, x", ""])
+def test_whatever_a_proxy_says_of_the_browser_the_page_answers(browser, said):
+    assert browser.ask("GET", "/api/counts", x_forwarded_for=said.encode("latin-1")).status == 200
+
+
+@pytest.mark.parametrize("size", [3 * 2**20, 60 * 2**20])
+@pytest.mark.parametrize("most", [1024, 2**20])
+def test_an_upload_that_is_refused_at_once_is_told_why_however_long_it_is(workspace, most, size):
+    config = ServerConfig(port=0, max_upload_bytes=most)
+    with answering(workspace, config) as server, page_process("--server", server, "--port", "0") as page:
+        browser = Browser(page)
+        browser.sign_in()
+        status, said = browser.json("POST", "/api/upload?k=3", b"x" * size)
+
+    assert (status, said["error"]) == (400, f"expected a video of 1 to {most} bytes, got {size}")

@@ -1,0 +1,183 @@
+"""A verdict can be computed again from the answer alone, and doubted."""
+
+from itertools import combinations
+from math import exp
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encoder.head import Conformal, Head, HeadCard, vote
+from index.query import ClipQuery, VideoQuery
+from index.search.loader import Serving
+from index.search.novelty import NEIGHBOUR, novelty, usual_distances
+from index.workspace import Workspace
+from protos import classification_pb2 as classification
+from service.messages import convert_verdict
+from service.serving.evidence import fewest_flipping, flipping
+from service.serving.state import Knowledge
+from tests.conftest import WIDTH, commit, head_layers, make_cohort, publish_all
+
+probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=7)
+
+
+def head(conformal=None, temperature=1.7, threshold=0.4):
+    card = HeadCard(
+        (WIDTH, 2), ("TLE", "exTLE"), threshold, temperature, "enc1", "0" * 64, 1, 1, 1, (), 0, 1, conformal
+    )
+    return Head(head_layers(3), card)
+
+
+@pytest.fixture(scope="module")
+def knowledge(tmp_path_factory):
+
+    workspace = Workspace(tmp_path_factory.mktemp("evidence") / "workspace")
+    commit(workspace, make_cohort(patients=6, videos=3, clips=5))
+    publish_all(workspace)
+    return Knowledge(Serving(workspace).snapshot, head(Conformal(0.1, (0.55, 0.5), (5, 5))))
+
+
+@given(probabilities, st.floats(0, 1))
+def test_flipping_clips_are_those_without_which_the_verdict_is_another(values, threshold):
+    verdict = vote(np.array(values), threshold)
+    wanted = [
+        len(values) > 1 and vote(np.array(values[:n] + values[n + 1 :]), threshold).label != verdict.label
+        for n in range(len(values))
+    ]
+
+    assert flipping(verdict, threshold) == wanted
+
+
+@given(probabilities, st.floats(0, 1))
+def test_no_smaller_number_of_clips_turns_the_verdict(values, threshold):
+    verdict = vote(np.array(values), threshold)
+    turns = [
+        count
+        for count in range(1, len(values))
+        for left in combinations(values, len(values) - count)
+        if vote(np.array(left), threshold).label != verdict.label
+    ]
+
+    assert fewest_flipping(verdict, threshold) == min(turns, default=0)
+
+
+@pytest.mark.parametrize("item", [VideoQuery(f"v{p}-{v}") for p in range(6) for v in range(3)])
+def test_the_verdict_can_be_computed_from_the_answer_alone(knowledge, item):
+    """With the standard library, from the message that a client of any language gets."""
+    sent = convert_verdict.classify_response(knowledge.classify(item)).SerializeToString()
+    verdict = classification.ClassifyResponse.FromString(sent).verdict
+
+    chances = [1 / (1 + exp(-clip.logit / verdict.temperature)) for clip in verdict.clips]
+    votes = ["exTLE" if chance >= verdict.threshold else "TLE" for chance in chances]
+    mean = sum(chances) / len(chances)
+    extle, tle = votes.count("exTLE"), votes.count("TLE")
+
+    def label(extle, tle, mean):
+        return "exTLE" if extle > tle or (extle == tle and mean >= verdict.threshold) else "TLE"
+
+    assert chances == pytest.approx([clip.extle_probability for clip in verdict.clips], rel=1e-12)
+    assert votes == [clip.label for clip in verdict.clips]
+    assert mean == pytest.approx(verdict.extle_probability, rel=1e-12)
+    assert (verdict.extle_votes, verdict.tle_votes, verdict.margin) == (extle, tle, abs(extle - tle))
+    assert verdict.tie == (extle == tle)
+    assert verdict.label == label(extle, tle, mean)
+    without = {
+        clip.clip.clip_id: label(
+            extle - (clip.label == "exTLE"), tle - (clip.label == "TLE"), (sum(chances) - chance) / (len(chances) - 1)
+        )
+        for clip, chance in zip(verdict.clips, chances, strict=True)
+    }
+    assert list(verdict.flipping_clip_ids) == [name for name, other in without.items() if other != verdict.label]
+    sets = [
+        name
+        for name, rest, limit in (
+            ("TLE", mean, verdict.conformal.tle_limit),
+            ("exTLE", 1 - mean, verdict.conformal.extle_limit),
+        )
+        if rest <= limit
+    ]
+    assert list(verdict.conformal.labels) == sets
+    assert verdict.conformal.abstains == (len(sets) != 1)
+
+
+def test_the_nearest_of_each_class_are_labelled_so_and_of_other_patients(knowledge):
+    evidence = knowledge.classify(VideoQuery("v1-0")).judged.evidence
+
+    assert [label for label, _ in evidence.neighbours] == ["TLE", "exTLE"]
+    for label, hits in evidence.neighbours:
+        assert len(hits) == 3
+        assert {hit.label for hit in hits} == {label}
+        assert "p1" not in {hit.clip.patient_id for hit in hits}
+        assert len({hit.clip.video_id for hit in hits}) == 3
+
+
+def test_the_distance_is_that_to_the_fifth_nearest_clip_of_other_patients(knowledge):
+    snapshot = knowledge.snapshot
+    everything = snapshot.generation.vectors.all
+    clips, vectors = snapshot.clips_of(ClipQuery(snapshot.clip(7).clip_id))
+    others = snapshot.patient_of_row != snapshot.patient_of_row[7]
+    similarities = np.sort(everything[others] @ vectors[0])[::-1]
+
+    distance = knowledge.classify(ClipQuery(clips[0].clip_id)).judged.evidence.distance
+    assert distance.value == pytest.approx(1 - similarities[NEIGHBOUR - 1], abs=1e-6)
+    assert distance.sample == 90
+    assert 0 <= distance.percentile <= 1
+
+
+def test_what_is_unlike_everything_is_further_than_all_that_is_stored(tmp_path):
+
+    random = np.random.default_rng(0)
+    workspace = Workspace(tmp_path / "workspace")
+    centre = np.ones(WIDTH)
+    cohort = make_cohort(patients=6, videos=3, clips=5)
+    from dataclasses import replace
+
+    near = []
+    for video, clips in cohort:
+        vectors = [(centre + 0.2 * random.normal(size=WIDTH)).astype(np.float32) for _ in clips]
+        near.append((video, [replace(c, vector=v / np.linalg.norm(v)) for c, v in zip(clips, vectors, strict=True)]))
+    commit(workspace, near)
+    publish_all(workspace)
+    snapshot = Serving(workspace).snapshot
+    strange = -np.eye(WIDTH, dtype=np.float32)[:1]
+
+    usual = usual_distances(snapshot)
+    assert novelty(snapshot, strange, "", usual).percentile == 1.0
+    assert novelty(snapshot, snapshot.vectors(np.array([3])), "p0", usual).percentile < 1.0
+
+
+def test_a_store_too_small_to_say_says_nothing(tmp_path):
+
+    workspace = Workspace(tmp_path / "workspace")
+    commit(workspace, make_cohort(patients=2, videos=1, clips=2))
+    publish_all(workspace)
+    knowledge = Knowledge(Serving(workspace).snapshot, head())
+
+    assert knowledge.classify(VideoQuery("v0-0")).judged.evidence.distance is None
+
+
+def test_a_summary_has_the_verdict_of_the_whole(knowledge):
+    ids = [clip.clip_id for clip in knowledge.snapshot.generation.clips]
+    items = [*map(ClipQuery, ids), VideoQuery("v2-1"), ClipQuery("absent")]
+
+    short = knowledge.classify_batch(items, summaries=True).results
+    whole = knowledge.classify_batch(items).results
+    assert [one.code for one in short] == [one.code for one in whole]
+    for few, all_ in zip(short[:-1], whole[:-1], strict=True):
+        assert few.judged.clips == ()
+        assert few.judged.verdict.votes == all_.judged.verdict.votes
+        assert few.judged.verdict.probability == pytest.approx(all_.judged.verdict.probability, abs=1e-6)
+        assert few.judged.evidence.prediction_set == all_.judged.evidence.prediction_set
+
+
+def test_of_a_long_recording_clips_that_are_spread_evenly_stand_for_all(tmp_path):
+    workspace = Workspace(tmp_path)
+    commit(workspace, make_cohort(patients=6, videos=3, clips=5))
+    publish_all(workspace)
+    snapshot = Serving(workspace).snapshot
+    usual = usual_distances(snapshot)
+    vectors = np.random.default_rng(0).standard_normal((1000, WIDTH)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    few = vectors[[round(n * 999 / 255) for n in range(256)]]
+    assert novelty(snapshot, vectors, "p0", usual) == novelty(snapshot, few, "p0", usual)

@@ -1,0 +1,149 @@
+"""The baselines are the published models: parameter counts, names of weights, output shapes; and they learn."""
+
+import numpy as np
+import pytest
+import torch
+
+from index.errors import InvalidInput
+from tests.trainer.cohort import coloured_clips
+from trainer.backbones.baselines import (
+    SEGMENTS,
+    BaselineConfig,
+    Recurrent,
+    backbone,
+    by_segments,
+    recurrent_judge,
+    scaled,
+    snippet_features,
+)
+from trainer.backbones.i3d import I3D
+from trainer.backbones.r2plus1d import R2Plus1D
+
+
+def parameters(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "published"),
+    [(lambda: I3D(), 12_697_264), (lambda: R2Plus1D(18), 31_505_325), (lambda: R2Plus1D(34), 63_697_175)],
+    ids=["I3D", "R(2+1)D-18", "R(2+1)D-34"],
+)
+def test_parameter_counts_are_the_published_ones(model, published):
+    with torch.device("meta"):
+        assert parameters(model()) == published
+
+
+def test_weights_have_the_published_names():
+    with torch.device("meta"):
+        i3d, r18, r34 = (set(model.state_dict()) for model in (I3D(), R2Plus1D(18), R2Plus1D(34)))
+
+    assert {"Conv3d_1a_7x7.conv3d.weight", "Mixed_4f.b2b.bn.running_var", "logits.conv3d.bias"} <= i3d
+    assert {"stem.3.weight", "layer1.0.conv1.0.0.weight", "layer2.0.downsample.1.bias", "fc.weight"} <= r18
+    assert "layer3.5.conv2.0.3.weight" in r34
+    assert len([name for name in i3d if name.endswith("conv3d.weight")]) == 58
+
+
+def test_batch_norms_are_those_the_weights_were_trained_with():
+    with torch.device("meta"):
+        for depth, eps in ((18, 1e-5), (34, 1e-3)):
+            norms = [m for m in R2Plus1D(depth).modules() if isinstance(m, torch.nn.BatchNorm3d)]
+            assert {norm.eps for norm in norms} == {eps}
+        assert {m.eps for m in I3D().modules() if isinstance(m, torch.nn.BatchNorm3d)} == {1e-3}
+
+
+def test_features_have_the_published_widths_whatever_the_size_of_a_snippet():
+    for model, width in ((I3D(4), 1024), (R2Plus1D(18, 4), 512)):
+        with torch.inference_mode():
+            assert model.eval()(torch.randn(2, 3, 4, 32, 32)).shape == (2, width)
+            assert model(torch.randn(1, 3, 9, 48, 40)).shape == (1, width)
+
+
+def test_i3d_halves_time_and_space_as_tensorflow_pads():
+    seen = {}
+    model = I3D(4).eval()
+    for name in ("Conv3d_1a_7x7", "Mixed_3c", "Mixed_4f", "Mixed_5c"):
+        model.get_submodule(name).register_forward_hook(
+            lambda _, __, out, name=name: seen.update({name: out.shape[2:]})
+        )
+    with torch.inference_mode():
+        model(torch.randn(1, 3, 16, 64, 64))
+
+    assert [tuple(shape) for shape in seen.values()] == [(8, 32, 32), (8, 8, 8), (4, 4, 4), (2, 2, 2)]
+
+
+@pytest.mark.parametrize("kind", ["i3d", "r2plus1d", "perez-garcia"])
+def test_weights_of_a_file_are_used_and_others_refused(kind, tmp_path):
+    config = BaselineConfig(kind=kind, seed=5)
+    made = backbone(config, tmp_path)
+    torch.save({"state_dict": made.state_dict()}, tmp_path / "weights.pth")
+    named = config.model_copy(update={"weights": "weights.pth", "seed": 6})
+
+    loaded = backbone(named, tmp_path)
+
+    for name, tensor in made.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor)
+    old = {name: t for name, t in made.state_dict().items() if not name.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "weights.pth")
+    backbone(named, tmp_path)  # files of old tools lack these counters
+    assert config.title.endswith("random backbone")
+    assert not named.title.endswith("random backbone")
+    state = made.state_dict()
+    state.pop(next(iter(state)))
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(InvalidInput, match=rf"expected the {len(state) + 1} weights of .*: 1 differ"):
+        backbone(named, tmp_path)
+    (tmp_path / "weights.pth").write_bytes(b"no weights")
+    with pytest.raises(InvalidInput, match="can't be read as tensors only"):
+        backbone(named, tmp_path)
+
+
+def test_snippets_are_consecutive_and_scaled_as_the_weights_want():
+    clips = coloured_clips(num_frames=7)
+    config = BaselineConfig(kind="i3d", size=32, snippet_frames=3)
+
+    class Mean(torch.nn.Module):
+        def forward(self, snippets):
+            return snippets.mean((2, 3, 4))
+
+    found = snippet_features(clips, Mean(), config)
+
+    wanted = (clips.frames[:, :6].reshape(16, 2, 3 * 32 * 32, 3).mean(2) / 255) * 2 - 1
+    assert found.shape == (16, 2, 3)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    grey = scaled(torch.tensor([0.43216, 0.394666, 0.37645])[:, None, None], "r2plus1d")
+    torch.testing.assert_close(grey, torch.zeros(3, 1, 1), atol=1e-6, rtol=0)
+
+
+def test_longer_snippets_than_clips_are_refused():
+    with pytest.raises(InvalidInput, match="snippets of at most 4 frames, got 16"):
+        snippet_features(coloured_clips(), torch.nn.Identity(), BaselineConfig(kind="i3d"))
+
+
+def test_segments_cover_a_video_from_its_first_to_its_last_snippet():
+    clips = coloured_clips(clips=4).clips
+    features = np.arange(len(clips) * 24, dtype=np.float32).reshape(len(clips), 24, 1)
+
+    found, standing_for = by_segments(features, clips)
+
+    assert found.shape == (8, SEGMENTS, 3, 1)
+    assert [clip.video_id for clip in standing_for] == list(dict.fromkeys(clip.video_id for clip in clips))
+    flat = found[0].reshape(-1)
+    assert (flat[0], flat[-1]) == (1, 95)
+    assert (np.diff(flat) > 0).all()
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("r2plus1d", (5, 12)), ("perez-garcia", (SEGMENTS, 3, 12))])
+def test_an_lstm_learns_an_order_that_means_say_nothing_of(kind, shape):
+    random = np.random.default_rng(0)
+    features = random.normal(0, 0.1, (80, *shape)).astype(np.float32)
+    classes = np.arange(80) % 2
+    length = shape[0]
+    ramp = np.linspace(-1, 1, length, dtype=np.float32).reshape(length, *[1] * (len(shape) - 1))
+    features += np.where(classes.reshape(-1, *[1] * len(shape)), ramp, -ramp)
+
+    judge = recurrent_judge(BaselineConfig(kind=kind, hidden=16, epochs=30, learning_rate=1e-2))
+    found = judge(features[:60], classes[:60], features[60:])
+
+    assert ((found > 0.5) == classes[60:]).mean() > 0.9
+    assert Recurrent(12, 64, both_ways=True)(torch.zeros(2, 16, 12)).shape == (2, 2)

@@ -1,0 +1,208 @@
+"""A whole study on a tiny cohort: every row, every mode, the report, and nothing trained twice."""
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from encoder.model.folder import new_encoder
+from index.errors import InvalidInput, StateError
+from tests.conftest import tiny_architecture
+from tests.trainer.cohort import coloured_clips
+from trainer.backbones.baselines import BaselineConfig
+from trainer.clips import TrainingClips
+from trainer.judging.folds import Leak
+from trainer.judging.head import HeadConfig
+from trainer.pretraining.pretrain import PretrainConfig
+from trainer.pretraining.ranks import alone
+from trainer.study.ablation import AblationConfig, ablate
+from trainer.study.charts import Series, chart
+from trainer.study.pretrained_encoders import Reporter
+from trainer.study.report import as_html, as_text, laid_out, principal_components
+
+pytestmark = pytest.mark.slow
+
+ALONE = alone()
+OURS = ["none", "video", "patient", "both"]
+
+
+def cohort():
+    """12 patients, the last 4 external; odd ones exTLE; half of the clips show a sign."""
+    made = coloured_clips(patients=12)
+    clips = [
+        replace(
+            clip,
+            split="test" if int(clip.patient_id[1:]) >= 8 else "",
+            signs=("Semiology-versive",) if clip.clip_index else (),
+        )
+        for clip in made.clips
+    ]
+    return TrainingClips(made.frames, tuple(clips))
+
+
+def configured(**changes):
+    settings = {
+        "name": "study",
+        "modes": ("transductive", "external"),
+        "folds": 2,
+        "repeats": 2,
+        "pretrain": PretrainConfig(max_steps=2),
+        "head": HeadConfig(epochs=2),
+        "baselines": (BaselineConfig(kind="i3d", size=32, snippet_frames=2, epochs=1),),
+    }
+    return AblationConfig(**{**settings, **changes})
+
+
+def run(folder, config, clips=None, told=None):
+    reporter = Reporter(step=lambda what, done, total: told.append(what) if told is not None else None)
+    start = new_encoder(tiny_architecture(), seed=0)
+    references = {"true colour": cohort().frames.mean((1, 2, 3)).astype(np.float32)}
+    return ablate(clips or cohort(), start, config, folder, folder, ALONE, references, reporter)
+
+
+class Checked(HTMLParser):
+    """Collects what a page asks for from elsewhere, and its tags."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.tags = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.asked += [value for name, value in attributes if name in {"src", "href", "srcset"}]
+
+
+def test_the_study_has_every_row_in_every_mode_and_a_report_that_needs_nothing(tmp_path):
+    study = run(tmp_path, configured())
+
+    names = [
+        *OURS,
+        "both, logistic regression",
+        "none, 10 nearest clips",
+        "both, 10 nearest clips",
+        "I3D + LSTM, random backbone",
+    ]
+    names += ["motion energy", "mean image", "true colour", "majority class"]
+    assert [(row.mode, row.name) for row in study.rows] == [
+        (mode, name) for mode in ("transductive", "external") for name in names
+    ]
+    for row in study.rows:
+        videos, patients = (16, 8) if row.mode == "transductive" else (8, 4)
+        assert (row.scores.videos, row.scores.patients, len(row.predictions)) == (videos, patients, videos)
+        assert sum(row.scores.confusion) == videos
+        assert len(row.accuracy_by_seed) == (2 if row.name in {*OURS, "I3D + LSTM, random backbone"} else 1)
+        assert (row.against_none is None, row.against_motion is None) == (
+            row.name == "none",
+            row.name == "motion energy",
+        )
+    assert len({found.encoder_id for found in study.settings.values()}) == 4
+    assert study.settings["both"].signs.queries == 8
+
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert [row["name"] for row in written["rows"]] == 2 * names
+    text, page = as_text(study), as_html(study)
+    assert text.count("no pretraining") == 2
+    assert "8 videos of 4 patients" in text
+    checked = Checked()
+    checked.feed(page)
+    assert checked.asked == []
+    assert checked.tags.count("svg") == page.count("</svg>") > 20
+    assert "script" not in checked.tags
+
+
+def test_a_second_run_pretrains_nothing_and_finds_the_same(tmp_path):
+    first, told = run(tmp_path, configured(baselines=())), []
+    second = run(tmp_path, configured(baselines=()), told=told)
+
+    assert not [what for what in told if what.startswith("pretraining")]
+    assert json.dumps(second.values()) == json.dumps(first.values())
+
+
+def test_another_recipe_in_the_same_folder_is_refused_rather_than_mixed(tmp_path):
+    run(tmp_path, configured(baselines=()))
+
+    with pytest.raises(StateError, match=r"begun with another configuration \(pretrain.tau\)"):
+        run(tmp_path, configured(baselines=(), pretrain=PretrainConfig(max_steps=2, tau=0.1)))
+
+
+def test_a_copy_of_an_external_file_among_those_pretrained_on_stops_the_study(tmp_path):
+    clips = cohort()
+    smuggled = replace(clips.clips[0], label="", source_sha256=clips.clips[-1].source_sha256)
+
+    with pytest.raises(Leak, match="1 source files on both sides"):
+        run(tmp_path, configured(baselines=()), TrainingClips(clips.frames, (smuggled, *clips.clips[1:])))
+
+
+def test_inductive_folds_have_encoders_that_did_not_see_their_test_patients(tmp_path):
+    told = []
+    study = run(tmp_path, configured(modes=("inductive",), baselines=()), told=told)
+
+    made = sorted(path.parent.name.split("-")[0] for path in tmp_path.glob("*-*/checkpoints"))
+    assert made == sorted(["video", "patient", "both"] * 3)  # once for all, once for each of two folds
+    assert [row.name for row in study.rows][:4] == OURS
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"folds": 5}, "5 folds need 5 patients of each class, .*: use 4 folds"),
+        ({"hold_out_split": "elsewhere"}, "the splits are: test"),
+    ],
+    ids=["folds", "no external patients"],
+)
+def test_a_study_the_cohort_does_not_allow_is_refused_before_anything_is_trained(tmp_path, changes, said):
+    told = []
+    with pytest.raises(InvalidInput, match=said):
+        run(tmp_path, configured(**changes), told=told)
+
+    assert told == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_on_both_sides_stops_the_study(tmp_path):
+    clips = cohort()
+    copied = tuple(replace(clip, source_sha256="same") for clip in clips.clips)
+
+    with pytest.raises(Leak, match="1 source files on both sides"):
+        run(tmp_path, configured(baselines=()), TrainingClips(clips.frames, copied))
+
+
+def test_principal_components_find_the_direction_of_most_variance():
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(200, 5)).astype(np.float32) * [1, 9, 1, 4, 1]
+
+    placed = principal_components(vectors)
+
+    assert placed.shape == (200, 2)
+    assert abs(np.corrcoef(placed[:, 0], vectors[:, 1])[0, 1]) > 0.99
+    assert abs(np.corrcoef(placed[:, 1], vectors[:, 3])[0, 1]) > 0.97
+
+
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap's, for a part not used here
+@pytest.mark.parametrize("each", [5, 40])
+def test_umap_keeps_groups_together_and_draws_the_same_map_again(each):
+    random = np.random.default_rng(0)
+    group = np.repeat([0, 1], each)
+    vectors = (np.eye(16)[group] + 0.05 * random.normal(size=(2 * each, 16))).astype(np.float32)
+
+    placed = laid_out(vectors, "umap")
+
+    distance = np.linalg.norm(placed[:, None] - placed[None], axis=2) + np.diag([np.inf] * len(placed))
+    assert (group[distance.argmin(1)] == group).all()
+    np.testing.assert_array_equal(laid_out(vectors, "umap"), placed)
+
+
+def test_a_map_that_is_not_installed_is_said(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(StateError, match=r"pip install 'semiome\[map\]'"):
+        laid_out(np.zeros((3, 2), np.float32), "umap")
+
+
+def test_a_chart_places_its_points_in_its_frame_and_escapes_names():
+    drawn = chart("a < b", "x", "y", [Series("<i>", [(0, 0), (1, 2)])], (0, 1), (0, 2))
+
+    assert '<polyline points="46.0,222.0 330.0,26.0"' in drawn
+    assert "<i>" not in drawn
+    assert "a &lt; b" in drawn

@@ -1,0 +1,1 @@
+"""The models the paper is compared with."""

@@ -1,0 +1,1 @@
+"""How good embeddings and heads are, on patients they have not seen."""

@@ -1,0 +1,100 @@
+"""Judging videos of patients nobody has learned from: cross-validation by patient, and held-out patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.head import POSITIVE, vote
+from index.errors import InvalidInput
+from index.records import LABELS
+from trainer.clips import TrainingClip
+from trainer.judging.classifiers import Features, Judge
+from trainer.judging.folds import Fold, check_leaks, patient_folds
+from trainer.judging.metrics import Prediction
+
+
+def labelled_patients(clips: Sequence[TrainingClip]) -> dict[str, set[str]]:
+    """Classes of each patient's labelled videos.
+
+    Raises:
+        InvalidInput: If there are labels of one class only.
+    """
+    classes: dict[str, set[str]] = {}
+    for clip in clips:
+        if clip.label:
+            classes.setdefault(clip.patient_id, set()).add(clip.label)
+    found = {label for labels in classes.values() for label in labels}
+    if len(found) < len(LABELS):
+        raise InvalidInput(
+            f"expected labelled videos of both classes ({' and '.join(LABELS)}), got {' and '.join(found) or 'none'}"
+        )
+    return classes
+
+
+def cross_validate(
+    features: Features | Callable[[Fold], Features],
+    clips: Sequence[TrainingClip],
+    judge: Judge,
+    folds: int,
+    seed: int,
+) -> list[Prediction]:
+    """Judge each labelled video by a judge that never saw its patient.
+
+    Args:
+        features: (N, D), one row a clip; or what makes them for a fold, where the encoder itself must not have seen
+            the fold's test patients.
+        clips: one for each row; those without a label are not used.
+        judge: learns and judges.
+        folds: how many.
+        seed: of the folds.
+
+    Returns:
+        One prediction a labelled video, in the order of the clips.
+
+    Raises:
+        InvalidInput: If the patients don't allow so many folds.
+        Leak: If something is on both sides.
+    """
+    found: list[Prediction] = []
+    for number, fold in enumerate(patient_folds(labelled_patients(clips), folds, seed)):
+        of_fold = features(fold) if callable(features) else features
+        found += judge_patients(of_fold, clips, judge, fold.training, fold.test, number)
+    order = {clip.video_id: place for place, clip in reversed(list(enumerate(clips)))}
+    return sorted(found, key=lambda prediction: order[prediction.video_id])
+
+
+def judge_patients(
+    features: Features,
+    clips: Sequence[TrainingClip],
+    judge: Judge,
+    training: Sequence[str],
+    test: Sequence[str],
+    fold: int = 0,
+) -> list[Prediction]:
+    """Learn from the labelled clips of some patients, and judge the labelled videos of others."""
+    learned, judged = (_rows_of(clips, set(patients)) for patients in (training, test))
+    check_leaks([clips[row] for row in learned], [clips[row] for row in judged])
+    targets = np.array([LABELS.index(clips[row].label) == POSITIVE for row in learned], np.int64)
+    if targets.min(initial=1) == targets.max(initial=0):
+        raise InvalidInput("expected clips of both classes to learn from: label more videos, or use fewer folds")
+    probability = judge(features[learned], targets, features[judged])
+    return verdicts([clips[row] for row in judged], probability, fold)
+
+
+def verdicts(clips: Sequence[TrainingClip], probability: NDArray[np.float64], fold: int = 0) -> list[Prediction]:
+    """The vote of each video's clips."""
+    rows: dict[str, list[int]] = {}
+    for row, clip in enumerate(clips):
+        rows.setdefault(clip.video_id, []).append(row)
+    found = []
+    for video_id, of_video in rows.items():
+        first, verdict = clips[of_video[0]], vote(probability[of_video])
+        found.append(Prediction(video_id, first.patient_id, first.label, verdict.label, verdict.probability, fold))
+    return found
+
+
+def _rows_of(clips: Sequence[TrainingClip], patients: set[str]) -> list[int]:
+    return [row for row, clip in enumerate(clips) if clip.label and clip.patient_id in patients]

@@ -1,0 +1,1 @@
+"""Contrastive pretraining of encoders."""

@@ -1,0 +1,1 @@
+"""The ablation study and its report."""

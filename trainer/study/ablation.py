@@ -1,0 +1,280 @@
+"""The paper's Table I for one's own cohort: four ways of pretraining and the baselines, on the same folds and clips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from encoder.model.folder import Encoder
+from index.errors import InvalidInput
+from index.files.durable import write_text_atomically
+from trainer.backbones.baselines import BaselineConfig, backbone, by_segments, recurrent_judge, snippet_features
+from trainer.clips import TrainingClip, TrainingClips
+from trainer.judging.classifiers import (
+    Features,
+    Judge,
+    head_judge,
+    logistic_judge,
+    majority_judge,
+    mean_image,
+    motion_energy,
+    neighbour_judge,
+)
+from trainer.judging.evaluate import cross_validate, judge_patients, labelled_patients
+from trainer.judging.folds import Fold, patient_folds, patients_held_out
+from trainer.judging.head import HeadConfig
+from trainer.judging.metrics import Difference, Prediction, Scores, difference, scores
+from trainer.pretraining.pretrain import PretrainConfig
+from trainer.pretraining.ranks import Ranks
+from trainer.study.pretrained_encoders import SETTINGS, Embedded, Pretrained, Reporter, Setting
+
+Mode = Literal["transductive", "inductive", "external"]
+
+
+class AblationConfig(BaseModel):
+    """One ablation study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Of the study; its folder below `runs/`."""
+    manifest: Path | None = None
+    """CSV of the videos, relative to the configuration file; not needed where the frame cache is there."""
+    frame_cache: Path | None = None
+    """Folder of decoded frames, relative to the configuration file, made when it is not there."""
+    encoder: str = "timesformer-l"
+    """Initial weights of all settings: an encoder folder, relative to the configuration file, or a preset."""
+    modes: tuple[Mode, ...] = ("transductive",)
+    """transductive pretrains once, on all patients but external ones, as the paper; inductive once for each fold,
+    without its test patients; external judges patients of `hold_out_split`, whom nothing has seen."""
+    hold_out_split: str = Field(default="test", validation_alias=AliasChoices("hold_out_split", "external_split"))
+    """Patients with a video of this split are kept out of all pretraining and all folds."""
+    folds: int = Field(default=5, ge=2)
+    """By patient; the paper has 5."""
+    seed: int = Field(default=0, ge=0)
+    """Of folds and heads."""
+    repeats: int = Field(default=3, ge=1)
+    """Seeds of folds and heads, counted from `seed`, that the spread of accuracies is told for."""
+    map: Literal["pca", "umap"] = "pca"
+    """How the report lays out embeddings; umap needs the extra `semiome[map]`."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    pretrain: PretrainConfig = PretrainConfig()
+    """The recipe; its `levels` are those of each setting."""
+    head: HeadConfig = HeadConfig()
+    """The head on the frozen encoder."""
+    baselines: tuple[BaselineConfig, ...] = ()
+    """Other models to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: what was judged with.
+        kind: `ours`, `baseline` or `reference`.
+        mode: how pretraining and test patients are related.
+        predictions: of the first seed, on each labelled video.
+        scores: of those.
+        accuracy_by_seed: of each seed; one where there is nothing random.
+        against_none: difference to the row without pretraining, None for that row itself.
+        against_motion: difference to motion energy.
+    """
+
+    name: str
+    kind: Literal["ours", "baseline", "reference"]
+    mode: Mode
+    predictions: tuple[Prediction, ...]
+    scores: Scores
+    accuracy_by_seed: tuple[float, ...]
+    against_none: Difference | None = None
+    against_motion: Difference | None = None
+
+
+@dataclass(slots=True)
+class Study:
+    """All that an ablation found."""
+
+    config: AblationConfig
+    clips: tuple[TrainingClip, ...]
+    rows: list[Row] = field(default_factory=list)
+    settings: dict[Setting, Embedded] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Any]:
+        """As JSON: everything but the vectors."""
+        return {
+            "config": json.loads(self.config.model_dump_json()),
+            "clips": len(self.clips),
+            "patients": len({clip.patient_id for clip in self.clips}),
+            "rows": [asdict(row) for row in self.rows],
+            "settings": {
+                name: {key: value for key, value in asdict(found).items() if key not in ("vectors", "log")}
+                for name, found in self.settings.items()
+            },
+        }
+
+
+def ablate(
+    clips: TrainingClips,
+    start: Encoder,
+    config: AblationConfig,
+    folder: Path,
+    config_folder: Path,
+    ranks: Ranks,
+    references: Mapping[str, Features] | None = None,
+    reporter: Reporter | None = None,
+) -> Study:
+    """Run the whole study. What was pretrained before, in the same folder, is not pretrained again.
+
+    What can be refused is refused first: the cohort, the baselines' weights and snippets.
+
+    Args:
+        clips: the cohort.
+        start: initial weights of all settings.
+        config: the study.
+        folder: of the study; made.
+        config_folder: where the configuration's paths begin.
+        ranks: one process; pretraining of several is for `semiome pretrain`.
+        references: features that need no learning, as further rows.
+        reporter: told how far it is.
+
+    Raises:
+        InvalidInput: If the cohort does not allow the study.
+        Leak: If something is on both sides of a split.
+    """
+    reporter = reporter or Reporter()
+    for name, features in (references or {}).items():
+        if len(features) != len(clips.clips):
+            raise InvalidInput(f"expected {len(clips.clips)} rows of {name}, one a clip, got {len(features)}")
+    study = Study(config, clips.clips)
+    outside = patients_held_out(((c.patient_id, c.split) for c in clips.clips), config.hold_out_split)
+    patients = labelled_patients([clip for clip in clips.clips if clip.patient_id not in outside])
+    if config.modes != ("external",):
+        patient_folds(patients, config.folds, config.seed)
+    if "external" in config.modes:
+        labelled_patients([clip for clip in clips.clips if clip.patient_id in outside])
+    labelled = clips.of(lambda clip: bool(clip.label)) if config.baselines else clips
+    features_of = {
+        baseline: snippet_features(
+            *(labelled, backbone(baseline, config_folder), baseline),
+            partial(reporter.step, f"{baseline.title}: features"),
+            config.device,
+        )
+        for baseline in config.baselines
+    }
+    encoders = Pretrained(clips, start, config.pretrain, folder, ranks, config.device, reporter)
+    for setting in SETTINGS:
+        study.settings[setting] = encoders.embedded(setting, outside)
+    cheap = {"motion energy": _each_clip(clips, motion_energy), "mean image": _each_clip(clips, mean_image)}
+    for mode in config.modes:
+        compare = _Comparison(study, mode, outside, patients)
+        rows = [_our_row(setting, compare, encoders) for setting in SETTINGS]
+        both = _features("both", compare, encoders)
+        rows.append(compare.row("both, logistic regression", "ours", both, lambda seed: logistic_judge, 1))
+        for ours in ("none", "both"):
+            embedded = _features(ours, compare, encoders)
+            rows.append(compare.row(f"{ours}, 10 nearest clips", "ours", embedded, lambda seed: neighbour_judge, 1))
+        for baseline in config.baselines:
+            rows.append(_baseline_row(baseline, compare, features_of[baseline], labelled.clips))
+        for name, features in {**cheap, **(references or {})}.items():
+            rows.append(compare.row(name, "reference", features, lambda seed: logistic_judge, 1))
+        rows.append(compare.row("majority class", "reference", cheap["mean image"], lambda seed: majority_judge, 1))
+        study.rows += _compared(rows)
+    write_text_atomically(folder / "result.json", json.dumps(study.values(), indent=1) + "\n")
+    return study
+
+
+def _compared(rows: Sequence[Row]) -> list[Row]:
+    """Each row with its difference to no pretraining and to motion energy."""
+    none, motion = (next(row for row in rows if row.name == name) for name in ("none", "motion energy"))
+
+    def against(row: Row, other: Row) -> Difference | None:
+        return None if row is other else difference(row.predictions, other.predictions)
+
+    return [replace(row, against_none=against(row, none), against_motion=against(row, motion)) for row in rows]
+
+
+class _Comparison:
+    """One mode's way to judge every labelled video of its test patients."""
+
+    def __init__(self, study: Study, mode: Mode, outside: set[str], patients: Mapping[str, set[str]]) -> None:
+        self.study, self.config, self.mode, self.outside = study, study.config, mode, outside
+        self._patients = patients
+
+    def row(
+        self,
+        name: str,
+        kind: Literal["ours", "baseline", "reference"],
+        features: Features | Callable[[Fold], Features],
+        judge_of: Callable[[int], Judge],
+        repeats: int,
+        clips: Sequence[TrainingClip] | None = None,
+    ) -> Row:
+        """Judge with each seed; the first one is the row."""
+        of_seed = [
+            self._predictions(features, judge_of(self.config.seed + i), self.config.seed + i, clips or self.study.clips)
+            for i in range(repeats)
+        ]
+        accuracies = [float(np.mean([p.truth == p.verdict for p in found])) for found in of_seed]
+        return Row(name, kind, self.mode, tuple(of_seed[0]), scores(of_seed[0]), tuple(accuracies))
+
+    def _predictions(
+        self, features: Features | Callable[[Fold], Features], judge: Judge, seed: int, clips: Sequence[TrainingClip]
+    ) -> list[Prediction]:
+        if self.mode == "external":
+            if callable(features):
+                raise InvalidInput("an external test has no folds to make features for")
+            return judge_patients(features, clips, judge, sorted(self._patients), sorted(self.outside))
+        rows = [row for row, clip in enumerate(clips) if clip.patient_id in self._patients]
+        kept = [clips[row] for row in rows]
+        if callable(features):
+            return cross_validate(lambda fold: features(fold)[rows], kept, judge, self.config.folds, seed)
+        return cross_validate(features[rows], kept, judge, self.config.folds, seed)
+
+
+def _our_row(setting: Setting, compare: _Comparison, encoders: Pretrained) -> Row:
+    """The head on a setting's embeddings."""
+    config = compare.config
+    # Each seed of folds would need encoders of its own: inductive rows are of the first only.
+    repeats = 1 if compare.mode == "inductive" else config.repeats
+
+    def judge_of(seed: int) -> Judge:
+        return head_judge(config.head.model_copy(update={"seed": seed}))
+
+    return compare.row(setting, "ours", _features(setting, compare, encoders), judge_of, repeats)
+
+
+def _features(setting: Setting, compare: _Comparison, encoders: Pretrained) -> Features | Callable[[Fold], Features]:
+    """A setting's embeddings: one of each clip, or in inductive mode what makes them for a fold."""
+    if compare.mode == "inductive" and setting != "none":
+        return partial(_without_test_patients, encoders, setting, compare.outside)
+    return compare.study.settings[setting].vectors
+
+
+def _without_test_patients(encoders: Pretrained, setting: Setting, outside: set[str], fold: Fold) -> Features:
+    return encoders.embedded(setting, outside | set(fold.test)).vectors
+
+
+def _baseline_row(
+    baseline: BaselineConfig, compare: _Comparison, features: Features, clips: Sequence[TrainingClip]
+) -> Row:
+    if baseline.kind == "perez-garcia":
+        features, clips = by_segments(features, clips)
+
+    def judge_of(seed: int) -> Judge:
+        return recurrent_judge(baseline.model_copy(update={"seed": seed}))
+
+    return compare.row(baseline.title, "baseline", features, judge_of, compare.config.repeats, clips)
+
+
+def _each_clip(clips: TrainingClips, feature: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> Features:
+    return np.stack([feature(frames) for frames in clips.frames])

@@ -1,0 +1,293 @@
+"""An ablation study as text and as one self-contained HTML page, for people who have to decide something by it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import StateError
+from index.records import LABELS
+from trainer.judging.metrics import Difference, Estimate, curves, reliability
+from trainer.judging.probes import Share
+from trainer.judging.retrieval import Ranking
+from trainer.study.ablation import Row, Study
+from trainer.study.charts import Series, chart, confusion
+from trainer.study.pretrained_encoders import Embedded
+
+COLUMNS = ("", "accuracy", "F1 exTLE", "macro F1", "balanced", "AUROC", "against none", "by seed")
+_LEVEL = 0.05
+_MODES = {
+    "transductive": "Folds by patient; pretraining saw the test patients' unlabelled clips (as the paper)",
+    "inductive": "Folds by patient; each fold pretrained without its test patients",
+    "external": "External patients, never seen in pretraining or by any head",
+}
+_SETTINGS = {"none": "no pretraining", "video": "video level", "patient": "patient level", "both": "both levels"}
+
+
+def table(study: Study) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """For each mode its heading, and a line of `COLUMNS` for each row."""
+    found = []
+    for mode, rows in groupby(study.rows, key=lambda row: row.mode):
+        of_mode = list(rows)
+        counted = of_mode[0].scores
+        heading = (
+            f"{_MODES[mode]}: {counted.videos} videos of {counted.patients} patients; always saying the commoner class "
+            f"is right in {counted.majority:.3f}"
+        )
+        found.append((heading, [_cells(row) for row in of_mode]))
+    return found
+
+
+def as_text(study: Study) -> str:
+    """The table for a terminal or a file."""
+    lines = []
+    for heading, rows in table(study):
+        widths = [max(len(cells[i]) for cells in (COLUMNS, *rows)) for i in range(len(COLUMNS))]
+        lines += [heading, ""]
+        for cells in (COLUMNS, *rows):
+            lines.append("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+        lines.append("")
+    return "\n".join([*lines, *conclusions(study), ""])
+
+
+def conclusions(study: Study) -> list[str]:
+    """What may and may not be concluded, in plain words."""
+    said = []
+    for mode, rows in groupby(study.rows, key=lambda row: row.mode):
+        of_mode = {row.name: row for row in rows}
+        both, motion = of_mode["both"], of_mode["motion energy"]
+        scores = both.scores
+        width = scores.accuracy.high - scores.accuracy.low
+        said.append(
+            f"{_MODES[mode]}. {scores.patients} patients are what counts here, not {scores.videos} videos: with so "
+            f"many, an accuracy is known to within about {width / 2:.2f} either way."
+        )
+        if both.against_none is not None:
+            said.append(f"Pretraining at both levels against none: {_judged(both.against_none)}")
+        if both.against_motion is not None:
+            said.append(f"Against motion energy, which learns nothing: {_judged(both.against_motion)}")
+        if motion.scores.accuracy.value > scores.accuracy.value:
+            said.append(
+                "Motion energy alone is right more often: whatever the encoder sees, it is not yet worth its cost."
+            )
+        if scores.accuracy.low <= scores.majority:
+            said.append("It is not shown to be better than always saying the commoner class.")
+    said.append("Research use only. One cohort can't tell how other hospitals' cameras, rooms and patients would fare.")
+    return said
+
+
+def as_html(study: Study) -> str:
+    """The page."""
+    sections = [
+        ("What may be concluded", "".join(f"<p>{escape(line)}</p>" for line in conclusions(study))),
+        ("Table", "".join(_html_table(heading, COLUMNS, rows) for heading, rows in table(study))),
+        ("Retrieval: nearest clips of other patients", _retrieval(study)),
+        ("What an embedding gives away", _probes(study)),
+        ("Confusion, ROC, precision and recall, reliability", _judgement(study)),
+        (f"Maps of the embeddings ({study.config.map.upper()})", _maps(study)),
+        ("Pretraining", _training(study)),
+        ("Configuration", f"<pre>{escape(json.dumps(study.values()['config'], indent=1))}</pre>"),
+    ]
+    body = "".join(f"<section><h2>{escape(title)}</h2>{inner}</section>" for title, inner in sections)
+    name = escape(study.config.name)
+    patients = len({clip.patient_id for clip in study.clips})
+    intro = f"<p>{len(study.clips)} clips of {patients} patients. Intervals are 95 %, over patients.</p>"
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Ablation: {name}</title><style>{_STYLE}</style>'
+        f"<main><h1>Ablation: {name}</h1>{intro}{body}</main></html>\n"
+    )
+
+
+def principal_components(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 2) coordinates along the two directions of largest variance."""
+    centred = vectors_ND - vectors_ND.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    placed: NDArray[np.float32] = centred @ axes[:2].T
+    return placed
+
+
+def check_map(how: str) -> None:
+    """See whether embeddings can be laid out so.
+
+    Raises:
+        StateError: If UMAP is asked for and not installed.
+    """
+    if how == "umap" and importlib.util.find_spec("umap") is None:
+        raise StateError("UMAP is not installed: pip install 'semiome[map]', or set map = \"pca\"")
+
+
+def laid_out(vectors_ND: NDArray[np.float32], how: str) -> NDArray[np.float32]:
+    """(N, 2) places of embeddings on a map."""
+    check_map(how)
+    if how == "pca":
+        return principal_components(vectors_ND)
+    from umap import UMAP
+
+    neighbours = min(15, len(vectors_ND) - 1)
+    layout = UMAP(n_neighbors=neighbours, metric="cosine", random_state=0, n_jobs=1)
+    placed: NDArray[np.float32] = layout.fit_transform(vectors_ND)
+    return placed
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    found = row.scores
+    low, high = min(row.accuracy_by_seed), max(row.accuracy_by_seed)
+    return (
+        _SETTINGS.get(row.name, row.name),
+        *(_estimate(e) for e in (found.accuracy, found.f1, found.macro_f1, found.balanced_accuracy, found.auroc)),
+        "" if row.against_none is None else _difference(row.against_none),
+        f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}",
+    )
+
+
+def _estimate(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def _difference(found: Difference) -> str:
+    return f"{found.value:+.3f} ({found.low:+.2f} to {found.high:+.2f}), p {found.p:.3f}"
+
+
+def _judged(found: Difference) -> str:
+    if found.low > 0 and found.p < _LEVEL:
+        verdict = "right more often, by more than chance explains"
+    elif found.high < 0 and found.p < _LEVEL:
+        verdict = "right less often, by more than chance explains"
+    else:
+        verdict = "no difference that these patients could show"
+    return f"{_difference(found)}: {verdict}."
+
+
+def _html_table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in rows)
+    return f"<h3>{escape(heading)}</h3><table><tr>{head}</tr>{body}</table>"
+
+
+def _retrieval(study: Study) -> str:
+    columns = ("", "nearest is relevant", "one of 5 is", "mean average precision", "queries", "patients")
+
+    def cells(name: str, ranking: Ranking | None) -> Iterator[tuple[str, ...]]:
+        if ranking is not None:
+            figures = (ranking.recall_at_1, ranking.recall_at_5, ranking.mean_average_precision)
+            chances = (ranking.chance_at_1, ranking.chance_at_5, ranking.chance)
+            told = (f"{_estimate(f)}, chance {c:.3f}" for f, c in zip(figures, chances, strict=True))
+            yield (_SETTINGS[name], *told, str(ranking.queries), str(ranking.patients))
+
+    parts = []
+    for heading, key in (("Relevant: the same class", "labels"), ("Relevant: shows the same sign", "signs")):
+        rows = [line for name, found in study.settings.items() for line in cells(name, getattr(found, key))]
+        if rows:
+            parts.append(_html_table(heading, columns, rows))
+    return "".join([f"<p>{_whose(study)}</p>", *parts])
+
+
+def _whose(study: Study) -> str:
+    if any(clip.split == study.config.hold_out_split for clip in study.clips):
+        return "On external patients, whom no pretraining has seen."
+    return "On the patients pretrained on, since no others were kept out: flattering."
+
+
+def _probes(study: Study) -> str:
+    columns = ("", "same patient (other video)", "same camera (other patient)", "same class", "cosine", "rank")
+
+    def share(found: Share | None) -> str:
+        return "" if found is None else f"{found.found:.2f} (chance {found.chance:.2f})"
+
+    rows = [
+        (
+            _SETTINGS[name],
+            *(share(s) for s in (found.probes.patient, found.probes.camera, found.probes.label)),
+            *(f"{found.probes.mean_cosine:.2f}", f"{found.probes.effective_rank:.1f}"),
+        )
+        for name, found in study.settings.items()
+    ]
+    note = "A camera known better than the class means that the encoder has learned the room."
+    return f"<p>{note} {_whose(study)}</p>" + _html_table("Nearest neighbours", columns, rows)
+
+
+def _judgement(study: Study) -> str:
+    parts = []
+    for mode, rows in groupby(study.rows, key=lambda row: row.mode):
+        shown = [row for row in rows if row.kind != "reference" or row.name == "motion energy"]
+        parts.append(f"<h3>{escape(_MODES[mode])}</h3><div class=charts>")
+        names = [_SETTINGS.get(row.name, row.name) for row in shown]
+        drawn = [curves(row.predictions) for row in shown]
+        for key, title, x, y in (
+            ("roc", "ROC", "false positive rate", "true positive rate"),
+            ("precision_recall", "Precision and recall", "recall", "precision"),
+        ):
+            series = [
+                Series(name, [(p[0], p[1]) for p in points[key]], colour)
+                for colour, (name, points) in enumerate(zip(names[:4], drawn[:4], strict=False))
+            ]
+            parts.append(chart(title, x, y, series, (0, 1), (0, 1)))
+        diagonal = Series("", [(0, 0), (1, 1)], 5, dashed=True)
+        told = [
+            Series(name, [(said, true) for said, true, _ in reliability(row.predictions)], colour)
+            for colour, (name, row) in enumerate(zip(names[:4], shown[:4], strict=False))
+        ]
+        parts.append(chart("Reliability", "said probability", "share of exTLE", [diagonal, *told], (0, 1), (0, 1)))
+        pair = (LABELS[0], LABELS[1])
+        parts += [confusion(name, row.scores.confusion, pair) for name, row in zip(names, shown, strict=True)]
+        parts.append("</div>")
+    return "".join(parts)
+
+
+def _maps(study: Study) -> str:
+    parts = ["<div class=charts>"]
+    patients = sorted({clip.patient_id for clip in study.clips})
+    for name, found in study.settings.items():
+        placed = laid_out(found.vectors, study.config.map)
+        for what in ("class", "patient"):
+            groups: dict[tuple[str, int], list[int]] = {}
+            for row, clip in enumerate(study.clips):
+                named = clip.label or "no label"
+                colour = (*LABELS, "no label").index(named) if what == "class" else patients.index(clip.patient_id)
+                groups.setdefault(
+                    (named if what == "class" else "", 5 if named == "no label" and what == "class" else colour), []
+                ).append(row)
+            series = [
+                Series(label, [(float(placed[r, 0]), float(placed[r, 1])) for r in rows], colour, joined=False)
+                for (label, colour), rows in sorted(groups.items())
+            ]
+            parts.append(chart(f"{_SETTINGS[name]}, by {what}", "", "", series, axes=False))
+    return "".join([*parts, "</div>"])
+
+
+def _training(study: Study) -> str:
+    parts = ["<div class=charts>"]
+    for name, found in study.settings.items():
+        if steps := _steps(found):
+            losses = Series("loss", [(s["step"], s["loss"]) for s in steps], 0)
+            chance = Series("guessing", [(s["step"], s["chance"]) for s in steps], 5, dashed=True)
+            parts.append(chart(f"{_SETTINGS[name]}: loss", "step", "nats", [chance, losses]))
+            rank = Series("effective rank", [(s["step"], s["effective_rank"]) for s in steps], 2)
+            parts.append(chart(f"{_SETTINGS[name]}: variety", "step", "", [rank]))
+    return "".join([*parts, "</div>"])
+
+
+def _steps(found: Embedded) -> list[dict[str, Any]]:
+    return [line for line in found.log if "loss" in line]
+
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#1d2730;background:#fff;margin:0}
+main{max-width:1120px;margin:0 auto;padding:24px}
+h1{font-size:26px}h2{font-size:19px;margin-top:36px;border-bottom:1px solid #d9dfe4;padding-bottom:4px}
+h3{font-size:14px;font-weight:600;color:#44515c}
+table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}
+th,td{padding:4px 10px;text-align:left;border-bottom:1px solid #e6eaed;white-space:nowrap}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(320px,1fr));gap:12px}
+svg{width:100%;height:auto;background:#fafbfc;border:1px solid #e6eaed;border-radius:6px}
+svg text{font:11px system-ui,sans-serif;fill:#44515c}svg .title{font-weight:600;fill:#1d2730}
+svg .big{font-size:18px;fill:#1d2730}
+pre{font-size:12px;background:#fafbfc;border:1px solid #e6eaed;padding:12px;overflow-x:auto}
+"""
