@@ -1,7 +1,7 @@
 """Make the demo's initial weights: `python -m semiome.simulation.stage0 FOLDER` (about an hour on two cores).
 
 Draws generic actions (`actions.py`), trains the demo's encoder to tell their movements
-(`trainer/pretraining/stage0.py`), and writes an encoder folder. Nothing of a cohort, a patient or a seizure sign goes in.
+(`trainer/pretraining/stage0.py`), and writes an encoder folder. Nothing of a cohort, a patient or a sign goes in.
 """
 
 from __future__ import annotations

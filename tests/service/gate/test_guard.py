@@ -27,8 +27,8 @@ from service.telemetry.tracing import NoTracer
 
 pytestmark = pytest.mark.needs("torch")
 
-assert encoder.pipeline
-assert trainer.pretrain
+assert encoder.job.pipeline
+assert trainer.pretraining.pretrain
 
 
 def subclasses(kind):
