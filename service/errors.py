@@ -22,7 +22,6 @@ from index.errors import (
     VideoRefused,
 )
 from index.files.durable import may_not_read
-from service.gate.limits import TooMuch
 from service.metadata import DETAILS, REQUEST_ID
 from service.roles import PermissionRefused, Unauthenticated
 
@@ -31,6 +30,20 @@ DOMAIN = "semiome"
 
 class DeadlinePassed(SemiomeError):
     """The caller's deadline passed before the work was done."""
+
+
+class TooMuch(SemiomeError):
+    """The caller, or the server, has to wait.
+
+    Attributes:
+        retry_s: how long.
+        subject: what is used up.
+    """
+
+    def __init__(self, message: str, retry_s: float, subject: str) -> None:
+        self.retry_s = retry_s
+        self.subject = subject
+        super().__init__(message)
 
 
 class ShuttingDown(SemiomeError):

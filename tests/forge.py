@@ -70,7 +70,7 @@ _IMPORTED = (
         "service.server.worker",
         "service.server.supervisor",
         "service.page.server",
-        "service.calling.rollout",
+        "service.rollout",
         "service.server.credentials",
     ),
     *(

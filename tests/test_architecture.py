@@ -71,27 +71,81 @@ PACKAGE_OWNERS = {
     "google": {"service", "protos"},
     "typer": {"semiome"},
 }
+LAYERS = {
+    "index": (
+        ("errors", "words", "processors", "intervals", "near_misses", "semiology", "records", "query"),
+        ("files", "workspace", "tables", "traces", "vectors", "feedback", "custody", "search"),
+    ),
+    "encoder": (
+        ("picture", "clips", "spreadsheet", "head", "manifest_cells", "manifest", "container", "manifest_draft"),
+        ("video", "bed", "model", "switch", "job", "previews"),
+    ),
+    "trainer": (("clips", "decoding", "frame_cache", "bed_detector", "judging", "pretraining", "backbones", "study"),),
+    "service": (
+        ("roles", "metadata", "records", "config", "errors", "messages", "telemetry", "audit", "serving", "processes"),
+        ("gate", "methods", "server", "calling", "client", "aio_client", "rollout", "page"),
+    ),
+    "semiome": (
+        ("console", "shipped", "options", "simulation"),
+        ("commands.data", "commands.models", "commands.service", "demo", "commands", "app", "__main__"),
+    ),
+}
+"""The rooms and the files of each package in such an order that each imports from those before it alone."""
+MOST_FILES = 12
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 
 
-def imports_of(path):
+def modules_imported(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module.split(".")[0]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [name for name in names if (ROOT / name.replace(".", "/")).with_suffix(".py").exists()]
+            yield from modules or [node.module]
+
+
+def imports_of(path):
+    return {name.split(".")[0] for name in modules_imported(path)}
+
+
+def room_of(module):
+    """The package's own name for a module's room, or for the module where it lies in none."""
+    _, *rooms, name = module.split(".")
+    return ".".join(rooms) or name
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_one_way_and_libraries_have_owners(path):
     name = str(path.relative_to(ROOT))
     package = name.split("/")[0]
-    found = set(imports_of(path))
+    found = imports_of(path)
 
     assert found & MAY_IMPORT.keys() <= MAY_IMPORT[package] | {package}
     assert {library for library in found & OWNERS.keys() if name not in OWNERS[library]} == set()
     assert {library for library in found & PACKAGE_OWNERS.keys() if package not in PACKAGE_OWNERS[library]} == set()
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_inside_a_package_imports_run_one_way_too(package):
+    order = [name for row in LAYERS[package] for name in row]
+    paths = [path for path in FILES if path.relative_to(ROOT).parts[0] == package and path.name != "__init__.py"]
+    edges = set()
+    for path in paths:
+        room = room_of(str(path.relative_to(ROOT).with_suffix("")).replace("/", "."))
+        edges |= {(room, room_of(name)) for name in modules_imported(path) if name.startswith(f"{package}.")}
+
+    assert {room for edge in edges for room in edge} <= set(order)
+    assert {(room, other) for room, other in edges if order.index(other) > order.index(room)} == set()
+
+
+@pytest.mark.parametrize("package", [*LAYERS, "tests"])
+def test_no_room_holds_more_than_a_dozen_files(package):
+    folders = {path.parent for path in (ROOT / package).rglob("*") if path.suffix in {".py", ".js", ".html", ".css"}}
+    counts = {folder: sum(path.is_file() for path in folder.iterdir()) for folder in folders}
+
+    assert {str(folder.relative_to(ROOT)): count for folder, count in counts.items() if count > MOST_FILES} == {}
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import JsonOption
 from semiome.console import Screen
+from semiome.options import JsonOption
 
 
 def demo(

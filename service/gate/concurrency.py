@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from service.gate.limits import TooMuch
+from service.errors import TooMuch
 from service.roles import Caller, Role
 
 _RETRY_S = 0.1

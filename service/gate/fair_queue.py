@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from service.gate.limits import TooMuch
+from service.errors import TooMuch
 
 _MOST_WAITING, _MOST_OF_ONE = 32, 4
 _RETRY_S = 5.0

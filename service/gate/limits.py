@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from index.errors import SemiomeError
 from service.config import ServerConfig
+from service.errors import TooMuch
 from service.roles import Caller
 
 _logger = logging.getLogger(__name__)
@@ -24,20 +24,6 @@ _BURST_S = 2.0
 _MAX_CALLERS = 10_000
 PATIENTS_A_CALL = 100
 """An answer that names more counts as several calls: each of them stands in the audit log, with 35 bytes."""
-
-
-class TooMuch(SemiomeError):
-    """The caller, or the server, has to wait.
-
-    Attributes:
-        retry_s: how long.
-        subject: what is used up.
-    """
-
-    def __init__(self, message: str, retry_s: float, subject: str) -> None:
-        self.retry_s = retry_s
-        self.subject = subject
-        super().__init__(message)
 
 
 _WAIT_S = 5.0

@@ -27,6 +27,7 @@ from service.config import ServerConfig
 from service.errors import (
     DeadlinePassed,
     ShuttingDown,
+    TooMuch,
     code_of,
     internal_status,
     rich_status,
@@ -37,7 +38,7 @@ from service.errors import (
 from service.gate.call import Call, Context, Method
 from service.gate.callers import Callers
 from service.gate.concurrency import Hold, Places, Watching
-from service.gate.limits import PATIENTS_A_CALL, Limits, TooMuch
+from service.gate.limits import PATIENTS_A_CALL, Limits
 from service.gate.peers import address_of, as_address, neighbourhood
 from service.gate.refusals import Refusals
 from service.metadata import BEHALF, SEEN

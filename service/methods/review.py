@@ -23,9 +23,9 @@ from index.records import ID, Video
 from index.search.snapshot import Snapshot
 from index.workspace import Workspace
 from protos import review_pb2 as review
+from service.errors import TooMuch
 from service.gate.call import Call, Method
 from service.gate.disclosure import STEP, shown_positions
-from service.gate.limits import TooMuch
 from service.messages import convert_review
 from service.records import MapPage, ReportFacts
 from service.roles import Caller, Role

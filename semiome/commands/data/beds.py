@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, MediaRootOption, WorkspaceOption
 from semiome.console import Screen
+from semiome.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, MediaRootOption, WorkspaceOption
 
 
 def beds(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from semiome.commands.options import (
+from semiome.console import Screen, Terminated, duration
+from semiome.options import (
     DEFAULT_WORKSPACE,
     DeviceOption,
     JsonOption,
@@ -19,7 +20,6 @@ from semiome.commands.options import (
     ask_for_sandbox,
     warn_of_another_account,
 )
-from semiome.console import Screen, Terminated, duration
 
 if TYPE_CHECKING:
     from encoder.job.dry_run import DryRun

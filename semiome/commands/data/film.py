@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from semiome.console import Screen
+from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 
 def film(

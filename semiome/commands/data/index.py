@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semiome.commands.options import (
+from semiome.console import Screen
+from semiome.options import (
     DEFAULT_WORKSPACE,
     CaOption,
     CertificateOption,
@@ -20,13 +21,12 @@ from semiome.commands.options import (
     encoder_in_use,
     warn_of_another_account,
 )
-from semiome.console import Screen
 
 if TYPE_CHECKING:
     from index.vectors.generation import GenerationManifest
     from index.workspace import Workspace
     from service.calling.connection import Connection
-    from service.calling.rollout import Rollout
+    from service.rollout import Rollout
 
 app = typer.Typer(help="The index: build it offline, publish it, go back, clear away.", no_args_is_help=True)
 
@@ -255,8 +255,8 @@ def _rolled_out(
     from index.vectors.generation import read_clips
     from index.vectors.publication import publish, release
     from index.workspace import current
-    from service.calling.rollout import roll_out
     from service.client import Client
+    from service.rollout import roll_out
 
     before = current(place.generations)
     release(place, manifest.generation, publish_it=False)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import JsonOption, MediaRootOption
 from semiome.console import Screen
+from semiome.options import JsonOption, MediaRootOption
 
 app = typer.Typer(help="The CSV that lists a cohort's videos.", no_args_is_help=True)
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import (
+from semiome.console import Screen
+from semiome.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
     LeastSandboxOption,
@@ -16,7 +17,6 @@ from semiome.commands.options import (
     WorkspaceOption,
     ask_for_sandbox,
 )
-from semiome.console import Screen
 
 
 def previews(

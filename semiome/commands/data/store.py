@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, EncoderOption, JsonOption, WorkspaceOption, encoder_in_use
 from semiome.console import Screen
+from semiome.options import DEFAULT_WORKSPACE, EncoderOption, JsonOption, WorkspaceOption, encoder_in_use
 
 if TYPE_CHECKING:
     from index.tables.compaction import TableFacts

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semiome.commands.models.pretrain import clips_for
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from semiome.console import Screen
+from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
     from trainer.clips import TrainingClips

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, encoder_in_use
 from semiome.console import Screen
+from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, encoder_in_use
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import JsonOption
 from semiome.console import Screen
+from semiome.options import JsonOption
 
 app = typer.Typer(
     help="Who may ask a server: certificates and tokens, where no identity provider gives them.", no_args_is_help=True

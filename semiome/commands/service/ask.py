@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiome.commands.options import (
+from semiome.commands.service.since import NewOption, new_videos
+from semiome.console import Screen
+from semiome.options import (
     DEFAULT_SERVER,
     CaOption,
     CertificateOption,
@@ -17,8 +19,6 @@ from semiome.commands.options import (
     ServerOption,
     TokenOption,
 )
-from semiome.commands.service.since import NewOption, new_videos
-from semiome.console import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from semiome.console import Screen
+from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 app = typer.Typer(help="The audit log: who read or was refused what.", no_args_is_help=True)
 

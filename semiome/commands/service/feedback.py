@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from semiome.console import Screen
+from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 app = typer.Typer(help="What people have said of videos: look at it, take it elsewhere.", no_args_is_help=True)
 

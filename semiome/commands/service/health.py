@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import (
+from semiome.console import Screen
+from semiome.options import (
     DEFAULT_SERVER,
     CaOption,
     CertificateOption,
@@ -14,7 +15,6 @@ from semiome.commands.options import (
     KeyOption,
     ServerOption,
 )
-from semiome.console import Screen
 
 
 def health(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semiome.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from semiome.console import Screen
+from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from semiome.commands.options import (
+from semiome.console import Screen
+from semiome.options import (
     DEFAULT_SERVER,
     CaOption,
     CertificateOption,
@@ -15,7 +16,6 @@ from semiome.commands.options import (
     KeyOption,
     ServerOption,
 )
-from semiome.console import Screen
 
 DEFAULT_PORT = 8050
 

@@ -13,8 +13,7 @@ from service.aio_client import AioClient
 from service.calling import requests as calls
 from service.calling.connection import Connection
 from service.client import Client, in_parts
-from service.errors import rich_status, trailing
-from service.gate.limits import TooMuch
+from service.errors import TooMuch, rich_status, trailing
 from service.metadata import SEEN
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.servers import running

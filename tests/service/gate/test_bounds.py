@@ -24,9 +24,9 @@ from service.calling.connection import Connection
 from service.calling.health import health_of
 from service.client import Client
 from service.config import ServerConfig
+from service.errors import TooMuch
 from service.gate.concurrency import Places, Watching
 from service.gate.fair_queue import Turns
-from service.gate.limits import TooMuch
 from service.gate.peers import address_of, neighbourhood
 from service.gate.refusals import Refusals
 from service.messages.convert import filter_from_proto

@@ -15,10 +15,10 @@ from service import roles
 from service.audit.log import AuditLog
 from service.audit.trail import of_patient
 from service.config import ServerConfig
-from service.errors import STATUS, DeadlinePassed, rich_status, status_of
+from service.errors import STATUS, DeadlinePassed, TooMuch, rich_status, status_of
 from service.gate.call import Method
 from service.gate.callers import Callers
-from service.gate.limits import Limits, TooMuch
+from service.gate.limits import Limits
 from service.gate.middleware import Guard
 from service.gate.refusals import Refusals
 from service.metadata import DETAILS, REQUEST_ID, SEEN

@@ -9,7 +9,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from index.errors import InvalidInput
 from service.config import DEFAULT_LIMITS, ServerConfig, read_config
-from service.gate.limits import Limits, TooMuch
+from service.errors import TooMuch
+from service.gate.limits import Limits
 from service.roles import Caller, Role
 from service.telemetry.tracing import OpenTelemetry
 

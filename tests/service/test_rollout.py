@@ -8,8 +8,8 @@ import pytest
 from index.errors import StateError
 from index.workspace import current, set_current
 from service.calling.connection import Connection
-from service.calling.rollout import roll_out
 from service.client import Client
+from service.rollout import roll_out
 from tests import forge
 from tests.conftest import make_cohort, publish_all
 from tests.service.servers import running
