@@ -17,7 +17,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError, named
-from index.files.durable import small_file, unreadable, write_atomically, write_text_atomically
+from index.files.durable import small_file, write_atomically, write_text_atomically
+from index.files.failures import unreadable
 from index.records import LABELS, ClipVerdict, Verdict
 from index.workspace import current
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from index.errors import CannotWrite, DamagedData, InvalidInput, StateError
-from index.files.durable import small_file, unreadable, write_text_atomically
+from index.files.durable import small_file, write_text_atomically
+from index.files.failures import unreadable
 
 _MOST_NAME_BYTES = 256
 _MEND = "remove it, and publish one again"

@@ -45,7 +45,7 @@ def main() -> None:
             sys.exit(TERMINATED if isinstance(cause, Terminated) else INTERRUPTED)
         raise
     except Exception as error:
-        from index.files.durable import failed_write, out_of_memory
+        from index.files.failures import failed_write, out_of_memory
 
         if (named := failed_write(error) or out_of_memory(error)) is None:
             raise

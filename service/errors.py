@@ -21,7 +21,7 @@ from index.errors import (
     StateError,
     VideoRefused,
 )
-from index.files.durable import may_not_read
+from index.files.failures import may_not_read
 from service.metadata import DETAILS, REQUEST_ID
 from service.roles import PermissionRefused, Unauthenticated
 

@@ -19,7 +19,8 @@ from index.custody.erasure import unfinished
 from index.errors import CannotRead, DamagedData, InvalidInput, NotFound, SemiomeError
 from index.files import place
 from index.files.bucket import bucket
-from index.files.durable import may_not_read, sync_folder
+from index.files.durable import sync_folder
+from index.files.failures import may_not_read
 from index.records import Clip, Video, check_clip, check_crop, check_video
 from index.tables.blocklist import ErasedList, has_erased, workspace_key
 from index.tables.compaction import compact, table_facts

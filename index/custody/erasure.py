@@ -26,7 +26,7 @@ from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.feedback.store import FeedbackStore
 from index.files import place as shared_files
 from index.files.bucket import bucket
-from index.files.durable import naming_failed_writes
+from index.files.failures import naming_failed_writes
 from index.tables.blocklist import block, is_erased, lift, patient_hash, workspace_key
 from index.tables.compaction import compact
 from index.tables.rows import select

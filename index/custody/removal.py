@@ -10,7 +10,8 @@ from pathlib import Path
 
 from index.errors import ErasedMeanwhile, NotFound, SemiomeError
 from index.feedback.store import FeedbackStore
-from index.files.durable import naming_failed_writes, sync_folder
+from index.files.durable import sync_folder
+from index.files.failures import naming_failed_writes
 from index.tables.clip_table import ClipTable
 from index.tables.compaction import compact
 from index.tables.rows import select

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from index.errors import DamagedData, InvalidInput, Locked, NotFound
 from index.feedback.statement import Feedback, FeedbackPage, check
-from index.files.durable import is_plain, naming_failed_writes
+from index.files.durable import is_plain
+from index.files.failures import naming_failed_writes
 from index.records import ID
 from index.tables.blocklist import erased_among
 from index.traces.names import ERASED, Names

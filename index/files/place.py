@@ -14,14 +14,9 @@ from pathlib import Path
 
 from index.errors import Locked
 from index.files.bucket import bucket
-from index.files.durable import (
-    exclusive_lock,
-    naming_failed_writes,
-    small_file,
-    sync_folder,
-    unreadable,
-    write_text_atomically,
-)
+from index.files.durable import small_file, sync_folder, write_text_atomically
+from index.files.failures import naming_failed_writes, unreadable
+from index.files.locks import exclusive_lock
 from index.workspace import Workspace
 
 _MOST_BYTES = 2**27

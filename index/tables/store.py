@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from index.errors import NotFound
 from index.files.bucket import bucket
-from index.files.durable import ensure_temporary_folder, exclusive_lock, naming_failed_writes, sync_tree
+from index.files.durable import sync_tree
+from index.files.failures import naming_failed_writes
+from index.files.locks import ensure_temporary_folder, exclusive_lock
 from index.records import Video
 from index.tables.blocklist import alike_to_erased, erased_among
 from index.tables.clip_table import ClipTable

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from index.files.durable import TEMPORARY
+from index.files.locks import TEMPORARY
 from index.traces.folders import GOES, LEFT, Trace, Ways, entry, is_one_piece, traces
 from index.traces.names import Names
 from index.traces.scan import SCRATCH

@@ -16,16 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
-from index.files.durable import (
-    digest_of_file,
-    exclusive_lock,
-    is_plain,
-    naming_failed_writes,
-    small_file,
-    sync_file,
-    sync_folder,
-    unreadable,
-)
+from index.files.durable import digest_of_file, is_plain, small_file, sync_file, sync_folder
+from index.files.failures import naming_failed_writes, unreadable
+from index.files.locks import exclusive_lock
 from index.tables.clip_table import ClipTable
 from index.tables.rows import StoredClips
 from index.vectors.brute_force import Vectors

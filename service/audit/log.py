@@ -24,7 +24,8 @@ from typing import Any
 
 from index.errors import DamagedData, ServiceError
 from index.files import place
-from index.files.durable import naming_failed_writes, sync_folder
+from index.files.durable import sync_folder
+from index.files.failures import naming_failed_writes
 from index.tables.blocklist import patient_hash, workspace_key
 from index.workspace import Workspace
 from service.audit.reserve import Ballast

@@ -21,7 +21,8 @@ import numpy as np
 from encoder.manifest import Manifest, ManifestRow
 from encoder.video.decoder import DecodeLimits
 from index.errors import DiskFull, InvalidInput, VideoRefused
-from index.files.durable import naming_failed_writes, sha256_of_file
+from index.files.durable import sha256_of_file
+from index.files.failures import naming_failed_writes
 from index.near_misses import like
 from index.query import Options, VectorQuery, VideoQuery
 from index.records import ID, LABELS, EmbeddedClip

@@ -24,7 +24,8 @@ from typing import Any
 
 from index.custody.erasure import withhold
 from index.errors import DamagedData, DiskFull, NotFound, SemiomeError, StateError
-from index.files.durable import open_lock, small_file, write_text_atomically
+from index.files.durable import small_file, write_text_atomically
+from index.files.locks import open_lock
 from index.workspace import Workspace
 from service.audit.reserve import Ballast
 from service.audit.trail import folder_of

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from index.errors import StateError
-from index.files.durable import ensure_temporary_folder
+from index.files.locks import ensure_temporary_folder
 from index.workspace import Workspace
 from service.config import ServerConfig, bracketed
 from service.methods import uploads

@@ -14,7 +14,7 @@ import pytest
 
 from encoder.model.folder import install_encoder, new_encoder
 from index.errors import CannotWrite, DiskFull
-from index.files.durable import failed_write, naming_failed_writes
+from index.files.failures import failed_write, naming_failed_writes
 from index.tables.store import Store
 from index.workspace import Workspace
 from tests.conftest import DATA, commit, make_video, publish_all, tiny_architecture

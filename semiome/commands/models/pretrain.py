@@ -99,7 +99,7 @@ def clips_for(
     """
     from encoder.manifest import read_manifest
     from index.errors import InvalidInput
-    from index.files.durable import exclusive_lock
+    from index.files.locks import exclusive_lock
     from trainer.decoding import decode_all
     from trainer.frame_cache import build_cache, cache_bytes, check_room, matches, read_cache
 

@@ -8,13 +8,8 @@ from pathlib import Path
 import pytest
 
 from index.errors import Locked, StateError
-from index.files.durable import (
-    ensure_temporary_folder,
-    exclusive_lock,
-    sha256_of_file,
-    write_atomically,
-    write_text_atomically,
-)
+from index.files.durable import sha256_of_file, write_atomically, write_text_atomically
+from index.files.locks import ensure_temporary_folder, exclusive_lock
 from index.workspace import current, set_current
 
 
@@ -118,7 +113,7 @@ def test_temporary_folders_of_killed_processes_go_and_those_of_others_stay(tmp_p
 HOLDS = """
 import os, sys, time
 from pathlib import Path
-from index.files.durable import ensure_temporary_folder
+from index.files.locks import ensure_temporary_folder
 ensure_temporary_folder(Path(sys.argv[1]))
 print(os.environ["TMPDIR"], flush=True)
 time.sleep(100)
