@@ -27,8 +27,10 @@ from index.records import Clip, EmbeddedClip, Neighbour, Video, clip_id
 from index.search.loader import Serving
 from index.search.search import search_each
 from index.search.snapshot import Snapshot
+from index.tables.committer import committing
 from index.tables.store import Store
-from index.vectors.generation import build_generation, publish
+from index.vectors.generation import build_generation
+from index.vectors.publication import publish
 from index.workspace import Workspace
 from service.config import DEFAULT_LIMITS
 from service.gate import disclosure
@@ -108,10 +110,10 @@ def made_cohort(clips: int, seed: int = 0, of_a_patient: float = 0.0) -> Cohort:
 
 def store(workspace: Workspace, cohort: Cohort) -> None:
     """Store a cohort and publish its index."""
-    with Store(workspace).committing("enc1", WIDTH) as committer:
+    with committing(Store(workspace), "enc1", WIDTH) as committer:
         committer.commit(cohort.videos)
     manifest = build_generation(Store(workspace).clips("enc1"), workspace.generations, kind="flat")
-    publish(workspace.generations, manifest.generation)
+    publish(workspace, manifest.generation)
 
 
 def attack(

@@ -24,8 +24,10 @@ import psutil
 from index.processors import usable_cores
 from index.query import ClipQuery
 from index.records import Clip, EmbeddedClip, Video, clip_id
+from index.tables.committer import committing
 from index.tables.store import Store
-from index.vectors.generation import build_generation, load_generation, publish
+from index.vectors.generation import build_generation, load_generation
+from index.vectors.publication import publish
 from index.workspace import Workspace
 from service.client import Client
 from service.processes.starting import server_process
@@ -57,13 +59,13 @@ def fill(workspace: Workspace, clips: int) -> None:
     random = np.random.default_rng(0)
     store = Store(workspace)
     patients = clips // (VIDEOS_OF_A_PATIENT * CLIPS_OF_A_VIDEO)
-    with store.committing("bench", WIDTH) as committer:
+    with committing(store, "bench", WIDTH) as committer:
         for first in range(0, patients, PATIENTS_A_COMMIT):
             some = range(first, min(first + PATIENTS_A_COMMIT, patients))
             committer.commit([video_of(one, number, random) for one in some for number in range(VIDEOS_OF_A_PATIENT)])
         committer.compact()
     manifest = build_generation(store.clips("bench"), workspace.generations, kind="flat")
-    publish(workspace.generations, manifest.generation)
+    publish(workspace, manifest.generation)
     say(f"stored and indexed {manifest.clips} clips in {time.monotonic() - started:.0f} s")
 
 

@@ -12,8 +12,10 @@ from figures import say
 
 from encoder.head import Head, HeadCard, save_head
 from index.records import Clip, EmbeddedClip, Video, clip_id
+from index.tables.committer import committing
 from index.tables.store import Store
-from index.vectors.generation import build_generation, publish
+from index.vectors.generation import build_generation
+from index.vectors.publication import publish
 from index.workspace import Workspace, set_current
 
 
@@ -21,13 +23,13 @@ def fill(workspace: Workspace, clips: int) -> None:
     """Store the made-up cohort, index it, and put a head of random weights beside it."""
     started = time.monotonic()
     vectors, owner, store = embeddings(clips), patients(clips), Store(workspace)
-    with store.committing("bench", WIDTH) as committer:
+    with committing(store, "bench", WIDTH) as committer:
         for first in range(0, clips, 20 * CLIPS_OF_A_PATIENT):
             starts = range(first, min(first + 20 * CLIPS_OF_A_PATIENT, clips), CLIPS_OF_A_VIDEO)
             committer.commit([video_of(start, vectors, owner) for start in starts])
         committer.compact()
     manifest = build_generation(store.clips("bench"), workspace.generations)
-    publish(workspace.generations, manifest.generation)
+    publish(workspace, manifest.generation)
     card = HeadCard((WIDTH, 256, 2), ("TLE", "exTLE"), 0.5, 1.0, "bench", "0" * 64, 1, 1, 1, (), 0, 1)
     random = np.random.default_rng(0)
     layers = {}

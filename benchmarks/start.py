@@ -29,8 +29,10 @@ from service_store import video_of
 
 from encoder.head import Head, HeadCard, save_head
 from index.processors import usable_cores
+from index.tables.committer import committing
 from index.tables.store import Store
-from index.vectors.generation import build_generation, publish
+from index.vectors.generation import build_generation
+from index.vectors.publication import publish
 from index.workspace import Workspace, set_current
 
 OURS = Path(__file__).resolve().parent.parent
@@ -83,11 +85,11 @@ def fill(workspace: Workspace) -> None:
     vectors = random.normal(size=(CLIPS, WIDTH)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     owner = np.arange(CLIPS) // 40
-    with Store(workspace).committing("bench", WIDTH) as committer:
+    with committing(Store(workspace), "bench", WIDTH) as committer:
         committer.commit([video_of(start, vectors, owner) for start in range(0, CLIPS, 10)])
     (workspace.encoders / "bench").mkdir(parents=True)
     set_current(workspace.encoders, "bench")
-    publish(workspace.generations, build_generation(Store(workspace).clips("bench"), workspace.generations).generation)
+    publish(workspace, build_generation(Store(workspace).clips("bench"), workspace.generations).generation)
     layers = {
         "layers.0.weight": random.normal(size=(2, WIDTH)).astype(np.float32),
         "layers.0.bias": np.zeros(2, np.float32),

@@ -13,7 +13,11 @@ from pathlib import Path
 from index.errors import CannotWrite, DamagedData, InvalidInput, StateError
 from index.files.durable import small_file, write_text_atomically
 from index.files.failures import unreadable
+from index.files.place import Place, place_of
 
+STORE, GENERATIONS = "store", "generations"
+KEY, ERASED, ERASURES, COMMIT_LOCK = "key", "erased", "erasures", "commit.lock"
+"""Names of what lies in a workspace's place, as `Place` takes them."""
 _MOST_NAME_BYTES = 256
 _MEND = "remove it, and publish one again"
 
@@ -59,14 +63,28 @@ class Workspace:
         return cls(root, url)
 
     @property
+    def place(self) -> Place:
+        """Where the part lies that all hosts share: of a workspace in a folder, that folder.
+
+        Raises:
+            StateError: If it is object storage that can't be reached.
+        """
+        return place_of(self.root, self.bucket)
+
+    @property
+    def address(self) -> str:
+        """What `at` takes, from whatever working directory."""
+        return self.bucket or str(self.root.absolute())
+
+    @property
     def store(self) -> Path:
-        """LanceDB."""
-        return self.root / "store"
+        """LanceDB, of a workspace in a folder."""
+        return self.root / STORE
 
     @property
     def generations(self) -> Path:
         """FAISS generations, a folder each, and `CURRENT`."""
-        return self.root / "generations"
+        return self.root / GENERATIONS
 
     @property
     def encoders(self) -> Path:
@@ -95,22 +113,22 @@ class Workspace:
     @property
     def key(self) -> Path:
         """The workspace's secret: signs receipts, and hides who was erased."""
-        return self.root / "key"
+        return self.root / KEY
 
     @property
     def erased(self) -> Path:
         """Keyed hashes of erased patients, a line each."""
-        return self.root / "erased"
+        return self.root / ERASED
 
     @property
     def erasures(self) -> Path:
         """Receipts of erasures, and what an interrupted one still has to do."""
-        return self.root / "erasures"
+        return self.root / ERASURES
 
     @property
     def commit_lock(self) -> Path:
         """Held by the one process that may write to the store."""
-        return self.root / "commit.lock"
+        return self.root / COMMIT_LOCK
 
 
 def set_current(folder: Path, name: str) -> None:

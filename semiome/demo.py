@@ -30,7 +30,8 @@ from index.errors import StateError
 from index.processors import usable_cores
 from index.query import GroupBy, Options, VideoQuery
 from index.tables.store import Store
-from index.vectors.generation import GenerationManifest, build_generation, publish
+from index.vectors.generation import GenerationManifest, build_generation
+from index.vectors.publication import publish
 from index.workspace import Workspace
 from semiome.commands.data.encode import show_report
 from semiome.commands.models.head import train_and_install
@@ -238,7 +239,7 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
     with clock.step("train head and build index"):
         train_and_install(place, HeadConfig(seed=config.seed), _HELD_OUT)
         generation = build_generation(Store(place).clips(encoder.encoder_id), place.generations)
-        publish(place.generations, generation.generation)
+        publish(place, generation.generation)
     with clock.step("serve and ask"):
         answers = _ask(folder, [row.video_id for row in manifest.rows if row.split == _HELD_OUT])
 

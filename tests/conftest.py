@@ -167,20 +167,22 @@ def make_cohort(patients=5, videos=3, clips=4, seed=0):
 
 
 def commit(workspace, cohort, encoder_id="enc1"):
+    from index.tables.committer import committing
     from index.tables.store import Store
 
     store = Store(workspace)
-    with store.committing(encoder_id, len(cohort[0][1][0].vector)) as committer:
+    with committing(store, encoder_id, len(cohort[0][1][0].vector)) as committer:
         committer.commit(cohort)
     return store
 
 
 def publish_all(workspace, encoder_id="enc1"):
     from index.tables.store import Store
-    from index.vectors.generation import build_generation, publish
+    from index.vectors.generation import build_generation
+    from index.vectors.publication import publish
 
     manifest = build_generation(Store(workspace).clips(encoder_id), workspace.generations)
-    publish(workspace.generations, manifest.generation)
+    publish(workspace, manifest.generation)
     return manifest
 
 

@@ -28,6 +28,7 @@ from encoder.video.decoder import DecodeLimits
 from encoder.video.worker_process import ClipFrames
 from index.errors import InvalidInput
 from index.records import Clip, EmbeddedClip, clip_id
+from index.tables.committer import committing
 from index.tables.schema import NO_PICTURE
 from index.tables.store import Store
 
@@ -111,7 +112,7 @@ def encode_with(
         report.seconds["total"] = time.monotonic() - started
         progress(done, total, report.where_time_goes())
 
-    with store.committing(encoder.encoder_id, encoder.model.embedding_dim) as committer:
+    with committing(store, encoder.encoder_id, encoder.model.embedding_dim) as committer:
         run = Storing(committer, report, tell, salvage=salvage)
         tell(0)
         jobs = [Job(row) for row in manifest.rows]

@@ -17,10 +17,9 @@ from typing import Any
 from index.custody.alike import too_alike
 from index.custody.erasure import unfinished
 from index.errors import CannotRead, DamagedData, InvalidInput, NotFound, SemiomeError
-from index.files import place
-from index.files.bucket import bucket
 from index.files.durable import sync_folder
 from index.files.failures import may_not_read
+from index.files.place import Place
 from index.records import Clip, Video, check_clip, check_crop, check_video
 from index.tables.blocklist import ErasedList, has_erased, workspace_key
 from index.tables.compaction import compact, table_facts
@@ -30,7 +29,7 @@ from index.tables.store import Store
 from index.vectors.generation import FLAT_CLIPS, list_generations, load_generation
 from index.vectors.publication import fetch
 from index.words import counted
-from index.workspace import Workspace, current
+from index.workspace import KEY, Workspace, current
 
 _LEAST_FREE_SHARE = 0.05
 _MANY_FRAGMENTS = 64
@@ -67,9 +66,8 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
     store = Store(workspace)
     findings = [_disk(workspace), *_readers(workspace)]
     findings += _erased(workspace)
-    if workspace.bucket:
-        fetch(workspace, everything=True)
-        findings.append(_conditions(workspace))
+    fetch(workspace, everything=True)
+    findings += _conditions(workspace.place)
     if not store.exists() and list_generations(workspace.generations):
         gone = "it is gone, and there are generations of it: bring it back from a backup"
         return [*findings, Finding("store", DAMAGED, gone)]
@@ -90,7 +88,7 @@ def _erased(workspace: Workspace) -> list[Finding]:
     """Whether it can be told who was erased, and which erasures have not ended."""
     findings = []
     try:
-        if place.read(workspace, workspace.key) is not None or has_erased(workspace):
+        if workspace.place.read(KEY) is not None or has_erased(workspace):
             workspace_key(workspace)
             count = counted(len(ErasedList(workspace).hashes), "patient")
             findings.append(Finding("the erased", OK, f"{count} on the list, which can be read"))
@@ -125,16 +123,17 @@ def _readers(workspace: Workspace) -> list[Finding]:
     return [Finding("access", WARNING, "every user of this machine can look into it: `chmod -R o= WORKSPACE`")]
 
 
-def _conditions(workspace: Workspace) -> Finding:
-    what = "object storage"
-    if bucket(workspace.bucket).keeps_conditions():
-        return Finding(what, OK, "of two who write the same object at once one is refused")
-    return Finding(
-        what,
-        DAMAGED,
+def _conditions(place: Place) -> list[Finding]:
+    what, keeps = "object storage", place.keeps_conditions()
+    if keeps is None:
+        return []
+    if keeps:
+        return [Finding(what, OK, "of two processes that write the same object at once one is refused")]
+    says = (
         "conditional writes are not kept: two hosts that write at once would lose what one of them wrote; let one host "
-        "alone write, or use a storage that keeps If-None-Match and If-Match",
+        "alone write, or use a storage that keeps If-None-Match and If-Match"
     )
+    return [Finding(what, DAMAGED, says)]
 
 
 def _torn_versions(workspace: Workspace, *, repair: bool) -> list[Finding]:

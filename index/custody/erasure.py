@@ -24,8 +24,6 @@ from typing import Any
 from index.custody.removal import rebuild_without, remove_patient
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.feedback.store import FeedbackStore
-from index.files import place as shared_files
-from index.files.bucket import bucket
 from index.files.failures import naming_failed_writes
 from index.tables.blocklist import block, is_erased, lift, patient_hash, workspace_key
 from index.tables.compaction import compact
@@ -38,7 +36,7 @@ from index.traces.needles import needles_of, without_shared
 from index.traces.places import gone_through, outside_of, piece_of, shown
 from index.traces.scan import SCRATCH, scan
 from index.words import counted
-from index.workspace import Workspace
+from index.workspace import ERASED, ERASURES, Workspace
 
 
 @dataclass(slots=True)
@@ -183,7 +181,7 @@ def erase_patient(
             raise DamagedData("something of the patient was written while they were erased: run the same command again")
         needles = [bytes.fromhex(needle) for needle in pending.needles]
         searched = without_shared(store, needles)
-    shared = bucket(workspace.bucket) if workspace.bucket else None
+    shared = workspace.place if workspace.place.remote else None
     looked = scan([workspace.root], searched, skip=note.places, objects=shared)
     elsewhere = [scan([folder], searched, below=workspace.root) for folder in also]
     outside = {
@@ -229,7 +227,7 @@ def erase_patient(
         },
     )
     name = f"{receipt['finished_at'].replace(':', '')}-{secrets.token_hex(4)}.json"
-    shared_files.write(workspace, workspace.erasures / name, json.dumps(receipt, indent=2) + "\n")
+    workspace.place.write(f"{ERASURES}/{name}", (json.dumps(receipt, indent=2) + "\n").encode())
     if undecided:
         pending.asking = True
         note.write(pending)
@@ -250,7 +248,7 @@ def withhold(workspace: Workspace, patient_id: str) -> None:
         DiskFull: If there is no room.
     """
     store, note = _existing(workspace), _note_of(workspace, patient_id)
-    with shared_files.changing(workspace, workspace.erased):
+    with workspace.place.changing(ERASED):
         try:
             if note.read() is None:
                 note.write(_begin(store, workspace, patient_id))
@@ -279,7 +277,7 @@ def lift_erasure(workspace: Workspace, patient_id: str, reason: str) -> dict[str
         raise InvalidInput("expected a reason of 1 to 1000 printable characters")
     store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
-    with store.writing(), shared_files.changing(workspace, workspace.erased):
+    with store.writing(), workspace.place.changing(ERASED):
         if _note_of(workspace, patient_id).read() is not None:
             raise StateError("the erasure of this patient has not ended: finish it with `semiome erase` first")
         if not is_erased(workspace, hashed):
@@ -289,7 +287,7 @@ def lift_erasure(workspace: Workspace, patient_id: str, reason: str) -> dict[str
         record = {"patient_hash": hashed, "lifted_at": at, "reason": said.cut(reason, said.find(reason))}
         signed = _signed(key, record)
         name = f"{at.replace(':', '')}-{secrets.token_hex(4)}-lifted.json"
-        shared_files.write(workspace, workspace.erasures / name, json.dumps(signed, indent=2) + "\n")
+        workspace.place.write(f"{ERASURES}/{name}", (json.dumps(signed, indent=2) + "\n").encode())
         lift(workspace, patient_id)
     return signed
 
@@ -302,7 +300,7 @@ def check_receipt(workspace: Workspace, receipt: dict[str, Any]) -> bool:
 
 def unfinished(workspace: Workspace, *, asking: bool = False) -> list[str]:
     """When each erasure began that was interrupted, or, of those, that has an answer to wait for."""
-    names = [name for name in shared_files.names(workspace, workspace.erasures) if name.startswith(".pending-")]
+    names = [name for name in workspace.place.names(ERASURES) if name.startswith(".pending-")]
     notes = (_Note(workspace, name).read() for name in names if name.endswith(".json"))
     return [note.started_at for note in notes if note is not None and note.asking == asking]
 
@@ -311,22 +309,23 @@ class _Note:
     """Where an erasure under way stands, for whoever goes on with it."""
 
     def __init__(self, workspace: Workspace, name: str) -> None:
-        self._workspace = workspace
-        self._path = workspace.erasures / name
-        self.places = {self._path, self._path.relative_to(workspace.root)}
+        self._place, self._name = workspace.place, f"{ERASURES}/{name}"
+        self.places = {workspace.erasures / name, Path(self._name)}
 
     def read(self) -> _Pending | None:
-        data = shared_files.read(self._workspace, self._path)
+        data = self._place.read(self._name)
         try:
             return None if data is None else _Pending(**json.loads(data))
         except (ValueError, TypeError):
-            raise DamagedData(f"{self._path.name} can't be read: remove it, and erase the patient again") from None
+            raise DamagedData(
+                f"{Path(self._name).name} can't be read: remove it, and erase the patient again"
+            ) from None
 
     def write(self, pending: _Pending) -> None:
-        shared_files.write(self._workspace, self._path, json.dumps(asdict(pending)))
+        self._place.write(self._name, json.dumps(asdict(pending)).encode())
 
     def remove(self) -> None:
-        shared_files.remove(self._workspace, self._path)
+        self._place.remove([self._name])
 
 
 class _Done:

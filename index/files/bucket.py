@@ -1,4 +1,4 @@
-"""The shared part of a workspace on S3-compatible object storage. The only file that knows obstore.
+"""A place on S3-compatible object storage. The only file that knows obstore.
 
 Where it lies and who may read it is said by the usual `AWS_…` variables, as LanceDB reads them. An object is written
 whole or not at all; what several hosts may not do at once is decided by conditional writes, and by no clock.
@@ -21,6 +21,7 @@ from threading import Event, Lock, Thread, current_thread, main_thread
 from typing import Any, TypeVar
 
 from index.errors import Locked, StateError, Unreachable
+from index.files.place import Place
 
 LEASE_S = 20.0
 """A writer that has shown no sign of life for so long has died."""
@@ -118,10 +119,11 @@ def named(error: Exception) -> StateError:
     return StateError(f"the object storage of this workspace refuses ({said}): {means}")
 
 
-class Bucket:
-    """Objects below one prefix, named as files are."""
+class Bucket(Place):
+    """Objects below one prefix."""
 
     def __init__(self, url: str) -> None:
+        self.address, self.remote = url, True
         try:
             from obstore.store import from_url
         except ImportError:
@@ -130,19 +132,15 @@ class Bucket:
             self._store: Any = from_url(url)
 
     def read(self, name: str) -> bytes | None:
-        """An object's bytes; None where there is none."""
         return self._read(name)[0]
 
     def write(self, name: str, data: bytes | Path) -> None:
-        """Put an object, of these bytes or this file's, in place of any that is there."""
         self._put(name, data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Put an object unless there is one; of several that try at once one succeeds."""
         return self._put(name, data, "create") is not None
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Names below a prefix, with their bytes."""
         import obstore
 
         return _ask(
@@ -150,25 +148,18 @@ class Bucket:
         )
 
     def folders(self, prefix: str) -> list[str]:
-        """Names right below a prefix that have something below them."""
         import obstore
 
         found = _ask(lambda: obstore.list_with_delimiter(self._store, prefix=prefix)["common_prefixes"])
         return [path.rstrip("/").rsplit("/", 1)[-1] for path in found]
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove objects; those that are not there are no error."""
         import obstore
 
         if wanted := list(names):
             _patiently(partial(obstore.delete, self._store, wanted))
 
     def download(self, name: str, path: Path) -> None:
-        """An object's bytes into a new file.
-
-        Raises:
-            StateError: If it has gone.
-        """
         import obstore
 
         def copy() -> None:
@@ -181,7 +172,7 @@ class Bucket:
         except FileNotFoundError:
             raise StateError("something has gone from the object storage while it was read: try again") from None
 
-    def keeps_conditions(self) -> bool:
+    def keeps_conditions(self) -> bool | None:
         """Whether of two who create the same object at once just one succeeds; without that, commits would be lost."""
         name = f".conditions-{secrets.token_hex(8)}"
         try:
@@ -194,18 +185,25 @@ class Bucket:
         finally:
             self.remove([name])
 
+    def stamp(self, name: str) -> object:  # noqa: ARG002  an object's facts cost a request, as its bytes do
+        return None
+
+    def settle(self, prefix: str, settled: dict[Path, int]) -> None:
+        """Do nothing: an object that was written survives."""
+
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, OSError, RuntimeError) as error:
+            raise named(error) from None
+
     @contextmanager
     def lease(self, name: str, what: str) -> Iterator[Callable[[], None]]:
         """A lock that outlives no holder: one that dies is overtaken after `LEASE_S`.
 
-        The holder rewrites its lock object every few seconds. Who wants it watches whether it changes, by the own
-        clock: whatever the hosts' clocks say does not matter.
-
-        Yields:
-            A function to call before each write.
-
-        Raises:
-            Locked: If another holds it; also by that function, once the lease was lost.
+        The holder rewrites its lock object every few seconds. A process that wants it watches, by its own clock,
+        whether it changes: whatever the hosts' clocks say does not matter.
         """
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         held = _Lease(self, name, holder, *self._take(name, holder, what))

@@ -9,9 +9,8 @@ import secrets
 from collections.abc import Iterable
 
 from index.errors import CannotWrite, DamagedData, InvalidInput
-from index.files import place
 from index.near_misses import likeness
-from index.workspace import Workspace
+from index.workspace import ERASED, ERASURES, KEY, Workspace
 
 _KEY_BYTES = 32
 _LIFTED = "-"
@@ -28,15 +27,15 @@ def workspace_key(workspace: Workspace) -> bytes:
     Raises:
         DamagedData: If it is not as it was made, or is gone where it was used.
     """
-    text = place.read(workspace, workspace.key)
+    text = workspace.place.read(KEY)
     if text is None:
         if has_erased(workspace):
             raise DamagedData(
                 "the workspace's key is gone, and who was erased can't be told without it: "
                 "bring the file `key` back from a backup"
             )
-        place.create(workspace, workspace.key, secrets.token_hex(_KEY_BYTES).encode())
-        text = place.read(workspace, workspace.key) or b""
+        workspace.place.create(KEY, secrets.token_hex(_KEY_BYTES).encode())
+        text = workspace.place.read(KEY) or b""
     try:
         key = bytes.fromhex(text.decode("ascii").strip())
     except ValueError:
@@ -48,7 +47,7 @@ def workspace_key(workspace: Workspace) -> bytes:
 
 def has_erased(workspace: Workspace) -> bool:
     """Whether a receipt or the list says that a patient was erased."""
-    return _receipts(workspace) or bool(place.read(workspace, workspace.erased))
+    return _receipts(workspace) or bool(workspace.place.read(ERASED))
 
 
 def key_to_compare(workspace: Workspace) -> bytes:
@@ -102,8 +101,8 @@ class ErasedList:
         self.read()
 
     def is_new(self) -> bool:
-        """Whether the file is another one than was read. One look at its facts; for a shared workspace always False."""
-        return not self._workspace.bucket and self.facts() != self._seen
+        """Whether the file is another one than was read, by its stamp; on object storage always False."""
+        return self.facts() != self._seen
 
     def read(self) -> bool:
         """Read it again.
@@ -134,22 +133,14 @@ class ErasedList:
         return frozenset(patient for patient in patient_ids if patient_hash(key, patient) in self.hashes)
 
     def facts(self) -> object:
-        """What tells one file from another; of a shared workspace nothing, and nothing where there is no list."""
-        if self._workspace.bucket:
-            return None
-        try:
-            facts = self._workspace.erased.stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            return error.errno
-        return facts.st_ino, facts.st_size, facts.st_mtime_ns
+        """What tells one file from another, see `Place.stamp`."""
+        return self._workspace.place.stamp(ERASED)
 
 
 def block(workspace: Workspace, patient_id: str) -> None:
     """From now on this patient is not taken in, and is asked about under an id that looks like a misspelling.
 
-    The caller holds `shared_files.changing`.
+    The caller holds `Place.changing` of the list.
     """
     lines, (own, alike) = _lines(workspace), _hashed(workspace, patient_id)
     if not {own, alike} <= lines:
@@ -159,7 +150,7 @@ def block(workspace: Workspace, patient_id: str) -> None:
 def lift(workspace: Workspace, patient_id: str) -> None:
     """From now on this patient may be taken in again; the list remembers that it was so.
 
-    The caller holds `shared_files.changing`.
+    The caller holds `Place.changing` of the list.
     """
     own, alike = _hashed(workspace, patient_id)
     _write(workspace, (_lines(workspace) - {own, alike}) | {_LIFTED + own})
@@ -196,7 +187,7 @@ def brought_up_to_date(older: str, newer: str) -> str:
 
 
 def _write(workspace: Workspace, lines: set[str]) -> None:
-    place.write(workspace, workspace.erased, "".join(f"{line}\n" for line in sorted(lines)))
+    workspace.place.write(ERASED, "".join(f"{line}\n" for line in sorted(lines)).encode())
 
 
 def _read(workspace: Workspace) -> bytes | None:
@@ -205,7 +196,7 @@ def _read(workspace: Workspace) -> bytes | None:
     Raises:
         DamagedData: If it is gone or can't be read.
     """
-    data = place.read(workspace, workspace.erased)
+    data = workspace.place.read(ERASED)
     if not (data and data.strip()) and _receipts(workspace):
         raise DamagedData(_GONE)
     return data
@@ -213,7 +204,7 @@ def _read(workspace: Workspace) -> bytes | None:
 
 def _receipts(workspace: Workspace) -> bool:
     """Whether anybody was erased: the receipt is written after the list."""
-    return any(not name.startswith(".") for name in place.names(workspace, workspace.erasures))
+    return any(not name.startswith(".") for name in workspace.place.names(ERASURES))
 
 
 def _hashes(workspace: Workspace) -> set[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -12,24 +13,62 @@ import pyarrow as pa
 
 from index.errors import DamagedData, InvalidInput, StateError
 from index.records import EmbeddedClip, Video, check_clip, check_crop, check_video
-from index.tables.blocklist import erased_among
 from index.tables.compaction import compact
 from index.tables.rows import select
-from index.tables.schema import PATIENTS, VIDEOS, id_predicate, row_of_video, row_sha256, vectors_of
+from index.tables.schema import (
+    LATER_COLUMNS,
+    PATIENTS,
+    VIDEOS,
+    clips_schema,
+    id_predicate,
+    row_of_video,
+    row_sha256,
+    vectors_of,
+)
 from index.tables.store import Store
-from index.workspace import Workspace
 
 UNIT_TOLERANCE = 1e-3
 
 
-class Committer:
-    """Writes whole videos: all clips of one, or none. Made by `Store.committing` only."""
+@contextmanager
+def committing(store: Store, encoder_id: str, width: int) -> Iterator[Committer]:
+    """The one writer of a store, for the clips of one encoder.
 
-    def __init__(
-        self, store: Store, workspace: Workspace, encoder_id: str, width: int, still_mine: Callable[[], None]
-    ) -> None:
+    Args:
+        store: which; its tables are made where they are missing.
+        encoder_id: whose table.
+        width: D of its embeddings.
+
+    Raises:
+        Locked: If another process is committing.
+        DiskFull: If no space is left, within the block too.
+    """
+    with store.writing() as still_mine:
+        names = store.table_names() if store.exists() else []
+        database = store.database()
+        wanted = {"videos": VIDEOS, "patients": PATIENTS, f"clips_{encoder_id}": clips_schema(width)}
+        for name, schema in wanted.items():
+            if name not in names:
+                still_mine()
+                with store.reached():
+                    # One that was taken for dead within this moment may have made it too: it writes no more.
+                    database.create_table(name, schema=schema, exist_ok=True)
+        _add_later_columns(store)
+        yield Committer(store, encoder_id, width, still_mine)
+
+
+def _add_later_columns(store: Store) -> None:
+    """Give the videos table of an earlier version the columns that it lacks, empty."""
+    present = store.open_table("videos").schema.names
+    if missing := [VIDEOS.field(name) for name in LATER_COLUMNS if name not in present]:
+        store.writable("videos").add_columns(missing)
+
+
+class Committer:
+    """Writes whole videos: all clips of one, or none. Made by `committing` only."""
+
+    def __init__(self, store: Store, encoder_id: str, width: int, still_mine: Callable[[], None]) -> None:
         self._store = store
-        self._workspace = workspace
         self._encoder_id = encoder_id
         self._width = width
         self._still_mine = still_mine
@@ -181,7 +220,7 @@ class Committer:
 
     def erased(self, patient_ids: set[str]) -> set[str]:
         """Those of these patients who have been erased by now."""
-        return erased_among(self._workspace, patient_ids)
+        return self._store.erased(patient_ids)
 
     def _add_patients(self, patient_ids: set[str]) -> None:
         if self.erased(patient_ids):

@@ -84,6 +84,6 @@ def _compact(
         store.open_table(name).update_config({"semiome.compacted_at_version": str(dataset.version)})
     # What nobody else can be writing, since the caller holds the lock, needs no days of grace. On object storage
     # the lock may be lost unseen: there only an erasure takes files that no version names.
-    alone = deletions or not store.shared
+    alone = deletions or not store.remote
     still_mine()
     store.open_table(name).cleanup_old_versions(keep_versions, delete_unverified=alone)

@@ -22,7 +22,7 @@ from index.errors import InvalidInput, StateError
 from index.files.durable import new_folder
 from index.near_misses import near_misses
 from index.records import Clip, EmbeddedClip, Video, check_clip, check_crop, check_video
-from index.tables.committer import UNIT_TOLERANCE
+from index.tables.committer import UNIT_TOLERANCE, committing
 from index.tables.rows import batches
 from index.tables.schema import LATER_COLUMNS, VIDEOS, check_rows, clips_schema, row_of_video, vectors_of, video_of_row
 from index.tables.store import Store
@@ -112,7 +112,7 @@ def import_parquet(store: Store, folder: Path, *, distinct_ids: bool = False) ->
             raise InvalidInput(f"video {name[:64]!r} is of another patient in {_CLIPS} than in {_VIDEOS}")
     patients = {videos[name].patient_id for name in by_video}
     written = 0
-    with store.committing(encoder_id, clips.schema.field("vector").type.list_size) as committer:
+    with committing(store, encoder_id, clips.schema.field("vector").type.list_size) as committer:
         if store.erased(patients):
             raise StateError("a patient of this export was erased from this workspace and is not taken in again")
         stored = store.videos()

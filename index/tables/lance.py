@@ -7,37 +7,31 @@ version, and an opened one stays at that version.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import lance
 
 from index.errors import DamagedData, StateError
-from index.files.bucket import bucket, named
-from index.workspace import Workspace
+from index.workspace import STORE, Workspace
 
 
 class Tables:
-    """The tables of one workspace, in its folder or on object storage."""
+    """The tables of one workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+        self._place = workspace.place
+        self.address = f"{self._place.address}/{STORE}"
 
     @property
-    def shared(self) -> bool:
-        """Whether they lie on object storage."""
-        return bool(self._workspace.bucket)
-
-    @property
-    def address(self) -> str:
-        """URL of the folder they lie in, or its absolute path: of `a:b` or `~` each library makes something else."""
-        place = self._workspace.store
-        return f"{self._workspace.bucket}/{place.name}" if self.shared else str(place.absolute())
+    def remote(self) -> bool:
+        """Whether writers on several hosts can reach them."""
+        return self._place.remote
 
     def exists(self) -> bool:
-        """Whether a store was ever written."""
-        return bool(self._folders()) if self.shared else self._workspace.store.is_dir()
+        """Whether anything was ever written."""
+        return bool(self._place.folders(STORE))
 
     def names(self) -> list[str]:
         """All tables whose creation was finished, sorted.
@@ -66,33 +60,23 @@ class Tables:
 
     def sizes(self, table: str, part: str = "") -> dict[str, int]:
         """Bytes of a table's files, or of those in one of its folders, by name."""
-        below = f"{table}.lance/{part}" if part else f"{table}.lance"
-        if self.shared:
-            return bucket(self._workspace.bucket).sizes(f"{self._workspace.store.name}/{below}")
-        files = (path for path in (self._workspace.store / below).rglob("*") if path.is_file())
-        return {str(path.relative_to(self._workspace.store)): path.stat().st_size for path in files}
+        return self._place.sizes("/".join(filter(None, (STORE, f"{table}.lance", part))))
 
-    @contextmanager
-    def reached(self) -> Iterator[None]:
-        """Turn what Lance raises of an object storage, with its address, into an error without.
+    def settle(self, settled: dict[Path, int]) -> None:
+        """Make all that was written survive a power cut, see `Place.settle`."""
+        self._place.settle(STORE, settled)
+
+    def reached(self) -> AbstractContextManager[None]:
+        """Within it, what Lance raises of object storage becomes an error of our own, without an address.
 
         Raises:
-            StateError: If it does not answer, or refuses access.
+            StateError: If the storage does not answer, or refuses access.
         """
-        try:
-            yield
-        except (ValueError, OSError, RuntimeError) as error:
-            if self.shared:
-                raise named(error) from None
-            raise
+        return self._place.reached()
 
     def _folders(self) -> list[str]:
         """Names of everything that looks like a table, sorted."""
-        if self.shared:
-            found = bucket(self._workspace.bucket).folders(self._workspace.store.name)
-        else:
-            found = [path.name for path in self._workspace.store.iterdir() if path.is_dir()]
-        return sorted(name.removesuffix(".lance") for name in found if name.endswith(".lance"))
+        return sorted(name.removesuffix(".lance") for name in self._place.folders(STORE) if name.endswith(".lance"))
 
     def _was_created(self, name: str) -> bool:
         """Whether a table's first version was finished; a crash or a full disk in its creation leaves none.

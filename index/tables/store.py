@@ -12,16 +12,14 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import NotFound
-from index.files.bucket import bucket
-from index.files.durable import sync_tree
 from index.files.failures import naming_failed_writes
-from index.files.locks import ensure_temporary_folder, exclusive_lock
+from index.files.locks import ensure_temporary_folder
 from index.records import Video
 from index.tables.blocklist import alike_to_erased, erased_among
 from index.tables.clip_table import ClipTable
@@ -31,18 +29,13 @@ from index.tables.schema import (
     CLIP_COLUMNS,
     LATER_COLUMNS,
     NO_PICTURE,
-    PATIENTS,
     VIDEOS,
     WITH_PICTURE,
     check_rows,
-    clips_schema,
     id_predicate,
     video_of_row,
 )
-from index.workspace import Workspace
-
-if TYPE_CHECKING:
-    from index.tables.committer import Committer
+from index.workspace import COMMIT_LOCK, Workspace
 
 _ROWS_AT_ONCE = 256
 _VIDEO_FIELDS = tuple(name for name in VIDEOS.names if name != "patient_key")
@@ -85,7 +78,7 @@ class EncodedVideo:
 
 
 class Store:
-    """Reads what is stored; `committing` gives the one writer.
+    """Reads what is stored; `index.tables.committer.committing` gives the one writer.
 
     Every read opens the tables, and so sees the newest version.
     """
@@ -93,12 +86,12 @@ class Store:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._tables = Tables(workspace)
-        self._synced: dict[Path, int] = {}
+        self._settled: dict[Path, int] = {}
 
     @property
-    def shared(self) -> bool:
-        """Whether it lies on object storage."""
-        return self._tables.shared
+    def remote(self) -> bool:
+        """Whether writers on several hosts can reach it."""
+        return self._tables.remote
 
     def reached(self) -> AbstractContextManager[None]:
         """Within it, what LanceDB raises of an object storage becomes `Unreachable`, or says why it refuses."""
@@ -227,45 +220,6 @@ class Store:
         return int(self.clip_table(encoder_id).version)
 
     @contextmanager
-    def committing(self, encoder_id: str, width: int) -> Iterator[Committer]:
-        """The one writer of a workspace, for the clips of one encoder.
-
-        Args:
-            encoder_id: whose table.
-            width: D of its embeddings.
-
-        Raises:
-            Locked: If another process is committing.
-            DiskFull: If no space is left, within the block too.
-        """
-        from index.tables.committer import Committer
-
-        with self.writing() as still_mine:
-            if not self._workspace.bucket:
-                self._workspace.store.mkdir(parents=True, exist_ok=True)
-            names = self.table_names() if self.exists() else []
-            database = self._database()
-            for name, schema in (
-                ("videos", VIDEOS),
-                ("patients", PATIENTS),
-                (f"clips_{encoder_id}", clips_schema(width)),
-            ):
-                if name not in names:
-                    still_mine()
-                    with self.reached():
-                        # One that was taken for dead within this moment may have made it too: it writes no more.
-                        database.create_table(name, schema=schema, exist_ok=True)
-            self._add_later_columns()
-            yield Committer(self, self._workspace, encoder_id, width, still_mine)
-
-    def _add_later_columns(self) -> None:
-        """Give the videos table of an earlier version the columns that it lacks, empty."""
-        there = self.open_table("videos").schema.names
-        missing = [VIDEOS.field(name) for name in LATER_COLUMNS if name not in there]
-        if missing:
-            self.writable("videos").add_columns(missing)
-
-    @contextmanager
     def writing(self) -> Iterator[Callable[[], None]]:
         """The right to change tables, for one process at a time.
 
@@ -277,19 +231,16 @@ class Store:
             DiskFull: If no space is left, within the block too.
         """
         ensure_temporary_folder(self._workspace.root)
-        what, lock = "the right to write to this workspace's store", self._workspace.commit_lock
-        if self._workspace.bucket:
-            _lancedb()  # takes seconds to load, in which no sign of life could be given
-            with bucket(self._workspace.bucket).lease(lock.name, what) as still_mine:
-                yield still_mine
-        else:
-            with naming_failed_writes(), exclusive_lock(lock, what):
-                yield lambda: None
+        _lancedb()  # takes seconds to load, in which a holder on object storage could give no sign of life
+        with (
+            naming_failed_writes(),
+            self._workspace.place.lease(COMMIT_LOCK, "the right to write to this workspace's store") as still_mine,
+        ):
+            yield still_mine
 
     def settle(self) -> None:
-        """Make all that was written survive a power cut; object storage has done it."""
-        if not self._workspace.bucket:
-            sync_tree(self._workspace.store, self._synced)
+        """Make all that was written survive a power cut."""
+        self._tables.settle(self._settled)
 
     def sizes(self, table: str, part: str = "") -> dict[str, int]:
         """Bytes of a table's files, or of those in one of its folders, by name."""
@@ -311,7 +262,7 @@ class Store:
     def writable(self, name: str) -> Any:  # noqa: ANN401  lancedb has no types
         """A table at its newest version, to change; the caller holds `writing`."""
         with self._tables.reached():
-            return self._database().open_table(name)
+            return self.database().open_table(name)
 
     def clip_table(self, encoder_id: str) -> Any:  # noqa: ANN401
         """The clip table of an encoder at its newest version.
@@ -323,7 +274,8 @@ class Store:
             raise NotFound(f"no clips of encoder {encoder_id} are stored: run `semiome encode` first")
         return self.open_table(f"clips_{encoder_id}")
 
-    def _database(self) -> Any:  # noqa: ANN401  lancedb has no types
+    def database(self) -> Any:  # noqa: ANN401  lancedb has no types
+        """The tables as LanceDB writes them; the caller holds `writing`."""
         with self._tables.reached():
             return _lancedb().connect(self._tables.address)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from index.files.bucket import Bucket
+from index.files.place import Place
 
 LEAST_NEEDLE_BYTES = 8
 """Shorter ones turn up in any large file by chance."""
@@ -39,7 +39,7 @@ def scan(
     folders: Iterable[Path],
     needles: Sequence[bytes],
     skip: frozenset[Path] | set[Path] = frozenset(),
-    objects: Bucket | None = None,
+    objects: Place | None = None,
     below: Path | None = None,
 ) -> Scan:
     """Look for any of these bytes, in names and in contents.

@@ -1,4 +1,4 @@
-"""Generations: immutable indexes built offline from one table version, verified by hash, published by a rename."""
+"""Generations: immutable indexes built offline from one table version, each file verified by its digest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from index.vectors.brute_force import Vectors
 from index.vectors.clip_map import PCA, clip_map
 from index.vectors.faiss_index import FLAT, KINDS, ONE_BIT, ONE_BYTE, Effort, FlatIndex, Index, IvfIndex
 from index.vectors.recall import tuned_recall
-from index.workspace import current, previous, set_current
+from index.workspace import current
 
 _VECTORS, _CLIPS, _INDEX, _MAP, MANIFEST = "vectors.npy", "clips.arrow", "index.faiss", "map.npy", "manifest.json"
 FLAT_CLIPS = 20_000
@@ -203,20 +203,8 @@ def building_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def publish(folder: Path, generation: str, *, force: bool = False) -> None:
-    """Make a generation the one that serves.
-
-    Raises:
-        NotFound: If there is none of that name.
-        StateError: If its recall is below its target, and it is not forced.
-    """
-    check_publishable(folder, generation, force=force)
-    if current(folder) != generation:
-        set_current(folder, generation)
-
-
 def check_publishable(folder: Path, generation: str, *, force: bool = False) -> None:
-    """Say whether `publish` would do it.
+    """Say whether a generation may be published.
 
     Raises:
         NotFound: If there is none of that name.
@@ -231,45 +219,6 @@ def check_publishable(folder: Path, generation: str, *, force: bool = False) -> 
             f"target of {manifest.recall_target}: it is not published unless forced. `semiome index build` without "
             f"--kind chooses one that reaches it; --kind {FLAT} finds all"
         )
-
-
-def roll_back(folder: Path) -> str:
-    """Make the generation that served before serve again; a second call undoes it.
-
-    Returns:
-        Its name.
-
-    Raises:
-        StateError: If none served before, or it is gone.
-    """
-    name = previous(folder)
-    if name is None or name not in list_generations(folder):
-        raise StateError("there is no generation before the one that serves: name one with `semiome index activate`")
-    set_current(folder, name)
-    return name
-
-
-def collect(folder: Path, keep: int) -> list[str]:
-    """Remove old generations: all but the one that serves, the one before it, and the newest few.
-
-    A server that still answers from a removed one is not disturbed: what it has mapped stays until it lets go.
-
-    Returns:
-        What was removed.
-
-    Raises:
-        Locked: If a build is running.
-    """
-    if not folder.is_dir():
-        return []
-    with building_lock(folder):
-        remove_unfinished(folder)
-        names = list_generations(folder)
-        kept = {current(folder), previous(folder), *names[len(names) - keep :]}
-        removed = [name for name in names if name not in kept]
-        for name in removed:
-            remove_generation(folder, name)
-    return removed
 
 
 def remove_generation(folder: Path, name: str) -> None:

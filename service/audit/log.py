@@ -23,11 +23,10 @@ from functools import partial
 from typing import Any
 
 from index.errors import DamagedData, ServiceError
-from index.files import place
 from index.files.durable import sync_folder
 from index.files.failures import naming_failed_writes
 from index.tables.blocklist import patient_hash, workspace_key
-from index.workspace import Workspace
+from index.workspace import KEY, Workspace
 from service.audit.reserve import Ballast
 from service.audit.segment import Plain, healed, is_in_place, locked, mac_of_last, size_of_whole_lines, write_again
 from service.audit.trail import MAC, START, TAIL, Entry, folder_of, mac_of, segments_of
@@ -68,7 +67,7 @@ class AuditLog:
         if os.path.lexists(self._folder) and not self._folder.is_dir():
             raise DamagedData("the audit log's folder `audit` is something else: move it away, and look at it")
         self._ballast = Ballast(self._folder / ".ballast")
-        if segments_of(self._folder) and place.read(workspace, workspace.key) is None:
+        if segments_of(self._folder) and workspace.place.read(KEY) is None:
             raise DamagedData(
                 "the workspace's key is gone, and the audit log can't go on without it: "
                 "bring the file `key` back from a backup"

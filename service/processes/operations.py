@@ -179,7 +179,7 @@ class Operations:
                 untold.callback(child.end, 0.0)  # one that is never told what to do would hold the lock for ever
                 operation = replace(operation, pid=child.pid)
                 self.write(operation)  # before it is told what to do, and says more itself
-                workspace = self._workspace.bucket or str(self._workspace.root.absolute())
+                workspace = self._workspace.address
                 child.tell({**request, "workspace": workspace, "operation": asdict(operation), "lock": turn})
                 untold.pop_all()
         for old in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:

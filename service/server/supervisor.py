@@ -85,7 +85,7 @@ class _Worker:
     """One worker process, and the next one after it."""
 
     def __init__(self, workspace: Workspace, config: ServerConfig, port: int, folder: Path, number: int) -> None:
-        place = workspace.bucket or str(workspace.root.absolute())
+        place = workspace.address
         self._told = {
             "workspace": place,
             "config": config.model_dump(mode="json"),

@@ -7,7 +7,8 @@ from encoder.switch import switch, switch_back
 from index.errors import NotFound, StateError
 from index.query import VideoQuery
 from index.tables.store import Store
-from index.vectors.generation import build_generation, publish
+from index.vectors.generation import build_generation
+from index.vectors.publication import publish
 from index.workspace import current, set_current
 from service.serving.watcher import Source
 from tests.conftest import commit, install_head, make_cohort, tiny_architecture
@@ -25,7 +26,7 @@ def two(workspace):
         ids.insert(0, encoder.encoder_id)
         generations.insert(0, build_generation(stored, workspace.generations).generation)
         heads.insert(0, install_head(workspace, encoder.encoder_id, seed).head_id)
-    publish(workspace.generations, generations[0])
+    publish(workspace, generations[0])
     set_current(workspace.heads, heads[0])
     return workspace, ids, generations, heads
 

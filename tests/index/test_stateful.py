@@ -18,9 +18,11 @@ from index.custody.erasure import erase_patient
 from index.query import GroupBy, Options, SearchFilter, VideoQuery
 from index.search.loader import Serving
 from index.search.search import search
+from index.tables.committer import committing
 from index.tables.store import Store
 from index.vectors.faiss_index import KINDS
-from index.vectors.generation import build_generation, collect, list_generations, publish, roll_back
+from index.vectors.generation import build_generation, list_generations
+from index.vectors.publication import collect, publish, roll_back
 from index.workspace import Workspace
 from tests.conftest import commit, make_video
 from tests.index.reference import assert_same, grouped, reference
@@ -81,17 +83,17 @@ class Lives(RuleBasedStateMachine):
         manifest = build_generation(
             Store(self.workspace).clips("enc1"), self.workspace.generations, kind=kind, recall_target=1.0
         )
-        publish(self.workspace.generations, manifest.generation, force=True)
+        publish(self.workspace, manifest.generation, force=True)
 
     @rule()
     def go_back(self):
         if (self.workspace.generations / "PREVIOUS").exists() and len(list_generations(self.workspace.generations)) > 1:
-            roll_back(self.workspace.generations)
+            roll_back(self.workspace)
 
     @rule()
     def tidy(self):
-        collect(self.workspace.generations, keep=1)
-        with Store(self.workspace).committing("enc1", 8) as committer:
+        collect(self.workspace, keep=1)
+        with committing(Store(self.workspace), "enc1", 8) as committer:
             committer.compact()
 
     @rule(data=st.data(), k=st.integers(1, 30), group_by=st.sampled_from(GroupBy), only=st.sampled_from(["", "TLE"]))

@@ -28,10 +28,12 @@ from index.files.durable import sync_tree
 from index.query import ClipQuery
 from index.search.loader import Serving
 from index.search.search import search
+from index.tables.committer import committing
 from index.tables.store import Store
 from index.traces.scan import scan
 from index.vectors.faiss_index import KINDS
-from index.vectors.generation import build_generation, list_generations, load_generation, publish
+from index.vectors.generation import build_generation, list_generations, load_generation
+from index.vectors.publication import publish
 from index.workspace import Workspace, current
 from tests import forge
 from tests.conftest import make_video
@@ -52,13 +54,13 @@ def video(patient, number, seed=0):
 def start(folder):
     """A workspace with six patients, many small files and two generations, of both kinds."""
     workspace = Workspace(Path(folder))
-    with Store(workspace).committing("enc1", WIDTH) as committer:
+    with committing(Store(workspace), "enc1", WIDTH) as committer:
         for patient in range(PATIENTS):
             for number in range(VIDEOS):
                 committer.commit([video(patient, number)])
     for kind in KINDS:
         built = build_generation(Store(workspace).clips("enc1"), workspace.generations, kind=kind, recall_target=0.1)
-        publish(workspace.generations, built.generation)
+        publish(workspace, built.generation)
     return workspace
 
 
@@ -66,14 +68,14 @@ def start(folder):
 
 
 def upsert(workspace, told):
-    with Store(workspace).committing("enc1", WIDTH) as committer:
+    with committing(Store(workspace), "enc1", WIDTH) as committer:
         for number in range(10):
             committer.commit([video(6 + number // 4, number % 4)])
             told(f"v{6 + number // 4}-{number % 4}")
 
 
 def compact(workspace, told):
-    with Store(workspace).committing("enc1", WIDTH) as committer:
+    with committing(Store(workspace), "enc1", WIDTH) as committer:
         for number in range(3):
             committer.commit([video(6, number)])
             told(f"v6-{number}")
@@ -90,7 +92,7 @@ def build(workspace, told):
 def publish_in_turn(workspace, told):
     names = list_generations(workspace.generations)
     for number in range(40):
-        publish(workspace.generations, names[number % 2], force=True)
+        publish(workspace, names[number % 2], force=True)
         told(names[number % 2])
 
 
@@ -214,12 +216,12 @@ def flip(workspace, times, seed=0):
     """Flip single bits of index files and manifests: each must be refused while the old generation serves."""
     random_, folder = random.Random(seed), workspace.generations
     old, new = list_generations(folder)[:2]
-    publish(folder, old)
+    publish(workspace, old)
     serving = Serving(workspace)
     asked = ClipQuery(video(0, 0)[1][0].clip.clip_id)
     answer = search(serving.snapshot, asked, 5)
     files = sorted((folder / new).iterdir())
-    publish(folder, new)
+    publish(workspace, new)
     for number in range(times):
         path = files[number % len(files)]
         data = bytearray(path.read_bytes())

@@ -14,6 +14,7 @@ from encoder.model.folder import install_encoder
 from index.custody.doctor import examine
 from index.custody.erasure import erase_patient
 from index.errors import Locked
+from index.tables.committer import committing
 from index.tables.compaction import table_facts
 from index.tables.store import Store
 from index.workspace import Workspace, current
@@ -111,7 +112,7 @@ def test_a_repair_waits_for_nobody(stored):
 
 def test_many_small_files_are_merged(workspace):
     store = Store(workspace)
-    with store.committing("enc1", 8) as committer:
+    with committing(store, "enc1", 8) as committer:
         for number in range(70):
             committer.commit([make_video(number, 0, 1, np.random.default_rng(number))])
     assert states(workspace)["table clips_enc1", "warning"].says.startswith("70 rows in 70 files")
@@ -127,7 +128,7 @@ def write_all(root, cohort, number):
     for video, clips in np.random.default_rng(number).permutation(np.array(cohort, object)):
         while True:
             try:
-                with Store(Workspace(root)).committing("enc1", 8) as committer:
+                with committing(Store(Workspace(root)), "enc1", 8) as committer:
                     committer.commit([(replace(video, camera=f"room-{number}"), clips)])
                 break
             except Locked:

@@ -13,9 +13,11 @@ from index.records import Clip, EmbeddedClip, clip_id
 from index.search.loader import Serving
 from index.search.search import search
 from index.tables.blocklist import patient_hash, workspace_key
+from index.tables.committer import committing
 from index.tables.store import Store
 from index.traces.scan import scan
-from index.vectors.generation import build_generation, list_generations, load_generation, publish
+from index.vectors.generation import build_generation, list_generations, load_generation
+from index.vectors.publication import publish
 from index.workspace import current
 from tests.conftest import WIDTH, commit, make_cohort, make_video, publish_all, unit
 
@@ -39,14 +41,14 @@ def with_patient(workspace, others=100, kind=None):
     ]
     cohort = [make_video(p, 0, 4, random, width=64) for p in range(others)]
     store = Store(workspace)
-    with store.committing("enc1", 64) as committer:
+    with committing(store, "enc1", 64) as committer:
         for start in range(0, others, 20):
             committer.commit(cohort[start : start + 20])
         committer.commit([(video, clips)])
         committer.compact()
     for _ in range(2):
         manifest = build_generation(store.clips("enc1"), workspace.generations, kind=kind)
-    publish(workspace.generations, manifest.generation, force=True)
+    publish(workspace, manifest.generation, force=True)
     return cohort, (video, clips)
 
 

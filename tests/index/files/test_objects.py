@@ -22,6 +22,7 @@ from index.query import ClipQuery
 from index.search.loader import Serving
 from index.search.search import search
 from index.tables.blocklist import workspace_key
+from index.tables.committer import committing
 from index.tables.store import Store
 from index.vectors.generation import build_generation, list_generations, load_generation
 from index.vectors.publication import fetch, release, roll_back
@@ -79,7 +80,7 @@ def hosts(address, tmp_path, monkeypatch, request):
 
 
 def commit(workspace, cohort):
-    with Store(workspace).committing("enc1", 8) as committer:
+    with committing(Store(workspace), "enc1", 8) as committer:
         committer.commit(cohort)
 
 
@@ -277,7 +278,7 @@ def test_one_writes_at_a_time_and_the_dead_hold_nobody_up(hosts):
 def test_a_writer_that_was_taken_for_dead_writes_no_more(hosts):
     one, two = hosts
     commit(one, make_cohort(patients=1))
-    with Store(one).committing("enc1", 8) as committer:
+    with committing(Store(one), "enc1", 8) as committer:
         lost = bucket(one.bucket)._read("commit.lock")[1]
         assert bucket(one.bucket)._put("commit.lock", b"another", {"e_tag": lost})
         time.sleep(0.8)  # its next sign of life is refused
@@ -292,7 +293,7 @@ def test_a_writer_that_was_taken_for_dead_writes_no_more(hosts):
 def test_two_who_wrote_at_once_are_told(hosts):
     one, two = hosts
     commit(one, make_cohort(patients=1))
-    with Store(one).committing("enc1", 8) as committer:
+    with committing(Store(one), "enc1", 8) as committer:
         committer._clips.count_rows()
         table = Store(two).writable("clips_enc1")
         table.delete("clip_id = 'none'")

@@ -24,6 +24,7 @@ from index.errors import Locked, StateError, Unreachable
 from index.files import bucket as objects
 from index.files.bucket import Bucket, bucket
 from index.search.loader import Serving
+from index.tables.committer import committing
 from index.tables.store import Store
 from index.vectors import publication as sharing
 from index.workspace import Workspace, current
@@ -129,7 +130,7 @@ def test_a_pause_within_an_erasure_leaves_nothing_of_the_patient(shared, monkeyp
 def test_a_holder_that_nobody_has_overtaken_is_one_still(shared):
     workspace, pid = shared
     commit(workspace, make_cohort(patients=1))
-    with Store(workspace).committing("enc1", 8) as committer:
+    with committing(Store(workspace), "enc1", 8) as committer:
         pause(pid, 5.0)
         time.sleep(4.5)  # more than twice the lease
         committer.commit(make_cohort(patients=2))
@@ -275,17 +276,17 @@ def test_keys_that_end_are_fetched_again_where_somebody_gives_them(short_lived, 
 def test_of_two_who_make_the_tables_in_the_same_moment_one_goes_on(shared, monkeypatch):
     """As where the first one was taken for dead between its last sign of life and its first table."""
     workspace, _ = shared
-    other, real, met = Store(workspace), Store._database, []
+    other, real, met = Store(workspace), Store.database, []
 
     def database(store):
         if store is not other and not met:
             met.append(store)
             bucket(workspace.bucket).remove(["commit.lock"])
-            with other.committing("enc1", 8) as committer:
+            with committing(other, "enc1", 8) as committer:
                 committer.commit(make_cohort(patients=1))
         return real(store)
 
-    monkeypatch.setattr(Store, "_database", database)
+    monkeypatch.setattr(Store, "database", database)
     with pytest.raises(Locked, match="lost to another process"):
         commit_slowly(workspace)
     assert len(Store(workspace).videos()) == 3
@@ -294,7 +295,7 @@ def test_of_two_who_make_the_tables_in_the_same_moment_one_goes_on(shared, monke
 
 
 def commit_slowly(workspace):
-    with Store(workspace).committing("enc1", 8) as committer:
+    with committing(Store(workspace), "enc1", 8) as committer:
         time.sleep(1.5)  # its next sign of life is refused
         committer.commit(make_cohort(patients=2))
 

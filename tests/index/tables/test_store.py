@@ -13,6 +13,7 @@ from index.custody.doctor import examine
 from index.custody.erasure import erase_patient
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.records import EmbeddedClip, clip_id
+from index.tables.committer import committing
 from index.tables.schema import id_predicate
 from index.tables.store import EncodedVideo, Store
 from index.workspace import Workspace
@@ -47,7 +48,7 @@ def test_a_second_commit_of_the_same_writes_nothing(workspace, cohort):
     store = commit(workspace, cohort)
     version = store.clips("enc1").table_version
 
-    with store.committing("enc1", WIDTH) as committer:
+    with committing(store, "enc1", WIDTH) as committer:
         assert committer.commit(cohort) == 0
 
     assert store.clips("enc1").table_version == version
@@ -62,7 +63,7 @@ def test_a_changed_file_replaces_the_clips_of_its_video(workspace, cohort):
         for i, e in enumerate(clips)
     ]
 
-    with store.committing("enc1", WIDTH) as committer:
+    with committing(store, "enc1", WIDTH) as committer:
         assert committer.commit([(changed, clips)]) == 2
 
     assert as_dict(store.clips("enc1")) == expected([(changed, clips), *cohort[1:]])
@@ -73,7 +74,7 @@ def test_a_new_label_touches_no_vector(workspace, cohort):
     version = store.clips("enc1").table_version
     video = replace(cohort[0][0], label="exTLE", semiology=("Semiology-tonic",))
 
-    with store.committing("enc1", WIDTH) as committer:
+    with committing(store, "enc1", WIDTH) as committer:
         assert committer.update_videos([video]) == 1
         assert committer.update_videos([video]) == 0
 
@@ -85,7 +86,7 @@ def test_a_corrected_patient_keeps_the_vectors(workspace, cohort):
     store = commit(workspace, cohort)
     video = replace(cohort[0][0], patient_id="p4")
 
-    with store.committing("enc1", WIDTH) as committer:
+    with committing(store, "enc1", WIDTH) as committer:
         assert committer.reassign(video) == 4
 
     moved = [EmbeddedClip(replace(e.clip, patient_id="p4"), e.vector) for e in cohort[0][1]]
@@ -100,7 +101,7 @@ def test_a_corrected_patient_moves_with_the_clips_of_every_encoder(workspace, co
     video = replace(cohort[0][0], patient_id="newone")
     moved = [EmbeddedClip(replace(e.clip, patient_id="newone"), e.vector) for e in cohort[0][1]]
 
-    with store.committing("enc2", WIDTH) as committer:
+    with committing(store, "enc2", WIDTH) as committer:
         if through == "reassign":
             assert committer.reassign(video) == 8
         elif through == "commit":
@@ -141,7 +142,7 @@ def test_no_patient_id_is_ever_in_a_predicate(workspace):
     store = commit(workspace, cohort)
     changed = replace(cohort[0][0], source_sha256="e" * 64)
     clips = [EmbeddedClip(replace(cohort[0][1][0].clip, clip_id=clip_id("e" * 64, "v0-0", 0)), cohort[0][1][0].vector)]
-    with store.committing("enc1", WIDTH) as committer:
+    with committing(store, "enc1", WIDTH) as committer:
         committer.commit([(changed, clips)])
 
     transactions = list(workspace.store.glob("clips_enc1.lance/_transactions/*"))
@@ -161,9 +162,9 @@ def test_two_encoders_have_two_tables(workspace, cohort):
 def test_only_one_may_commit(workspace, cohort):
     store = Store(workspace)
     with (
-        store.committing("enc1", WIDTH),
+        committing(store, "enc1", WIDTH),
         pytest.raises(Locked, match="wait until it has finished"),
-        store.committing("enc1", WIDTH),
+        committing(store, "enc1", WIDTH),
     ):
         pass
 
@@ -182,7 +183,7 @@ def test_a_bad_vector_is_refused_and_nothing_of_its_video_is_stored(workspace, c
     store = commit(workspace, cohort[:1])
     video, clips = cohort[1]
 
-    with store.committing("enc1", WIDTH) as committer:
+    with committing(store, "enc1", WIDTH) as committer:
         with pytest.raises(InvalidInput, match=says):
             committer.commit([(video, [*clips[:3], EmbeddedClip(clips[3].clip, vector)])])
         assert as_dict(store.clips("enc1")) == expected(cohort[:1])
@@ -192,7 +193,7 @@ def test_a_bad_vector_is_refused_and_nothing_of_its_video_is_stored(workspace, c
 def test_another_width_is_refused(workspace, cohort):
     store = commit(workspace, cohort)
 
-    with pytest.raises(StateError, match="holds vectors of 8, got 9"), store.committing("enc1", 9):
+    with pytest.raises(StateError, match="holds vectors of 8, got 9"), committing(store, "enc1", 9):
         pass
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from index.tables.store import Store
 from index.vectors.brute_force import Allowed
 from index.vectors.faiss_index import KINDS
-from index.vectors.generation import build_generation, load_generation, publish
+from index.vectors.generation import build_generation, load_generation
+from index.vectors.publication import publish
 from index.workspace import Workspace
 from tests.conftest import DATA, commit, make_cohort
 
@@ -21,8 +22,9 @@ def main():
         with tempfile.TemporaryDirectory() as scratch:
             workspace = Workspace(Path(scratch))
             commit(workspace, make_cohort())
-            manifest = build_generation(Store(workspace).clips("enc1"), folder, kind=kind)
-        publish(folder, manifest.generation)
+            manifest = build_generation(Store(workspace).clips("enc1"), workspace.generations, kind=kind)
+            publish(workspace, manifest.generation)
+            workspace.generations.rename(folder)
         (folder / "build.lock").unlink()
         generation = load_generation(folder)
         similarities, rows = generation.index.search(

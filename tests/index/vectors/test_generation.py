@@ -12,19 +12,13 @@ import pytest
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.records import Clip
 from index.tables.clip_table import ClipTable
+from index.tables.committer import committing
 from index.tables.rows import StoredClips
 from index.tables.store import Store
 from index.vectors.brute_force import Allowed, Vectors, nearest
 from index.vectors.faiss_index import KINDS, ONE_BIT, ONE_BYTE, FlatIndex, IvfIndex
-from index.vectors.generation import (
-    build_generation,
-    building_lock,
-    collect,
-    list_generations,
-    load_generation,
-    publish,
-    roll_back,
-)
+from index.vectors.generation import build_generation, building_lock, list_generations, load_generation
+from index.vectors.publication import collect, publish, roll_back
 from index.vectors.recall import Recall, tuned_recall
 from index.workspace import current
 from tests.conftest import DATA, commit, make_cohort, publish_all
@@ -54,7 +48,7 @@ def test_numbers_grow_and_building_publishes_nothing(stored):
 
     assert [name.split("-")[0] for name in list_generations(stored.generations)] == ["000001", "000002"]
     assert current(stored.generations) == before
-    publish(stored.generations, manifest.generation)
+    publish(stored, manifest.generation)
     assert load_generation(stored.generations).manifest == manifest
 
 
@@ -106,7 +100,7 @@ def test_a_failed_build_leaves_nothing(stored):
 
 def test_publishing_an_unknown_generation_is_refused(stored):
     with pytest.raises(NotFound):
-        publish(stored.generations, "000009-deadbeef")
+        publish(stored, "000009-deadbeef")
 
 
 def test_without_one_it_says_what_to_do(workspace):
@@ -116,7 +110,7 @@ def test_without_one_it_says_what_to_do(workspace):
 
 def test_a_store_without_clips_says_what_to_do(workspace):
     store = Store(workspace)
-    with store.committing("enc1", 8):
+    with committing(store, "enc1", 8):
         pass
 
     with pytest.raises(StateError, match="no clips of encoder enc1"):
@@ -179,8 +173,8 @@ def test_a_generation_below_its_target_is_published_only_when_forced(stored):
     (folder / name / "manifest.json").write_bytes(worse)
 
     with pytest.raises(StateError, match=r"finds 0.500 of the true neighbours, below its target of 1.0"):
-        publish(folder, name)
-    publish(folder, name, force=True)
+        publish(stored, name)
+    publish(stored, name, force=True)
     assert current(folder) == name
 
 
@@ -194,11 +188,11 @@ def test_rolling_back_twice_is_where_one_was(stored):
     folder = stored.generations
     first = current(folder)
     with pytest.raises(StateError, match="no generation before"):
-        roll_back(folder)
+        roll_back(stored)
     second = publish_all(stored).generation
 
-    assert roll_back(folder) == current(folder) == first
-    assert roll_back(folder) == current(folder) == second
+    assert roll_back(stored) == current(folder) == first
+    assert roll_back(stored) == current(folder) == second
 
 
 def test_collecting_keeps_what_serves_and_what_did_and_the_newest(stored):
@@ -208,17 +202,26 @@ def test_collecting_keeps_what_serves_and_what_did_and_the_newest(stored):
     first = list_generations(folder)[0]
     (folder / ".building-1").mkdir()
 
-    assert collect(folder, keep=1) == built[:2]
+    assert collect(stored, keep=1) == built[:2]
     assert list_generations(folder) == [first, second, built[2]]
-    assert collect(folder, keep=0) == built[2:]
+    assert collect(stored, keep=0) == built[2:]
     assert not (folder / ".building-1").exists()
+
+
+def test_collecting_keeps_all_where_there_are_fewer_than_are_kept(stored):
+    for _ in range(3):
+        publish_all(stored)
+    names = list_generations(stored.generations)
+
+    assert collect(stored, keep=5) == []
+    assert list_generations(stored.generations) == names
 
 
 def test_a_loaded_generation_outlives_its_files(stored):
     old = load_generation(stored.generations)
     publish_all(stored)
     publish_all(stored)
-    collect(stored.generations, keep=0)
+    collect(stored, keep=0)
 
     assert not (stored.generations / old.manifest.generation).exists()
     assert old.clips[59].patient_id == "p4"
@@ -271,20 +274,20 @@ def far_apart(patients=40, clips=20, width=96):
     return StoredClips("enc1", 3, ClipTable.of(rows), made)
 
 
-def test_an_index_that_misses_its_target_gives_way_to_one_that_reaches_it(tmp_path, monkeypatch):
+def test_an_index_that_misses_its_target_gives_way_to_one_that_reaches_it(workspace, monkeypatch):
     monkeypatch.setattr("index.vectors.generation.FLAT_CLIPS", 100)
 
-    chosen = build_generation(far_apart(), tmp_path)
+    chosen = build_generation(far_apart(), workspace.generations)
 
     assert chosen.index == ONE_BYTE
     assert chosen.recall >= chosen.recall_target == 0.95
     assert chosen.tried.keys() == {ONE_BIT}
     assert chosen.tried[ONE_BIT] < 0.95
-    publish(tmp_path, chosen.generation)
-    assert load_generation(tmp_path).manifest == chosen
-    only = build_generation(far_apart(), tmp_path, kind=ONE_BIT)
+    publish(workspace, chosen.generation)
+    assert load_generation(workspace.generations).manifest == chosen
+    only = build_generation(far_apart(), workspace.generations, kind=ONE_BIT)
     with pytest.raises(StateError, match=r"without --kind chooses one that reaches it; --kind flat finds all"):
-        publish(tmp_path, only.generation)
+        publish(workspace, only.generation)
 
 
 def test_an_index_of_one_patient_looks_everywhere():

@@ -12,7 +12,8 @@ from index.errors import ServiceError
 from index.feedback.statement import Feedback
 from index.feedback.store import FeedbackStore
 from index.tables.store import Store
-from index.vectors.generation import _name_digest, build_generation, publish
+from index.vectors.generation import _name_digest, build_generation
+from index.vectors.publication import publish
 from index.workspace import Workspace
 from protos import review_pb2 as review
 from service.audit import trail as audit_trail
@@ -244,7 +245,7 @@ def test_an_index_without_a_map_says_so(tmp_path):
     folder.rename(workspace.generations / name)
     (workspace.generations / name / "manifest.json").write_text(text)
     (workspace.generations / name / "map.npy").unlink()
-    publish(workspace.generations, name)
+    publish(workspace, name)
     told = pytest.raises(ServiceError, match=r"has no map: build it again")
     with answering(workspace, ServerConfig(port=0)) as address, Client(address) as client, told:
         client._ask(calls.map_page(0, 0))

@@ -19,11 +19,10 @@ from encoder.model.embed import Embedder
 from encoder.model.folder import install_encoder
 from index.custody.erasure import withhold
 from index.errors import ServiceError
-from index.files import place as shared_files
 from index.query import ClipQuery, GroupBy, Options, VideoQuery
 from index.tables.blocklist import lift
 from index.tables.store import Store
-from index.workspace import Workspace
+from index.workspace import ERASED, Workspace
 from protos import retrieval_pb2 as retrieval
 from service.calling import requests as calls
 from service.client import Client
@@ -247,7 +246,7 @@ def lift_again(workspace, patient):
     """As if nothing had been: other tests search for this patient."""
     for path in workspace.erasures.glob(".pending-*"):
         path.unlink()
-    with shared_files.changing(workspace, workspace.erased):
+    with workspace.place.changing(ERASED):
         lift(workspace, patient)
 
 
