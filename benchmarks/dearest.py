@@ -169,7 +169,7 @@ def doors(videos: list[str], clips: list[str]) -> dict[str, list[Tried]]:
                 (f"a whole video, {words}", [R.SearchRequest(query=whole, options=one)], ())
                 for words, one in options.items()
             ),
-            ("a page of 1,000", [R.SearchRequest(query=whole, page_size=1000)], ()),
+            ("1,000 hits", [R.SearchRequest(query=whole, options=R.SearchOptions(k=1000))], ()),
             ("said to be behind", [R.SearchRequest(query=clip)], [behind[0]]),
         ],
         f"{_V}RetrievalService/SearchBatch": batches,

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from index.errors import InvalidInput
-from index.records import LABELS, Neighbour, Video
+from index.records import LABELS, Video
 
 if TYPE_CHECKING:
     import numpy as np
@@ -227,22 +227,3 @@ class Options:
 
 
 PLAIN = Options()
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Hits, best first, and what they were found in.
-
-    Attributes:
-        neighbours: the hits.
-        encoder_id: whose embeddings were compared.
-        generation: the index that was searched.
-        table_version: newest version of the clip table that was looked at beside it.
-        next_cursor: asks for the next page; empty on the last one, and where no page was asked for.
-    """
-
-    neighbours: tuple[Neighbour, ...]
-    encoder_id: str
-    generation: str
-    table_version: int = 0
-    next_cursor: str = ""

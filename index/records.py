@@ -149,6 +149,49 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """What an answer was made with.
+
+    Attributes:
+        encoder_id: whose embeddings were used.
+        generation: that was searched or read.
+        head_id: of the classifier; empty where none is loaded, or none takes part.
+        table_version: newest version of the clip table that was looked at beside the generation.
+        encoder_kind: where the encoder's weights come from, one of `encoder.model.kind.KINDS`; empty where it
+            is not known.
+    """
+
+    encoder_id: str
+    generation: str
+    head_id: str
+    table_version: int = 0
+    encoder_kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """What was found: hits, most similar first, and what they were found in."""
+
+    provenance: Provenance
+    neighbours: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How unlike everything stored some clips are, see `index.search.novelty`.
+
+    Attributes:
+        value: 1 - similarity to a near clip of other patients, mean over the clips; 0 to 2.
+        percentile: share of stored clips with a smaller one, 0 to 1.
+        sample: number of stored clips that the share was taken from.
+    """
+
+    value: float
+    percentile: float
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClipVerdict:
     """One clip's probabilities.
 

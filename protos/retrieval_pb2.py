@@ -27,7 +27,7 @@ from protos import classification_pb2 as protos_dot_classification__pb2
 from protos import common_pb2 as protos_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/retrieval.proto\x12\nsemiome.v1\x1a\x17google/rpc/status.proto\x1a\x1bprotos/classification.proto\x1a\x13protos/common.proto\"]\n\x05Query\x12\x11\n\x07\x63lip_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08video_id\x18\x02 \x01(\tH\x00\x12$\n\x06vector\x18\x03 \x01(\x0b\x32\x12.semiome.v1.VectorH\x00\x42\x07\n\x05query\"\xbe\x01\n\rSearchOptions\x12\x0e\n\x01k\x18\x01 \x01(\rH\x00\x88\x01\x01\x12%\n\x08group_by\x18\x02 \x01(\x0e\x32\x13.semiome.v1.GroupBy\x12\"\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x12.semiome.v1.Filter\x12\x1b\n\x13include_own_patient\x18\x04 \x01(\x08\x12\x0f\n\x07mean_of\x18\x05 \x01(\r\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\x0f\n\x07\x61ligned\x18\x07 \x01(\x08\x42\x04\n\x02_k\"\x84\x01\n\rSearchRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.semiome.v1.Query\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"t\n\x0eSearchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"d\n\x12SearchBatchRequest\x12\"\n\x07queries\x18\x01 \x03(\x0b\x32\x11.semiome.v1.Query\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\"V\n\x11SearchBatchResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\"q\n\x13SearchBatchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12.\n\x07results\x18\x02 \x03(\x0b\x32\x1d.semiome.v1.SearchBatchResult\"c\n\x13SearchStreamRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.semiome.v1.Query\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\"\x85\x01\n\x14SearchStreamResponse\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12*\n\nprovenance\x18\x02 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x03 \x03(\x0b\x32\x0f.semiome.v1.Hit\"\x86\x01\n\x10RecommendRequest\x12\"\n\x08positive\x18\x01 \x03(\x0b\x32\x10.semiome.v1.Item\x12\"\n\x08negative\x18\x02 \x03(\x0b\x32\x10.semiome.v1.Item\x12*\n\x07options\x18\x03 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\"^\n\x11RecommendResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\"\x9e\x01\n\x0cUploadHeader\x12*\n\x07options\x18\x01 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\x12\x12\n\npatient_id\x18\x02 \x01(\t\x12\x19\n\x11store_as_video_id\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x10\n\x08\x63lassify\x18\x06 \x01(\x08\"[\n\x14SearchByVideoRequest\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.semiome.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x8a\x02\n\x15SearchByVideoResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1f\n\x05\x63lips\x18\x02 \x03(\x0b\x32\x10.semiome.v1.Clip\x12\x1d\n\x04hits\x18\x03 \x03(\x0b\x32\x0f.semiome.v1.Hit\x12\x0e\n\x06stored\x18\x04 \x01(\x08\x12$\n\x07verdict\x18\x05 \x01(\x0b\x32\x13.semiome.v1.Verdict\x12\x15\n\rpatient_known\x18\x06 \x01(\x08\x12\x19\n\x11known_as_video_id\x18\x07 \x01(\t\x12\x1d\n\x15\x63lips_without_picture\x18\x08 \x01(\r2\x9c\x03\n\x10RetrievalService\x12?\n\x06Search\x12\x19.semiome.v1.SearchRequest\x1a\x1a.semiome.v1.SearchResponse\x12N\n\x0bSearchBatch\x12\x1e.semiome.v1.SearchBatchRequest\x1a\x1f.semiome.v1.SearchBatchResponse\x12U\n\x0cSearchStream\x12\x1f.semiome.v1.SearchStreamRequest\x1a .semiome.v1.SearchStreamResponse(\x01\x30\x01\x12H\n\tRecommend\x12\x1c.semiome.v1.RecommendRequest\x1a\x1d.semiome.v1.RecommendResponse\x12V\n\rSearchByVideo\x12 .semiome.v1.SearchByVideoRequest\x1a!.semiome.v1.SearchByVideoResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/retrieval.proto\x12\nsemiome.v1\x1a\x17google/rpc/status.proto\x1a\x1bprotos/classification.proto\x1a\x13protos/common.proto\"]\n\x05Query\x12\x11\n\x07\x63lip_id\x18\x01 \x01(\tH\x00\x12\x12\n\x08video_id\x18\x02 \x01(\tH\x00\x12$\n\x06vector\x18\x03 \x01(\x0b\x32\x12.semiome.v1.VectorH\x00\x42\x07\n\x05query\"\xbe\x01\n\rSearchOptions\x12\x0e\n\x01k\x18\x01 \x01(\rH\x00\x88\x01\x01\x12%\n\x08group_by\x18\x02 \x01(\x0e\x32\x13.semiome.v1.GroupBy\x12\"\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x12.semiome.v1.Filter\x12\x1b\n\x13include_own_patient\x18\x04 \x01(\x08\x12\x0f\n\x07mean_of\x18\x05 \x01(\r\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\x0f\n\x07\x61ligned\x18\x07 \x01(\x08\x42\x04\n\x02_k\"\x80\x01\n\rSearchRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.semiome.v1.Query\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.semiome.v1.SearchOptionsJ\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\tpage_sizeR\npage_token\"r\n\x0eSearchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.HitJ\x04\x08\x03\x10\x04R\x0fnext_page_token\"d\n\x12SearchBatchRequest\x12\"\n\x07queries\x18\x01 \x03(\x0b\x32\x11.semiome.v1.Query\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\"V\n\x11SearchBatchResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\"q\n\x13SearchBatchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12.\n\x07results\x18\x02 \x03(\x0b\x32\x1d.semiome.v1.SearchBatchResult\"c\n\x13SearchStreamRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.semiome.v1.Query\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\"\x85\x01\n\x14SearchStreamResponse\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12*\n\nprovenance\x18\x02 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x03 \x03(\x0b\x32\x0f.semiome.v1.Hit\"\x86\x01\n\x10RecommendRequest\x12\"\n\x08positive\x18\x01 \x03(\x0b\x32\x10.semiome.v1.Item\x12\"\n\x08negative\x18\x02 \x03(\x0b\x32\x10.semiome.v1.Item\x12*\n\x07options\x18\x03 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\"^\n\x11RecommendResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\"\x9e\x01\n\x0cUploadHeader\x12*\n\x07options\x18\x01 \x01(\x0b\x32\x19.semiome.v1.SearchOptions\x12\x12\n\npatient_id\x18\x02 \x01(\t\x12\x19\n\x11store_as_video_id\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x10\n\x08\x63lassify\x18\x06 \x01(\x08\"[\n\x14SearchByVideoRequest\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.semiome.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x8a\x02\n\x15SearchByVideoResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x1f\n\x05\x63lips\x18\x02 \x03(\x0b\x32\x10.semiome.v1.Clip\x12\x1d\n\x04hits\x18\x03 \x03(\x0b\x32\x0f.semiome.v1.Hit\x12\x0e\n\x06stored\x18\x04 \x01(\x08\x12$\n\x07verdict\x18\x05 \x01(\x0b\x32\x13.semiome.v1.Verdict\x12\x15\n\rpatient_known\x18\x06 \x01(\x08\x12\x19\n\x11known_as_video_id\x18\x07 \x01(\t\x12\x1d\n\x15\x63lips_without_picture\x18\x08 \x01(\r2\x9c\x03\n\x10RetrievalService\x12?\n\x06Search\x12\x19.semiome.v1.SearchRequest\x1a\x1a.semiome.v1.SearchResponse\x12N\n\x0bSearchBatch\x12\x1e.semiome.v1.SearchBatchRequest\x1a\x1f.semiome.v1.SearchBatchResponse\x12U\n\x0cSearchStream\x12\x1f.semiome.v1.SearchStreamRequest\x1a .semiome.v1.SearchStreamResponse(\x01\x30\x01\x12H\n\tRecommend\x12\x1c.semiome.v1.RecommendRequest\x1a\x1d.semiome.v1.RecommendResponse\x12V\n\rSearchByVideo\x12 .semiome.v1.SearchByVideoRequest\x1a!.semiome.v1.SearchByVideoResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,29 +39,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHOPTIONS']._serialized_start=209
   _globals['_SEARCHOPTIONS']._serialized_end=399
   _globals['_SEARCHREQUEST']._serialized_start=402
-  _globals['_SEARCHREQUEST']._serialized_end=534
-  _globals['_SEARCHRESPONSE']._serialized_start=536
-  _globals['_SEARCHRESPONSE']._serialized_end=652
-  _globals['_SEARCHBATCHREQUEST']._serialized_start=654
-  _globals['_SEARCHBATCHREQUEST']._serialized_end=754
-  _globals['_SEARCHBATCHRESULT']._serialized_start=756
-  _globals['_SEARCHBATCHRESULT']._serialized_end=842
-  _globals['_SEARCHBATCHRESPONSE']._serialized_start=844
-  _globals['_SEARCHBATCHRESPONSE']._serialized_end=957
-  _globals['_SEARCHSTREAMREQUEST']._serialized_start=959
-  _globals['_SEARCHSTREAMREQUEST']._serialized_end=1058
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=1061
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=1194
-  _globals['_RECOMMENDREQUEST']._serialized_start=1197
-  _globals['_RECOMMENDREQUEST']._serialized_end=1331
-  _globals['_RECOMMENDRESPONSE']._serialized_start=1333
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1427
-  _globals['_UPLOADHEADER']._serialized_start=1430
-  _globals['_UPLOADHEADER']._serialized_end=1588
-  _globals['_SEARCHBYVIDEOREQUEST']._serialized_start=1590
-  _globals['_SEARCHBYVIDEOREQUEST']._serialized_end=1681
-  _globals['_SEARCHBYVIDEORESPONSE']._serialized_start=1684
-  _globals['_SEARCHBYVIDEORESPONSE']._serialized_end=1950
-  _globals['_RETRIEVALSERVICE']._serialized_start=1953
-  _globals['_RETRIEVALSERVICE']._serialized_end=2365
+  _globals['_SEARCHREQUEST']._serialized_end=530
+  _globals['_SEARCHRESPONSE']._serialized_start=532
+  _globals['_SEARCHRESPONSE']._serialized_end=646
+  _globals['_SEARCHBATCHREQUEST']._serialized_start=648
+  _globals['_SEARCHBATCHREQUEST']._serialized_end=748
+  _globals['_SEARCHBATCHRESULT']._serialized_start=750
+  _globals['_SEARCHBATCHRESULT']._serialized_end=836
+  _globals['_SEARCHBATCHRESPONSE']._serialized_start=838
+  _globals['_SEARCHBATCHRESPONSE']._serialized_end=951
+  _globals['_SEARCHSTREAMREQUEST']._serialized_start=953
+  _globals['_SEARCHSTREAMREQUEST']._serialized_end=1052
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=1055
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=1188
+  _globals['_RECOMMENDREQUEST']._serialized_start=1191
+  _globals['_RECOMMENDREQUEST']._serialized_end=1325
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1327
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1421
+  _globals['_UPLOADHEADER']._serialized_start=1424
+  _globals['_UPLOADHEADER']._serialized_end=1582
+  _globals['_SEARCHBYVIDEOREQUEST']._serialized_start=1584
+  _globals['_SEARCHBYVIDEOREQUEST']._serialized_end=1675
+  _globals['_SEARCHBYVIDEORESPONSE']._serialized_start=1678
+  _globals['_SEARCHBYVIDEORESPONSE']._serialized_end=1944
+  _globals['_RETRIEVALSERVICE']._serialized_start=1947
+  _globals['_RETRIEVALSERVICE']._serialized_end=2359
 # @@protoc_insertion_point(module_scope)

@@ -38,26 +38,20 @@ class SearchOptions(_message.Message):
     def __init__(self, k: _Optional[int] = ..., group_by: _Optional[_Union[_common_pb2.GroupBy, str]] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., include_own_patient: _Optional[bool] = ..., mean_of: _Optional[int] = ..., exact: _Optional[bool] = ..., aligned: _Optional[bool] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
-    __slots__ = ("query", "options", "page_size", "page_token")
+    __slots__ = ("query", "options")
     QUERY_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
-    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
-    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     query: Query
     options: SearchOptions
-    page_size: int
-    page_token: str
-    def __init__(self, query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("provenance", "hits", "next_page_token")
+    __slots__ = ("provenance", "hits")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     HITS_FIELD_NUMBER: _ClassVar[int]
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     provenance: _common_pb2.Provenance
     hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
-    next_page_token: str
-    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ...) -> None: ...
 
 class SearchBatchRequest(_message.Message):
     __slots__ = ("queries", "options")

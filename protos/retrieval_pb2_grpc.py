@@ -28,7 +28,7 @@ if _version_not_supported:
 class RetrievalServiceStub:
     """Which past seizures look like this one? The query's own patient is never among the hits unless asked for.
 
-    Roles: reader, clinician, trainer, admin. Queries by vector and answers in pages: trainer, admin. A reader's hits are
+    Roles: reader, clinician, trainer, admin. Queries by vector: trainer, admin. A reader's hits are
     chosen from the 10 clips of other patients that are nearest to a clip or video, whatever the filter and the groups, and
     a reader may ask for neither the own patient, a mean nor an alignment: so that no number of questions gives an
     embedding away.
@@ -70,7 +70,7 @@ class RetrievalServiceStub:
 class RetrievalServiceServicer:
     """Which past seizures look like this one? The query's own patient is never among the hits unless asked for.
 
-    Roles: reader, clinician, trainer, admin. Queries by vector and answers in pages: trainer, admin. A reader's hits are
+    Roles: reader, clinician, trainer, admin. Queries by vector: trainer, admin. A reader's hits are
     chosen from the 10 clips of other patients that are nearest to a clip or video, whatever the filter and the groups, and
     a reader may ask for neither the own patient, a mean nor an alignment: so that no number of questions gives an
     embedding away.
@@ -79,8 +79,8 @@ class RetrievalServiceServicer:
     def Search(self, request, context):
         """Finds the clips, videos or patients nearest to a query.
 
-        Errors: INVALID_ARGUMENT (k, a vector, a label, a time, a page token), NOT_FOUND (an id that is not stored),
-        FAILED_PRECONDITION (a vector of another encoder, a page token of another index).
+        Errors: INVALID_ARGUMENT (k, a vector, a label, a time), NOT_FOUND (an id that is not stored),
+        FAILED_PRECONDITION (a vector of another encoder).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,7 +161,7 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
 class RetrievalService:
     """Which past seizures look like this one? The query's own patient is never among the hits unless asked for.
 
-    Roles: reader, clinician, trainer, admin. Queries by vector and answers in pages: trainer, admin. A reader's hits are
+    Roles: reader, clinician, trainer, admin. Queries by vector: trainer, admin. A reader's hits are
     chosen from the 10 clips of other patients that are nearest to a clip or video, whatever the filter and the groups, and
     a reader may ask for neither the own patient, a mean nor an alignment: so that no number of questions gives an
     embedding away.

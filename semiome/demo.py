@@ -29,6 +29,7 @@ from encoder.previews.library import make_previews
 from index.errors import StateError
 from index.processors import usable_cores
 from index.query import GroupBy, Options, VideoQuery
+from index.records import SearchAnswer
 from index.tables.store import Store
 from index.vectors.generation import GenerationManifest, build_generation
 from index.vectors.publication import publish
@@ -43,7 +44,7 @@ from semiome.simulation.files import write_cohort
 from service.client import Client
 from service.config import PAGE_PORT
 from service.processes.starting import server_process
-from service.records import BatchAnswer, SearchAnswer
+from service.records import BatchAnswer
 from trainer.clips import TrainingClips
 from trainer.decoding import decode_all
 from trainer.judging.classifiers import Features, Judge, logistic_judge, majority_judge, motion_energy

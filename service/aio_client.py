@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
-from index.records import Video
+from index.records import SearchAnswer, Video
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
 from protos import review_pb2 as review
@@ -29,7 +29,6 @@ from service.records import (
     CountsAnswer,
     Operation,
     PreviewPart,
-    SearchAnswer,
     SearchBatchAnswer,
     SearchResultItem,
     StatusAnswer,
@@ -89,11 +88,9 @@ class AioClient:
         query: Query,
         k: int = convert.DEFAULT_K,
         options: Options = PLAIN,
-        page_size: int = 0,
-        page_token: str = "",
     ) -> SearchAnswer:
         """Nearest clips, videos or patients; of examples what resembles them."""
-        return await self.ask(requests.search(query, k, options, page_size, page_token))
+        return await self.ask(requests.search(query, k, options))
 
     async def search_batch(
         self, queries: Sequence[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN

@@ -11,7 +11,7 @@ import grpc
 
 from index.feedback.statement import Feedback
 from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
-from index.records import Video
+from index.records import SearchAnswer, Video
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
 from service.calling import requests
@@ -28,7 +28,6 @@ from service.records import (
     HeadFacts,
     Operation,
     Patient,
-    SearchAnswer,
     SearchBatchAnswer,
     SearchResultItem,
     StatusAnswer,
@@ -79,11 +78,9 @@ class Client:
         query: Query,
         k: int = convert.DEFAULT_K,
         options: Options = PLAIN,
-        page_size: int = 0,
-        page_token: str = "",
     ) -> SearchAnswer:
         """Nearest clips, videos or patients; of examples what resembles them."""
-        return self._ask(requests.search(query, k, options, page_size, page_token))
+        return self._ask(requests.search(query, k, options))
 
     def search_batch(
         self, queries: Sequence[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN

@@ -4,36 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from index.records import Clip, Neighbour, Verdict, Video
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """What an answer was made with.
-
-    Attributes:
-        encoder_id: whose embeddings were used.
-        generation: that was searched or read.
-        head_id: empty when no head is loaded.
-        table_version: newest version of the clip table that was looked at beside the generation.
-        encoder_kind: where the encoder's weights come from, one of `encoder.model.kind.KINDS`; empty where it
-            is not known.
-    """
-
-    encoder_id: str
-    generation: str
-    head_id: str
-    table_version: int = 0
-    encoder_kind: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchAnswer:
-    """Hits, best first; `next_page_token` asks for the next page and is empty on the last one."""
-
-    provenance: Provenance
-    neighbours: tuple[Neighbour, ...]
-    next_page_token: str = ""
+from index.records import Clip, Distance, Neighbour, Provenance, Verdict, Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +67,6 @@ class PredictionSet:
     def abstains(self) -> bool:
         """Whether the set is not one class."""
         return len(self.labels) != 1
-
-
-@dataclass(frozen=True, slots=True)
-class Distance:
-    """How unlike everything stored; see `index.search.novelty.Novelty`."""
-
-    value: float
-    percentile: float
-    sample: int
 
 
 @dataclass(frozen=True, slots=True)

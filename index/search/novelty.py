@@ -6,32 +6,16 @@ what an encoder has not seen, without any assumption on how embeddings lie.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from index.records import Distance
 from index.search.snapshot import Snapshot
 
 NEIGHBOUR = 5
 """k: which neighbour's distance counts. One alone may be a freak."""
 _SAMPLE = 256
 _LEAST_SAMPLE = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Novelty:
-    """How unlike everything stored some clips are.
-
-    Attributes:
-        distance: 1 - similarity to the `NEIGHBOUR`-th nearest clip of other patients, mean over the clips; 0 to 2.
-        percentile: share of stored clips with a smaller one, 0 to 1.
-        sample: stored clips that the share was taken from.
-    """
-
-    distance: float
-    percentile: float
-    sample: int
 
 
 def usual_distances(snapshot: Snapshot, seed: int = 0) -> NDArray[np.float64]:
@@ -49,7 +33,7 @@ def usual_distances(snapshot: Snapshot, seed: int = 0) -> NDArray[np.float64]:
 
 def novelty(
     snapshot: Snapshot, vectors_ND: NDArray[np.float32], patient_id: str, usual: NDArray[np.float64]
-) -> Novelty | None:
+) -> Distance | None:
     """How unlike everything stored these clips are.
 
     Args:
@@ -67,7 +51,7 @@ def novelty(
     if distances is None or not len(usual):
         return None
     distance = float(distances.mean())
-    return Novelty(distance, float(np.searchsorted(usual, distance) / len(usual)), len(usual))
+    return Distance(distance, float(np.searchsorted(usual, distance) / len(usual)), len(usual))
 
 
 def _distances(snapshot: Snapshot, vectors_ND: NDArray[np.float32], patient_id: str) -> NDArray[np.float64] | None:

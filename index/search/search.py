@@ -9,26 +9,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import EncoderMismatch, InvalidInput, SemiomeError, named
+from index.errors import InvalidInput, SemiomeError
 from index.processors import usable_cores
 from index.query import (
     MAX_K,
     PLAIN,
     ClipQuery,
-    ExamplesQuery,
     GroupBy,
     Options,
     Query,
-    SearchResult,
     VectorQuery,
-    VideoQuery,
 )
-from index.records import Match, Neighbour
-from index.search import cursor as cursors
+from index.records import Match, Neighbour, SearchAnswer
 from index.search.alignment import MOST_CLIPS, Alignments
-from index.search.snapshot import RowSet, Snapshot
+from index.search.resolution import ResolvedQuery, resolved, unit_vectors
+from index.search.snapshot import Snapshot
 
-_LESS_OF_NEGATIVE = 0.5
 _A_ROW_FOUND = 10
 """Rows that are compared in the time in which the index finds one: measured of a ten-clip query and 100,000 clips."""
 _A_ROW_GATHERED = 3
@@ -36,14 +32,6 @@ _A_ROW_GATHERED = 3
 _ALIGNED_A_HIT = 8
 """Videos that are aligned for each one asked for, unless all are."""
 _LEAST_ALIGNED = 64
-
-
-class _Asked(NamedTuple):
-    """A query, resolved: vectors (Q, D) of unit length, ids of the clips they are of, and what may be found."""
-
-    vectors_QD: NDArray[np.float32]
-    clip_ids: tuple[str, ...]
-    allowed: RowSet
 
 
 class _Hit(NamedTuple):
@@ -54,7 +42,7 @@ class _Hit(NamedTuple):
     made_by: tuple[tuple[int, float, int], ...]
 
 
-def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLAIN) -> SearchResult:
+def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLAIN) -> SearchAnswer:
     """The k nearest clips, videos or patients, most similar first; of equally similar ones the earlier row first.
 
     k hits are returned when k exist. With an exact index, or `options.exact`, equal to comparing with every clip.
@@ -65,45 +53,18 @@ def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLA
     """
     if not 1 <= k <= MAX_K:
         raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
-    asked = _ask(snapshot, query, options)
+    asked = resolved(snapshot, query, options)
     if len(asked.vectors_QD) == 1 and options.group_by is GroupBy.CLIP and not options.exact:  # what most searches are
         found = snapshot.nearest(asked.vectors_QD, min(k, asked.allowed.total), asked.allowed)
         if found is not None:
             return _plain_results(snapshot, *found, asked.clip_ids or ("",))[0]
     find = _aligned if options.aligned else _nearest
-    return _result(snapshot, asked, find(snapshot, asked, k, options), options)
-
-
-def search_page(
-    snapshot: Snapshot, query: Query, size: int, cursor: str = "", options: Options = PLAIN
-) -> SearchResult:
-    """One page of the `MAX_K` nearest, which are the same for all pages of one snapshot.
-
-    Args:
-        snapshot: the one that the cursor came from.
-        query: the same for all pages.
-        size: hits on this page.
-        cursor: `next_cursor` of the page before; empty for the first.
-        options: the same for all pages.
-
-    Raises:
-        InvalidInput: If k or the vector is out of bounds, or the cursor is one of another query.
-        StateError: If the cursor is one of another snapshot.
-    """
-    if not 1 <= size <= MAX_K:
-        raise InvalidInput(f"expected pages of 1 to {MAX_K} hits, got {size}", field="page_size")
-    mark = cursors.Mark(snapshot.name, snapshot.table_version, cursors.digest(query, options))
-    start = cursors.read(cursor, mark) if cursor else 0
-    asked = _ask(snapshot, query, options)
-    find = _aligned if options.aligned else _nearest
-    hits = find(snapshot, asked, MAX_K, options)
-    following = cursors.write(mark, start + size) if start + size < len(hits) else ""
-    return _result(snapshot, asked, hits[start : start + size], options, following)
+    return _answer(snapshot, asked, find(snapshot, asked, k, options), options)
 
 
 def search_batch(
     snapshot: Snapshot, queries: Sequence[Query], k: int = 10, options: Options = PLAIN
-) -> list[SearchResult]:
+) -> list[SearchAnswer]:
     """Many searches at once, on every core; results in the order of the queries."""
     if options == PLAIN and all(map(_is_of_one_vector, queries)):
         step = 256
@@ -115,10 +76,10 @@ def search_batch(
 
 def search_each(
     snapshot: Snapshot, queries: Sequence[Query], k: int = 10, options: Options = PLAIN
-) -> list[SearchResult | SemiomeError]:
+) -> list[SearchAnswer | SemiomeError]:
     """As `search_batch`, but a query that fails gives its error and spoils no other."""
 
-    def one(query: Query) -> SearchResult | SemiomeError:
+    def one(query: Query) -> SearchAnswer | SemiomeError:
         try:
             return search(snapshot, query, k, options)
         except SemiomeError as error:
@@ -134,7 +95,7 @@ def _is_of_one_vector(query: Query) -> bool:
     return isinstance(query, ClipQuery) or (isinstance(query, VectorQuery) and np.ndim(query.vector) == 1)
 
 
-def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[SearchResult]:
+def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[SearchAnswer]:
     """Queries of one vector each, with nothing but their own patients to leave out."""
     found = nearest_rows(snapshot, queries, k)
     if found is None:
@@ -181,7 +142,7 @@ def nearest_rows(snapshot: Snapshot, queries: Sequence[Query], k: int) -> Neares
         patients[number] = snapshot.patient_ids[patient]
     for number, query in enumerate(queries):
         if isinstance(query, VectorQuery):
-            vectors[number], patients[number] = _unit(snapshot, query)[0], query.patient_id
+            vectors[number], patients[number] = unit_vectors(snapshot, query)[0], query.patient_id
     found = snapshot.nearest_apart(vectors, k, patients)
     return (
         None if found is None or (found[1] < 0).any() else NearestRows(np.clip(found[0], -1.0, 1.0), found[1], patients)
@@ -190,7 +151,7 @@ def nearest_rows(snapshot: Snapshot, queries: Sequence[Query], k: int) -> Neares
 
 def _plain_results(
     snapshot: Snapshot, similarities: NDArray[np.float32], rows: NDArray[np.int64], clip_ids: Sequence[str]
-) -> list[SearchResult]:
+) -> list[SearchAnswer]:
     """Results of queries of one vector each; their k hits (Q, k) are clips, best first."""
     k = rows.shape[1]
     clips = snapshot.clips(rows.ravel())
@@ -199,67 +160,10 @@ def _plain_results(
         Neighbour(clip, snapshot.label_of(clip), value, clip_ids[number // k])
         for number, (clip, value) in enumerate(zip(clips, values, strict=True))
     ]
-    return [
-        SearchResult(tuple(hits[n * k : (n + 1) * k]), snapshot.encoder_id, snapshot.name, snapshot.table_version)
-        for n in range(len(rows))
-    ]
+    return [SearchAnswer(snapshot.provenance, tuple(hits[n * k : (n + 1) * k])) for n in range(len(rows))]
 
 
-def _ask(snapshot: Snapshot, query: Query, options: Options) -> _Asked:
-    if options.aligned and not isinstance(query, VideoQuery):
-        raise InvalidInput("an alignment needs a stored video to align with", field="aligned")
-    clip_ids: tuple[str, ...] = ()
-    rows: NDArray[np.int64] | None
-    if isinstance(query, VectorQuery):
-        vectors, rows = _unit(snapshot, query), None
-        clip_ids, patient = query.clip_ids, query.patient_id
-    elif isinstance(query, ExamplesQuery):
-        positive = [snapshot.rows_of(item) for item in query.positive]
-        negative = [snapshot.rows_of(item) for item in query.negative]
-        mean = snapshot.vectors(np.concatenate(positive)).mean(axis=0)
-        if negative:
-            mean = mean - _LESS_OF_NEGATIVE * snapshot.vectors(np.concatenate(negative)).mean(axis=0)
-        vectors = _of_unit_length(mean)[None]
-        rows = np.unique(np.concatenate([*positive, *negative]))
-        patient = snapshot.clip(int(positive[0][0])).patient_id
-    else:
-        rows = snapshot.rows_of(query)
-        if len(rows) > MOST_CLIPS:  # each is compared with every row
-            raise InvalidInput(
-                f"a video of more than {MOST_CLIPS} clips can't be searched for as a whole: choose some of its clips"
-            )
-        vectors = snapshot.vectors(rows)
-        clips = [snapshot.clip(int(row)) for row in rows]
-        clip_ids, patient = tuple(clip.clip_id for clip in clips), clips[0].patient_id
-    without_patient = "" if options.include_own_patient else patient
-    if without_patient and not isinstance(query, ExamplesQuery):
-        rows = None  # they are among the patient's
-    return _Asked(vectors, clip_ids, snapshot.row_set(options.where, without_patient, rows))
-
-
-def _unit(snapshot: Snapshot, query: VectorQuery) -> NDArray[np.float32]:
-    if not query.encoder_id:
-        raise InvalidInput("expected the id of the encoder that made the vector, got none", field="vector.encoder_id")
-    if query.encoder_id != snapshot.encoder_id:
-        raise EncoderMismatch("the query vector", named(query.encoder_id), snapshot.encoder_id)
-    vectors = np.atleast_2d(np.asarray(query.vector, np.float32))
-    if not len(vectors) or vectors.shape[1:] != (snapshot.width,):
-        raise InvalidInput(
-            f"expected a vector of {snapshot.width} values, got {vectors.shape[-1]}", field="vector.values"
-        )
-    if not np.isfinite(vectors).all():
-        raise InvalidInput("expected a vector of finite values, got NaN or infinity", field="vector.values")
-    return np.stack([_of_unit_length(vector) for vector in vectors])
-
-
-def _of_unit_length(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = float(np.linalg.norm(vector.astype(np.float64)))
-    if not 1e-12 < length < np.inf:
-        raise InvalidInput("expected a vector with a direction, got one of zero length", field="vector.values")
-    return (vector.astype(np.float64) / length).astype(np.float32)
-
-
-def _nearest(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> list[_Hit]:
+def _nearest(snapshot: Snapshot, asked: ResolvedQuery, k: int, options: Options) -> list[_Hit]:
     """Through the index, as deep as it takes; else by comparing with everything."""
     groups = _groups(snapshot, options.group_by)
     available = asked.allowed.total
@@ -319,13 +223,15 @@ def _heads(
     return heads
 
 
-def _allowed_rows(snapshot: Snapshot, asked: _Asked, row: int, options: Options) -> NDArray[np.int64]:
+def _allowed_rows(snapshot: Snapshot, asked: ResolvedQuery, row: int, options: Options) -> NDArray[np.int64]:
     """Of a row's group."""
     rows = snapshot.rows_of_group(row, patient=options.group_by is GroupBy.PATIENT)
     return rows[asked.allowed.admits(rows)]
 
 
-def _of_groups(snapshot: Snapshot, asked: _Asked, rows_of: Sequence[NDArray[np.int64]], options: Options) -> list[_Hit]:
+def _of_groups(
+    snapshot: Snapshot, asked: ResolvedQuery, rows_of: Sequence[NDArray[np.int64]], options: Options
+) -> list[_Hit]:
     """What all these rows of each group make together."""
     if not rows_of:
         return []
@@ -345,7 +251,7 @@ def _mean_of_best(rows: NDArray[np.int64], scores: NDArray[np.float32], which: N
 
 
 def _by_comparing(
-    snapshot: Snapshot, asked: _Asked, k: int, options: Options, groups: NDArray[np.int32] | None
+    snapshot: Snapshot, asked: ResolvedQuery, k: int, options: Options, groups: NDArray[np.int32] | None
 ) -> list[_Hit]:
     """The same by comparing with every row."""
     scores, which = snapshot.scores(asked.vectors_QD, asked.allowed)
@@ -368,7 +274,7 @@ def _by_comparing(
     return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))
 
 
-def _aligned(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> list[_Hit]:
+def _aligned(snapshot: Snapshot, asked: ResolvedQuery, k: int, options: Options) -> list[_Hit]:
     """Videos by the alignment of their clips with the query's; candidates are those with the most similar clips."""
     count = len(snapshot.video_ids) if options.exact else max(k * _ALIGNED_A_HIT, _LEAST_ALIGNED)
     candidates = _nearest(snapshot, asked, count, options)
@@ -388,9 +294,7 @@ def _aligned(snapshot: Snapshot, asked: _Asked, k: int, options: Options) -> lis
     return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))[:k]
 
 
-def _result(
-    snapshot: Snapshot, asked: _Asked, hits: Sequence[_Hit], options: Options, cursor: str = ""
-) -> SearchResult:
+def _answer(snapshot: Snapshot, asked: ResolvedQuery, hits: Sequence[_Hit], options: Options) -> SearchAnswer:
     together = options.aligned or options.mean_of > 1
     made = [one for hit in hits for one in (hit.made_by if together else hit.made_by[:1])]
     clips = iter(snapshot.clips(np.array([row for row, _, _ in made], np.int64)))
@@ -410,4 +314,4 @@ def _result(
                 matches=matches if together else (),
             )
         )
-    return SearchResult(tuple(neighbours), snapshot.encoder_id, snapshot.name, snapshot.table_version, cursor)
+    return SearchAnswer(snapshot.provenance, tuple(neighbours))

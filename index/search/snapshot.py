@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from index.errors import NotFound, named
 from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
-from index.records import Clip, Video
+from index.records import Clip, Provenance, Video
 from index.tables.clip_table import ClipTable
 from index.tables.store import Changes
 from index.vectors.brute_force import Allowed, Vectors, ranked, scores_of_all
@@ -83,6 +83,11 @@ class Snapshot:
     def encoder_id(self) -> str:
         """Whose embeddings these are."""
         return self.generation.manifest.encoder_id
+
+    @property
+    def provenance(self) -> Provenance:
+        """What is found here is found in."""
+        return Provenance(self.encoder_id, self.name, "", self.table_version)
 
     @property
     def name(self) -> str:

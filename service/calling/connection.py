@@ -16,8 +16,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from index.errors import InvalidInput, ServiceError
+from index.records import Provenance
 from service.metadata import BEHALF, DETAILS, SEEN
-from service.records import Provenance
 
 Answer = TypeVar("Answer")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from index.errors import ServiceError
 from index.feedback.statement import Feedback, FeedbackPage
 from index.query import ANYTHING, PLAIN, ClipQuery, ExamplesQuery, Filter, Options, Query, VectorQuery, VideoQuery
+from index.records import SearchAnswer
 from protos import admin_pb2 as admin
 from protos import catalog_pb2 as catalog
 from protos import classification_pb2 as classification
@@ -27,7 +28,6 @@ from service.records import (
     Operation,
     PatientsAnswer,
     ReportFacts,
-    SearchAnswer,
     SearchBatchAnswer,
     StatusAnswer,
     VideoAnswer,
@@ -47,11 +47,11 @@ CHUNK_BYTES = 512 * 1024
 Item = ClipQuery | VideoQuery
 
 
-def search(query: Query, k: int, options: Options, page_size: int, page_token: str) -> Rpc[SearchAnswer]:
+def search(query: Query, k: int, options: Options) -> Rpc[SearchAnswer]:
     """Nearest clips, videos or patients."""
     if isinstance(query, ExamplesQuery):
         return recommend(query, k, options)
-    request = convert.search_request(query, k, options, page_size, page_token)
+    request = convert.search_request(query, k, options)
     return Rpc(f"{_RETRIEVAL}Search", request, retrieval.SearchResponse, convert.search_answer)
 
 

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from index.records import Provenance
 from service.errors import DeadlinePassed
 from service.gate.concurrency import Hold
 from service.gate.limits import Limits
-from service.records import Provenance
 from service.roles import Caller
 
 Context = grpc.aio.ServicerContext[Any, Any]

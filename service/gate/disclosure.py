@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from index.errors import InvalidInput
 from index.query import MAX_K, GroupBy, Options, Query, VectorQuery
-from index.records import Neighbour, Video
-from service.records import Distance, Judged
+from index.records import Distance, Neighbour, Video
+from service.records import Judged
 from service.roles import EXACT, WIDE, Caller, require
 
 STEP = 0.05
@@ -37,18 +37,16 @@ def most_hits(caller: Caller) -> int | None:
     return WIDE_HITS if caller.sees_widely else NARROW_HITS
 
 
-def check(caller: Caller, query: Query, k: int, options: Options, *, pages: bool = False) -> None:
+def check(caller: Caller, query: Query, k: int, options: Options) -> None:
     """Refuse what shows a caller more than they may see.
 
     Raises:
-        PermissionRefused: If it is a query by vector, pages, or for those who see narrowly the own patient, a mean, an
+        PermissionRefused: If it is a query by vector, or for those who see narrowly the own patient, a mean, an
             alignment or examples.
         InvalidInput: If too many hits are asked for.
     """
     if isinstance(query, VectorQuery):
         require(caller, EXACT, "a query by vector")
-    if pages:
-        require(caller, EXACT, "an answer in pages")
     if options.include_own_patient or options.mean_of > 1 or options.aligned:
         require(caller, WIDE, "a search with the own patient, by a mean or by alignment")
     check_hits(caller, k)

@@ -25,10 +25,10 @@ from index.query import (
     VectorQuery,
     VideoQuery,
 )
-from index.records import Clip, Match, Neighbour
+from index.records import Clip, Match, Neighbour, Provenance, SearchAnswer
 from protos import common_pb2 as common
 from protos import retrieval_pb2 as retrieval
-from service.records import Provenance, SearchAnswer, SearchBatchAnswer, SearchResultItem
+from service.records import SearchBatchAnswer, SearchResultItem
 
 _GROUPS = {
     common.GROUP_BY_UNSPECIFIED: GroupBy.CLIP,
@@ -214,11 +214,9 @@ def examples_from_proto(request: retrieval.RecommendRequest) -> ExamplesQuery:
     return ExamplesQuery(tuple(map(item_from_proto, request.positive)), tuple(map(item_from_proto, request.negative)))
 
 
-def search_request(query: Query, k: int, options: Options, page_size: int, page_token: str) -> retrieval.SearchRequest:
+def search_request(query: Query, k: int, options: Options) -> retrieval.SearchRequest:
     """The message that asks for this search."""
-    return retrieval.SearchRequest(
-        query=query_to_proto(query), options=options_to_proto(k, options), page_size=page_size, page_token=page_token
-    )
+    return retrieval.SearchRequest(query=query_to_proto(query), options=options_to_proto(k, options))
 
 
 def hits_to_proto(neighbours: Iterable[Neighbour]) -> list[common.Hit]:
@@ -257,14 +255,12 @@ def search_response(answer: SearchAnswer) -> retrieval.SearchResponse:
     return retrieval.SearchResponse(
         provenance=provenance_to_proto(answer.provenance),
         hits=hits_to_proto(answer.neighbours),
-        next_page_token=answer.next_page_token,
     )
 
 
 def search_answer(message: retrieval.SearchResponse | retrieval.RecommendResponse) -> SearchAnswer:
     """The message as an answer."""
-    token = message.next_page_token if isinstance(message, retrieval.SearchResponse) else ""
-    return SearchAnswer(provenance_from_proto(message.provenance), hits_from_proto(message.hits), token)
+    return SearchAnswer(provenance_from_proto(message.provenance), hits_from_proto(message.hits))
 
 
 def search_batch_response(answer: SearchBatchAnswer) -> retrieval.SearchBatchResponse:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from index.records import Video
+from index.records import Provenance, Video
 from protos import catalog_pb2 as catalog
 from protos import common_pb2 as common
 from service.messages import convert
-from service.records import Count, CountsAnswer, Patient, PatientsAnswer, Provenance, VideoAnswer, VideosAnswer
+from service.records import Count, CountsAnswer, Patient, PatientsAnswer, VideoAnswer, VideosAnswer
 
 
 def video_response(answer: VideoAnswer) -> catalog.GetVideoResponse:

@@ -6,21 +6,12 @@ from collections.abc import Sequence
 
 from index.errors import InvalidInput
 from index.query import ClipQuery, VideoQuery
-from index.records import ClipVerdict, Verdict
+from index.records import ClipVerdict, Distance, Verdict
 from protos import classification_pb2 as classification
 from protos import common_pb2 as common
 from protos import retrieval_pb2 as retrieval
 from service.messages import convert
-from service.records import (
-    BatchAnswer,
-    BatchItem,
-    ClassifyAnswer,
-    Distance,
-    Evidence,
-    Judged,
-    PredictionSet,
-    UploadAnswer,
-)
+from service.records import BatchAnswer, BatchItem, ClassifyAnswer, Evidence, Judged, PredictionSet, UploadAnswer
 
 
 def items_from_proto(messages: Sequence[common.Item]) -> list[ClipQuery | VideoQuery | InvalidInput]:

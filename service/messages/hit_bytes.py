@@ -15,11 +15,11 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
+from index.records import Provenance
 from index.search.snapshot import Snapshot
 from protos import common_pb2 as common
 from protos import retrieval_pb2 as retrieval
 from service.messages import convert
-from service.records import Provenance
 
 _LENGTH_DELIMITED, _FLOAT = 2, 5
 _MAX_REMEMBERED = 200_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from index.errors import InvalidInput, SemiomeError
 from index.processors import usable_cores
 from index.query import PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
-from index.records import Neighbour
+from index.records import SearchAnswer
 from index.search.search import nearest_rows, search_each
 from protos import retrieval_pb2 as retrieval
 from service.errors import rich_status
@@ -20,7 +21,7 @@ from service.gate import disclosure
 from service.gate.call import Call, Method
 from service.messages import convert, convert_verdict
 from service.methods.uploads import Uploads
-from service.records import Judged, SearchAnswer
+from service.records import Judged
 from service.serving.batcher import Batcher
 from service.serving.state import Knowledge, check_answered, check_size
 from service.serving.watcher import Source
@@ -51,7 +52,7 @@ class Retrieval:
         self._source = source
         self._on_verdict = on_verdict
         self._uploads = uploads
-        self._batcher: Batcher[Query, _Rows | SearchAnswer] = Batcher(_ask, on_batch)
+        self._batcher: Batcher[Query, _Rows | None] = Batcher(_ask, on_batch)
 
     def methods(self) -> tuple[Method, ...]:
         """Everything this service answers."""
@@ -83,11 +84,10 @@ class Retrieval:
         """Nearest clips, videos or patients; of most searches the answer is put together as bytes."""
         query = convert.query_from_proto(request.query)
         k, options = convert.options_from_proto(request.options)
-        pages = bool(request.page_size or request.page_token)
-        if options is PLAIN and isinstance(query, ClipQuery | VectorQuery) and call.caller.sees_widely and not pages:
-            return await self._plain(query, k, call)
-        answer = await self._found(query, k, options, call, request.page_size, request.page_token)
-        return convert.search_response(answer)
+        knowledge, (found,) = await self._found([query], k, options, call, rows=True)
+        if isinstance(found, _Rows):
+            return knowledge.hit_bytes.response(found.rows, self._shown_rows(found, knowledge, call), _clip_id(query))
+        return convert.search_response(_or_raise(found))
 
     async def search_batch(
         self, request: retrieval.SearchBatchRequest, call: Call
@@ -97,32 +97,15 @@ class Retrieval:
         queries = convert.queries_from_proto(request.queries)
         k, options = convert.options_from_proto(request.options)
         check_answered(len(queries), k, options)
-        for query in queries:
-            if not isinstance(query, SemiomeError):
-                disclosure.check(call.caller, query, k, options)
-        asked_about = [item for one in queries if not isinstance(one, SemiomeError) for item in items_of(one)]
-        call.queries(len(queries))
-        call.check_deadline()
-        knowledge = self._source.knowledge
-        if options is PLAIN and call.caller.sees_widely and len(asked_about) == len(queries):
-            found = await call.work(_rows_of_many, knowledge, queries, k)
-            if found is not None:
-                call.check_deadline()
-                return knowledge.hit_bytes.batch_response(
-                    (one.rows, self._told(one, knowledge, call), query.clip_id)
-                    for query, one in zip(queries, found, strict=True)
-                    if isinstance(query, ClipQuery)
-                )
-        narrow = not call.caller.sees_widely
-        how = (disclosure.NARROW_HITS, PLAIN) if narrow else (k, options)
-        answer = await call.work(knowledge.search_batch, queries, *how)
-        call.check_deadline()
-        results = tuple(
-            replace(one, neighbours=_seen(one.neighbours, k, options, knowledge, call)) for one in answer.results
-        )
-        patients = {patient for one in results for patient in convert.patients_of(one.neighbours)}
-        call.reads(answer.provenance, patients | await call.work(knowledge.patients_of, asked_about))
-        return convert.search_batch_response(replace(answer, results=results))
+        knowledge, found = await self._found(queries, k, options, call, rows=True)
+        rows = [one for one in found if isinstance(one, _Rows)]
+        if len(rows) == len(found):
+            return knowledge.hit_bytes.batch_response(
+                (one.rows, self._shown_rows(one, knowledge, call), _clip_id(query))
+                for query, one in zip(queries, rows, strict=True)
+            )
+        answers = [one for one in found if not isinstance(one, _Rows)]
+        return convert.search_batch_response(knowledge.batch_answer(answers))
 
     async def search_stream(
         self, requests: AsyncIterator[retrieval.SearchStreamRequest], call: Call
@@ -131,8 +114,7 @@ class Retrieval:
         async for request in requests:
             try:
                 query = convert.query_from_proto(request.query)
-                k, options = convert.options_from_proto(request.options)
-                answer = await self._found(query, k, options, call)
+                answer = await self._one(query, *convert.options_from_proto(request.options), call)
             except SemiomeError as error:
                 yield retrieval.SearchStreamResponse(status=rich_status(error, call.request_id))
                 continue
@@ -146,8 +128,7 @@ class Retrieval:
         """What resembles some examples and not others."""
         check_size(len(request.positive) + len(request.negative), "examples")
         query = convert.examples_from_proto(request)
-        k, options = convert.options_from_proto(request.options)
-        answer = await self._found(query, k, options, call)
+        answer = await self._one(query, *convert.options_from_proto(request.options), call)
         return retrieval.RecommendResponse(
             provenance=convert.provenance_to_proto(answer.provenance), hits=convert.hits_to_proto(answer.neighbours)
         )
@@ -164,21 +145,69 @@ class Retrieval:
         call.reads(answer.provenance, {clip.patient_id for clip in answer.clips} | convert.patients_of(neighbours))
         return convert_verdict.upload_response(replace(answer, neighbours=neighbours, judged=judged))
 
-    async def _plain(self, query: Query, k: int, call: Call) -> bytes | retrieval.SearchResponse:
-        """What most searches are, many callers' in one pass."""
-        disclosure.check(call.caller, query, k, PLAIN)
-        call.queries(1)
+    async def _one(self, query: Query, k: int, options: Options, call: Call) -> SearchAnswer:
+        """What one search finds, as the caller may see it."""
+        _, (found,) = await self._found([query], k, options, call)
+        return _or_raise(found)
+
+    async def _found(
+        self,
+        queries: Sequence[Query | InvalidInput],
+        k: int,
+        options: Options,
+        call: Call,
+        *,
+        rows: bool = False,
+    ) -> tuple[Knowledge, Sequence[_Rows | SearchAnswer | SemiomeError]]:
+        """What searches find, as the caller may see it, in the order of the queries; the one way of all methods.
+
+        Args:
+            queries: one that can't be understood stands there as its error.
+            k: hits of each.
+            options: of all.
+            call: that asks.
+            rows: give numbers instead of hits where all are plain searches, as most are.
+        """
+        asked = [query for query in queries if not isinstance(query, SemiomeError)]
+        for query in asked:
+            disclosure.check(call.caller, query, k, options)
+        call.queries(len(queries))
         call.check_deadline()
         knowledge = self._source.knowledge
-        found = await self._batcher.answer((knowledge, k), query)
+        if rows and options is PLAIN and call.caller.sees_widely:
+            found = await self._rows(knowledge, queries, k, call)
+            if found is not None:
+                call.check_deadline()
+                return knowledge, found
+        how = (k, options) if call.caller.sees_widely else (disclosure.NARROW_HITS, PLAIN)
+        answers = iter(await call.work(search_each, knowledge.snapshot, asked, *how) if asked else ())
         call.check_deadline()
-        if isinstance(found, SearchAnswer):
-            return convert.search_response(await self._shown(found, query, k, PLAIN, knowledge, call))
-        values = self._told(found, knowledge, call)
-        clip_id = query.clip_id if isinstance(query, ClipQuery) else ""
-        return knowledge.hit_bytes.response(found.rows, values, clip_id)
+        results = [
+            one if isinstance(one, SemiomeError) else _seen(one, k, options, knowledge, call)
+            for one in (query if isinstance(query, SemiomeError) else next(answers) for query in queries)
+        ]
+        went_well = [
+            query
+            for query, one in zip(queries, results, strict=True)
+            if not isinstance(query, SemiomeError) and not isinstance(one, SemiomeError)
+        ]
+        asked_about = list(chain.from_iterable(map(items_of, went_well)))
+        call.reads(knowledge.provenance, await call.work(knowledge.patients_of, asked_about))
+        return knowledge, results
 
-    def _told(self, found: _Rows, knowledge: Knowledge, call: Call) -> list[float]:
+    async def _rows(
+        self, knowledge: Knowledge, queries: Sequence[Query | InvalidInput], k: int, call: Call
+    ) -> Sequence[_Rows] | None:
+        """Plain searches as numbers: one of many callers' in one pass over the index, many on every core."""
+        if len(queries) > 1:
+            return await call.work(_rows_of_many, knowledge, queries, k)
+        query = queries[0]
+        if not isinstance(query, ClipQuery | VectorQuery):
+            return None
+        found = await self._batcher.answer((knowledge, k), query)
+        return [found] if isinstance(found, _Rows) else None
+
+    def _shown_rows(self, found: _Rows, knowledge: Knowledge, call: Call) -> list[float]:
         """Similarities as the caller may see them; whose hits these are goes into the log."""
         names, patient_of_row = knowledge.snapshot.patient_ids, knowledge.snapshot.patient_of_row
         call.reads(knowledge.provenance, map(names.__getitem__, patient_of_row[found.rows].tolist()))
@@ -186,35 +215,27 @@ class Retrieval:
             call.patients.add(found.patient)
         return disclosure.shown_values(call.caller, found.similarities)
 
-    async def _found(
-        self, query: Query, k: int, options: Options, call: Call, page_size: int = 0, page_token: str = ""
-    ) -> SearchAnswer:
-        """What is found, as the caller may see it."""
-        disclosure.check(call.caller, query, k, options, pages=bool(page_token or page_size))
-        call.queries(1)
-        call.check_deadline()
-        knowledge = self._source.knowledge
-        how = (k, options) if call.caller.sees_widely else (disclosure.NARROW_HITS, PLAIN)
-        answer = await call.work(knowledge.search, query, *how, page_size, page_token)
-        call.check_deadline()
-        return await self._shown(answer, query, k, options, knowledge, call)
 
-    async def _shown(
-        self, answer: SearchAnswer, query: Query, k: int, options: Options, knowledge: Knowledge, call: Call
-    ) -> SearchAnswer:
-        answer = replace(answer, neighbours=_seen(answer.neighbours, k, options, knowledge, call))
-        call.reads(answer.provenance, await call.work(knowledge.patients_of, items_of(query)))
-        call.reads(answer.provenance, convert.patients_of(answer.neighbours))
-        return answer
-
-
-def _seen(
-    neighbours: tuple[Neighbour, ...], k: int, options: Options, knowledge: Knowledge, call: Call
-) -> tuple[Neighbour, ...]:
-    """Hits as the caller may see them."""
+def _seen(answer: SearchAnswer, k: int, options: Options, knowledge: Knowledge, call: Call) -> SearchAnswer:
+    """Hits as the caller may see them; whose they are goes into the log."""
     if call.caller.sees_widely:
-        return disclosure.shown(call.caller, neighbours)
-    return disclosure.chosen(neighbours, k, options, knowledge.snapshot.videos)
+        neighbours = disclosure.shown(call.caller, answer.neighbours)
+    else:
+        neighbours = disclosure.chosen(answer.neighbours, k, options, knowledge.snapshot.videos)
+    call.reads(knowledge.provenance, convert.patients_of(neighbours))
+    return SearchAnswer(knowledge.provenance, neighbours)
+
+
+def _or_raise(found: _Rows | SearchAnswer | SemiomeError) -> SearchAnswer:
+    if isinstance(found, SearchAnswer):
+        return found
+    assert isinstance(found, SemiomeError)  # noqa: S101  numbers come only where they are asked for
+    raise found
+
+
+def _clip_id(query: Query | InvalidInput) -> str:
+    """The stored clip that a hit resembles, where a query names one."""
+    return query.clip_id if isinstance(query, ClipQuery) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,16 +274,15 @@ def _rows_of_many(knowledge: Knowledge, queries: Sequence[Query | InvalidInput],
     return [row for one in found if one for row in map(_Rows, one.rows, one.similarities, one.patients)]
 
 
-def _ask(key: object, queries: Sequence[Query]) -> list[_Rows | SearchAnswer | BaseException]:
-    """Plain searches of one snapshot in one pass over its index; where that can't be, one by one."""
+def _ask(key: object, queries: Sequence[Query]) -> list[_Rows | None]:
+    """Plain searches of one snapshot in one pass over its index; None where that can't be, or one fails."""
     knowledge: Knowledge
     k: int
     knowledge, k = key  # type: ignore[misc]
     try:
         found = nearest_rows(knowledge.snapshot, queries, k)
-    except SemiomeError:  # of one of them
-        found = None
-    if found is not None:
-        return list(map(_Rows, found.rows, found.similarities, found.patients))
-    results = search_each(knowledge.snapshot, queries, k)
-    return [result if isinstance(result, SemiomeError) else knowledge.answer(result) for result in results]
+    except SemiomeError:
+        return [None] if len(queries) == 1 else [row for query in queries for row in _ask(key, [query])]
+    if found is None:
+        return [None] * len(queries)
+    return list(map(_Rows, found.rows, found.similarities, found.patients))

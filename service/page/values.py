@@ -10,8 +10,8 @@ from typing import Any
 from index.errors import InvalidInput
 from index.feedback.statement import Feedback
 from index.query import MAX_K, ClipQuery, ExamplesQuery, GroupBy, Options, Query, SearchFilter, VideoQuery
-from index.records import Clip, Neighbour, Video
-from service.records import ClassifyAnswer, CountsAnswer, GenerationFacts, MapPage, Provenance
+from index.records import Clip, Neighbour, Provenance, Video
+from service.records import ClassifyAnswer, CountsAnswer, GenerationFacts, MapPage
 
 _SETS = ("labels", "semiology", "cameras", "patient_ids", "video_ids", "excluded_video_ids")
 _MOST_SECONDS, _LONGEST_TOKEN = 1e9, 16_384

@@ -7,7 +7,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from service.records import Provenance, Worker
+from index.records import Provenance
+from service.records import Worker
 
 
 class Roster:

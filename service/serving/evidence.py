@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from encoder.head import POSITIVE, Head, probabilities_of, vote
 from index.errors import EncoderMismatch
 from index.query import ClipQuery, ExamplesQuery, GroupBy, Options, SearchFilter, VideoQuery
-from index.records import LABELS, Clip, Neighbour, Verdict
+from index.records import LABELS, Clip, Distance, Neighbour, Verdict
 from index.search.alignment import MOST_CLIPS
-from index.search.novelty import novelty
 from index.search.search import search
 from index.search.snapshot import Snapshot
-from service.records import Distance, Evidence, Judged, PredictionSet
+from service.records import Evidence, Judged, PredictionSet
 
+OfEachClass = tuple[tuple[str, tuple[Neighbour, ...]], ...]
+"""Hits by class."""
 _NEAREST = 3
 _ROUNDING = 1e-9
 
@@ -29,8 +30,11 @@ def judge(
     encoder_id: str,
     *,
     learned_from: bool | None = None,
+    neighbours: OfEachClass = (),
+    distance: Distance | None = None,
+    clips_without_picture: int = 0,
 ) -> Judged:
-    """The verdict on clips of one video, or on one clip, with what the clips themselves say for and against it.
+    """The verdict on clips of one video, or on one clip, with what speaks for and against it.
 
     Args:
         head: judges.
@@ -38,6 +42,9 @@ def judge(
         vectors_ND: their embeddings.
         encoder_id: which encoder made them.
         learned_from: whether the head learned from this patient; None where that is not known.
+        neighbours: see `Evidence`.
+        distance: see `Evidence`.
+        clips_without_picture: see `Evidence`.
 
     Raises:
         EncoderMismatch: If the embeddings are of another encoder than the head.
@@ -57,6 +64,9 @@ def judge(
             clip.clip_id for clip, flips in zip(clips, flipping(verdict, head.card.threshold), strict=True) if flips
         ),
         fewest_flipping_clips=fewest_flipping(verdict, head.card.threshold),
+        neighbours=neighbours,
+        distance=distance,
+        clips_without_picture=clips_without_picture,
         **standing(head, learned_from=learned_from),
     )
     return Judged(verdict, clips, evidence)
@@ -138,9 +148,7 @@ def _labels(
     return labels
 
 
-def nearest_of_each_class(
-    snapshot: Snapshot, item: ClipQuery | VideoQuery
-) -> tuple[tuple[str, tuple[Neighbour, ...]], ...]:
+def nearest_of_each_class(snapshot: Snapshot, item: ClipQuery | VideoQuery) -> OfEachClass:
     """The nearest labelled videos of other patients, of each class; of a long recording those nearest to its mean."""
     query: ClipQuery | VideoQuery | ExamplesQuery = item
     if isinstance(item, VideoQuery) and len(snapshot.rows_of(item)) > MOST_CLIPS:
@@ -150,11 +158,3 @@ def nearest_of_each_class(
         options = Options(SearchFilter(labels=frozenset({label})), GroupBy.VIDEO)
         found.append((label, search(snapshot, query, _NEAREST, options).neighbours))
     return tuple(found)
-
-
-def distance(
-    snapshot: Snapshot, vectors_ND: NDArray[np.float32], patient_id: str, usual: NDArray[np.float64]
-) -> Distance | None:
-    """How unlike everything stored these clips are."""
-    found = novelty(snapshot, vectors_ND, patient_id, usual)
-    return None if found is None else Distance(found.distance, found.percentile, found.sample)

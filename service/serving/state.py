@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from encoder.head import POSITIVE, Head, probabilities_of
 from index.errors import InvalidInput, NotFound, SemiomeError, StateError
-from index.query import PLAIN, ClipQuery, Options, Query, SearchResult, VideoQuery
-from index.records import LABELS, Clip, Verdict
-from index.search.novelty import usual_distances
-from index.search.search import search, search_each, search_page
+from index.query import PLAIN, ClipQuery, Options, Query, VideoQuery
+from index.records import LABELS, Clip, Provenance, SearchAnswer, Verdict
+from index.search.novelty import novelty, usual_distances
+from index.search.search import search
 from index.search.snapshot import Snapshot
 from index.tables.blocklist import patient_hash
 from service.errors import status_of
@@ -26,8 +26,6 @@ from service.records import (
     ClassifyAnswer,
     Evidence,
     Judged,
-    Provenance,
-    SearchAnswer,
     SearchBatchAnswer,
     SearchResultItem,
 )
@@ -87,33 +85,16 @@ class Knowledge:
         built = datetime.fromisoformat(self.snapshot.generation.manifest.built_at)
         return (datetime.now(UTC) - built).total_seconds()
 
-    def search(
-        self, query: Query, k: int, options: Options = PLAIN, page_size: int = 0, page_token: str = ""
-    ) -> SearchAnswer:
-        """See `index.search.search.search`, and `search_page` where a size is given."""
-        if page_size or page_token:
-            return self.answer(search_page(self.snapshot, query, page_size or k, page_token, options))
+    def search(self, query: Query, k: int, options: Options = PLAIN) -> SearchAnswer:
+        """See `index.search.search.search`."""
         return self.answer(search(self.snapshot, query, k, options))
 
-    def answer(self, result: SearchResult) -> SearchAnswer:
-        """What was found, with what it was found in."""
-        return SearchAnswer(self.provenance, result.neighbours, result.next_cursor)
+    def answer(self, found: SearchAnswer) -> SearchAnswer:
+        """What was found, as this service answers it: with the head that is loaded."""
+        return replace(found, provenance=self.provenance)
 
-    def search_batch(self, queries: Sequence[Query | SemiomeError], k: int, options: Options) -> SearchBatchAnswer:
-        """Many searches; one that fails carries its status and spoils no other.
-
-        Args:
-            queries: 1 to 1,000; one that could not be understood stands there as its error.
-            k: hits of each.
-            options: of all.
-
-        Raises:
-            InvalidInput: If there are too many queries, or none.
-        """
-        check_size(len(queries), "queries")
-        asked = [query for query in queries if not isinstance(query, SemiomeError)]
-        found = iter(search_each(self.snapshot, asked, k, options) if asked else ())
-        results = (query if isinstance(query, SemiomeError) else next(found) for query in queries)
+    def batch_answer(self, results: Sequence[SearchAnswer | SemiomeError]) -> SearchBatchAnswer:
+        """Many searches in one answer; one that failed carries its status."""
         return SearchBatchAnswer(self.provenance, tuple(map(_search_result, results)))
 
     def classify(self, item: Item) -> ClassifyAnswer:
@@ -123,9 +104,9 @@ class Knowledge:
             StateError: If no head is loaded, or it belongs to another encoder.
             NotFound: If the id is not stored.
         """
-        judged = self._counted(item, self.judge(*self.snapshot.clips_of(item)))
-        more = replace(judged.evidence, neighbours=evidence.nearest_of_each_class(self.snapshot, item))
-        return ClassifyAnswer(self.provenance, replace(judged, evidence=more))
+        clips, vectors = self.snapshot.clips_of(item)
+        nearest = evidence.nearest_of_each_class(self.snapshot, item)
+        return ClassifyAnswer(self.provenance, self.judge(clips, vectors, item=item, neighbours=nearest))
 
     @property
     def can_judge(self) -> bool:
@@ -139,22 +120,38 @@ class Knowledge:
             return None
         return patient_hash(self.key, patient_id) in known
 
-    def judge(self, clips: tuple[Clip, ...], vectors_ND: NDArray[np.float32], patient_id: str | None = None) -> Judged:
-        """The verdict on clips of one video, stored or not, with all evidence but neighbours.
+    def judge(
+        self,
+        clips: tuple[Clip, ...],
+        vectors_ND: NDArray[np.float32],
+        patient_id: str | None = None,
+        *,
+        item: Item | None = None,
+        neighbours: evidence.OfEachClass = (),
+    ) -> Judged:
+        """The verdict on clips of one video, stored or not, with all evidence.
 
         Args:
             clips: of one video.
             vectors_ND: their embeddings.
             patient_id: whose they are where the clips do not say; empty if that is not known.
+            item: what is stored and they are of; None where they are not stored.
+            neighbours: see `Evidence`.
 
         Raises:
             StateError: If no head is loaded, or it belongs to another encoder.
         """
         patient_id = clips[0].patient_id if patient_id is None else patient_id
-        learned = self.learned_from(patient_id)
-        judged = evidence.judge(self._head(), clips, vectors_ND, self.snapshot.encoder_id, learned_from=learned)
-        unlike = evidence.distance(self.snapshot, vectors_ND, patient_id, self.usual)
-        return replace(judged, evidence=replace(judged.evidence, distance=unlike))
+        return evidence.judge(
+            self._head(),
+            clips,
+            vectors_ND,
+            self.snapshot.encoder_id,
+            learned_from=self.learned_from(patient_id),
+            neighbours=neighbours,
+            distance=novelty(self.snapshot, vectors_ND, patient_id, self.usual),
+            clips_without_picture=self._without_picture(item, len(clips)),
+        )
 
     def classify_batch(self, items: Sequence[Item | InvalidInput], *, summaries: bool = False) -> BatchAnswer:
         """Verdicts on many; one that fails carries its status and spoils no other.
@@ -192,13 +189,10 @@ class Knowledge:
         """Of each patient of the snapshot, by number, whether the head learned from them."""
         return list(map(self.learned_from, self.snapshot.patient_ids))
 
-    def _counted(self, item: Item, judged: Judged) -> Judged:
-        """With the clips of a video that have no vote, since they show no picture."""
+    def _without_picture(self, item: Item | None, clips: int) -> int:
+        """How many clips of a stored video have no vote, since they show no picture."""
         video = self.snapshot.videos.get(item.video_id) if isinstance(item, VideoQuery) else None
-        if video is None or video.clip_count <= len(judged.clips):
-            return judged
-        missing = video.clip_count - len(judged.clips)
-        return replace(judged, evidence=replace(judged.evidence, clips_without_picture=missing))
+        return 0 if video is None else max(video.clip_count - clips, 0)
 
     def _head(self) -> Head:
         if self.head is None:
@@ -211,8 +205,13 @@ class Knowledge:
                 raise item
             clips, vectors = self.snapshot.clips_of(item)
             learned = self.learned_from(clips[0].patient_id)
-            judged = evidence.judge(self._head(), clips, vectors, self.snapshot.encoder_id, learned_from=learned)
-            return BatchItem("OK", "", self._counted(item, judged))
+            missing = self._without_picture(item, len(clips))
+            judged = evidence.judge(
+                *(self._head(), clips, vectors, self.snapshot.encoder_id),
+                learned_from=learned,
+                clips_without_picture=missing,
+            )
+            return BatchItem("OK", "", judged)
         except SemiomeError as error:
             return BatchItem(_code(error), str(error), None)
 
@@ -255,7 +254,7 @@ def _summary(item: BatchItem) -> BatchItem:
     return replace(item, judged=Judged(replace(item.judged.verdict, clips=()), (), short))
 
 
-def _search_result(result: SearchResult | SemiomeError) -> SearchResultItem:
+def _search_result(result: SearchAnswer | SemiomeError) -> SearchResultItem:
     if isinstance(result, SemiomeError):
         return SearchResultItem(_code(result), str(result), ())
     return SearchResultItem("OK", "", result.neighbours)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from index.query import ClipQuery, Options, Query, VideoQuery
-    from index.records import Neighbour
+    from index.records import Neighbour, Provenance
     from service.client import Client
-    from service.records import BatchItem, Provenance
+    from service.records import BatchItem
 
 _AT_ONCE = 500
 

@@ -19,7 +19,7 @@ from index.query import (
     VectorQuery,
     VideoQuery,
 )
-from index.search.search import search, search_batch, search_page
+from index.search.search import search, search_batch
 from index.vectors.faiss_index import KINDS
 from tests.conftest import make_video
 from tests.index.reference import aligned, assert_same, grouped, reference, snapshot_of
@@ -152,26 +152,6 @@ def test_examples_are_asked_by_their_means(kind, seed, positives, negatives, own
         return clip.clip_id not in used and (own or v.patient_id != patient)
 
     assert_same(grouped(result, GroupBy.CLIP), reference(cohort, vector[None], allowed, 70, GroupBy.CLIP))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), size=st.integers(1, 30), group_by=st.sampled_from(GroupBy))
-def test_pages_put_together_are_the_whole_ranking(kind, seed, size, group_by):
-    snapshot, _, random = build(kind, seed)
-    query = VectorQuery(random.normal(size=8), "enc1")
-    options = Options(group_by=group_by)
-
-    found, cursor = [], ""
-    while True:
-        page = search_page(snapshot, query, size, cursor, options)
-        found += page.neighbours
-        cursor = page.next_cursor
-        assert len(page.neighbours) == size or not cursor
-        if not cursor:
-            break
-
-    assert tuple(found) == search(snapshot, query, 1000, options).neighbours
 
 
 @pytest.mark.parametrize("kind", KINDS)

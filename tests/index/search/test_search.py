@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from index.errors import EncoderMismatch, InvalidInput, NotFound, StateError
+from index.errors import EncoderMismatch, InvalidInput, NotFound
 from index.query import ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
 from index.search.loader import Serving
-from index.search.search import search, search_page
+from index.search.search import search
 from index.vectors.brute_force import Allowed, Vectors
 from index.vectors.faiss_index import ONE_BIT, FlatIndex, IvfIndex
 from tests.conftest import commit, make_cohort, make_video, publish_all, unit
@@ -231,27 +231,6 @@ def test_a_generation_that_nobody_searches_is_let_go(stored):
     serving.refresh()
 
     assert held() is None
-
-
-@pytest.mark.parametrize("cursor", ["x", "e30=", "é", "A" * 600, "eyJnZW5lcmF0aW9uIjogMX0="])
-def test_what_is_no_cursor_is_refused(cursor):
-    with pytest.raises(InvalidInput, match="cursor of a page before"):
-        search_page(snapshot_of(make_cohort()), VectorQuery(np.ones(8), "enc1"), 5, cursor)
-
-
-def test_a_cursor_fits_one_query_and_one_state():
-    cohort = make_cohort()
-    query = VectorQuery(np.ones(8), "enc1")
-    cursor = search_page(snapshot_of(cohort), query, 5).next_cursor
-
-    with pytest.raises(InvalidInput, match="of another query"):
-        search_page(snapshot_of(cohort), VectorQuery(-np.ones(8), "enc1"), 5, cursor)
-    with pytest.raises(InvalidInput, match="of another query"):
-        search_page(snapshot_of(cohort), query, 5, cursor, Options(group_by=GroupBy.VIDEO))
-    later = snapshot_of(cohort)
-    later.table_version += 1
-    with pytest.raises(StateError, match="has changed since the first page"):
-        search_page(later, query, 5, cursor)
 
 
 @pytest.mark.parametrize(

@@ -199,15 +199,3 @@ async def test_both_clients_get_the_same_answers(served, monkeypatch):
             assert (await awaits.ask(calls.list_operations())) == waits.operations() == ()
             (mine,), (theirs,) = await awaits.embeddings([clip.clip_id]), waits.embeddings([clip.clip_id])
             assert mine.vector.tolist() == theirs.vector.tolist()
-
-
-def test_pages_of_a_search_are_the_search(served):
-    with Client(served) as client:
-        whole = client.search(VideoQuery("v0-0"), 20).neighbours
-        found, token = [], ""
-        while len(found) < 20:
-            page = client.search(VideoQuery("v0-0"), page_size=7, page_token=token)
-            found += page.neighbours
-            token = page.next_page_token
-
-    assert tuple(found[:20]) == whole

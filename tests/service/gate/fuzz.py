@@ -12,9 +12,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(
-    include=["service", "index.query", "index.search.search", "index.search.snapshot", "index.search.cursor"]
-):
+with atheris.instrument_imports(include=["service", "index.query", "index.search.search", "index.search.snapshot"]):
     import grpc
 
     from index.workspace import Workspace

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from index.errors import InvalidInput
 from index.query import PLAIN, ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
+from index.records import Distance
 from index.search.loader import Serving
 from index.search.search import search
 from service.gate import disclosure
-from service.records import Distance
 from service.roles import Caller, PermissionRefused, Role
 
 ADMIN, CLINICIAN, READER, CLASSIFIER = (
@@ -50,11 +50,9 @@ def test_points_of_the_map_are_rounded_as_similarities_are():
 
 
 @pytest.mark.parametrize("caller", [CLINICIAN, READER, CLASSIFIER])
-def test_queries_by_vector_and_pages_are_for_those_who_may_read_embeddings(caller):
+def test_queries_by_vector_are_for_those_who_may_read_embeddings(caller):
     with pytest.raises(PermissionRefused, match="a query by vector is for admin, trainer"):
         disclosure.check(caller, VectorQuery(None, "e"), 1, PLAIN)
-    with pytest.raises(PermissionRefused, match="pages"):
-        disclosure.check(caller, CLIP, 1, PLAIN, pages=True)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ OPTIONS = {
     "filter": {"labels": ["TLE"], "any_of": [{"recorded_from": "2024-01-01"}]},
 }
 VALID = {
-    f"{RETRIEVAL}/Search": {"query": {"vector": VECTOR}, "options": OPTIONS, "page_size": 2},
+    f"{RETRIEVAL}/Search": {"query": {"vector": VECTOR}, "options": OPTIONS},
     f"{RETRIEVAL}/SearchBatch": {"queries": [{"clip_id": CLIP}, {"video_id": "v1-0"}], "options": OPTIONS},
     f"{RETRIEVAL}/SearchStream": {"query": {"video_id": "v1-0"}, "options": {"group_by": 2, "aligned": True}},
     f"{RETRIEVAL}/Recommend": {"positive": [{"clip_id": CLIP}], "negative": [{"video_id": "v2-0"}], "options": OPTIONS},

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.query import ClipQuery
+from index.records import Provenance, SearchAnswer
 from index.search.loader import Serving
 from index.search.search import nearest_rows, search
 from index.workspace import Workspace
 from protos import retrieval_pb2 as retrieval
 from service.messages import convert
 from service.messages.hit_bytes import HitBytes
-from service.records import Provenance, SearchAnswer
 from tests.conftest import commit, make_cohort, make_video, publish_all
 
 
