@@ -56,6 +56,7 @@ OWNERS = {
     "sklearn": {"trainer/judging/classifiers.py", "trainer/judging/metrics.py"},
     "rich": {"semiome/console.py"},
     "starlette": {
+        "service/page/api.py",
         "service/page/app.py",
         "service/page/exports.py",
         "service/page/middleware.py",

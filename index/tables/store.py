@@ -231,7 +231,8 @@ class Store:
             DiskFull: If no space is left, within the block too.
         """
         ensure_temporary_folder(self._workspace.root)
-        _lancedb()  # takes seconds to load, in which a holder on object storage could give no sign of life
+        if self.remote:
+            _lancedb()  # takes seconds to load, in which the holder of a lease could give no sign of life
         with (
             naming_failed_writes(),
             self._workspace.place.lease(COMMIT_LOCK, "the right to write to this workspace's store") as still_mine,

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from index.errors import InvalidInput, ServiceError
 from index.records import Provenance
+from protos import common_pb2 as common
 from service.metadata import BEHALF, DETAILS, SEEN
 
 Answer = TypeVar("Answer")
@@ -125,7 +126,7 @@ class Connection:
 
     def note(self, provenance: object, asked_at: float) -> None:
         """What an answer was made with: nothing older may follow. An answer to an older question says nothing new."""
-        if isinstance(provenance, Provenance) and provenance.generation:
+        if isinstance(provenance, Provenance | common.Provenance) and provenance.generation:
             self._seen.note(f"{provenance.generation}/{provenance.table_version}", asked_at)
 
     def pauses(self, error_of: Callable[[], grpc.RpcError | None], *, repeatable: bool) -> Iterator[float]:

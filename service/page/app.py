@@ -7,7 +7,6 @@ adds is what browsers need: sessions, byte ranges, and headers that let a page l
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,20 +22,19 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from index.errors import InvalidInput, SemiomeError, ServiceError
-from index.query import MAX_K, GroupBy, Options, SearchFilter, VideoQuery
-from index.records import Neighbour, Video
+from index.query import MAX_K, GroupBy, Options
 from index.semiology import SIGNS
 from service.calling import requests
 from service.calling.connection import Connection
 from service.errors import type_and_place
-from service.page import exports, values
+from service.messages import convert_verdict
+from service.page import api, exports
 from service.page.media import preview, thumbnails
 from service.page.middleware import Headers, OnBehalf, SameOrigin, body_of
 from service.page.sessions import Session, Sessions
-from service.records import ClassifyAnswer
 
 PAGE = Path(__file__).parent / "static"
-_VIDEOS_A_PAGE = 100
+_LONGEST_TOKEN = 16_384
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox"
 _STATUSES = {
     "INVALID_ARGUMENT": 400,
@@ -117,21 +115,10 @@ class _Page:
             Route("/api/session", self._sign_in, methods=["POST"]),
             Route("/api/session", self._sign_out, methods=["DELETE"]),
             Route("/api/me", self._me, methods=["GET"]),
-            get("/api/videos", _videos),
-            get("/api/videos/{video_id}", _video),
-            get("/api/videos/{video_id}/verdict", _verdict),
-            post("/api/search", _search),
             post("/api/upload", _upload),
-            get("/api/counts", _counts),
-            get("/api/status", _status),
-            get("/api/generations", _generations),
-            get("/api/map", _map),
-            get("/api/feedback", _list_feedback),
-            post("/api/feedback", _save_feedback),
-            Route("/api/feedback/{feedback_id}", signed_in(_delete_feedback), methods=["DELETE"]),
+            post("/api/{service}/{method}", api.call),
             get("/api/events.tsv", exports.events),
             get("/api/label-studio.json", exports.label_studio),
-            get("/api/reports", _reports),
             get("/report/{report_id}", _report),
             get("/preview/{video_id}.mp4", preview),
             get("/thumbnails/{video_id}/{clip_index}.jpg", thumbnails),
@@ -142,7 +129,7 @@ class _Page:
         return JSONResponse(_who(self.sessions.find(request.cookies.get(self.sessions.cookie, ""))))
 
     async def _sign_in(self, request: Request) -> Response:
-        token = values.token_of(await body_of(request))
+        token = _token_of(await body_of(request))
         self.sessions.end(request.cookies.get(self.sessions.cookie, ""))
         try:
             name, session = await self.sessions.begin(token)
@@ -172,44 +159,19 @@ def _who(session: Session | None) -> dict[str, Any]:
     return {"identity": session.caller.identity, "roles": list(session.caller.roles), "signs": SIGNS}
 
 
-async def _videos(request: Request, session: Session) -> Response:
-    asked = request.query_params
-    where = SearchFilter(
-        labels=frozenset(asked.getlist("label")),
-        semiology=frozenset(asked.getlist("tag")),
-        patient_ids=frozenset(asked.getlist("patient")),
-    )
-    page = await session.client.ask(requests.videos(where, _VIDEOS_A_PAGE, asked.get("token", "")))
-    videos = list(map(values.video_values, page.videos))
-    return JSONResponse({"videos": videos, "next": page.next_page_token})
+def _token_of(given: object) -> str:
+    """The token of a person who signs in; empty for none.
 
-
-async def _video(request: Request, session: Session) -> Response:
-    asked = request.query_params
-    first, count = _whole(asked.get("first", "0"), "first"), _whole(asked.get("count", "0"), "count")
-    answer = await session.client.ask(requests.video(request.path_params["video_id"], first, count))
-    clips = list(map(values.clip_values, answer.clips))
-    made = values.provenance_values(answer.provenance)
-    return JSONResponse({"video": values.video_values(answer.video), "clips": clips, "provenance": made})
-
-
-async def _verdict(request: Request, session: Session) -> Response:
-    answer = await session.client.classify(VideoQuery(request.path_params["video_id"]))
-    asked = request.query_params
-    clips = range(_whole(asked.get("from", "0"), "from"), _whole(asked.get("until", "999999999"), "until"))
-    return JSONResponse(values.verdict_values(answer, clips))
-
-
-async def _search(request: Request, session: Session) -> Response:
-    query, k, options = values.search_of(await body_of(request))
-    answer = await session.client.search(query, k, options)
-    videos = await _videos_of(session, answer.neighbours)
-    return JSONResponse(
-        {
-            "provenance": values.provenance_values(answer.provenance),
-            "hits": [values.hit_values(hit, videos) for hit in answer.neighbours],
-        }
-    )
+    Raises:
+        InvalidInput: If it is no text, or no token.
+    """
+    token = given.get("token", "") if isinstance(given, dict) else None
+    if not isinstance(token, str):
+        raise InvalidInput("expected a sign-in, a JSON object with a text as its token", field="token")
+    token = token.strip()
+    if not (token.isascii() and token.isprintable() and len(token) <= _LONGEST_TOKEN):
+        raise InvalidInput("expected a token: letters, digits and `. _ -` alone", field="token")
+    return token
 
 
 async def _upload(request: Request, session: Session) -> Response:
@@ -225,78 +187,12 @@ async def _upload(request: Request, session: Session) -> Response:
     answer = await session.client.search_by_stream(
         request.stream(), size, k, options, patient_id=patient_id, classify=classify
     )
-    judged = answer.judged and ClassifyAnswer(answer.provenance, answer.judged)
-    videos = await _videos_of(session, answer.neighbours)
-    return JSONResponse(
-        {
-            "provenance": values.provenance_values(answer.provenance),
-            "clips": list(map(values.clip_values, answer.clips)),
-            "patient_known": answer.patient_known,
-            "known_as": answer.known_as,
-            "clips_without_picture": answer.clips_without_picture,
-            "verdict": judged and values.verdict_values(judged),
-            "hits": [values.hit_values(hit, videos) for hit in answer.neighbours],
-        }
-    )
-
-
-async def _counts(request: Request, session: Session) -> Response:  # noqa: ARG001
-    return JSONResponse(values.counts_values(await session.client.counts()))
-
-
-async def _status(request: Request, session: Session) -> Response:  # noqa: ARG001
-    answer = await session.client.status()
-    workers = [{"tail_clips": one.tail_clips, "calls": one.calls} for one in answer.workers]
-    made = values.provenance_values(answer.provenance)
-    return JSONResponse({"provenance": made, "workers": workers, "version": answer.version})
-
-
-async def _generations(request: Request, session: Session) -> Response:  # noqa: ARG001
-    found = await session.client.ask(requests.list_generations())
-    return JSONResponse({"generations": list(map(values.generation_values, reversed(found)))})
-
-
-async def _map(request: Request, session: Session) -> Response:
-    offset = _whole(request.query_params.get("offset", "0"), "offset")
-    return JSONResponse(values.map_values(await session.client.ask(requests.map_page(offset, 0))))
-
-
-async def _list_feedback(request: Request, session: Session) -> Response:
-    asked = request.query_params
-    page = await session.client.ask(requests.list_feedback(asked.getlist("video"), asked.get("token", "")))
-    said = list(map(values.feedback_values, page.feedback))
-    return JSONResponse({"feedback": said, "next": page.next_page_token})
-
-
-async def _save_feedback(request: Request, session: Session) -> Response:
-    said = values.feedback_of(await body_of(request))
-    saved = await session.client.ask(requests.save_feedback(said))
-    return JSONResponse(values.feedback_values(saved), status_code=201)
-
-
-async def _delete_feedback(request: Request, session: Session) -> Response:
-    await session.client.ask(requests.delete_feedback(request.path_params["feedback_id"]))
-    return Response(status_code=204)
-
-
-async def _reports(request: Request, session: Session) -> Response:  # noqa: ARG001
-    found = await session.client.ask(requests.list_reports())
-    return JSONResponse({"reports": [{"report_id": one.report_id, "written_at": one.written_at} for one in found]})
+    return JSONResponse(api.as_json(convert_verdict.upload_response(answer)))
 
 
 async def _report(request: Request, session: Session) -> Response:
     html = await session.client.ask(requests.report(request.path_params["report_id"]))
     return HTMLResponse(html, headers={"content-security-policy": _REPORT_POLICY})
-
-
-async def _videos_of(session: Session, hits: Sequence[Neighbour]) -> dict[str, Video]:
-    return await exports.named_videos(session, {hit.clip.video_id for hit in hits})
-
-
-def _whole(text: str, field: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text):
-        raise InvalidInput("expected a whole number", field=field)
-    return int(text)
 
 
 async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001

@@ -28,7 +28,7 @@ from index.errors import DamagedData, InvalidInput
 from index.tables.schema import vectors_of
 from index.tables.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TORCHVISION = Path(sys.prefix) / "torchvision"
 """Where `make` puts a torchvision that this torch can't import by itself, and nothing else can see."""
 CLASSES = {0: "person", 1: "bed", 2: "chair"}

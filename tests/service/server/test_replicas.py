@@ -31,7 +31,7 @@ from tests.waiting import PATIENCE_S, until
 pytestmark = pytest.mark.needs("nginx")
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "nginx" / "semiome.conf"
+SHIPPED = Path(__file__).resolve().parents[3] / "deploy" / "nginx" / "semiome.conf"
 AROUND = """
 daemon off;
 pid {folder}/nginx.pid;

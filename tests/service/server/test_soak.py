@@ -34,6 +34,12 @@ CALLERS, CALLS_PER_S = 5, 50
 SWAP_S, UPLOAD_S, SESSION_S, FEEDBACK_S = (max(SECONDS / count, 2.0) for count in (30, 60, 120, 240))
 WIDTH = 768
 FILM = DATA / "videos" / "short_7s.mp4"
+ASKED_BY_THE_PAGE = {
+    "CatalogService/ListVideos": {},
+    "ClassificationService/Classify": {"item": {"video_id": "v1-0"}},
+    "ReviewService/GetMap": {},
+    "CatalogService/GetCounts": {},
+}
 
 
 def open_files(pid):
@@ -106,8 +112,8 @@ class Soak:
             browser = Browser(self.page)
             token = make_token(self.folder, f"anna {number % 7}", [Role.CLINICIAN], 1)
             assert browser.sign_in(token)[0] == 200
-            for address in ("/api/videos", "/api/videos/v1-0/verdict", "/api/map", "/api/counts"):
-                assert browser.ask("GET", address).status == 200, address
+            for name, body in ASKED_BY_THE_PAGE.items():
+                assert browser.ask("POST", f"/api/{name}", body).status == 200, name
             if number % 2:
                 assert browser.ask("DELETE", "/api/session").status in {200, 204}
             self.done["sessions"] += 1

@@ -75,14 +75,16 @@ async def test_a_client_that_awaits_gets_them_too(server):
 def test_the_page_is_sent_the_part_that_it_shows(page):
     browser = Browser(page)
     browser.sign_in()
-    status, found = browser.json("GET", "/api/videos/v0-0?first=720&count=720")
+    video, verdict = "/api/CatalogService/GetVideo", "/api/ClassificationService/Classify"
+    status, found = browser.json("POST", video, {"video_id": "v0-0", "first_clip": 720, "page_size": 720})
     assert (status, [clip["clip_index"] for clip in found["clips"]]) == (200, list(range(720, 1440)))
-    status, verdict = browser.json("GET", "/api/videos/v0-0/verdict?from=720&until=1440")
-    assert (status, [clip["clip_index"] for clip in verdict["clips"]]) == (200, list(range(720, 1440)))
-    assert sum(verdict["votes"]) == CLIPS
-    assert max(len(json.dumps(found)), len(json.dumps(verdict))) < 250_000
-    for path in ("/api/videos/v0-0?first=x", "/api/videos/v0-0?count=10001", "/api/videos/v0-0/verdict?from=-1"):
-        assert browser.json("GET", path)[0] == 400
+    status, answer = browser.json("POST", f"{verdict}?from=720&until=1440", {"item": {"video_id": "v0-0"}})
+    judged = answer["verdict"]
+    assert (status, [one["clip"]["clip_index"] for one in judged["clips"]]) == (200, list(range(720, 1440)))
+    assert judged["tle_votes"] + judged["extle_votes"] == CLIPS
+    assert max(len(json.dumps(found)), len(json.dumps(answer))) < 500_000
+    assert browser.json("POST", video, {"video_id": "v0-0", "page_size": 10_001})[0] == 400
+    assert browser.json("POST", f"{verdict}?from=-1", {"item": {"video_id": "v0-0"}})[0] == 400
 
 
 @pytest.mark.slow

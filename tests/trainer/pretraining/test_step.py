@@ -14,7 +14,7 @@ from trainer.pretraining.ranks import alone
 from trainer.pretraining.step import Batch, remember
 
 ALONE = alone()
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.slow

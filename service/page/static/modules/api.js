@@ -33,10 +33,13 @@ async function ask(path, options) {
   return answered(response);
 }
 
-export const get = (path, signal) => ask(path, { signal });
+export const get = (path) => ask(path, {});
 export const post = (path, values, signal) =>
   ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(values), signal });
 export const remove = (path) => ask(path, { method: "DELETE" });
+
+/** Calls a method of the API, such as "CatalogService/GetCounts"; request and answer are its messages (docs/api.md). */
+export const call = (method, request = {}, signal = undefined) => post(`/api/${method}`, request, signal);
 
 /** Uploads a file as it is, telling how far it is. */
 export function upload(path, file, onProgress) {
@@ -53,13 +56,20 @@ export function upload(path, file, onProgress) {
 
 const path = (name) => encodeURIComponent(name);
 export const films = { preview: (video) => `/preview/${path(video)}.mp4`, strip: (video, clip) => `/thumbnails/${path(video)}/${clip}.jpg` };
-const videoPath = (video) => `/api/videos/${path(video)}`;
 
 /** Clips that are shown and judged at a time: two hours. */
 export const PART = 720;
 
 /** A stored video with a part of its clips. */
-export const clipsFrom = (video, first) => get(`${videoPath(video)}?first=${first}&count=${PART}`);
+export const clipsFrom = (video, first) => call("CatalogService/GetVideo", { video_id: video, first_clip: first, page_size: PART });
 
-/** The verdict on a stored video; of its clips, on those that are given. */
-export const verdictOn = (video, clips) => get(`${videoPath(video)}/verdict?from=${clips.length ? clips[0].clip_index : 0}&until=${clips.length ? clips[clips.length - 1].clip_index + 1 : 0}`);
+/** The verdict on a stored video, of its clips with those that are given. */
+export const verdictOn = (video, clips) => call(`ClassificationService/Classify?from=${clips.length ? clips[0].clip_index : 0}&until=${clips.length ? clips[clips.length - 1].clip_index + 1 : 0}`, { item: { video_id: video } });
+
+/** The videos of hits, by id: their signs and dates. */
+export async function videosOf(hits, signal) {
+  const ids = [...new Set(hits.map((hit) => hit.clip.video_id))];
+  if (!ids.length) return new Map();
+  const page = await call("CatalogService/ListVideos", { filter: { video_ids: ids }, page_size: 1000 }, signal);
+  return new Map(page.videos.map((video) => [video.video_id, video]));
+}

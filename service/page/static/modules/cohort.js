@@ -1,5 +1,5 @@
 // The cohort: a map of all clips, how much there is of what, and how the index is.
-import { get } from "./api.js";
+import { call } from "./api.js";
 import { el, fill, labelOf, problem, signWords, tagsOf } from "./dom.js";
 
 const WIDTH = 900;
@@ -52,7 +52,7 @@ export class CohortView {
 
   async #counts(place) {
     try {
-      const counts = await get("/api/counts");
+      const counts = await call("CatalogService/GetCounts");
       const row = (one, name) => el("tr", {}, el("th", { scope: "row" }, name), ["patients", "videos", "clips"].map((what) => el("td", { class: "number" }, String(one[what]))));
       const tags = counts.semiology.map((one) => row(one, el("a", { href: `#/?tag=${encodeURIComponent(one.name)}`, title: one.name }, signWords(this.signs, one.name))));
       fill(place, el("section", { class: "panel" }, el("h3", {}, "How much is stored"), el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Counts" }, el("table", {},
@@ -64,7 +64,7 @@ export class CohortView {
   async #health(place) {
     const lines = [];
     try {
-      const status = await get("/api/status");
+      const status = await call("AdminService/GetStatus");
       const made = status.provenance;
       lines.push(["Index", made.generation], ["Encoder", made.encoder_id], ["Head", made.head_id || "none: `semiome head train`"],
         ["Clips stored since the index was built", String(status.workers[0] ? status.workers[0].tail_clips : 0)], ["Workers", String(status.workers.length)], ["Semiome", status.version]);
@@ -116,7 +116,7 @@ export class CohortView {
     let total = 1;
     try {
       while (this.open_ && this.count < total) {
-        const page = await get(`/api/map?offset=${this.count}`);
+        const page = await call("ReviewService/GetMap", { offset: this.count });
         total = page.total;
         if (!total) { this.state.textContent = "There is nothing to show yet."; return; }
         this.#take(page, total);

@@ -1,5 +1,5 @@
 // What people say of videos: like this or not, label, signs, notes.
-import { get, post, remove } from "./api.js";
+import { call } from "./api.js";
 import { clock, el, fill, labelOf, say, signWords, tagsOf } from "./dom.js";
 
 /**
@@ -26,8 +26,8 @@ export function form(video, signs, part, onSaved) {
     const stretch = whole.checked ? null : part();
     const chosen = boxes.map((box) => box.firstChild).filter((box) => box.checked).map((box) => box.value);
     try {
-      await post("/api/feedback", { video_id: video.video_id, label: label.value, semiology: chosen, note: note.value,
-        start_s: stretch ? stretch[0] : 0, end_s: stretch ? stretch[1] : 0 });
+      await call("ReviewService/SaveFeedback", { feedback: { video_id: video.video_id, label: label.value, semiology: chosen, note: note.value,
+        start_seconds: stretch ? stretch[0] : 0, end_seconds: stretch ? stretch[1] : 0 } });
     } catch (error) { say(error.message); return; }
     element.reset();
     told();
@@ -48,21 +48,21 @@ export async function listed(videoId, signs) {
   const refresh = async () => {
     const feedback = [];
     for (let token = "", more = true; more;) {
-      const page = await get(`/api/feedback?video=${encodeURIComponent(videoId)}&token=${encodeURIComponent(token)}`);
+      const page = await call("ReviewService/ListFeedback", { video_ids: [videoId], page_token: token });
       feedback.push(...page.feedback);
-      token = page.next;
+      token = page.next_page_token;
       more = Boolean(token);
     }
-    const about = feedback.filter((one) => one.video_id === videoId && !one.relevance);
+    const about = feedback.filter((one) => one.video_id === videoId && one.relevance === "RELEVANCE_UNSPECIFIED");
     if (!about.length) { fill(element, el("p", { class: "soft" }, "No feedback on this video yet.")); return; }
     fill(element, el("table", {}, el("thead", {}, el("tr", {}, ["When", "Who", "What", ""].map((name) => el("th", { scope: "col" }, name)))),
       el("tbody", {}, about.map((one) => el("tr", {},
         el("td", {}, one.at.slice(0, 16).replace("T", " ")), el("td", {}, one.author),
         el("td", {}, one.label ? labelOf(one.label) : null, " ",
           tagsOf(signs, one.semiology),
-          one.semiology.length && one.end_s ? el("span", { class: "soft" }, `${clock(one.start_s)} to ${clock(one.end_s)} `) : null, one.note),
+          one.semiology.length && one.end_seconds ? el("span", { class: "soft" }, `${clock(one.start_seconds)} to ${clock(one.end_seconds)} `) : null, one.note),
         el("td", {}, el("button", { type: "button", "aria-label": `Take back what was said on ${one.at.slice(0, 16)}`, onclick: async () => {
-          try { await remove(`/api/feedback/${one.feedback_id}`); say("Taken back."); await refresh(); } catch (error) { say(error.message); }
+          try { await call("ReviewService/DeleteFeedback", { feedback_id: one.feedback_id }); say("Taken back."); await refresh(); } catch (error) { say(error.message); }
         } }, "Take back")))))));
   };
   await refresh();
@@ -71,6 +71,6 @@ export async function listed(videoId, signs) {
 
 /** Keeps whether a hit is like what was asked about. */
 export function judge(hit, query, relevance) {
-  return post("/api/feedback", { video_id: hit.clip.video_id, clip_id: hit.clip.clip_id, relevance,
-    query_video_id: query.videoId || "", query_clip_id: hit.query_clip_id && query.videoId ? hit.query_clip_id : "" });
+  return call("ReviewService/SaveFeedback", { feedback: { video_id: hit.clip.video_id, clip_id: hit.clip.clip_id, relevance: `RELEVANCE_${relevance.toUpperCase()}`,
+    query_video_id: query.videoId || "", query_clip_id: hit.query_clip_id && query.videoId ? hit.query_clip_id : "" } });
 }

@@ -1,5 +1,5 @@
 // Reports of evaluations, and what people said, to take elsewhere.
-import { get } from "./api.js";
+import { call } from "./api.js";
 import { el, fill, problem } from "./dom.js";
 
 export class ReportsView {
@@ -14,7 +14,7 @@ export class ReportsView {
     fill(main, el("h2", {}, "Reports"), list);
     if (!this.sees) { fill(list, el("p", {}, "Your role does not see reports.")); return; }
     try {
-      const { reports } = await get("/api/reports");
+      const { reports } = await call("ReviewService/ListReports");
       fill(list,
         el("section", { class: "panel" }, el("h3", {}, "Evaluations"),
           reports.length ? el("ul", {}, reports.map((one) => el("li", {}, el("a", { href: `#/reports?report=${encodeURIComponent(one.report_id)}`, "aria-current": one.report_id === this.wanted ? "true" : null }, one.report_id), el("span", { class: "soft" }, ` ${one.written_at.slice(0, 16).replace("T", " ")} UTC`))))
@@ -29,7 +29,7 @@ export class ReportsView {
 
 /** How much of the true neighbours each index finds, as it was measured when it was built. */
 async function recall() {
-  const { generations } = await get("/api/generations");
+  const generations = (await call("AdminService/ListGenerations")).generations.reverse(); // newest first
   const names = ["Index", "Kind", "Clips", "Finds of the true 10 nearest", "Built", ""];
   return el("section", { class: "panel" }, el("h3", {}, "Recall of the indexes"),
     el("p", { class: "soft" }, "Measured on clips that the index was not tuned on, each without its own patient."),

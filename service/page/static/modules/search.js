@@ -1,5 +1,5 @@
 // Search: pick or upload a video, choose a part of it, look at what resembles it, say what does and what does not.
-import { clipsFrom, films, get, post, upload, verdictOn } from "./api.js";
+import { call, clipsFrom, films, upload, verdictOn, videosOf } from "./api.js";
 import { clock, el, fill, kindWords, labelOf, problem, say, signWords, standing, tagsOf } from "./dom.js";
 import { form, judge, listed } from "./feedback.js";
 import { Players } from "./player.js";
@@ -70,19 +70,17 @@ export class SearchView {
   }
 
   async #list(list, token) {
-    const asked = new URLSearchParams();
-    if (token) asked.set("token", token);
-    if (this.tag) asked.set("tag", this.tag);
-    const page = await get(`/api/videos?${asked}`);
+    const filter = this.tag ? { semiology: [this.tag] } : {};
+    const page = await call("CatalogService/ListVideos", { filter, page_token: token });
     if (!token && !page.videos.length) { fill(list, el("p", {}, "No video is stored", this.tag ? " with that sign." : " yet.")); return; }
     const rows = page.videos.map((video) => el("tr", {},
       el("td", {}, el("a", { href: `#/?video=${encodeURIComponent(video.video_id)}` }, video.video_id)),
-      el("td", {}, video.patient_id), el("td", {}, labelOf(video.label)), el("td", {}, clock(video.duration_s)),
+      el("td", {}, video.patient_id), el("td", {}, labelOf(video.label)), el("td", {}, clock(video.duration_seconds)),
       el("td", {}, tagsOf(this.signs, video.semiology))));
     if (!token) fill(list, el("table", {}, el("thead", {}, el("tr", {}, ["Video", "Patient", "Label", "Length", "Signs"].map((name) => el("th", { scope: "col" }, name)))), this.rows = el("tbody", {})));
     this.rows.append(...rows);
-    if (page.next) {
-      const more = el("button", { type: "button", onclick: () => { more.remove(); this.#list(list, page.next); } }, "More videos");
+    if (page.next_page_token) {
+      const more = el("button", { type: "button", onclick: () => { more.remove(); this.#list(list, page.next_page_token); } }, "More videos");
       list.append(more);
     }
   }
@@ -126,7 +124,7 @@ export class SearchView {
   async #colour(videoId) {
     try {
       const { clips } = this.timeline;
-      const verdict = await verdictOn(videoId, clips);
+      const { verdict } = await verdictOn(videoId, clips);
       if (this.timeline.clips === clips) this.timeline.colour(verdict);
     } catch (error) { if (error.code !== "FAILED_PRECONDITION") say(error.message); }
   }
@@ -142,7 +140,7 @@ export class SearchView {
 
   #stretch() {
     const clips = this.timeline.chosenClips;
-    return clips.length ? [clips[0].start_s, clips[clips.length - 1].start_s + clips[clips.length - 1].valid_seconds] : null;
+    return clips.length ? [clips[0].start_seconds, clips[clips.length - 1].start_seconds + clips[clips.length - 1].valid_seconds] : null;
   }
 
   async #upload(file, state) {
@@ -162,7 +160,7 @@ export class SearchView {
       fill(this.about, el("strong", {}, "An uploaded file"), ", which is not kept. Store it with ", el("code", {}, "semiome encode"), " for feedback and the evidence of a verdict. ", this.#own(found), this.#judged(found.verdict));
       fill(this.said);
       this.players.show(this.local, "Query: the uploaded file");
-      this.#show(found);
+      this.#show(found, await videosOf(found.hits));
       fill(state);
     } catch (error) { fill(state, problem(error)); }
   }
@@ -170,7 +168,7 @@ export class SearchView {
   /** Whether the patient of an upload is left out, as far as that is known. */
   #own(found) {
     const blank = found.clips_without_picture ? ` ${found.clips_without_picture} of its clips show no picture and were left out.` : "";
-    if (found.known_as) return `It is stored as ${found.known_as}, and that patient is left out.${blank} `;
+    if (found.known_as_video_id) return `It is stored as ${found.known_as_video_id}, and that patient is left out.${blank} `;
     if (found.patient_known) return `Its patient is left out.${blank} `;
     return [el("strong", {}, "Whose video this is is not known: seizures of the same patient may be among the results."), `${blank} `];
   }
@@ -178,8 +176,8 @@ export class SearchView {
   #judged(verdict) {
     if (!verdict) return null;
     this.timeline.colour(verdict);
-    return ["The head says ", labelOf(verdict.label), verdict.set && verdict.set.abstains ? ", but abstains" : "",
-      `; ${verdict.calibrated ? "calibrated " : ""}probability of exTLE ${verdict.probability.toFixed(2)}. ${standing(verdict)} Research use only.`];
+    return ["The head says ", labelOf(verdict.label), verdict.conformal && verdict.conformal.abstains ? ", but abstains" : "",
+      `; ${verdict.calibrated ? "calibrated " : ""}probability of exTLE ${verdict.extle_probability.toFixed(2)}. ${standing(verdict)} Research use only.`];
   }
 
   // How it is asked
@@ -193,7 +191,7 @@ export class SearchView {
     this.until = el("input", { type: "date", onchange: again });
     this.others = el("input", { type: "checkbox", checked: true, disabled: !this.seesFilms, onchange: again });
     this.refineButton = el("button", { type: "button", class: "main", hidden: true, onclick: again }, "Search again with what I said");
-    get("/api/counts").then((counts) => {
+    call("CatalogService/GetCounts").then((counts) => {
       const known = new Set(Object.keys(this.signs));
       this.sign.append(...counts.semiology.filter((one) => !known.has(one.name)).map((one) => el("option", { value: one.name }, signWords(this.signs, one.name))));
     }).catch(() => {});
@@ -213,6 +211,8 @@ export class SearchView {
     const clips = this.timeline.chosenClips;
     const of = (relevance) => [...this.likes].filter(([, one]) => one.relevance === relevance).map(([, one]) => ({ clip_id: one.clipId }));
     const like = clips.length ? clips.map((clip) => ({ clip_id: clip.clip_id })) : [{ video_id: this.query.videoId }];
+    const positive = [...like, ...of("relevant")];
+    const negative = of("not_relevant");
     const filter = {};
     if (this.label.value) filter.labels = [this.label.value];
     if (this.sign.value) filter.semiology = [this.sign.value];
@@ -220,8 +220,11 @@ export class SearchView {
     if (this.until.value) filter.recorded_until = this.until.value;
     const others = [...this.likes].filter(([, one]) => one.relevance === "not_relevant").map(([video]) => video);
     if (others.length) filter.excluded_video_ids = others;
-    return { like: [...like, ...of("relevant")], unlike: of("not_relevant"), k: this.seesFilms ? 20 : 10, group_by: this.group.value,
-      aligned: this.seesFilms, own_patient: !this.others.checked, filter };
+    const options = { k: this.seesFilms ? 20 : 10, group_by: `GROUP_BY_${this.group.value.toUpperCase()}`, include_own_patient: !this.others.checked, filter };
+    if (positive.length > 1 || negative.length) return ["RetrievalService/Recommend", { positive, negative, options }];
+    // A whole video is compared clip by clip in time.
+    options.aligned = this.seesFilms && "video_id" in positive[0] && this.group.value === "video";
+    return ["RetrievalService/Search", { query: positive[0], options }];
   }
 
   async search() {
@@ -234,14 +237,16 @@ export class SearchView {
     }
     const asking = (this.asking = new AbortController());
     try {
-      this.#show(await post("/api/search", this.#asked(), asking.signal));
+      const found = await call(...this.#asked(), asking.signal);
+      this.#show(found, await videosOf(found.hits, asking.signal));
     } catch (error) { if (error.name !== "AbortError") fill(this.results, problem(error)); }
   }
 
   // What is found
 
-  #show(found) {
+  #show(found, videos) {
     this.hits = found.hits;
+    this.videos = videos;
     this.picked = -1;
     this.refineButton.hidden = this.likes.size === 0;
     const made = found.provenance;
@@ -258,19 +263,20 @@ export class SearchView {
     fill(this.results, words);
     if (!this.others.checked) return;
     try {
-      const { total } = await get("/api/counts");
+      const { total } = await call("CatalogService/GetCounts");
       if (total.patients < 2) words.textContent = "Only one patient is stored, and “other patients only” leaves that one out.";
     } catch (error) { say(error.message); }
   }
 
   #card(hit, place) {
-    const { clip, video } = hit;
+    const { clip } = hit;
+    const video = this.videos.get(clip.video_id);
     const judged = this.likes.get(clip.video_id);
-    const matched = hit.matches.length ? hit.matches.map((one) => clock(one.clip.start_s)).join(", ") : clock(clip.start_s);
+    const matched = hit.matches.length ? hit.matches.map((one) => clock(one.clip.start_seconds)).join(", ") : clock(clip.start_seconds);
     const button = (relevance, words) => el("button", { type: "button", "aria-pressed": String(judged !== undefined && judged.relevance === relevance),
       onclick: (event) => this.say(place, relevance, event.currentTarget) }, words);
     return el("li", { class: "hit", "aria-label": `Result ${place + 1}` },
-      this.seesFilms ? el("img", { src: films.strip(clip.video_id, clip.clip_index), alt: `Five moments of the clip at ${clock(clip.start_s)}`, loading: "lazy", onerror: (event) => event.currentTarget.removeAttribute("src") }) : null,
+      this.seesFilms ? el("img", { src: films.strip(clip.video_id, clip.clip_index), alt: `Five moments of the clip at ${clock(clip.start_seconds)}`, loading: "lazy", onerror: (event) => event.currentTarget.removeAttribute("src") }) : null,
       el("span", { class: "similarity", title: "cosine similarity" }, hit.similarity.toFixed(2)),
       el("strong", {}, clip.video_id), " of ", clip.patient_id, " ", labelOf(hit.label),
       el("div", {}, video ? tagsOf(this.signs, video.semiology) : null),
@@ -294,7 +300,7 @@ export class SearchView {
     const known = told.filter((pair) => pair.query !== undefined); // of a long video, those in the part that is shown
     const pairs = known.length ? known : told.map((pair) => ({ ...pair, query: first }));
     const at = Math.min(...pairs.map((pair) => pair.query)) * 10;
-    this.players.beside(films.preview(hit.clip.video_id), pairs, chosen ? chosen.start_s : at, "Result: ", hit.clip.video_id, ", patient ", hit.clip.patient_id);
+    this.players.beside(films.preview(hit.clip.video_id), pairs, chosen ? chosen.start_seconds : at, "Result: ", hit.clip.video_id, ", patient ", hit.clip.patient_id);
     if (play) this.players.query.video.play().catch(() => {});
   }
 

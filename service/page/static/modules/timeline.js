@@ -39,7 +39,7 @@ export class Timeline {
     this.chosen = this.verdicts = this.flipping = null;
     this.buttons = clips.map((clip, place) =>
       el("button", { type: "button", "aria-pressed": "false", onclick: (event) => this.#choose(place, event.shiftKey), onkeydown: (event) => this.#key(place, event) },
-        clock(clip.start_s)));
+        clock(clip.start_seconds)));
     fill(this.row, this.buttons.map((button) => el("li", {}, button)));
     this.#name();
   }
@@ -48,7 +48,7 @@ export class Timeline {
     this.first = first;
     if (total <= this.clips.length) { fill(this.parts); return; }
     const last = this.clips[this.clips.length - 1];
-    const words = last ? `${clock(this.clips[0].start_s)} to ${clock(last.start_s + last.valid_seconds)}, clips ${first + 1} to ${first + this.clips.length} of ${total}` : "";
+    const words = last ? `${clock(this.clips[0].start_seconds)} to ${clock(last.start_seconds + last.valid_seconds)}, clips ${first + 1} to ${first + this.clips.length} of ${total}` : "";
     fill(this.parts, el("button", { type: "button", disabled: first === 0, onclick: () => go(Math.max(first - PART, 0)) }, "Earlier"),
       el("span", { role: "status" }, words),
       el("button", { type: "button", disabled: first + this.clips.length >= total, onclick: () => go(first + PART) }, "Later"));
@@ -56,12 +56,12 @@ export class Timeline {
 
   /** Colours the clips by what a verdict says of each. */
   colour(verdict) {
-    const verdicts = new Map(verdict.clips.map((clip) => [clip.clip_id, clip]));
+    const verdicts = new Map(verdict.clips.map((one) => [one.clip.clip_id, one]));
     const flipping = new Set(verdict.flipping_clip_ids);
     this.verdicts = verdicts;
     this.clips.forEach((clip, place) => {
       const verdict = verdicts.get(clip.clip_id);
-      if (verdict) painted(this.buttons[place], verdict.probability);
+      if (verdict) painted(this.buttons[place], verdict.extle_probability);
       this.buttons[place].classList.toggle("flips", flipping.has(clip.clip_id));
     });
     this.flipping = flipping;
@@ -71,7 +71,7 @@ export class Timeline {
   /** Marks the clip that is being played. */
   now(seconds) {
     this.clips.forEach((clip, place) =>
-      this.buttons[place].classList.toggle("now", seconds >= clip.start_s && seconds < clip.start_s + 10));
+      this.buttons[place].classList.toggle("now", seconds >= clip.start_seconds && seconds < clip.start_seconds + 10));
   }
 
   clear() { this.chosen = null; this.#mark(); }
@@ -83,7 +83,7 @@ export class Timeline {
     else if (this.chosen && this.chosen[0] === place && this.chosen[1] === place) this.chosen = null;
     else this.chosen = [place, place];
     this.#mark();
-    if (this.chosen) this.onSeek(this.clips[this.chosen[0]].start_s);
+    if (this.chosen) this.onSeek(this.clips[this.chosen[0]].start_seconds);
     this.onChoose(this.chosenClips);
   }
 
@@ -104,8 +104,8 @@ export class Timeline {
   #name() {
     this.clips.forEach((clip, place) => {
       const verdict = this.verdicts && this.verdicts.get(clip.clip_id);
-      const words = [`Clip ${this.first + place + 1}, from ${clock(clip.start_s)}`];
-      if (verdict) words.push(`votes ${verdict.label}, probability of exTLE ${verdict.probability.toFixed(2)}`);
+      const words = [`Clip ${this.first + place + 1}, from ${clock(clip.start_seconds)}`];
+      if (verdict) words.push(`votes ${verdict.label}, probability of exTLE ${verdict.extle_probability.toFixed(2)}`);
       if (this.flipping && this.flipping.has(clip.clip_id)) words.push("without it the verdict would turn");
       this.buttons[place].setAttribute("aria-label", words.join(", "));
       this.buttons[place].title = words.join(", ");

@@ -27,14 +27,14 @@ export class VerdictView {
 
   close() { if (this.film) { this.film.removeAttribute("src"); this.film.load(); } }
 
-  #show(body, found, verdict) {
+  #show(body, found, { verdict, provenance }) {
     const timeline = new Timeline(() => {}, (seconds) => { if (this.film) this.film.currentTime = seconds; });
     timeline.show(found.clips, { first: 0, total: found.video.clip_count, go: (first) => this.#part(timeline, first) });
     timeline.colour(verdict);
     this.film = this.seesFilms ? el("video", { src: films.preview(this.videoId), controls: true, muted: true, playsInline: true, preload: "metadata", "aria-label": "Film" }) : null;
     if (this.film) this.film.addEventListener("timeupdate", () => timeline.now(this.film.currentTime));
-    const meter = el("div", { class: "meter", role: "img", "aria-label": `Probability of exTLE ${verdict.probability.toFixed(2)}, threshold ${verdict.threshold.toFixed(2)}` });
-    for (const [kind, value] of [["threshold", verdict.threshold], ["", verdict.probability]]) {
+    const meter = el("div", { class: "meter", role: "img", "aria-label": `Probability of exTLE ${verdict.extle_probability.toFixed(2)}, threshold ${verdict.threshold.toFixed(2)}` });
+    for (const [kind, value] of [["threshold", verdict.threshold], ["", verdict.extle_probability]]) {
       const mark = el("i", { class: kind });
       mark.style.left = `${100 * value}%`;
       meter.append(mark);
@@ -44,7 +44,7 @@ export class VerdictView {
         el("div", {},
           el("p", { class: "verdict" }, "The head says ", labelOf(verdict.label), this.#abstains(verdict) ? el("strong", {}, ", but abstains") : null),
           el("p", {}, this.#sure(verdict)),
-          meter, el("p", { class: "soft" }, `${verdict.calibrated ? "Calibrated probability" : "Probability, not calibrated,"} of exTLE: ${verdict.probability.toFixed(2)}; from ${verdict.threshold.toFixed(2)} a clip votes exTLE.`),
+          meter, el("p", { class: "soft" }, `${verdict.calibrated ? "Calibrated probability" : "Probability, not calibrated,"} of exTLE: ${verdict.extle_probability.toFixed(2)}; from ${verdict.threshold.toFixed(2)} a clip votes exTLE.`),
           el("p", {}, this.#votes(verdict)), el("p", {}, this.#flips(verdict)), el("p", {}, this.#unlike(verdict)),
           el("p", {}, "What its manifest says: ", labelOf(found.video.label)),
           el("p", { class: "error" }, `Research use only. It learned from few patients, and it decides nothing. ${standing(verdict)}`)),
@@ -53,27 +53,27 @@ export class VerdictView {
         el("p", { class: "soft" }, "TLE ", el("span", { class: "scale", role: "img", "aria-label": "from blue, TLE, to brown, exTLE" }), " exTLE; “!”: left out alone, it would turn the verdict.")),
       el("section", { class: "panel" }, el("h3", {}, "Nearest labelled seizures of other patients"), el("div", { class: "columns" },
         verdict.neighbours.map((side) => el("div", {}, el("h3", {}, labelOf(side.label)), side.hits.length ? el("ul", { class: "hits" }, side.hits.map((hit) => this.#near(hit))) : el("p", { class: "soft" }, "none stored"))))),
-      el("p", { class: "soft" }, `Head ${verdict.provenance.head_id}, encoder ${verdict.provenance.encoder_id}${kindWords(verdict.provenance.encoder_kind)}, index ${verdict.provenance.generation}, temperature ${verdict.temperature.toFixed(2)}`));
+      el("p", { class: "soft" }, `Head ${provenance.head_id}, encoder ${provenance.encoder_id}${kindWords(provenance.encoder_kind)}, index ${provenance.generation}, temperature ${verdict.temperature.toFixed(2)}`));
   }
 
   async #part(timeline, first) {
     try {
       const found = await clipsFrom(this.videoId, first);
       timeline.show(found.clips, { first, total: found.video.clip_count, go: (next) => this.#part(timeline, next) });
-      timeline.colour(await verdictOn(this.videoId, found.clips));
+      timeline.colour((await verdictOn(this.videoId, found.clips)).verdict);
     } catch (error) { say(error.message); }
   }
 
   #near(hit) {
     return el("li", { class: "hit" },
-      this.seesFilms ? el("img", { src: films.strip(hit.clip.video_id, hit.clip.clip_index), alt: `Five moments of the clip at ${clock(hit.clip.start_s)}`, loading: "lazy", onerror: (event) => event.currentTarget.removeAttribute("src") }) : null,
+      this.seesFilms ? el("img", { src: films.strip(hit.clip.video_id, hit.clip.clip_index), alt: `Five moments of the clip at ${clock(hit.clip.start_seconds)}`, loading: "lazy", onerror: (event) => event.currentTarget.removeAttribute("src") }) : null,
       el("span", { class: "similarity" }, hit.similarity.toFixed(2)), el("a", { href: `#/?video=${encodeURIComponent(hit.clip.video_id)}` }, hit.clip.video_id), ` of ${hit.clip.patient_id}`);
   }
 
-  #abstains(verdict) { return verdict.set !== null && verdict.set.abstains; }
+  #abstains(verdict) { return Boolean(verdict.conformal) && verdict.conformal.abstains; }
 
   #sure(verdict) {
-    const { set } = verdict;
+    const set = verdict.conformal;
     if (verdict.trained_on_this_patient) return "It learned from this patient, so how often it is wrong on new ones says nothing here.";
     if (!set) return "How often that is wrong can't be said: the head learned from too few patients for that.";
     const often = `In about ${percent(1 - set.alpha)} of new patients the true class is among those that it can't exclude`;
@@ -83,7 +83,7 @@ export class VerdictView {
   }
 
   #votes(verdict) {
-    const [tle, extle] = verdict.votes;
+    const { tle_votes: tle, extle_votes: extle } = verdict;
     const clips = tle + extle;
     if (verdict.tie) return `${tle} clips vote each way; the mean probability decided.`;
     return `${tle} of ${clips} clips vote TLE, ${extle} exTLE: a margin of ${Math.abs(tle - extle)}.`;
@@ -91,7 +91,7 @@ export class VerdictView {
 
   #flips(verdict) {
     if (verdict.fewest_flipping_clips === 0) return "No choice of clips left out would turn it.";
-    if (verdict.fewest_flipping_clips === 1) return `It hangs on single clips: without any one of the ${verdict.flipping_clips} that are marked it would be the other.`;
+    if (verdict.fewest_flipping_clips === 1) return `It hangs on single clips: without any one of the ${verdict.flipping_clip_ids.length} that are marked it would be the other.`;
     return `At least ${verdict.fewest_flipping_clips} clips would have to be left out to turn it.`;
   }
 
