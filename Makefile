@@ -54,6 +54,7 @@ check: .venv .venv/node
 	$(BIN)/python -m protos.generate --check
 	$(BIN)/python -m protos.lint
 	$(BIN)/python -m protos.document --check
+	$(BIN)/python -m service.calling.twin --check
 
 # Longer than a test run may take: kills, full disks, flipped bits and moved clocks (needs unshare and Debian's faketime),
 # an encode job killed at fifty moments, ten thousand random steps against a dict, eight writers at once.

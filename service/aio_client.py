@@ -1,33 +1,37 @@
-"""The same client as `service.client`, for programs that await."""
+"""A small typed client for programs that await. Records in, records out; a status becomes a `ServiceError`.
+
+`service.client`, for programs that wait, is written from this file by `python -m service.calling.twin`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
+from index.feedback.statement import Feedback
 from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
 from index.records import SearchAnswer, Video
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
 from protos import review_pb2 as review
 from service.calling import requests
+from service.calling.awaiting import Transport
 from service.calling.connection import Connection, Rpc
-from service.calling.requests import Item
-from service.client import PAGE, POLL_S, STREAMED_ITEMS, UPLOAD_TIMEOUT_S, in_parts
+from service.calling.requests import PAGE, POLL_S, STREAMED_ITEMS, Item, in_parts
 from service.messages import convert, convert_review, convert_verdict
-from service.metadata import TAKEN
 from service.records import (
     MAX_CLIPS,
     BatchAnswer,
     BatchItem,
     ClassifyAnswer,
     CountsAnswer,
+    GenerationFacts,
+    HeadFacts,
     Operation,
+    Patient,
     PreviewPart,
     SearchBatchAnswer,
     SearchResultItem,
@@ -36,27 +40,14 @@ from service.records import (
     VideoAnswer,
 )
 
-_TAKEN_S = 5.0
-"""How long a server is waited for that does not say whether it takes an upload."""
-
 Answer = TypeVar("Answer")
 
 
-def open_channel(connection: Connection, *, own: bool = False) -> grpc.aio.Channel:
-    """A channel to a server.
-
-    Args:
-        connection: how to reach it.
-        own: it shares no connection with other channels of this process.
-    """
-    options: Any = [*connection.options(), ("grpc.use_local_subchannel_pool", int(own))]
-    if connection.encrypted:
-        return grpc.aio.secure_channel(connection.address, connection.credentials(), options)
-    return grpc.aio.insecure_channel(connection.address, options)
-
-
 class AioClient:
-    """Talks to one server, or to several behind one address; see `service.client.Client`.
+    """Talks to one server, or to several behind one address; may be shared.
+
+    Calls that may be repeated are tried again where the server is away or asks to wait. Every method raises
+    `ServiceError` with the status of the answer.
 
     Args:
         server: `host:port`, or a `Connection` with certificates and a token.
@@ -68,9 +59,7 @@ class AioClient:
         self, server: str | Connection, timeout_s: float = 30.0, *, channel: grpc.aio.Channel | None = None
     ) -> None:
         self.connection = server if isinstance(server, Connection) else Connection(server, timeout_s)
-        self._owns = channel is None
-        self._channel = channel or open_channel(self.connection)
-        self._methods: dict[str, Any] = {}
+        self._transport = Transport(self.connection, channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,15 +69,13 @@ class AioClient:
 
     async def close(self) -> None:
         """Close the connection, where it is this client's own."""
-        if self._owns:
-            await self._channel.close()
+        await self._transport.close()
 
-    async def search(
-        self,
-        query: Query,
-        k: int = convert.DEFAULT_K,
-        options: Options = PLAIN,
-    ) -> SearchAnswer:
+    async def ask(self, rpc: Rpc[Answer]) -> Answer:
+        """Make any call of `service.calling.requests`."""
+        return await self._transport.ask(rpc)
+
+    async def search(self, query: Query, k: int = convert.DEFAULT_K, options: Options = PLAIN) -> SearchAnswer:
         """Nearest clips, videos or patients; of examples what resembles them."""
         return await self.ask(requests.search(query, k, options))
 
@@ -103,7 +90,8 @@ class AioClient:
     ) -> AsyncIterator[SearchResultItem]:
         """A search for each query, as they come; each result carries its own status."""
         messages = (requests.search_stream_request(query, k, options) for query in queries)
-        async for answer in self._stream(requests.SEARCH_STREAM, messages, retrieval.SearchStreamResponse):
+        answers = self._transport.stream(requests.SEARCH_STREAM, messages, retrieval.SearchStreamResponse)
+        async for answer in answers:
             yield convert.search_result(answer)
 
     async def search_by_video(
@@ -119,11 +107,11 @@ class AioClient:
     ) -> UploadAnswer:
         """What resembles a video file. Its embeddings are kept only under an id that is given."""
 
-        async def parts() -> AsyncIterator[Any]:
+        async def parts() -> AsyncIterator[retrieval.SearchByVideoRequest]:
             for part in requests.upload_parts(path, k, options, patient_id, store_as, label, classify=classify):
                 yield part
 
-        return await self._uploaded(parts())
+        return convert_verdict.upload_answer(await self._transport.upload(parts()))
 
     async def search_by_stream(
         self,
@@ -140,41 +128,10 @@ class AioClient:
         async def parts() -> AsyncIterator[retrieval.SearchByVideoRequest]:
             yield requests.upload_header(size_bytes, k, options, patient_id, classify=classify)
             async for chunk in chunks:
-                for start in range(0, len(chunk), requests.CHUNK_BYTES):
-                    yield retrieval.SearchByVideoRequest(chunk=chunk[start : start + requests.CHUNK_BYTES])
+                for part in requests.upload_chunks(chunk):
+                    yield part
 
-        return await self._uploaded(parts())
-
-    async def _uploaded(self, parts: AsyncIterator[Any]) -> UploadAnswer:
-        method = self._channel.stream_unary(
-            requests.UPLOAD,
-            retrieval.SearchByVideoRequest.SerializeToString,
-            retrieval.SearchByVideoResponse.FromString,
-        )
-        timeout_s = max(self.connection.timeout_s, UPLOAD_TIMEOUT_S)
-        call = method(timeout=timeout_s, metadata=self.connection.metadata())
-        try:
-            with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):  # it has ended: its status says why
-                await self._send(call, parts)
-            message = await call
-        except grpc.RpcError as error:
-            raise self.connection.failure(error) from None
-        finally:
-            call.cancel()  # of a sender who has failed or gone; no call that has ended
-        return convert_verdict.upload_answer(message)
-
-    @staticmethod
-    async def _send(call: Any, parts: AsyncIterator[Any]) -> None:  # noqa: ANN401  gRPC's call
-        """The header, and the film once the server takes it: sent before, it would cover up why it is refused."""
-        await call.write(await anext(parts))
-        with contextlib.suppress(TimeoutError):  # one before 0.2 says nothing before its answer
-            async with asyncio.timeout(_TAKEN_S):
-                if TAKEN not in await asyncio.shield(call.initial_metadata()):
-                    await asyncio.shield(call.code())  # it is refused
-                    return
-        async for part in parts:
-            await call.write(part)
-        await call.done_writing()
+        return convert_verdict.upload_answer(await self._transport.upload(parts()))
 
     async def classify(self, item: Item) -> ClassifyAnswer:
         """The verdict on one clip or video, with all evidence."""
@@ -187,7 +144,8 @@ class AioClient:
     async def classify_stream(self, items: Iterable[Item]) -> AsyncIterator[BatchItem]:
         """A summary for each item, as they come; each carries its own status."""
         messages = map(requests.classify_stream_request, in_parts(items, STREAMED_ITEMS))
-        async for answer in self._stream(requests.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse):
+        answers = self._transport.stream(requests.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse)
+        async for answer in answers:
             for result in convert_verdict.batch_answer(answer).results:
                 yield result
 
@@ -209,6 +167,16 @@ class AioClient:
             if not (token := page.next_page_token):
                 return
 
+    async def patients(self) -> AsyncIterator[Patient]:
+        """All patients, by pseudonym, page by page."""
+        token = ""
+        while True:
+            page = await self.ask(requests.patients(PAGE, token))
+            for patient in page.patients:
+                yield patient
+            if not (token := page.next_page_token):
+                return
+
     async def counts(self) -> CountsAnswer:
         """How much is stored: in all, of each label, of each tag."""
         return await self.ask(requests.counts())
@@ -217,69 +185,77 @@ class AioClient:
         """Embeddings of stored clips, ready to be queries."""
         return await self.ask(requests.embeddings(clip_ids))
 
+    async def preview(self, video_id: str, offset: int = 0, length: int = 0) -> AsyncIterator[PreviewPart]:
+        """A part of a video's preview, as it comes; a length of 0 is all that follows."""
+        request = requests.preview_request(video_id, offset, length)
+        async for message in self._transport.parts(requests.PREVIEW, request, review.GetPreviewResponse):
+            yield convert_review.preview_part(message)
+
+    async def feedback(self, video_ids: Sequence[str] = ()) -> AsyncIterator[Feedback]:
+        """What people said of these videos, or of all; oldest first, page by page."""
+        token = ""
+        while True:
+            page = await self.ask(requests.list_feedback(video_ids, token))
+            for statement in page.feedback:
+                yield statement
+            if not (token := page.next_page_token):
+                return
+
+    async def save_feedback(self, said: Feedback) -> Feedback:
+        """Keep what one says of a video; author and time are the server's."""
+        return await self.ask(requests.save_feedback(said))
+
+    async def delete_feedback(self, feedback_id: str) -> None:
+        """Take back what one has said."""
+        await self.ask(requests.delete_feedback(feedback_id))
+
     async def status(self) -> StatusAnswer:
         """What each worker serves."""
         return await self.ask(requests.status())
 
-    async def preview(self, video_id: str, offset: int = 0, length: int = 0) -> AsyncIterator[PreviewPart]:
-        """A part of a video's preview, as it comes; a length of 0 is all that follows."""
-        method: Any = self._channel.unary_stream(
-            requests.PREVIEW, review.GetPreviewRequest.SerializeToString, review.GetPreviewResponse.FromString
-        )
-        request, said = requests.preview_request(video_id, offset, length), self.connection.metadata()
-        call = method(request, timeout=self.connection.timeout_s, metadata=said)
-        try:
-            async for message in call:
-                yield convert_review.preview_part(message)
-        except grpc.RpcError as error:
-            raise self.connection.failure(error) from None
-        finally:
-            call.cancel()
+    async def build_generation(self, *, publish: bool = True, force: bool = False) -> Operation:
+        """Start to build an index; see `wait`."""
+        return await self.ask(requests.build_generation(publish=publish, force=force))
+
+    async def generations(self) -> tuple[GenerationFacts, ...]:
+        """All generations, oldest first."""
+        return await self.ask(requests.list_generations())
+
+    async def activate_generation(self, generation: str, *, force: bool = False) -> GenerationFacts:
+        """Let a generation serve."""
+        return await self.ask(requests.activate_generation(generation, force=force))
+
+    async def roll_back_generation(self) -> GenerationFacts:
+        """Let the generation before serve again."""
+        return await self.ask(requests.roll_back_generation())
+
+    async def heads(self) -> tuple[HeadFacts, ...]:
+        """All heads, by id."""
+        return await self.ask(requests.list_heads())
+
+    async def activate_head(self, head_id: str) -> HeadFacts:
+        """Let a head classify."""
+        return await self.ask(requests.activate_head(head_id))
+
+    async def erase_patient(self, patient_id: str) -> Operation:
+        """Start to erase a patient; see `wait`."""
+        return await self.ask(requests.erase_patient(patient_id))
+
+    async def operation(self, operation_id: str) -> Operation:
+        """How an operation stands."""
+        return await self.ask(requests.operation(operation_id))
+
+    async def operations(self) -> tuple[Operation, ...]:
+        """Operations, newest first."""
+        return await self.ask(requests.list_operations())
+
+    async def cancel_operation(self, operation_id: str) -> Operation:
+        """Stop a build."""
+        return await self.ask(requests.cancel_operation(operation_id))
 
     async def wait(self, operation: Operation) -> Operation:
         """Wait until an operation has ended, and say how."""
         while operation.state == "running":
-            await asyncio.sleep(POLL_S)
-            operation = await self.ask(requests.operation(operation.operation_id))
+            await self._transport.pause(POLL_S)
+            operation = await self.operation(operation.operation_id)
         return operation
-
-    async def ask(self, rpc: Rpc[Answer]) -> Answer:
-        """Make any call of `service.calling.requests`; what is not a method of its own above is asked so."""
-        method = self._methods.get(rpc.method)
-        if method is None:
-            method = self._methods[rpc.method] = self._channel.unary_unary(
-                rpc.method, type(rpc.request).SerializeToString, rpc.response.FromString
-            )
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self.connection.timeout_s
-        failed: grpc.RpcError | None = None
-        pauses = self.connection.pauses(lambda: failed, repeatable=rpc.repeatable)
-        while True:
-            asked_at = loop.time()
-            try:
-                message = await method(
-                    rpc.request, timeout=max(until - loop.time(), 0.001), metadata=self.connection.metadata()
-                )
-            except grpc.RpcError as error:
-                failed = error
-                pause = next(pauses, None)
-                if pause is None or loop.time() + pause >= until:
-                    raise self.connection.failure(error) from None
-                await asyncio.sleep(pause)
-                continue
-            answer = rpc.read(message)
-            self.connection.note(getattr(answer, "provenance", None), asked_at)
-            return answer
-
-    async def _stream(self, name: str, messages: Iterator[Any], response: Any) -> AsyncIterator[Any]:  # noqa: ANN401
-        method: Any = self._channel.stream_stream(
-            name, lambda message: message.SerializeToString(), response.FromString
-        )
-        call = method(messages, metadata=self.connection.metadata())
-        try:
-            async for answer in call:
-                yield answer
-        except grpc.RpcError as error:
-            raise self.connection.failure(error) from None
-        finally:
-            call.cancel()

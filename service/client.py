@@ -1,11 +1,13 @@
-"""A small typed client. Records in, records out; a status becomes a `ServiceError`. `service.aio_client` awaits."""
+"""A small typed client for programs that wait. Records in, records out; a status becomes a `ServiceError`.
+
+Written from `service.aio_client` by `python -m service.calling.twin`: change that one.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
@@ -14,10 +16,12 @@ from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
 from index.records import SearchAnswer, Video
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
+from protos import review_pb2 as review
 from service.calling import requests
 from service.calling.connection import Connection, Rpc
-from service.calling.requests import Item
-from service.messages import convert, convert_verdict
+from service.calling.requests import PAGE, POLL_S, STREAMED_ITEMS, Item, in_parts
+from service.calling.waiting import Transport
+from service.messages import convert, convert_review, convert_verdict
 from service.records import (
     MAX_CLIPS,
     BatchAnswer,
@@ -28,6 +32,7 @@ from service.records import (
     HeadFacts,
     Operation,
     Patient,
+    PreviewPart,
     SearchBatchAnswer,
     SearchResultItem,
     StatusAnswer,
@@ -36,10 +41,6 @@ from service.records import (
 )
 
 Answer = TypeVar("Answer")
-PAGE = 500
-STREAMED_ITEMS = 1000
-POLL_S = 0.2
-UPLOAD_TIMEOUT_S = 3600.0
 
 
 class Client:
@@ -51,17 +52,14 @@ class Client:
     Args:
         server: `host:port`, or a `Connection` with certificates and a token.
         timeout_s: longest wait for one answer, where `server` is an address.
+        channel: an open one to the same server, which stays open when this client is closed.
     """
 
-    def __init__(self, server: str | Connection, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, server: str | Connection, timeout_s: float = 30.0, *, channel: grpc.Channel | None = None
+    ) -> None:
         self.connection = server if isinstance(server, Connection) else Connection(server, timeout_s)
-        if self.connection.encrypted:
-            self._channel = grpc.secure_channel(
-                self.connection.address, self.connection.credentials(), self.connection.options()
-            )
-        else:
-            self._channel = grpc.insecure_channel(self.connection.address, self.connection.options())
-        self._methods: dict[str, Any] = {}
+        self._transport = Transport(self.connection, channel)
 
     def __enter__(self) -> Self:
         return self
@@ -70,31 +68,31 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
+        """Close the connection, where it is this client's own."""
+        self._transport.close()
 
-    def search(
-        self,
-        query: Query,
-        k: int = convert.DEFAULT_K,
-        options: Options = PLAIN,
-    ) -> SearchAnswer:
+    def ask(self, rpc: Rpc[Answer]) -> Answer:
+        """Make any call of `service.calling.requests`."""
+        return self._transport.ask(rpc)
+
+    def search(self, query: Query, k: int = convert.DEFAULT_K, options: Options = PLAIN) -> SearchAnswer:
         """Nearest clips, videos or patients; of examples what resembles them."""
-        return self._ask(requests.search(query, k, options))
+        return self.ask(requests.search(query, k, options))
 
     def search_batch(
         self, queries: Sequence[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
     ) -> SearchBatchAnswer:
         """Up to 1,000 searches; each result carries its own status."""
-        return self._ask(requests.search_batch(queries, k, options))
+        return self.ask(requests.search_batch(queries, k, options))
 
     def search_stream(
         self, queries: Iterable[Query], k: int = convert.DEFAULT_K, options: Options = PLAIN
     ) -> Iterator[SearchResultItem]:
         """A search for each query, as they come; each result carries its own status."""
         messages = (requests.search_stream_request(query, k, options) for query in queries)
-        answers = self._stream(requests.SEARCH_STREAM, messages, retrieval.SearchStreamResponse)
-        return map(convert.search_result, answers)
+        answers = self._transport.stream(requests.SEARCH_STREAM, messages, retrieval.SearchStreamResponse)
+        for answer in answers:
+            yield convert.search_result(answer)
 
     def search_by_video(
         self,
@@ -108,38 +106,51 @@ class Client:
         classify: bool = False,
     ) -> UploadAnswer:
         """What resembles a video file. Its embeddings are kept only under an id that is given."""
-        method = self._channel.stream_unary(
-            requests.UPLOAD,
-            retrieval.SearchByVideoRequest.SerializeToString,
-            retrieval.SearchByVideoResponse.FromString,
-        )
-        parts = requests.upload_parts(path, k, options, patient_id, store_as, label, classify=classify)
-        timeout_s = max(self.connection.timeout_s, UPLOAD_TIMEOUT_S)
-        try:
-            return convert_verdict.upload_answer(method(parts, timeout=timeout_s, metadata=self.connection.metadata()))
-        except grpc.RpcError as error:
-            raise self.connection.failure(error) from None
+
+        def parts() -> Iterator[retrieval.SearchByVideoRequest]:
+            yield from requests.upload_parts(path, k, options, patient_id, store_as, label, classify=classify)
+
+        return convert_verdict.upload_answer(self._transport.upload(parts()))
+
+    def search_by_stream(
+        self,
+        chunks: Iterator[bytes],
+        size_bytes: int,
+        k: int = convert.DEFAULT_K,
+        options: Options = PLAIN,
+        *,
+        patient_id: str = "",
+        classify: bool = False,
+    ) -> UploadAnswer:
+        """The same for a file that comes in chunks; nothing of it is kept."""
+
+        def parts() -> Iterator[retrieval.SearchByVideoRequest]:
+            yield requests.upload_header(size_bytes, k, options, patient_id, classify=classify)
+            for chunk in chunks:
+                yield from requests.upload_chunks(chunk)
+
+        return convert_verdict.upload_answer(self._transport.upload(parts()))
 
     def classify(self, item: Item) -> ClassifyAnswer:
         """The verdict on one clip or video, with all evidence."""
-        return self._ask(requests.classify(item))
+        return self.ask(requests.classify(item))
 
     def classify_batch(self, items: Sequence[Item]) -> BatchAnswer:
         """Verdicts on up to 1,000 items; each result carries its own status."""
-        return self._ask(requests.classify_batch(items))
+        return self.ask(requests.classify_batch(items))
 
     def classify_stream(self, items: Iterable[Item]) -> Iterator[BatchItem]:
         """A summary for each item, as they come; each carries its own status."""
         messages = map(requests.classify_stream_request, in_parts(items, STREAMED_ITEMS))
-        answers = self._stream(requests.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse)
+        answers = self._transport.stream(requests.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse)
         for answer in answers:
             yield from convert_verdict.batch_answer(answer).results
 
     def video(self, video_id: str) -> VideoAnswer:
         """A stored video with its clips, those of a long one in as many calls as it takes."""
-        answer = part = self._ask(requests.video(video_id))
+        answer = part = self.ask(requests.video(video_id))
         while len(part.clips) == MAX_CLIPS:
-            part = self._ask(requests.video(video_id, len(answer.clips)))
+            part = self.ask(requests.video(video_id, len(answer.clips)))
             answer = requests.joined(answer, part)
         return answer
 
@@ -147,7 +158,7 @@ class Client:
         """All stored videos, by id, page by page."""
         token = ""
         while True:
-            page = self._ask(requests.videos(where, PAGE, token))
+            page = self.ask(requests.videos(where, PAGE, token))
             yield from page.videos
             if not (token := page.next_page_token):
                 return
@@ -156,133 +167,89 @@ class Client:
         """All patients, by pseudonym, page by page."""
         token = ""
         while True:
-            page = self._ask(requests.patients(PAGE, token))
+            page = self.ask(requests.patients(PAGE, token))
             yield from page.patients
             if not (token := page.next_page_token):
                 return
 
     def counts(self) -> CountsAnswer:
         """How much is stored: in all, of each label, of each tag."""
-        return self._ask(requests.counts())
+        return self.ask(requests.counts())
 
     def embeddings(self, clip_ids: Sequence[str]) -> tuple[VectorQuery, ...]:
         """Embeddings of stored clips, ready to be queries."""
-        return self._ask(requests.embeddings(clip_ids))
+        return self.ask(requests.embeddings(clip_ids))
+
+    def preview(self, video_id: str, offset: int = 0, length: int = 0) -> Iterator[PreviewPart]:
+        """A part of a video's preview, as it comes; a length of 0 is all that follows."""
+        request = requests.preview_request(video_id, offset, length)
+        for message in self._transport.parts(requests.PREVIEW, request, review.GetPreviewResponse):
+            yield convert_review.preview_part(message)
 
     def feedback(self, video_ids: Sequence[str] = ()) -> Iterator[Feedback]:
         """What people said of these videos, or of all; oldest first, page by page."""
         token = ""
         while True:
-            page = self._ask(requests.list_feedback(video_ids, token))
+            page = self.ask(requests.list_feedback(video_ids, token))
             yield from page.feedback
             if not (token := page.next_page_token):
                 return
 
     def save_feedback(self, said: Feedback) -> Feedback:
         """Keep what one says of a video; author and time are the server's."""
-        return self._ask(requests.save_feedback(said))
+        return self.ask(requests.save_feedback(said))
 
     def delete_feedback(self, feedback_id: str) -> None:
         """Take back what one has said."""
-        self._ask(requests.delete_feedback(feedback_id))
+        self.ask(requests.delete_feedback(feedback_id))
 
     def status(self) -> StatusAnswer:
         """What each worker serves."""
-        return self._ask(requests.status())
+        return self.ask(requests.status())
 
     def build_generation(self, *, publish: bool = True, force: bool = False) -> Operation:
         """Start to build an index; see `wait`."""
-        return self._ask(requests.build_generation(publish=publish, force=force))
+        return self.ask(requests.build_generation(publish=publish, force=force))
 
     def generations(self) -> tuple[GenerationFacts, ...]:
         """All generations, oldest first."""
-        return self._ask(requests.list_generations())
+        return self.ask(requests.list_generations())
 
     def activate_generation(self, generation: str, *, force: bool = False) -> GenerationFacts:
         """Let a generation serve."""
-        return self._ask(requests.activate_generation(generation, force=force))
+        return self.ask(requests.activate_generation(generation, force=force))
 
     def roll_back_generation(self) -> GenerationFacts:
         """Let the generation before serve again."""
-        return self._ask(requests.roll_back_generation())
+        return self.ask(requests.roll_back_generation())
 
     def heads(self) -> tuple[HeadFacts, ...]:
         """All heads, by id."""
-        return self._ask(requests.list_heads())
+        return self.ask(requests.list_heads())
 
     def activate_head(self, head_id: str) -> HeadFacts:
         """Let a head classify."""
-        return self._ask(requests.activate_head(head_id))
+        return self.ask(requests.activate_head(head_id))
 
     def erase_patient(self, patient_id: str) -> Operation:
         """Start to erase a patient; see `wait`."""
-        return self._ask(requests.erase_patient(patient_id))
+        return self.ask(requests.erase_patient(patient_id))
 
     def operation(self, operation_id: str) -> Operation:
         """How an operation stands."""
-        return self._ask(requests.operation(operation_id))
+        return self.ask(requests.operation(operation_id))
 
     def operations(self) -> tuple[Operation, ...]:
         """Operations, newest first."""
-        return self._ask(requests.list_operations())
+        return self.ask(requests.list_operations())
 
     def cancel_operation(self, operation_id: str) -> Operation:
         """Stop a build."""
-        return self._ask(requests.cancel_operation(operation_id))
+        return self.ask(requests.cancel_operation(operation_id))
 
     def wait(self, operation: Operation) -> Operation:
         """Wait until an operation has ended, and say how."""
         while operation.state == "running":
-            time.sleep(POLL_S)
+            self._transport.pause(POLL_S)
             operation = self.operation(operation.operation_id)
         return operation
-
-    def _ask(self, rpc: Rpc[Answer]) -> Answer:
-        method = self._methods.get(rpc.method)
-        if method is None:
-            method = self._methods[rpc.method] = self._channel.unary_unary(
-                rpc.method, type(rpc.request).SerializeToString, rpc.response.FromString
-            )
-        until = time.monotonic() + self.connection.timeout_s
-        failed: grpc.RpcError | None = None
-        pauses = self.connection.pauses(lambda: failed, repeatable=rpc.repeatable)
-        while True:
-            asked_at = time.monotonic()
-            try:
-                message = method(
-                    rpc.request, timeout=max(until - time.monotonic(), 0.001), metadata=self.connection.metadata()
-                )
-            except grpc.RpcError as error:
-                failed = error
-                pause = next(pauses, None)
-                if pause is None or time.monotonic() + pause >= until:
-                    raise self.connection.failure(error) from None
-                time.sleep(pause)
-                continue
-            answer = rpc.read(message)
-            self.connection.note(getattr(answer, "provenance", None), asked_at)
-            return answer
-
-    def _stream(self, name: str, messages: Iterator[Any], response: Any) -> Iterator[Any]:  # noqa: ANN401
-        method: Any = self._channel.stream_stream(
-            name, lambda message: message.SerializeToString(), response.FromString
-        )
-        call = method(messages, metadata=self.connection.metadata())
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise self.connection.failure(error) from None
-        finally:
-            call.cancel()
-
-
-def in_parts(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of at most so many."""
-    part: list[Item] = []
-    for item in items:
-        part.append(item)
-        if len(part) == size:
-            yield part
-            part = []
-    if part:
-        yield part

@@ -25,6 +25,7 @@ Answer = TypeVar("Answer")
 _AGAIN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED")
 """CANCELLED is what gRPC says of a call that came just as its server began to end."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+UPLOAD_TIMEOUT_S = 3600.0
 on_behalf_of: ContextVar[str] = ContextVar("on_behalf_of", default="")
 """Address on whose behalf the next calls are made, where that is not this process."""
 _LOST = "Internal error from Core"

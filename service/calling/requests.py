@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from index.errors import ServiceError
@@ -44,6 +45,9 @@ SEARCH_STREAM = f"{_RETRIEVAL}SearchStream"
 PREVIEW = f"{_REVIEW}GetPreview"
 CLASSIFY_STREAM = f"{_CLASSIFICATION}ClassifyStream"
 CHUNK_BYTES = 512 * 1024
+PAGE = 500
+STREAMED_ITEMS = 1000
+POLL_S = 0.2
 Item = ClipQuery | VideoQuery
 
 
@@ -87,7 +91,20 @@ def upload_parts(
     yield upload_header(path.stat().st_size, k, options, patient_id, store_as, label, classify=classify)
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
-            yield retrieval.SearchByVideoRequest(chunk=chunk)
+            yield from upload_chunks(chunk)
+
+
+def upload_chunks(data: bytes) -> Iterator[retrieval.SearchByVideoRequest]:
+    """Bytes of an upload, in messages that are not too large."""
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield retrieval.SearchByVideoRequest(chunk=data[start : start + CHUNK_BYTES])
+
+
+def in_parts(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of at most `size` items."""
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part
 
 
 def upload_header(

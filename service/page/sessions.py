@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import grpc
 
 from index.errors import ServiceError
-from service.aio_client import AioClient, open_channel
+from service.aio_client import AioClient
 from service.calling import requests
+from service.calling.awaiting import open_channel
 from service.calling.connection import Connection
 from service.records import CallerFacts
 

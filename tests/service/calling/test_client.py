@@ -11,8 +11,10 @@ from index.query import ClipQuery, ExamplesQuery, GroupBy, Options, SearchFilter
 from index.workspace import Workspace
 from service.aio_client import AioClient
 from service.calling import requests as calls
+from service.calling import twin
 from service.calling.connection import Connection
-from service.client import Client, in_parts
+from service.calling.requests import in_parts
+from service.client import Client
 from service.errors import TooMuch, rich_status, trailing
 from service.metadata import SEEN
 from tests.conftest import commit, install_head, make_cohort, publish_all
@@ -110,6 +112,15 @@ def test_tries_end_with_the_time_there_is(stubborn):
         client.counts()
 
     assert time.monotonic() - started < 30  # a hundred tries would take minutes
+
+
+def test_the_client_that_waits_is_written_from_the_one_that_awaits():
+    text = (twin.SERVICE / "aio_client.py").read_text()
+
+    assert (twin.SERVICE / "client.py").read_text() == twin.waiting(text)
+    assert {name for name in vars(Client) if not name.startswith("_")} == {
+        name for name in vars(AioClient) if not name.startswith("_")
+    }
 
 
 async def test_the_awaiting_client_tries_again_too(stubborn):

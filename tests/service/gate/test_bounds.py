@@ -379,7 +379,7 @@ def test_two_long_names_are_two_people_and_a_broken_one_stops_nothing(secured, a
             token = signed(key, kid, sub=name, roles=["clinician"])
             with Client(Connection(said["address"], ca=access / "ca.pem", token=token)) as client:
                 assert client.counts().total.clips == 60
-                identities.append(client._ask(calls.caller()).identity)
+                identities.append(client.ask(calls.caller()).identity)
         assert len(set(identities)) == 5
         time.sleep(1.2)  # quotas are exchanged
         admin = connection(said, access, "admin")

@@ -63,7 +63,7 @@ def client(address):
 def ask(address):
     """Makes any call of `service.calling.requests`."""
     with Client(address) as client:
-        yield client._ask
+        yield client.ask
 
 
 def parts(address, *asked):
@@ -159,7 +159,7 @@ def test_what_was_removed_since_is_not_on_the_map(tmp_path):
     gone = COHORT[0][1][0].clip.clip_id
     store.writable("clips_enc1").delete(f"clip_id = '{gone}'")
     with answering(workspace, ServerConfig(port=0)) as address, Client(address) as client:
-        assert client._ask(calls.map_page(0, 0)).total == 59
+        assert client.ask(calls.map_page(0, 0)).total == 59
 
 
 def test_feedback_is_kept_with_the_callers_name_and_whose_videos_it_concerns(workspace, client):
@@ -225,7 +225,7 @@ def test_who_looked_at_whose_film_stands_in_the_audit_log(tmp_path):
     put_preview(workspace, "v1-0")
     with answering(workspace, ServerConfig(port=0)) as address, Client(address) as client:
         parts(address, "v1-0", 0, 10)
-        client._ask(calls.thumbnails("v1-0", 0))
+        client.ask(calls.thumbnails("v1-0", 0))
         client.save_feedback(SAID)
 
     methods = [line["method"].rpartition("/")[2] for line in audit_trail.of_patient(workspace, "p1")]
@@ -248,7 +248,7 @@ def test_an_index_without_a_map_says_so(tmp_path):
     publish(workspace, name)
     told = pytest.raises(ServiceError, match=r"has no map: build it again")
     with answering(workspace, ServerConfig(port=0)) as address, Client(address) as client, told:
-        client._ask(calls.map_page(0, 0))
+        client.ask(calls.map_page(0, 0))
 
 
 @pytest.mark.parametrize("harm", ["folder", "pipe", "bytes"])

@@ -52,11 +52,11 @@ def test_clients_get_all_clips_in_as_many_parts_as_it_takes(server):
     with Client(server) as client:
         video = client.video("v0-0")
         assert [clip.clip_index for clip in video.clips] == list(range(CLIPS))
-        part = client._ask(calls.video("v0-0", 360, 10))
+        part = client.ask(calls.video("v0-0", 360, 10))
         assert part.clips == video.clips[360:370]
-        assert client._ask(calls.video("v0-0", CLIPS + 1)).clips == ()
+        assert client.ask(calls.video("v0-0", CLIPS + 1)).clips == ()
         with pytest.raises(ServiceError, match="expected parts of 1 to 10000 clips, got 10001"):
-            client._ask(calls.video("v0-0", 0, MAX_CLIPS + 1))
+            client.ask(calls.video("v0-0", 0, MAX_CLIPS + 1))
 
 
 def test_a_day_as_a_query_is_refused_and_as_a_question_of_class_answered(server):
