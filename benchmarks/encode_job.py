@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from figures import figure, say
 
+from encoder.job.events import ClipReady
 from encoder.job.pipeline import EncodeOptions, Engine, encode_with, local_engine
-from encoder.job.reading import Job, Reader, reading
+from encoder.job.reading import Reader, reading
 from encoder.manifest import Manifest, ManifestRow, read_manifest
 from encoder.model.embed import Embedder, threads_beside
 from encoder.model.folder import Encoder, new_encoder, save_encoder
@@ -107,14 +108,14 @@ def _timed(engine: Engine, manifest: Manifest, encoder: Encoder) -> _Timed:
     arrivals: list[float] = []
 
     @contextmanager
-    def watched(reader: Reader, jobs: list[Job], report: object) -> Iterator[object]:
+    def watched(reader: Reader, rows: Sequence[ManifestRow], report: object) -> Iterator[object]:
         def passing(events):  # noqa: ANN001, ANN202
             for event in events:
-                if event[1] is not None:
+                if isinstance(event, ClipReady):
                     arrivals.append(time.perf_counter())
                 yield event
 
-        with engine(reader, jobs, report) as events:  # type: ignore[arg-type]
+        with engine(reader, rows, report) as events:  # type: ignore[arg-type]
             yield passing(events)
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -141,10 +142,9 @@ def _model_alone(embedder: Embedder, clips: int, batch: int) -> float:
 def _decoding_alone(manifest: Manifest, encoder: Encoder, decoders: int) -> float:
     """Seconds to bring all frames into this process."""
     config = encoder.model.config
-    jobs = [Job(row) for row in manifest.rows]
     started = time.perf_counter()
     shape = (config.num_frames, config.image_size)
-    with reading(Reader(manifest, {}, {}), jobs, shape, decoders, 16, DecodeLimits()) as events:
+    with reading(Reader(manifest, {}, {}), manifest.rows, shape, decoders, 16, DecodeLimits()) as events:
         for _ in events:
             pass
     return time.perf_counter() - started

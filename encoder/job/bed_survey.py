@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from encoder.bed.contact_sheet import PER_SHEET, Tile, thumbnail, write_sheet
 from encoder.bed.crop import used_crop
-from encoder.job.reading import Job, job_reader, reading
+from encoder.job.events import VideoDone
+from encoder.job.reading import job_reader, reading
 from encoder.manifest import Manifest, ManifestRow, write_manifest
 from encoder.model.folder import Encoder
 from encoder.picture import Crop
@@ -66,21 +67,20 @@ def survey(
     limits = DecodeLimits()
     known = job_reader(manifest, encoder, store).looking_for_beds(encoder.bed_detector(device), limits, keep)
     reader = replace(known, encoded={}, videos={})  # what is stored tells of cameras, and is looked at again
-    jobs = [Job(row) for row in manifest.rows]
     found: dict[str, Surveyed] = {}
-    progress(0, len(jobs))
-    with reading(reader, jobs, (0, encoder.model.config.image_size), decoders, 64, limits) as events:
-        for job, clip in events:
-            if clip is None:
-                found[job.row.video_id] = _surveyed(job, pictures.pop(job.row.video_id, None))
-                progress(len(found), len(jobs))
+    progress(0, len(manifest.rows))
+    with reading(reader, manifest.rows, (0, encoder.model.config.image_size), decoders, 64, limits) as events:
+        for event in events:
+            if isinstance(event, VideoDone):
+                found[event.row.video_id] = _surveyed(event, pictures.pop(event.row.video_id, None))
+                progress(len(found), len(manifest.rows))
     return tuple(found[row.video_id] for row in manifest.rows)
 
 
-def _surveyed(job: Job, picture: tuple[bytes, float] | None) -> Surveyed:
-    used = used_crop(job.crop)
-    kind = "refused" if job.reason else used.origin
-    return Surveyed(job.row, kind, job.row.crop or used.box, job.reason, *(picture or (b"", 0.0)))
+def _surveyed(done: VideoDone, picture: tuple[bytes, float] | None) -> Surveyed:
+    used = used_crop(done.crop)
+    kind = "refused" if done.reason else used.origin
+    return Surveyed(done.row, kind, done.row.crop or used.box, done.reason, *(picture or (b"", 0.0)))
 
 
 def write_survey(found: tuple[Surveyed, ...], folder: Path) -> tuple[Path, ...]:

@@ -22,9 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from encoder.bed.detector import Detector
-from encoder.job.pipeline import Engine, clip_of, crop_of
-from encoder.job.reading import EmbeddedEvent, Job, Reader
+from encoder.job.events import ClipReady, EmbeddingEvent, VideoDone, clip_of, stored_crop
+from encoder.job.pipeline import Engine
+from encoder.job.reading import Reader
 from encoder.job.report import EncodeReport
+from encoder.manifest import ManifestRow
 from encoder.model.embed import DTYPES, Embedder
 from encoder.model.folder import Encoder
 from encoder.picture import shows_nothing
@@ -40,7 +42,7 @@ _CLIP = pa.schema(
         *(pa.field("valid_seconds", pa.float64()), pa.field("clip_count", pa.int32())),
         *(pa.field("source_sha256", pa.string()), pa.field("crop", pa.string()), pa.field("stored_of", pa.string())),
         *(pa.field("reason", pa.string()), pa.field("damaged", pa.bool_()), pa.field("model_s", pa.float64())),
-        pa.field("blank", pa.bool_()),
+        *(pa.field("blank", pa.bool_()), pa.field("copy_of", pa.list_(pa.string()))),
         pa.field("payload", pa.large_binary()),
     ]
 )
@@ -96,10 +98,12 @@ def ray_engine(encoder: Encoder, options: ClusterOptions) -> Engine:
     data, leave = _joined_cluster(options)
 
     @contextmanager
-    def engine(reader: Reader, jobs: Sequence[Job], report: EncodeReport) -> Iterator[Iterator[EmbeddedEvent]]:
+    def engine(
+        reader: Reader, wanted: Sequence[ManifestRow], report: EncodeReport
+    ) -> Iterator[Iterator[EmbeddingEvent]]:
         config = encoder.model.config
         read = data.from_items(
-            [{"number": number} for number in range(len(jobs))], override_num_blocks=min(len(jobs), _MOST_BLOCKS)
+            [{"number": number} for number in range(len(wanted))], override_num_blocks=min(len(wanted), _MOST_BLOCKS)
         )
         decoded = read.map_batches(
             _Decode,
@@ -126,7 +130,7 @@ def ray_engine(encoder: Encoder, options: ClusterOptions) -> Engine:
             row for batch in embedded.iter_batches(batch_size=None, batch_format="pyarrow") for row in batch.to_pylist()
         )
         try:
-            yield _assembled(rows, reader, jobs, report, options.workers)
+            yield _assembled(rows, reader, wanted, report, options.workers)
         finally:
             leave()  # now, so that what Ray says of it comes before the command's last word
 
@@ -191,29 +195,13 @@ class _Decode:
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
         for number in map(int, batch["number"]):
-            job = Job(self._reader.manifest.rows[number])
             given = 0
-            for clip in self._reader.read(job, self._decoder):
-                given += 1
-                yield _row(
-                    number=number,
-                    clip_index=clip.clip_index,
-                    start_s=clip.start_s,
-                    valid_seconds=clip.valid_seconds,
-                    clip_count=clip.clip_count,
-                    source_sha256=job.source_sha256,
-                    payload=clip.frames.tobytes(),
-                )
-            yield _row(
-                number=number,
-                clip_index=-1,
-                clip_count=given,
-                source_sha256=job.source_sha256,
-                crop=job.crop,
-                stored_of=None if job.stored is None else job.patient_id,
-                reason=job.reason,
-                damaged=job.damaged,
-            )
+            for event in self._reader.read(self._reader.manifest.rows[number], self._decoder):
+                if isinstance(event, ClipReady):
+                    given += 1
+                    yield _clip_row(number, event)
+                else:
+                    yield _end_row(number, event, given)
 
 
 class _Embed:
@@ -236,13 +224,45 @@ class _Embed:
         return pa.Table.from_pylist(rows, schema=_CLIP)
 
 
+def _clip_row(number: int, event: ClipReady[ClipFrames]) -> pa.Table:
+    frames = event.content
+    return _row(
+        number=number,
+        clip_index=frames.clip_index,
+        start_s=frames.start_s,
+        valid_seconds=frames.valid_seconds,
+        clip_count=event.clip_count,
+        source_sha256=event.source_sha256,
+        crop=event.crop,
+        payload=frames.frames.tobytes(),
+    )
+
+
+def _end_row(number: int, done: VideoDone, given: int) -> pa.Table:
+    return _row(
+        number=number,
+        clip_index=-1,
+        clip_count=given,
+        source_sha256=done.source_sha256,
+        crop=done.crop,
+        stored_of=None if done.stored is None else done.stored_patient_id,
+        copy_of=list(done.copy_of),
+        reason=done.reason,
+        damaged=done.damaged,
+    )
+
+
 def _row(**values: object) -> pa.Table:
     return pa.Table.from_pylist([{"model_s": 0.0, **values}], schema=_CLIP)
 
 
 def _assembled(
-    rows: Iterator[dict[str, Any]], reader: Reader, jobs: Sequence[Job], report: EncodeReport, workers: int
-) -> Iterator[EmbeddedEvent]:
+    rows: Iterator[dict[str, Any]],
+    reader: Reader,
+    wanted: Sequence[ManifestRow],
+    report: EncodeReport,
+    workers: int,
+) -> Iterator[EmbeddingEvent]:
     """Rows in any order to clips of one video after another, each whole; a row that comes twice counts once."""
     open_videos: dict[int, dict[int, dict[str, Any]]] = {}
     ends: set[int] = set()
@@ -258,22 +278,35 @@ def _assembled(
             continue
         ends.add(number)
         del open_videos[number], clips[-1]
-        job = jobs[number]
-        job.source_sha256, job.crop = end["source_sha256"], end["crop"] or ""
-        job.reason, job.damaged = end["reason"] or "", bool(end["damaged"])
-        if end["stored_of"] is not None:
-            job.stored, job.patient_id = reader.videos[job.row.video_id], end["stored_of"]
         report.clips_embedded += len(clips)
         for _, clip in sorted(clips.items()):
-            yield job, _embedded_clip(job, clip), len(clips)
-        yield job, None, 0
-    if len(ends) < len(jobs):
-        raise StateError(f"the cluster gave back {len(ends)} of {len(jobs)} videos: run the same command again")
+            yield _clip_ready(wanted[number], clip, len(clips))
+        yield _video_done(wanted[number], end, reader)
+    if len(ends) < len(wanted):
+        raise StateError(f"the cluster gave back {len(ends)} of {len(wanted)} videos: run the same command again")
 
 
-def _embedded_clip(job: Job, row: dict[str, Any]) -> EmbeddedClip:
-    times = (row["clip_index"], row["start_s"], row["valid_seconds"])
-    clip = ClipFrames(*times, frames=np.empty(0, np.uint8), reader="", clip_count=row["clip_count"])
-    return EmbeddedClip(
-        clip_of(job, clip), np.frombuffer(row["payload"], np.float32), crop_of(job, blank=bool(row["blank"]))
+def _clip_ready(row: ManifestRow, values: dict[str, Any], clip_count: int) -> ClipReady[EmbeddedClip]:
+    times = (values["clip_index"], values["start_s"], values["valid_seconds"])
+    digest, crop = values["source_sha256"], values["crop"] or ""
+    frames = ClipFrames(*times, frames=np.empty(0, np.uint8), reader="", clip_count=clip_count)
+    embedded = EmbeddedClip(
+        clip_of(row, digest, frames),
+        np.frombuffer(values["payload"], np.float32),
+        stored_crop(row, crop, blank=bool(values["blank"])),
+    )
+    return ClipReady(row, embedded, clip_count, digest, crop)
+
+
+def _video_done(row: ManifestRow, values: dict[str, Any], reader: Reader) -> VideoDone:
+    stored_of = values["stored_of"]
+    return VideoDone(
+        row,
+        source_sha256=values["source_sha256"],
+        crop=values["crop"] or "",
+        stored=None if stored_of is None else reader.videos[row.video_id],
+        stored_patient_id=stored_of or "",
+        copy_of=tuple(values["copy_of"] or ()),
+        reason=values["reason"] or "",
+        damaged=bool(values["damaged"]),
     )

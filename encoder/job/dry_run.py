@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from encoder.job.events import ClipReady, VideoDone
 from encoder.job.pipeline import EncodeOptions, Progress, local_engine
-from encoder.job.reading import Job, Reader, job_reader, reading
+from encoder.job.reading import Reader, job_reader, reading
 from encoder.job.report import EncodeReport, Refusal
-from encoder.manifest import Manifest
+from encoder.manifest import Manifest, ManifestRow
 from encoder.model.embed import Embedder
 from index.tables.store import Store
 
@@ -68,26 +69,27 @@ def dry_run(
     found = DryRun()
     encoder = embedder.encoder
     reader = job_reader(manifest, encoder, store)
-    jobs = [Job(row) for row in manifest.rows]
-    wanted: list[Job] = []
-    seconds: dict[str, list[float]] = {job.row.video_id: [] for job in jobs}
-    with reading(reader, jobs, (0, encoder.model.config.image_size), options.decoders, 64, options.limits) as events:
+    wanted: list[ManifestRow] = []
+    seconds: dict[str, list[float]] = {row.video_id: [] for row in manifest.rows}
+    with reading(
+        reader, manifest.rows, (0, encoder.model.config.image_size), options.decoders, 64, options.limits
+    ) as events:
         done = 0
-        for job, clip in events:
-            if clip is not None:
-                seconds[job.row.video_id].append(clip.valid_seconds)
+        for event in events:
+            if isinstance(event, ClipReady):
+                seconds[event.row.video_id].append(event.content.valid_seconds)
                 continue
             done += 1
-            progress(done, len(jobs), "")
-            if job.stored is not None:
-                found.clips_stored += job.stored.clip_count
-            elif job.reason and not (job.damaged and options.salvage):
-                found.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
+            progress(done, len(manifest.rows), "")
+            if event.stored is not None:
+                found.clips_stored += event.stored.clip_count
+            elif event.reason and not (event.damaged and options.salvage):
+                found.refused.append(Refusal(event.row.video_id, event.row.file_name, event.reason))
             else:
-                wanted.append(job)
+                wanted.append(event.row)
     found.videos = len(wanted)
-    found.clips = sum(len(seconds[job.row.video_id]) for job in wanted)
-    found.hours = sum(sum(seconds[job.row.video_id]) for job in wanted) / 3600
+    found.clips = sum(len(seconds[row.video_id]) for row in wanted)
+    found.hours = sum(sum(seconds[row.video_id]) for row in wanted) / 3600
     found.store_bytes = found.clips * (4 * encoder.model.embedding_dim + _ROW_BYTES)
     if found.clips:
         took_s = _measured(reader, wanted, embedder, options)
@@ -98,18 +100,18 @@ def dry_run(
     return found
 
 
-def _measured(reader: Reader, wanted: Sequence[Job], embedder: Embedder, options: EncodeOptions) -> list[float]:
+def _measured(reader: Reader, wanted: Sequence[ManifestRow], embedder: Embedder, options: EncodeOptions) -> list[float]:
     """Seconds a clip through decoding and model, of each batch from the second on where there is one.
 
     Of several batches one that met another job, or a video that decodes slowly, is one of several figures.
     """
-    some = [Job(job.row) for job in wanted[:: max(len(wanted) // 16, 1)]]
+    some = wanted[:: max(len(wanted) // 16, 1)]
     started = since = time.monotonic()
     took_s: list[float] = []
     done = of_batch = 0
     with local_engine(embedder, options)(reader, some, EncodeReport()) as events:
-        for _, embedded, _ in events:
-            if embedded is None:
+        for event in events:
+            if isinstance(event, VideoDone):
                 continue
             done, of_batch = done + 1, of_batch + 1
             if of_batch < options.batch:

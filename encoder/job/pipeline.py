@@ -16,20 +16,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.bed.crop import with_track
-from encoder.job.reading import EmbeddedEvent, Event, Job, Reader, job_reader, reading
+from encoder.job.events import ClipReady, DecodingEvent, EmbeddingEvent, VideoDone, clip_of, stored_crop
+from encoder.job.reading import Reader, job_reader, reading
 from encoder.job.report import EncodeReport
 from encoder.job.storing import Storing
-from encoder.manifest import Manifest
+from encoder.manifest import Manifest, ManifestRow
 from encoder.model.embed import Embedder
 from encoder.model.folder import Encoder
 from encoder.picture import shows_nothing
 from encoder.video.decoder import DecodeLimits
-from encoder.video.worker_process import ClipFrames
 from index.errors import InvalidInput
-from index.records import Clip, EmbeddedClip, clip_id
+from index.records import EmbeddedClip
 from index.tables.committer import committing
-from index.tables.schema import NO_PICTURE
 from index.tables.store import Store
 
 Progress = Callable[[float, int, str], None]
@@ -57,10 +55,10 @@ class EncodeOptions:
 
 
 Vectors = Iterable[NDArray[np.float32]]
-_Begun = tuple[list[Event], Callable[[], Vectors]]
+_Begun = tuple[list[DecodingEvent], Callable[[], Vectors]]
 """Events of a batch that the model works on, and what gives their embeddings."""
 
-Engine = Callable[[Reader, Sequence[Job], EncodeReport], AbstractContextManager[Iterator[EmbeddedEvent]]]
+Engine = Callable[[Reader, Sequence[ManifestRow], EncodeReport], AbstractContextManager[Iterator[EmbeddingEvent]]]
 """Where clips are decoded and embedded; what comes out is assembled and stored in one place."""
 
 
@@ -115,16 +113,15 @@ def encode_with(
     with committing(store, encoder.encoder_id, encoder.model.embedding_dim) as committer:
         run = Storing(committer, report, tell, salvage=salvage)
         tell(0)
-        jobs = [Job(row) for row in manifest.rows]
         reader = job_reader(manifest, encoder, store, same_recording=same_recording)
-        with engine(reader, jobs, report) as events:
+        with engine(reader, manifest.rows, report) as events:
             report.seconds["starting"] = time.monotonic() - started
             try:
                 run.consume(events)
             except BaseException:  # Ctrl-C above all
                 run.commit()  # whole videos that wait for their batch; the rest is decoded again next time
                 raise
-        report.same_content = _same_content(jobs)
+        report.same_content = run.same_content(manifest.rows)
         if report.videos_written > 1:
             committer.compact()
     order = {row.video_id: number for number, row in enumerate(manifest.rows)}
@@ -145,32 +142,34 @@ def local_engine(embedder: Embedder, options: EncodeOptions, stop: threading.Eve
     config = embedder.encoder.model.config
 
     @contextmanager
-    def engine(reader: Reader, jobs: Sequence[Job], report: EncodeReport) -> Iterator[Iterator[EmbeddedEvent]]:
+    def engine(reader: Reader, rows: Sequence[ManifestRow], report: EncodeReport) -> Iterator[Iterator[EmbeddingEvent]]:
         report.clips_per_s_at_most = embedder.clips_per_s_at_most()
         shape = (config.num_frames, config.image_size)
         reader = reader.looking_for_beds(embedder.encoder.bed_detector(embedder.device), options.limits)
-        with reading(reader, jobs, shape, options.decoders, 2 * options.batch, options.limits, stop) as events:
+        with reading(reader, rows, shape, options.decoders, 2 * options.batch, options.limits, stop) as events:
             yield _embedded(events, embedder, options.batch, report)
 
     return engine
 
 
-def _embedded(events: Iterator[Event], embedder: Embedder, batch: int, report: EncodeReport) -> Iterator[EmbeddedEvent]:
+def _embedded(
+    events: Iterator[DecodingEvent], embedder: Embedder, batch: int, report: EncodeReport
+) -> Iterator[EmbeddingEvent]:
     """Frames to embeddings, `batch` clips at a time; the order stays."""
-    held: list[Event] = []
+    held: list[DecodingEvent] = []
     begun: deque[_Begun] = deque()
     waiting_since = time.monotonic()
     for event in events:
         report.seconds["waiting"] += time.monotonic() - waiting_since
         held.append(event)
-        clips = [frames.frames for _, frames in held if frames is not None]
+        clips = _frames(held)
         if len(clips) == batch or not (clips or begun):  # an end behind clips waits with them
             begun.append((held, _begun(clips, embedder, report)))
             held = []
             while len(begun) > (embedder.batches_ahead if clips else 0):
                 yield from _finished(*begun.popleft(), report)
         waiting_since = time.monotonic()
-    clips = [frames.frames for _, frames in held if frames is not None]
+    clips = _frames(held)
     begun.append((held, _begun(clips, embedder, report)))
     while begun:
         yield from _finished(*begun.popleft(), report)
@@ -183,41 +182,22 @@ def _begun(clips: list[NDArray[np.uint8]], embedder: Embedder, report: EncodeRep
     return finish
 
 
-def _finished(held: list[Event], finish: Callable[[], Vectors], report: EncodeReport) -> Iterator[EmbeddedEvent]:
+def _frames(held: list[DecodingEvent]) -> list[NDArray[np.uint8]]:
+    return [event.content.frames for event in held if isinstance(event, ClipReady)]
+
+
+def _finished(
+    held: list[DecodingEvent], finish: Callable[[], Vectors], report: EncodeReport
+) -> Iterator[EmbeddingEvent]:
     started = time.monotonic()
     vectors = iter(finish())
     report.seconds["model"] += time.monotonic() - started
-    report.clips_embedded += sum(frames is not None for _, frames in held)
-    for job, frames in held:
-        if frames is None:
-            yield job, None, 0
+    report.clips_embedded += len(_frames(held))
+    for event in held:
+        if isinstance(event, VideoDone):
+            yield event
         else:
-            crop = crop_of(job, blank=shows_nothing(frames.frames))
-            yield job, EmbeddedClip(clip_of(job, frames), next(vectors), crop), frames.clip_count
-
-
-def _same_content(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
-    """Ids of videos whose files are the same byte for byte; those that were refused are told elsewhere."""
-    owners: dict[str, dict[str, None]] = {}
-    for job in jobs:
-        if job.source_sha256 and not job.reason:
-            owners.setdefault(job.source_sha256, {}).update(dict.fromkeys((job.row.video_id, *job.copy_of)))
-    return [tuple(ids) for ids in owners.values() if len(ids) > 1]
-
-
-def crop_of(job: Job, *, blank: bool) -> str:
-    """What the store keeps of the part of the picture that was embedded; where there was no picture it says that."""
-    used = with_track(job.crop, job.row.track)
-    return f"{NO_PICTURE} {used}".rstrip() if blank else used
-
-
-def clip_of(job: Job, frames: ClipFrames) -> Clip:
-    """What the store knows of a clip beside its embedding."""
-    return Clip(
-        clip_id=clip_id(job.source_sha256, job.row.video_id, frames.clip_index),
-        video_id=job.row.video_id,
-        patient_id=job.row.patient_id,
-        clip_index=frames.clip_index,
-        start_s=frames.start_s,
-        valid_seconds=frames.valid_seconds,
-    )
+            crop = stored_crop(event.row, event.crop, blank=shows_nothing(event.content.frames))
+            clip = clip_of(event.row, event.source_sha256, event.content)
+            embedded = EmbeddedClip(clip, next(vectors), crop)
+            yield ClipReady(event.row, embedded, event.clip_count, event.source_sha256, event.crop)

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from encoder.bed.cohort_beds import BedFinder, Watch
 from encoder.bed.crop import CropPolicy, follows, track_and_crop
 from encoder.bed.detector import Detector, OneAtATime
+from encoder.job.events import ClipReady, DecodingEvent, VideoDone
 from encoder.job.identity import Copies, copies
 from encoder.manifest import Manifest, ManifestRow
 from encoder.model.folder import Encoder
@@ -22,50 +23,13 @@ from encoder.video.decoder import DecodeLimits, Decoder
 from encoder.video.worker_process import Choose, ClipFrames
 from index.errors import StateError, VideoRefused
 from index.files.durable import sha256_of_file
-from index.records import EmbeddedClip, Video
+from index.records import Video
 from index.tables.store import EncodedVideo, Store
 
 ERASED = "its patient was erased from this workspace and is not taken in again"
 """Why the videos of an erased patient are refused."""
 _LOOKS_S = 0.2
 """So often one that waits looks whether it is to stop."""
-
-
-@dataclass(slots=True)
-class Job:
-    """One video on its way.
-
-    The reader sets the digest, the crop, what is stored of the video (and for which patient), and why and how it
-    failed before it announces the end; only then does the consumer look.
-
-    Attributes:
-        row: of the manifest.
-        source_sha256: of the file.
-        crop: what part of the picture was used, as `str(UsedCrop)`; set before the first clip.
-        stored: what the store has of just this content, when nothing has to be done.
-        patient_id: whose its stored clips are.
-        copy_of: other stored videos that have just this content, and may have it.
-        clips: embedded so far.
-        reason: it failed for, or empty.
-        damaged: the clips before the damage are right.
-    """
-
-    row: ManifestRow
-    source_sha256: str = ""
-    crop: str = ""
-    stored: Video | None = None
-    patient_id: str = ""
-    copy_of: tuple[str, ...] = ()
-    clips: list[EmbeddedClip] = field(default_factory=list)
-    reason: str = ""
-    damaged: bool = False
-
-
-Event = tuple[Job, ClipFrames | None]
-"""A clip of a video, or None: it has no more. Clips of one video come in order, before its end."""
-
-EmbeddedEvent = tuple[Job, EmbeddedClip | None, int]
-"""An embedded clip of a video, or None: it has no more; and the clips of the whole video. Clips come in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,59 +67,79 @@ class Reader:
         known = (self.manifest, self.encoded, self.videos)
         return replace(self, beds=BedFinder(OneAtATime(detector), self.policy, *known, limits, watch))
 
-    def read(self, job: Job, decoder: Decoder) -> Iterator[ClipFrames]:
-        """Frames of a video's clips; none, and `job.stored` set, when they are stored; or `job.reason` set."""
+    def read(self, row: ManifestRow, decoder: Decoder) -> Iterator[DecodingEvent]:
+        """A video's clips, as far as they have to be embedded, and then its end."""
+        learned = _Learned()
         try:
-            yield from self._read(job, decoder)
+            yield from self._clips(row, decoder, learned)
         except VideoRefused as refused:
-            job.reason, job.damaged = str(refused), refused.damaged
+            yield learned.done(row, str(refused), damaged=refused.damaged)
+        else:
+            yield learned.done(row)
 
-    def _read(self, job: Job, decoder: Decoder) -> Iterator[ClipFrames]:
-        if job.row.patient_id in self.erased:
+    def _clips(self, row: ManifestRow, decoder: Decoder, learned: _Learned) -> Iterator[ClipReady[ClipFrames]]:
+        if row.patient_id in self.erased:
             raise VideoRefused(ERASED)
-        path = self.manifest.path_of(job.row)
+        path = self.manifest.path_of(row)
         try:
             before = path.stat()
-            job.source_sha256 = sha256_of_file(path)
+            digest = learned.source_sha256 = sha256_of_file(path)
             if self.copies is not None:
-                job.copy_of = self.copies.beside(job.row, job.source_sha256)
-            stored = self._is_stored(job)
-            if self.copies is not None and (not stored or job.patient_id != job.row.patient_id):
-                self.copies.check(job.row, job.source_sha256)
-            if stored:
-                job.stored = self.videos[job.row.video_id]
+                learned.copy_of = self.copies.beside(row, digest)
+            stored_for = self._stored_for(row, digest)
+            if self.copies is not None and stored_for != row.patient_id:
+                self.copies.check(row, digest)
+            if stored_for is not None:
+                learned.stored, learned.stored_patient_id = self.videos[row.video_id], stored_for
                 return
-            yield from decoder.decode(path, self._crop(job), job.row.track)
+            for frames in decoder.decode(path, self._crop(row, learned), row.track):
+                yield ClipReady(row, frames, frames.clip_count, digest, learned.crop)
             after = path.stat()
         except OSError as error:
             raise VideoRefused(f"the file can't be read: {error.strerror}") from None
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise VideoRefused("the file changed while it was read: encode it again once it is complete")
 
-    def _crop(self, job: Job) -> Crop | Choose | None:
-        """What part of the picture the decoder is to use; `job.crop` is set by then, or by who chooses it."""
+    def _crop(self, row: ManifestRow, learned: _Learned) -> Crop | Choose | None:
+        """What part of the picture the decoder is to use; `learned.crop` is set before the first clip comes."""
         beds = self.beds
         if beds is None:
-            job.crop = str(job.row.crop or "")
-            return job.row.crop
+            learned.crop = str(row.crop or "")
+            return row.crop
 
         def choose(picture: NDArray[np.uint8]) -> Crop | None:
-            used = beds.choose(job.row, picture)
-            job.crop = str(used)
+            used = beds.choose(row, picture)
+            learned.crop = str(used)
             return used.box
 
         return choose
 
-    def _is_stored(self, job: Job) -> bool:
-        """Whether clips and video row of just this content are there; a crash between the two leaves one of them."""
-        clips, video = self.encoded.get(job.row.video_id), self.videos.get(job.row.video_id)
-        if clips is None or video is None or {clips.source_sha256, video.source_sha256} != {job.source_sha256}:
-            return False
+    def _stored_for(self, row: ManifestRow, source_sha256: str) -> str | None:
+        """The patient whom clips and video row of just this content are stored for.
+
+        Returns:
+            None where one of them is missing, as a crash between the two leaves it, or is of something else.
+        """
+        clips, video = self.encoded.get(row.video_id), self.videos.get(row.video_id)
+        if clips is None or video is None or {clips.source_sha256, video.source_sha256} != {source_sha256}:
+            return None
         track, crop = track_and_crop(clips.crop)
-        if track != job.row.track or not follows(crop, job.row.crop, self.policy):
-            return False
-        job.patient_id = clips.patient_id
-        return True
+        return clips.patient_id if track == row.track and follows(crop, row.crop, self.policy) else None
+
+
+@dataclass(slots=True)
+class _Learned:
+    """What reading one video has shown so far; see `VideoDone`."""
+
+    source_sha256: str = ""
+    crop: str = ""
+    stored: Video | None = None
+    stored_patient_id: str = ""
+    copy_of: tuple[str, ...] = ()
+
+    def done(self, row: ManifestRow, reason: str = "", *, damaged: bool = False) -> VideoDone:
+        known = {name: getattr(self, name) for name in self.__slots__}
+        return VideoDone(row, **known, reason=reason, damaged=damaged)
 
 
 def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recording: bool = False) -> Reader:
@@ -179,32 +163,32 @@ def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recor
 @contextmanager
 def reading(
     reader: Reader,
-    jobs: Sequence[Job],
+    rows: Sequence[ManifestRow],
     frame_shape: tuple[int, int],
     decoders: int,
     ahead: int,
     limits: DecodeLimits,
     stop: threading.Event | None = None,
-) -> Iterator[Iterator[Event]]:
-    """Clips of all jobs as they are decoded.
+) -> Iterator[Iterator[DecodingEvent]]:
+    """What happens to videos, as they are decoded.
 
     Args:
         reader: reads one video.
-        jobs: the videos.
+        rows: the videos.
         frame_shape: (T, S) of a clip; T of 0 decodes nothing and gives clips without frames.
         decoders: videos decoded at once.
         ahead: clips that may wait for the consumer; then decoding waits.
         limits: of a decoding child.
         stop: once set, no more clips come, whatever the videos hold; set at the end too.
     """
-    events: queue.Queue[Event | BaseException | None] = queue.Queue(maxsize=ahead)
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
+    events: queue.Queue[DecodingEvent | BaseException | None] = queue.Queue(maxsize=ahead)
+    waiting: queue.SimpleQueue[ManifestRow] = queue.SimpleQueue()
+    for row in rows:
+        waiting.put(row)
     stop = threading.Event() if stop is None else stop
-    children = [Decoder(*frame_shape, limits) for _ in range(min(decoders, len(jobs)))]
+    children = [Decoder(*frame_shape, limits) for _ in range(min(decoders, len(rows)))]
 
-    def put(event: Event | BaseException | None) -> None:
+    def put(event: DecodingEvent | BaseException | None) -> None:
         while not stop.is_set():
             try:
                 events.put(event, timeout=_LOOKS_S)
@@ -215,12 +199,10 @@ def reading(
     def work(decoder: Decoder) -> None:
         try:
             while not stop.is_set():
-                job = waiting.get_nowait()
-                for frames in reader.read(job, decoder):
-                    put((job, frames))
+                for event in reader.read(waiting.get_nowait(), decoder):
+                    put(event)
                     if stop.is_set():
                         return
-                put((job, None))
         except queue.Empty:
             put(None)
         except BaseException as error:  # noqa: BLE001  a bug in this thread must end the job, not hang it
@@ -228,7 +210,7 @@ def reading(
 
     threads = [threading.Thread(target=work, args=(decoder,), daemon=True) for decoder in children]
 
-    def drain() -> Iterator[Event]:
+    def drain() -> Iterator[DecodingEvent]:
         working = len(threads)
         while working:
             try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from encoder.job.reading import ERASED, EmbeddedEvent, Job
+from encoder.job.events import EmbeddingEvent, VideoDone
+from encoder.job.reading import ERASED
 from encoder.job.report import EncodeReport, Refusal
 from encoder.manifest import ManifestRow
 from index.errors import Unreachable
@@ -44,48 +45,62 @@ class Storing:
         self._last_commit = time.monotonic()
         self._done = 0
         self._parts: dict[str, float] = {}
+        self._clips: dict[str, list[EmbeddedClip]] = {}
+        self._copies: dict[str, tuple[str, tuple[str, ...]]] = {}
 
-    def consume(self, events: Iterator[EmbeddedEvent]) -> None:
+    def consume(self, events: Iterator[EmbeddingEvent]) -> None:
         """Store what comes, to the end."""
-        for job, embedded, clip_count in events:
-            if embedded is None:
-                self._parts.pop(job.row.video_id, None)
-                self._finish(job)
+        for event in events:
+            video_id = event.row.video_id
+            if isinstance(event, VideoDone):
+                self._parts.pop(video_id, None)
+                self._finish(event, self._clips.pop(video_id, []))
             else:
-                job.clips.append(embedded)
-                self._parts[job.row.video_id] = len(job.clips) / max(clip_count, len(job.clips))
+                clips = self._clips.setdefault(video_id, [])
+                clips.append(event.content)
+                self._parts[video_id] = len(clips) / max(event.clip_count, len(clips))
             self._progress(self._done + sum(self._parts.values()))
         self.commit()
 
-    def _finish(self, job: Job) -> None:
+    def same_content(self, rows: Sequence[ManifestRow]) -> list[tuple[str, ...]]:
+        """Ids of videos whose files are the same byte for byte, in the order of the manifest; not those refused."""
+        owners: dict[str, dict[str, None]] = {}
+        for row in rows:
+            if row.video_id in self._copies:
+                digest, others = self._copies[row.video_id]
+                owners.setdefault(digest, {}).update(dict.fromkeys((row.video_id, *others)))
+        return [tuple(ids) for ids in owners.values() if len(ids) > 1]
+
+    def _finish(self, done: VideoDone, clips: list[EmbeddedClip]) -> None:
         """Hand a whole video on."""
-        clips, job.clips = job.clips, []  # the list of jobs must not keep every vector to the end
-        salvaged = job.damaged and self._salvage
+        salvaged = done.damaged and self._salvage
         if salvaged:
             clips = [embedded for embedded in clips if embedded.clip.valid_seconds == CLIP_SECONDS]
         with suppress(Unreachable):  # it is asked again before anything is stored
-            if self._committer.erased({job.row.patient_id}):
-                job.reason, clips, salvaged = ERASED, [], False  # since the job began
-        if job.stored is not None and not job.reason:
-            self._update(job, job.stored)
-        elif job.reason and not (salvaged and clips):
-            self._report.refused.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
+            if self._committer.erased({done.row.patient_id}):
+                done, clips, salvaged = replace(done, reason=ERASED), [], False  # since the job began
+        if done.source_sha256 and not done.reason:
+            self._copies[done.row.video_id] = done.source_sha256, done.copy_of
+        if done.stored is not None and not done.reason:
+            self._update(done, done.stored)
+        elif done.reason and not (salvaged and clips):
+            self._report.refused.append(Refusal(done.row.video_id, done.row.file_name, done.reason))
         else:
-            if job.damaged:
-                self._report.salvaged.append(Refusal(job.row.video_id, job.row.file_name, job.reason))
+            if done.damaged:
+                self._report.salvaged.append(Refusal(done.row.video_id, done.row.file_name, done.reason))
             self._report.clips_blank += sum(embedded.crop.startswith(NO_PICTURE) for embedded in clips)
-            self._finished.append((_video(job, clips), clips))
-        self._files[job.row.video_id] = job.row.file_name
+            self._finished.append((_video(done, clips), clips))
+        self._files[done.row.video_id] = done.row.file_name
         self._done += 1
         due = time.monotonic() - self._last_commit > _COMMIT_EVERY_S
         if due or sum(len(clips) for _, clips in self._finished) >= _COMMIT_CLIPS:
             self.commit()
 
-    def _update(self, job: Job, stored: Video) -> None:
+    def _update(self, done: VideoDone, stored: Video) -> None:
         """Bring what is known of a stored video up to date; its vectors stay."""
         self._report.clips_skipped += stored.clip_count
-        wanted = _described(job.row, stored)
-        if wanted.patient_id != job.patient_id:
+        wanted = _described(done.row, stored)
+        if wanted.patient_id != done.stored_patient_id:
             self._committer.reassign(wanted)
             self._report.videos_updated += 1
         elif wanted != stored:
@@ -130,16 +145,16 @@ class Storing:
         self._last_commit = time.monotonic()
 
 
-def _video(job: Job, clips: list[EmbeddedClip]) -> Video:
+def _video(done: VideoDone, clips: list[EmbeddedClip]) -> Video:
     video = Video(
-        video_id=job.row.video_id,
-        patient_id=job.row.patient_id,
-        source_sha256=job.source_sha256,
+        video_id=done.row.video_id,
+        patient_id=done.row.patient_id,
+        source_sha256=done.source_sha256,
         duration_s=round(sum(embedded.clip.valid_seconds for embedded in clips), 3),
         clip_count=len(clips),
-        salvaged=job.damaged,
+        salvaged=done.damaged,
     )
-    return _described(job.row, video)
+    return _described(done.row, video)
 
 
 def _described(row: ManifestRow, video: Video) -> Video:

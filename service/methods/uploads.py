@@ -286,20 +286,22 @@ def _clips(
     Raises:
         VideoRefused: If it can't be trusted.
     """
+    from encoder.job.events import ClipReady
     from encoder.job.pipeline import EncodeOptions, local_engine
-    from encoder.job.reading import Job, Reader
+    from encoder.job.reading import Reader
     from encoder.job.report import EncodeReport
 
-    (job,) = map(Job, manifest.rows)
     reader = Reader(manifest, {}, {}, embedder.encoder.crop)
-    with local_engine(embedder, EncodeOptions(limits=limits), given_up)(reader, [job], EncodeReport()) as events:
-        for _, embedded, _ in events:
-            if embedded is not None:
-                yield embedded
+    with local_engine(embedder, EncodeOptions(limits=limits), given_up)(
+        reader, manifest.rows, EncodeReport()
+    ) as events:
+        for event in events:
+            if isinstance(event, ClipReady):
+                yield event.content
+            elif event.reason:
+                raise VideoRefused(event.reason, damaged=event.damaged)
         if given_up.is_set():
             raise DeadlinePassed("the call has ended before its answer")
-    if job.reason:
-        raise VideoRefused(job.reason, damaged=job.damaged)
 
 
 def _manifest(file: IO[bytes], header: retrieval.UploadHeader, video_id: str) -> Manifest:

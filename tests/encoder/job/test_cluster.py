@@ -119,6 +119,17 @@ def test_a_killed_actor_costs_nothing_but_time(kind, cluster, hospital, tmp_path
     assert len(report.refused) == 2
 
 
+def test_copies_of_what_is_stored_are_told_as_on_one_machine(cluster, hospital, workspace, tiny_encoder):
+    first = read_manifest(hospital((NAMES[0], "p1", "v1")))
+    encode(first, Embedder(tiny_encoder), Store(workspace))
+    again = read_manifest(hospital((NAMES[0], "p1", "v2")))
+
+    engine = ray_engine(tiny_encoder, ClusterOptions(workers=1, decoders=1))
+    report = encode_with(engine, again, tiny_encoder, Store(workspace))
+
+    assert report.same_content == [("v2", "v1")]
+
+
 def test_a_cluster_that_is_too_small_is_said_at_once(cluster, tiny_encoder):
     with pytest.raises(
         StateError, match="the job needs 9 CPUs and the cluster has 4: use fewer workers, or more nodes"

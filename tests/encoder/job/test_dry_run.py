@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from encoder.job import dry_run
+from encoder.job.events import ClipReady
 from encoder.job.pipeline import EncodeOptions
 from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
@@ -17,11 +18,11 @@ def test_one_batch_that_meets_another_job_changes_little(hospital, workspace, ti
     manifest = read_manifest(hospital(("h264_25fps.mp4", "p1", "v1"), ("short_7s.mp4", "p2", "v2")))
 
     @contextmanager
-    def engine(reader, jobs, report):
+    def engine(reader, rows, report):
         def events():
             for number in range(40):
                 time.sleep(2.0 if number == 2 * stalled else 0.01)
-                yield None, object(), 40
+                yield ClipReady(rows[0], None, 40, "", "")
 
         yield events()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from encoder.job.events import ClipReady
 from encoder.job.pipeline import EncodeOptions, encode, encode_with, local_engine
 from encoder.job.reading import ERASED
 from encoder.job.report import EncodeReport, Refusal
@@ -269,7 +270,7 @@ def test_what_was_refused_is_known_when_a_job_is_interrupted(hospital, tiny_enco
     def interrupted(*arguments):
         def until_the_first_clip(events):
             for event in events:
-                if event[1] is not None:
+                if isinstance(event, ClipReady):
                     raise KeyboardInterrupt
                 yield event
 
