@@ -24,7 +24,7 @@ from scipy.special import ndtr
 from index.errors import SemiomeError
 from index.query import MAX_K, PLAIN, ClipQuery, GroupBy, Options, Query, SearchFilter, VideoQuery
 from index.records import Clip, EmbeddedClip, Neighbour, Video, clip_id
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.search import search_each
 from index.search.snapshot import Snapshot
 from index.tables.committer import committing
@@ -262,7 +262,7 @@ def main() -> None:
             cohort = made_cohort(clips, of_a_patient=shared)
             with tempfile.TemporaryDirectory() as folder:
                 store(Workspace(Path(folder)), cohort)
-                measure(f"{kind}, {clips} clips", Serving(Workspace(Path(folder))).snapshot, cohort, count)
+                measure(f"{kind}, {clips} clips", SnapshotLoader(Workspace(Path(folder))).snapshot, cohort, count)
 
 
 def measure(what: str, snapshot: Snapshot, cohort: Cohort, count: int) -> None:

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError, named
+from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError, shown_id
 from index.files.durable import small_file, write_atomically, write_text_atomically
 from index.files.failures import unreadable
 from index.records import LABELS, ClipVerdict, Verdict
@@ -215,7 +215,7 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
     if name is None:
         raise StateError("this workspace has no head: train one with `semiome head train`")
     if not re.fullmatch("[0-9a-f]{16}", name) or not (folder / name).is_dir():
-        raise NotFound(f"head {named(name)} is not in this workspace: check the id")
+        raise NotFound(f"head {shown_id(name)} is not in this workspace: check the id")
     try:
         values: dict[str, Any] = json.loads(small_file(folder / name / _CARD, _MOST_BYTES))
         lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}

@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 
 
-def named(given: str) -> str:
+def shown_id(given: str) -> str:
     """An id of ours, as a message may show it; anything else that a caller gave may be a name and is not repeated."""
     return given if re.fullmatch("[0-9a-f]{16,64}", given) else "(not shown)"
 

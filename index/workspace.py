@@ -53,8 +53,8 @@ class Workspace:
             raise InvalidInput("expected a folder or s3://bucket/prefix as the workspace")
         url = place.rstrip("/")
         local = Path(os.environ.get("SEMIOME_LOCAL") or Path.home() / ".local" / "share" / "semiome")
-        named = url.removeprefix("s3://").replace("/", "-")
-        root = local / f"{named}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+        bucket_name = url.removeprefix("s3://").replace("/", "-")
+        root = local / f"{bucket_name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -149,7 +149,7 @@ def current(folder: Path) -> str | None:
         StateError: If `CURRENT` names something that is missing.
         DamagedData: If it can't be read.
     """
-    name = named(folder, "CURRENT")
+    name = read_pointer(folder, "CURRENT")
     if name is not None and not _is_entry(folder, name):
         raise StateError(f"CURRENT in {folder.name}/ names {name!r}, which is not there: publish one again")
     return name
@@ -158,13 +158,13 @@ def current(folder: Path) -> str | None:
 def previous(folder: Path) -> str | None:
     """The name of the entry that was in use before, or None when none was or it is gone."""
     try:
-        name = named(folder, "PREVIOUS")
+        name = read_pointer(folder, "PREVIOUS")
     except DamagedData:
         return None
     return name if name is not None and _is_entry(folder, name) else None
 
 
-def named(folder: Path, file: str) -> str | None:
+def read_pointer(folder: Path, file: str) -> str | None:
     """What `CURRENT` or `PREVIOUS` of a folder of versions says, whether or not that is there.
 
     Raises:

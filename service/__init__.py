@@ -1,1 +1,1 @@
-"""The same knowledge over gRPC."""
+"""The same search and classification over gRPC, and the review page."""

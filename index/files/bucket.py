@@ -65,7 +65,7 @@ def _named_errors() -> Iterator[None]:
     except (AlreadyExistsError, PreconditionError, FileNotFoundError):
         raise
     except BaseError as error:
-        raise named(error) from None
+        raise storage_error(error) from None
 
 
 def _ask(work: Callable[[], Result]) -> Result:
@@ -106,7 +106,7 @@ def _patiently(work: Callable[[], Result], patience_s: float = _PATIENCE_S) -> R
         time.sleep(_AGAIN_S)
 
 
-def named(error: Exception) -> StateError:
+def storage_error(error: Exception) -> StateError:
     """What a library says of the storage, without places and keys: HTTP's status and S3's code, and what they mean."""
     text = str(error)
     status = re.search(r"status(?: code)?:? (\d{3})", text)
@@ -196,7 +196,7 @@ class Bucket(Place):
         try:
             yield
         except (ValueError, OSError, RuntimeError) as error:
-            raise named(error) from None
+            raise storage_error(error) from None
 
     @contextmanager
     def lease(self, name: str, what: str) -> Iterator[Callable[[], None]]:

@@ -25,7 +25,7 @@ class _Loaded:
     changes: Changes
 
 
-class Serving:
+class SnapshotLoader:
     """Holds the current snapshot of a workspace, without the patients on the list of the erased.
 
     A caller takes `snapshot` once and works on it to the end; `refresh` never touches one that is in use, and one that

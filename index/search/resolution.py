@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import EncoderMismatch, InvalidInput, named
+from index.errors import EncoderMismatch, InvalidInput, shown_id
 from index.query import ExamplesQuery, Options, Query, VectorQuery, VideoQuery
 from index.search.alignment import MOST_CLIPS
 from index.search.snapshot import RowSet, Snapshot
@@ -77,7 +77,7 @@ def unit_vectors(snapshot: Snapshot, query: VectorQuery) -> NDArray[np.float32]:
     if not query.encoder_id:
         raise InvalidInput("expected the id of the encoder that made the vector, got none", field="vector.encoder_id")
     if query.encoder_id != snapshot.encoder_id:
-        raise EncoderMismatch("the query vector", named(query.encoder_id), snapshot.encoder_id)
+        raise EncoderMismatch("the query vector", shown_id(query.encoder_id), snapshot.encoder_id)
     vectors = np.atleast_2d(np.asarray(query.vector, np.float32))
     if not len(vectors) or vectors.shape[1:] != (snapshot.width,):
         raise InvalidInput(

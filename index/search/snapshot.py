@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import NotFound, named
+from index.errors import NotFound, shown_id
 from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
 from index.records import Clip, Provenance, Video
 from index.tables.clip_table import ClipTable
@@ -151,7 +151,7 @@ class Snapshot:
         """
         if isinstance(item, ClipQuery):
             found = self._rows(lambda table: _one(table.row_of(item.clip_id)))
-            what = f"clip {named(item.clip_id)}"
+            what = f"clip {shown_id(item.clip_id)}"
         else:
             found = self._rows(lambda table: table.rows_of_video(item.video_id))
             what = "that video"

@@ -25,7 +25,7 @@ from index.vectors.generation import (
     remove_generation,
     remove_unfinished,
 )
-from index.workspace import GENERATIONS, Workspace, current, named, previous
+from index.workspace import GENERATIONS, Workspace, current, previous, read_pointer
 
 _POINTERS = ("PREVIOUS", "CURRENT")
 _SHARED = "shared"
@@ -207,6 +207,6 @@ def _download(place: Place, workspace: Workspace, name: str) -> None:
 def _said(folder: Path, pointer: str) -> str:
     """What a pointer says here; empty where there is none, or none that can be read: it is written again."""
     try:
-        return named(folder, pointer) or ""
+        return read_pointer(folder, pointer) or ""
     except DamagedData:
         return ""

@@ -14,7 +14,7 @@ _PART = 8
 """Of all places, one in so many is kept for administrators, and one in so many is what another caller may hold."""
 
 
-class Places:
+class CallSlots:
     """Counts calls at once.
 
     A caller who signs in holds an eighth of the places at most, and the last eighth is for administrators alone: an

@@ -14,7 +14,7 @@ _RETRY_S = 5.0
 _REMEMBERED = 1000
 
 
-class Turns:
+class FairQueue:
     """Gives out places; one caller has at most one, and few waiting.
 
     Args:

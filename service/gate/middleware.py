@@ -37,13 +37,13 @@ from service.errors import (
 )
 from service.gate.call import Call, Context, Method
 from service.gate.callers import Callers
-from service.gate.concurrency import Hold, Places, Watching
+from service.gate.concurrency import CallSlots, Hold, Watching
 from service.gate.limits import PATIENTS_A_CALL, Limits
 from service.gate.peers import address_of, as_address, neighbourhood
 from service.gate.refusals import Refusals
 from service.metadata import BEHALF, SEEN
 from service.roles import Caller
-from service.serving.watcher import Source
+from service.serving.watcher import StateWatcher
 from service.telemetry.metrics import MethodMetrics, Metrics
 from service.telemetry.tracing import Tracer
 
@@ -56,7 +56,7 @@ _IDLE_S = 60.0
 _logger = logging.getLogger(__name__)
 
 
-class Guard:
+class Middleware:
     """Wraps methods.
 
     Args:
@@ -84,7 +84,7 @@ class Guard:
         refusals: Refusals,
         metrics: Metrics,
         tracer: Tracer,
-        source: Source,
+        watcher: StateWatcher,
         catch_up: Callable[[str], Awaitable[None]],
         threads: Executor,
     ) -> None:
@@ -95,12 +95,12 @@ class Guard:
         self._refusals = refusals
         self._metrics = metrics
         self._tracer = tracer
-        self._source = source
+        self._watcher = watcher
         self._catch_up = catch_up
         self._threads = threads
         start = secrets.token_hex(6)
         self._request_ids = (f"{start}{number:08x}" for number in count())
-        self._places = Places(config.max_calls)
+        self._places = CallSlots(config.max_calls)
         self._watching, self._asking = Watching(), Watching(*_ASKING)
         self._own = ThreadPoolExecutor(1, "erased")
         self.calls = 0
@@ -236,7 +236,7 @@ class Guard:
         self._take_place(method, call)
         call.check_deadline()
         await self._know_the_erased()
-        call.erasures = self._source.erasures
+        call.erasures = self._watcher.erasures
         seen = [value for key, value in metadata if key == SEEN]
         if len(seen) > 1:
             raise InvalidInput(f"expected {SEEN} once")
@@ -250,7 +250,7 @@ class Guard:
             return
         await self._know_the_erased()
         call.read |= call.patients
-        if call.erasures != self._source.erasures and any(map(self._source.is_erased, call.read)):
+        if call.erasures != self._watcher.erasures and any(map(self._watcher.is_erased, call.read)):
             raise ServiceError("UNAVAILABLE", "a patient has been erased as this was answered: ask again")
         await self._audit.write(self._entry(method, call, "OK"))
         if len(call.patients) >= PATIENTS_A_CALL:
@@ -258,9 +258,9 @@ class Guard:
         call.patients.clear()
 
     async def _know_the_erased(self) -> None:
-        if self._source.erased_is_new():
+        if self._watcher.erased_is_new():
             try:
-                await asyncio.get_running_loop().run_in_executor(self._own, self._source.withhold_erased)
+                await asyncio.get_running_loop().run_in_executor(self._own, self._watcher.withhold_erased)
             except SemiomeError:
                 raise ServiceError("UNAVAILABLE", "this server can't read the list of the erased") from None
 

@@ -20,9 +20,9 @@ from protos import admin_pb2 as admin
 from service.gate.call import Call, Method
 from service.messages import convert_admin
 from service.processes.operations import DONE, Operations
-from service.processes.worker_status import Roster
+from service.processes.worker_status import WorkerStatuses
 from service.records import GenerationFacts, HeadFacts, StatusAnswer
-from service.serving.watcher import Source
+from service.serving.watcher import StateWatcher
 
 _SERVICE = "/semiome.v1.AdminService/"
 _logger = logging.getLogger(__name__)
@@ -33,10 +33,10 @@ _THREADS = 4
 class Admin:
     """Looks after a workspace that is served."""
 
-    def __init__(self, workspace: Workspace, source: Source, roster: Roster, sandbox: str) -> None:
+    def __init__(self, workspace: Workspace, watcher: StateWatcher, statuses: WorkerStatuses, sandbox: str) -> None:
         self._workspace = workspace
-        self._source = source
-        self._roster = roster
+        self._watcher = watcher
+        self._statuses = statuses
         self._sandbox = sandbox
         self._operations = Operations(workspace)
         self._threads = ThreadPoolExecutor(_THREADS, "admin")
@@ -67,9 +67,9 @@ class Admin:
 
     async def get_status(self, _request: admin.GetStatusRequest, call: Call) -> admin.GetStatusResponse:
         """What each worker serves."""
-        provenance = self._source.knowledge.provenance
+        provenance = self._watcher.state.provenance
         call.reads(provenance, ())
-        workers = tuple(await self._apart(self._roster.everyone))
+        workers = tuple(await self._apart(self._statuses.everyone))
         answer = StatusAnswer(provenance, workers, metadata.version("semiome"), self._sandbox)
         return convert_admin.status_response(answer)
 
@@ -77,7 +77,7 @@ class Admin:
         self, request: admin.BuildGenerationRequest, call: Call
     ) -> admin.BuildGenerationResponse:
         """Start to build."""
-        call.reads(self._source.knowledge.provenance, ())
+        call.reads(self._watcher.state.provenance, ())
         started = await self._apart(self._operations.build, publish=request.publish, force=request.force)
         return admin.BuildGenerationResponse(operation=convert_admin.operation_to_proto(started))
 
@@ -87,7 +87,7 @@ class Admin:
         call: Call,
     ) -> admin.ListGenerationsResponse:
         """Oldest first."""
-        call.reads(self._source.knowledge.provenance, ())
+        call.reads(self._watcher.state.provenance, ())
         return admin.ListGenerationsResponse(
             generations=map(convert_admin.generation_to_proto, await self._apart(self._generations))
         )
@@ -104,11 +104,11 @@ class Admin:
                 raise NotFound("no such generation: ListGenerations names those that there are")
             load_generation(folder, request.generation)
             publish(self._workspace, request.generation, force=request.force)
-            self._source.refresh()
+            self._watcher.refresh()
             return self._serving_generation()
 
         serving = await self._apart(activate)
-        call.reads(self._source.knowledge.provenance, ())
+        call.reads(self._watcher.state.provenance, ())
         return admin.ActivateGenerationResponse(generation=convert_admin.generation_to_proto(serving))
 
     async def roll_back_generation(
@@ -124,11 +124,11 @@ class Admin:
             if before is not None:
                 load_generation(self._workspace.generations, before)
             roll_back(self._workspace)
-            self._source.refresh()
+            self._watcher.refresh()
             return self._serving_generation()
 
         serving = await self._apart(go_back)
-        call.reads(self._source.knowledge.provenance, ())
+        call.reads(self._watcher.state.provenance, ())
         return admin.RollBackGenerationResponse(generation=convert_admin.generation_to_proto(serving))
 
     async def list_heads(self, _request: admin.ListHeadsRequest, call: Call) -> admin.ListHeadsResponse:
@@ -139,7 +139,7 @@ class Admin:
             names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
             return [self._head(head) for head in _readable(partial(load_head, folder), names)]
 
-        call.reads(self._source.knowledge.provenance, ())
+        call.reads(self._watcher.state.provenance, ())
         return admin.ListHeadsResponse(heads=map(convert_admin.head_to_proto, await self._apart(heads)))
 
     async def activate_head(self, request: admin.ActivateHeadRequest, call: Call) -> admin.ActivateHeadResponse:
@@ -149,32 +149,32 @@ class Admin:
 
         def activate() -> HeadFacts:
             head = load_head(self._workspace.heads, request.head_id)
-            serving = self._source.knowledge.snapshot.encoder_id
+            serving = self._watcher.state.snapshot.encoder_id
             if head.card.encoder_id != serving:
                 raise EncoderMismatch(f"head {head.head_id}", head.card.encoder_id, serving)
             set_current(self._workspace.heads, head.head_id)
-            self._source.refresh()
+            self._watcher.refresh()
             return self._head(head)
 
         head = await self._apart(activate)
-        call.reads(self._source.knowledge.provenance, ())
+        call.reads(self._watcher.state.provenance, ())
         return admin.ActivateHeadResponse(head=convert_admin.head_to_proto(head))
 
     async def erase_patient(self, request: admin.ErasePatientRequest, call: Call) -> admin.ErasePatientResponse:
         """Start to erase."""
         if not request.patient_id:
             raise InvalidInput("expected the patient to erase, got none", field="patient_id")
-        call.reads(self._source.knowledge.provenance, [request.patient_id])
+        call.reads(self._watcher.state.provenance, [request.patient_id])
         started = await self._apart(self._operations.erase, request.patient_id)
-        await self._apart(self._source.withhold_erased)
-        call.erasures = self._source.erasures  # else this answer would be held back for naming one who is erased
+        await self._apart(self._watcher.withhold_erased)
+        call.erasures = self._watcher.erasures  # else this answer would be held back for naming one who is erased
         return admin.ErasePatientResponse(operation=convert_admin.operation_to_proto(started))
 
     async def get_operation(self, request: admin.GetOperationRequest, _call: Call) -> admin.GetOperationResponse:
         """How one stands."""
         found = await self._apart(self._operations.get, request.operation_id)
         if found.state == DONE:  # whoever learns of it finds what it did
-            await self._apart(self._source.refresh)
+            await self._apart(self._watcher.refresh)
         return admin.GetOperationResponse(operation=convert_admin.operation_to_proto(found))
 
     async def list_operations(

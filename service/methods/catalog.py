@@ -15,8 +15,8 @@ from protos import catalog_pb2 as catalog
 from service.gate.call import Call, Method
 from service.messages import convert, convert_catalog
 from service.records import MAX_CLIPS, Count, CountsAnswer, Patient, PatientsAnswer, VideoAnswer, VideosAnswer
-from service.serving.state import MAX_BATCH, Knowledge
-from service.serving.watcher import Source
+from service.serving.state import MAX_BATCH, ServingState
+from service.serving.watcher import StateWatcher
 
 MAX_PAGE = 1000
 _DEFAULT_PAGE = 100
@@ -26,8 +26,8 @@ _SERVICE = "/semiome.v1.CatalogService/"
 class Catalog:
     """Answers what is stored."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, watcher: StateWatcher) -> None:
+        self._watcher = watcher
 
     def methods(self) -> tuple[Method, ...]:
         """Everything this service answers."""
@@ -42,51 +42,51 @@ class Catalog:
 
     async def get_video(self, request: catalog.GetVideoRequest, call: Call) -> catalog.GetVideoResponse:
         """One video with its clips, of a long one a part."""
-        knowledge = self._source.knowledge
-        answer = await call.work(video_of, knowledge, request.video_id, request.first_clip, request.page_size)
+        state = self._watcher.state
+        answer = await call.work(video_of, state, request.video_id, request.first_clip, request.page_size)
         call.reads(answer.provenance, [answer.video.patient_id])
         return convert_catalog.video_response(answer)
 
     async def list_videos(self, request: catalog.ListVideosRequest, call: Call) -> catalog.ListVideosResponse:
         """Videos by id, in pages."""
         where = convert.filter_from_proto(request.filter)
-        knowledge = self._source.knowledge
-        answer = await call.work(videos_of, knowledge, where, request.page_size, request.page_token)
+        state = self._watcher.state
+        answer = await call.work(videos_of, state, where, request.page_size, request.page_token)
         call.reads(answer.provenance, {video.patient_id for video in answer.videos})
         return convert_catalog.videos_response(answer)
 
     async def get_patient(self, request: catalog.GetPatientRequest, call: Call) -> catalog.GetPatientResponse:
         """One patient."""
-        knowledge = self._source.knowledge
-        patient = await call.work(patient_of, knowledge, request.patient_id)
-        call.reads(knowledge.provenance, [patient.patient_id])
-        return convert_catalog.patient_response(knowledge.provenance, patient)
+        state = self._watcher.state
+        patient = await call.work(patient_of, state, request.patient_id)
+        call.reads(state.provenance, [patient.patient_id])
+        return convert_catalog.patient_response(state.provenance, patient)
 
     async def list_patients(self, request: catalog.ListPatientsRequest, call: Call) -> catalog.ListPatientsResponse:
         """Patients by pseudonym, in pages."""
-        knowledge = self._source.knowledge
-        answer = await call.work(patients_of, knowledge, request.page_size, request.page_token)
+        state = self._watcher.state
+        answer = await call.work(patients_of, state, request.page_size, request.page_token)
         call.reads(answer.provenance, {patient.patient_id for patient in answer.patients})
         return convert_catalog.patients_response(answer)
 
     async def get_counts(self, _request: catalog.GetCountsRequest, call: Call) -> catalog.GetCountsResponse:
         """All counts."""
-        answer = await call.work(counts_of, self._source.knowledge)
+        answer = await call.work(counts_of, self._watcher.state)
         call.reads(answer.provenance, ())
         return convert_catalog.counts_response(answer)
 
     async def get_embeddings(self, request: catalog.GetEmbeddingsRequest, call: Call) -> catalog.GetEmbeddingsResponse:
         """Embeddings of stored clips."""
-        knowledge = self._source.knowledge
-        vectors = await call.work(embeddings_of, knowledge, request.clip_ids)
-        call.reads(knowledge.provenance, {vector.patient_id for vector in vectors})
+        state = self._watcher.state
+        vectors = await call.work(embeddings_of, state, request.clip_ids)
+        call.reads(state.provenance, {vector.patient_id for vector in vectors})
         return catalog.GetEmbeddingsResponse(
-            provenance=convert.provenance_to_proto(knowledge.provenance),
+            provenance=convert.provenance_to_proto(state.provenance),
             vectors=map(convert.vector_to_proto, vectors),
         )
 
 
-def video_of(knowledge: Knowledge, video_id: str, first: int = 0, size: int = 0) -> VideoAnswer:
+def video_of(state: ServingState, video_id: str, first: int = 0, size: int = 0) -> VideoAnswer:
     """One video with its clips, or with `size` of them from the one at place `first`.
 
     Raises:
@@ -95,61 +95,61 @@ def video_of(knowledge: Knowledge, video_id: str, first: int = 0, size: int = 0)
     """
     if size > MAX_CLIPS:
         raise InvalidInput(f"expected parts of 1 to {MAX_CLIPS} clips, got {size}", field="page_size")
-    video = _stored(knowledge).get(video_id)
+    video = _stored(state).get(video_id)
     if video is None:
         raise NotFound("that video is not stored: check the id")
-    clips = knowledge.snapshot.clips_of(VideoQuery(video_id))[0]
-    return VideoAnswer(knowledge.provenance, video, clips[first : first + (size or MAX_CLIPS)])
+    clips = state.snapshot.clips_of(VideoQuery(video_id))[0]
+    return VideoAnswer(state.provenance, video, clips[first : first + (size or MAX_CLIPS)])
 
 
-def videos_of(knowledge: Knowledge, where: Filter, page_size: int, page_token: str) -> VideosAnswer:
+def videos_of(state: ServingState, where: Filter, page_size: int, page_token: str) -> VideosAnswer:
     """A page of videos, by id.
 
     Raises:
         InvalidInput: If the page size or token is out of bounds.
     """
-    videos = _stored(knowledge)
+    videos = _stored(state)
     ids = sorted(name for name, video in videos.items() if where.admits(video))
     page, token = _page(ids, page_size, page_token)
-    return VideosAnswer(knowledge.provenance, tuple(videos[name] for name in page), token)
+    return VideosAnswer(state.provenance, tuple(videos[name] for name in page), token)
 
 
-def patient_of(knowledge: Knowledge, patient_id: str) -> Patient:
+def patient_of(state: ServingState, patient_id: str) -> Patient:
     """One patient.
 
     Raises:
         NotFound: If nothing of them is stored.
     """
-    videos = [video for video in _stored(knowledge).values() if video.patient_id == patient_id]
+    videos = [video for video in _stored(state).values() if video.patient_id == patient_id]
     if not videos:
         raise NotFound("nothing of that patient is stored: check the pseudonym")
     return _patient(patient_id, videos)
 
 
-def patients_of(knowledge: Knowledge, page_size: int, page_token: str) -> PatientsAnswer:
+def patients_of(state: ServingState, page_size: int, page_token: str) -> PatientsAnswer:
     """A page of patients, by pseudonym.
 
     Raises:
         InvalidInput: If the page size or token is out of bounds.
     """
     videos: dict[str, list[Video]] = {}
-    for video in _stored(knowledge).values():
+    for video in _stored(state).values():
         videos.setdefault(video.patient_id, []).append(video)
     page, token = _page(sorted(videos), page_size, page_token)
-    return PatientsAnswer(knowledge.provenance, tuple(_patient(name, videos[name]) for name in page), token)
+    return PatientsAnswer(state.provenance, tuple(_patient(name, videos[name]) for name in page), token)
 
 
-def counts_of(knowledge: Knowledge) -> CountsAnswer:
+def counts_of(state: ServingState) -> CountsAnswer:
     """How many clips, videos and patients there are: in all, of each label, of each tag."""
-    videos = list(_stored(knowledge).values())
+    videos = list(_stored(state).values())
     labels = tuple(_count(label, [v for v in videos if v.label == label]) for label in (*LABELS, ""))
     number = Counter(tag for video in videos for tag in set(video.semiology))
     tags = sorted(number, key=lambda tag: (-number[tag], tag))
     semiology = tuple(_count(tag, [video for video in videos if tag in video.semiology]) for tag in tags)
-    return CountsAnswer(knowledge.provenance, _count("", videos), labels, semiology)
+    return CountsAnswer(state.provenance, _count("", videos), labels, semiology)
 
 
-def embeddings_of(knowledge: Knowledge, clip_ids: Sequence[str]) -> list[VectorQuery]:
+def embeddings_of(state: ServingState, clip_ids: Sequence[str]) -> list[VectorQuery]:
     """Embeddings of stored clips, in order.
 
     Raises:
@@ -158,14 +158,14 @@ def embeddings_of(knowledge: Knowledge, clip_ids: Sequence[str]) -> list[VectorQ
     """
     if not 1 <= len(clip_ids) <= MAX_BATCH:
         raise InvalidInput(f"expected 1 to {MAX_BATCH} clips, got {len(clip_ids)}", field="clip_ids")
-    snapshot = knowledge.snapshot
+    snapshot = state.snapshot
     found = (snapshot.clips_of(ClipQuery(clip_id)) for clip_id in clip_ids)
     return [VectorQuery(vectors[0], snapshot.encoder_id, clips[0].patient_id) for clips, vectors in found]
 
 
-def _stored(knowledge: Knowledge) -> dict[str, Video]:
+def _stored(state: ServingState) -> dict[str, Video]:
     """Videos with clips in the snapshot: one that another encoder alone has embedded can't be searched."""
-    snapshot = knowledge.snapshot
+    snapshot = state.snapshot
     return {name: snapshot.videos[name] for name in snapshot.video_ids if name in snapshot.videos}
 
 

@@ -13,7 +13,7 @@ from service.gate.call import Call, Method
 from service.messages import convert, convert_verdict
 from service.records import BatchAnswer, Judged
 from service.serving.state import check_size
-from service.serving.watcher import Source
+from service.serving.watcher import StateWatcher
 
 _SERVICE = "/semiome.v1.ClassificationService/"
 
@@ -22,12 +22,12 @@ class Classification:
     """Answers with verdicts.
 
     Args:
-        source: what is known.
+        watcher: of what is served.
         on_verdict: told each verdict.
     """
 
-    def __init__(self, source: Source, on_verdict: Callable[[Judged], None]) -> None:
-        self._source = source
+    def __init__(self, watcher: StateWatcher, on_verdict: Callable[[Judged], None]) -> None:
+        self._watcher = watcher
         self._on_verdict = on_verdict
 
     def methods(self) -> tuple[Method, ...]:
@@ -49,7 +49,7 @@ class Classification:
         item = convert.item_from_proto(request.item)
         call.queries(1)
         call.check_deadline()
-        answer = await call.work(self._source.knowledge.classify, item)
+        answer = await call.work(self._watcher.state.classify, item)
         call.check_deadline()
         judged = disclosure.shown_judged(call.caller, answer.judged)
         self._on_verdict(judged)
@@ -80,9 +80,9 @@ class Classification:
     ) -> BatchAnswer:
         call.queries(len(items))
         call.check_deadline()
-        knowledge = self._source.knowledge
-        answer = await call.work(knowledge.classify_batch, items, summaries=summaries)
-        patients = await call.work(knowledge.patients_of, items)
+        state = self._watcher.state
+        answer = await call.work(state.classify_batch, items, summaries=summaries)
+        patients = await call.work(state.patients_of, items)
         call.check_deadline()
         for result in answer.results:
             if result.judged is not None:

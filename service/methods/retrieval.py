@@ -23,8 +23,8 @@ from service.messages import convert, convert_verdict
 from service.methods.uploads import Uploads
 from service.records import Judged
 from service.serving.batcher import Batcher
-from service.serving.state import Knowledge, check_answered, check_size
-from service.serving.watcher import Source
+from service.serving.state import ServingState, check_answered, check_size
+from service.serving.watcher import StateWatcher
 
 _AT_ONCE = 32
 _SERVICE = "/semiome.v1.RetrievalService/"
@@ -36,7 +36,7 @@ class Retrieval:
     """Answers searches.
 
     Args:
-        source: what is known.
+        watcher: of what is served.
         uploads: embeds videos.
         on_batch: told how many searches were made in one pass.
         on_verdict: told each verdict on an upload.
@@ -44,12 +44,12 @@ class Retrieval:
 
     def __init__(
         self,
-        source: Source,
+        watcher: StateWatcher,
         uploads: Uploads,
         on_batch: Callable[[int], None],
         on_verdict: Callable[[Judged], None],
     ) -> None:
-        self._source = source
+        self._watcher = watcher
         self._on_verdict = on_verdict
         self._uploads = uploads
         self._batcher: Batcher[Query, _Rows | None] = Batcher(_ask, on_batch)
@@ -84,9 +84,9 @@ class Retrieval:
         """Nearest clips, videos or patients; of most searches the answer is put together as bytes."""
         query = convert.query_from_proto(request.query)
         k, options = convert.options_from_proto(request.options)
-        knowledge, (found,) = await self._found([query], k, options, call, rows=True)
+        state, (found,) = await self._found([query], k, options, call, rows=True)
         if isinstance(found, _Rows):
-            return knowledge.hit_bytes.response(found.rows, self._shown_rows(found, knowledge, call), _clip_id(query))
+            return state.hit_bytes.response(found.rows, self._shown_rows(found, state, call), _clip_id(query))
         return convert.search_response(_or_raise(found))
 
     async def search_batch(
@@ -97,15 +97,15 @@ class Retrieval:
         queries = convert.queries_from_proto(request.queries)
         k, options = convert.options_from_proto(request.options)
         check_answered(len(queries), k, options)
-        knowledge, found = await self._found(queries, k, options, call, rows=True)
+        state, found = await self._found(queries, k, options, call, rows=True)
         rows = [one for one in found if isinstance(one, _Rows)]
         if len(rows) == len(found):
-            return knowledge.hit_bytes.batch_response(
-                (one.rows, self._shown_rows(one, knowledge, call), _clip_id(query))
+            return state.hit_bytes.batch_response(
+                (one.rows, self._shown_rows(one, state, call), _clip_id(query))
                 for query, one in zip(queries, rows, strict=True)
             )
         answers = [one for one in found if not isinstance(one, _Rows)]
-        return convert.search_batch_response(knowledge.batch_answer(answers))
+        return convert.search_batch_response(state.batch_answer(answers))
 
     async def search_stream(
         self, requests: AsyncIterator[retrieval.SearchStreamRequest], call: Call
@@ -158,7 +158,7 @@ class Retrieval:
         call: Call,
         *,
         rows: bool = False,
-    ) -> tuple[Knowledge, Sequence[_Rows | SearchAnswer | SemiomeError]]:
+    ) -> tuple[ServingState, Sequence[_Rows | SearchAnswer | SemiomeError]]:
         """What searches find, as the caller may see it, in the order of the queries; the one way of all methods.
 
         Args:
@@ -173,17 +173,17 @@ class Retrieval:
             disclosure.check(call.caller, query, k, options)
         call.queries(len(queries))
         call.check_deadline()
-        knowledge = self._source.knowledge
+        state = self._watcher.state
         if rows and options is PLAIN and call.caller.sees_widely:
-            found = await self._rows(knowledge, queries, k, call)
+            found = await self._rows(state, queries, k, call)
             if found is not None:
                 call.check_deadline()
-                return knowledge, found
+                return state, found
         how = (k, options) if call.caller.sees_widely else (disclosure.NARROW_HITS, PLAIN)
-        answers = iter(await call.work(search_each, knowledge.snapshot, asked, *how) if asked else ())
+        answers = iter(await call.work(search_each, state.snapshot, asked, *how) if asked else ())
         call.check_deadline()
         results = [
-            one if isinstance(one, SemiomeError) else _seen(one, k, options, knowledge, call)
+            one if isinstance(one, SemiomeError) else _seen(one, k, options, state, call)
             for one in (query if isinstance(query, SemiomeError) else next(answers) for query in queries)
         ]
         went_well = [
@@ -192,38 +192,38 @@ class Retrieval:
             if not isinstance(query, SemiomeError) and not isinstance(one, SemiomeError)
         ]
         asked_about = list(chain.from_iterable(map(items_of, went_well)))
-        call.reads(knowledge.provenance, await call.work(knowledge.patients_of, asked_about))
-        return knowledge, results
+        call.reads(state.provenance, await call.work(state.patients_of, asked_about))
+        return state, results
 
     async def _rows(
-        self, knowledge: Knowledge, queries: Sequence[Query | InvalidInput], k: int, call: Call
+        self, state: ServingState, queries: Sequence[Query | InvalidInput], k: int, call: Call
     ) -> Sequence[_Rows] | None:
         """Plain searches as numbers: one of many callers' in one pass over the index, many on every core."""
         if len(queries) > 1:
-            return await call.work(_rows_of_many, knowledge, queries, k)
+            return await call.work(_rows_of_many, state, queries, k)
         query = queries[0]
         if not isinstance(query, ClipQuery | VectorQuery):
             return None
-        found = await self._batcher.answer((knowledge, k), query)
+        found = await self._batcher.answer((state, k), query)
         return [found] if isinstance(found, _Rows) else None
 
-    def _shown_rows(self, found: _Rows, knowledge: Knowledge, call: Call) -> list[float]:
+    def _shown_rows(self, found: _Rows, state: ServingState, call: Call) -> list[float]:
         """Similarities as the caller may see them; whose hits these are goes into the log."""
-        names, patient_of_row = knowledge.snapshot.patient_ids, knowledge.snapshot.patient_of_row
-        call.reads(knowledge.provenance, map(names.__getitem__, patient_of_row[found.rows].tolist()))
+        names, patient_of_row = state.snapshot.patient_ids, state.snapshot.patient_of_row
+        call.reads(state.provenance, map(names.__getitem__, patient_of_row[found.rows].tolist()))
         if found.patient:
             call.patients.add(found.patient)
         return disclosure.shown_values(call.caller, found.similarities)
 
 
-def _seen(answer: SearchAnswer, k: int, options: Options, knowledge: Knowledge, call: Call) -> SearchAnswer:
+def _seen(answer: SearchAnswer, k: int, options: Options, state: ServingState, call: Call) -> SearchAnswer:
     """Hits as the caller may see them; whose they are goes into the log."""
     if call.caller.sees_widely:
         neighbours = disclosure.shown(call.caller, answer.neighbours)
     else:
-        neighbours = disclosure.chosen(answer.neighbours, k, options, knowledge.snapshot.videos)
-    call.reads(knowledge.provenance, convert.patients_of(neighbours))
-    return SearchAnswer(knowledge.provenance, neighbours)
+        neighbours = disclosure.chosen(answer.neighbours, k, options, state.snapshot.videos)
+    call.reads(state.provenance, convert.patients_of(neighbours))
+    return SearchAnswer(state.provenance, neighbours)
 
 
 def _or_raise(found: _Rows | SearchAnswer | SemiomeError) -> SearchAnswer:
@@ -258,7 +258,7 @@ def items_of(query: Query) -> list[ClipQuery | VideoQuery]:
             return []
 
 
-def _rows_of_many(knowledge: Knowledge, queries: Sequence[Query | InvalidInput], k: int) -> list[_Rows] | None:
+def _rows_of_many(state: ServingState, queries: Sequence[Query | InvalidInput], k: int) -> list[_Rows] | None:
     """Rows of plain searches for stored clips, on every core; None where one of them is another kind, or fails."""
     asked = [query for query in queries if isinstance(query, ClipQuery)]
     if len(asked) < len(queries):
@@ -266,7 +266,7 @@ def _rows_of_many(knowledge: Knowledge, queries: Sequence[Query | InvalidInput],
     parts = [asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE)]
     try:
         with ThreadPoolExecutor(usable_cores()) as pool:
-            found = list(pool.map(lambda part: nearest_rows(knowledge.snapshot, part, k), parts))
+            found = list(pool.map(lambda part: nearest_rows(state.snapshot, part, k), parts))
     except SemiomeError:
         return None
     if any(one is None for one in found):
@@ -276,11 +276,11 @@ def _rows_of_many(knowledge: Knowledge, queries: Sequence[Query | InvalidInput],
 
 def _ask(key: object, queries: Sequence[Query]) -> list[_Rows | None]:
     """Plain searches of one snapshot in one pass over its index; None where that can't be, or one fails."""
-    knowledge: Knowledge
+    state: ServingState
     k: int
-    knowledge, k = key  # type: ignore[misc]
+    state, k = key  # type: ignore[misc]
     try:
-        found = nearest_rows(knowledge.snapshot, queries, k)
+        found = nearest_rows(state.snapshot, queries, k)
     except SemiomeError:
         return [None] if len(queries) == 1 else [row for query in queries for row in _ask(key, [query])]
     if found is None:

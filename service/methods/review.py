@@ -29,8 +29,8 @@ from service.gate.disclosure import STEP, shown_positions
 from service.messages import convert_review
 from service.records import MapPage, ReportFacts
 from service.roles import Caller, Role
-from service.serving.state import Knowledge
-from service.serving.watcher import Source
+from service.serving.state import ServingState
+from service.serving.watcher import StateWatcher
 
 MAX_POINTS = 10_000
 _CHUNK_BYTES = 256 * 1024
@@ -43,9 +43,9 @@ _A_DAY, _DAY_S = 1000, 3600.0
 class Review:
     """Answers the review page."""
 
-    def __init__(self, workspace: Workspace, source: Source) -> None:
+    def __init__(self, workspace: Workspace, watcher: StateWatcher) -> None:
         self._workspace = workspace
-        self._source = source
+        self._watcher = watcher
         self._feedback = FeedbackStore(workspace)
         self._threads = ThreadPoolExecutor(2, "feedback")
         self._points = lru_cache(2)(_points)
@@ -76,10 +76,10 @@ class Review:
         self, request: review.GetPreviewRequest, call: Call
     ) -> AsyncIterator[review.GetPreviewResponse]:
         """A part of a video's preview."""
-        knowledge = self._source.knowledge
-        video = _stored(knowledge, request.video_id)
+        state = self._watcher.state
+        video = _stored(state, request.video_id)
         preview = await call.work(stored_preview, self._workspace, video)
-        call.reads(knowledge.provenance, [video.patient_id])
+        call.reads(state.provenance, [video.patient_id])
         with await asyncio.to_thread(preview.film.open, "rb") as film:
             size = film.seek(0, 2)
             if request.offset_bytes >= size:
@@ -96,31 +96,31 @@ class Review:
 
     async def get_thumbnails(self, request: review.GetThumbnailsRequest, call: Call) -> review.GetThumbnailsResponse:
         """Thumbnails of a clip."""
-        knowledge = self._source.knowledge
-        video = _stored(knowledge, request.video_id)
+        state = self._watcher.state
+        video = _stored(state, request.video_id)
         jpeg = await call.work(stored_strip, self._workspace, video, request.clip_index)
-        call.reads(knowledge.provenance, [video.patient_id])
+        call.reads(state.provenance, [video.patient_id])
         return review.GetThumbnailsResponse(jpeg=jpeg)
 
     async def get_map(self, request: review.GetMapRequest, call: Call) -> review.GetMapResponse:
         """A page of the map."""
         if request.page_size > MAX_POINTS:
             raise InvalidInput(f"expected pages of 1 to {MAX_POINTS}, got {request.page_size}", field="page_size")
-        knowledge = self._source.knowledge
+        state = self._watcher.state
         size = request.page_size or MAX_POINTS
-        page = await call.work(self._page, knowledge, request.offset, size, call.caller)
+        page = await call.work(self._page, state, request.offset, size, call.caller)
         call.reads(page.provenance, {video.patient_id for video in page.videos})
         return convert_review.map_response(page)
 
     async def save_feedback(self, request: review.SaveFeedbackRequest, call: Call) -> review.SaveFeedbackResponse:
         """Keep what is said."""
-        knowledge = self._source.knowledge
-        said = _checked(knowledge, convert_review.feedback_from_proto(request.feedback))
+        state = self._watcher.state
+        said = _checked(state, convert_review.feedback_from_proto(request.feedback))
         today = datetime.now(UTC).strftime("%Y-%m-%d")
         if await self._apart(self._feedback.said_since, call.caller.identity, today) >= _A_DAY:
             raise TooMuch(f"expected at most {_A_DAY} pieces of feedback a day of one person", _DAY_S, "feedback a day")
         saved = await self._apart(self._feedback.save, said, call.caller.identity)
-        call.reads(knowledge.provenance, {saved.patient_id, saved.query_patient_id} - {""})
+        call.reads(state.provenance, {saved.patient_id, saved.query_patient_id} - {""})
         return review.SaveFeedbackResponse(feedback=convert_review.feedback_to_proto(saved))
 
     async def list_feedback(self, request: review.ListFeedbackRequest, call: Call) -> review.ListFeedbackResponse:
@@ -130,10 +130,12 @@ class Review:
         size = request.page_size or MAX_PAGE
         page = await self._apart(self._feedback.page, request.video_ids, size, request.page_token)
         found = [
-            one for one in page.feedback if not any(map(self._source.is_erased, (one.patient_id, one.query_patient_id)))
+            one
+            for one in page.feedback
+            if not any(map(self._watcher.is_erased, (one.patient_id, one.query_patient_id)))
         ]
         patients = {patient for one in found for patient in (one.patient_id, one.query_patient_id)}
-        call.reads(self._source.knowledge.provenance, patients - {""})
+        call.reads(self._watcher.state.provenance, patients - {""})
         listed = map(convert_review.feedback_to_proto, found)
         return review.ListFeedbackResponse(feedback=listed, next_page_token=page.next_page_token)
 
@@ -141,7 +143,7 @@ class Review:
         """Take back what was said."""
         author = "" if Role.ADMIN in call.caller.roles else call.caller.identity
         gone = await self._apart(self._feedback.remove, request.feedback_id, author)
-        call.reads(self._source.knowledge.provenance, {gone.patient_id, gone.query_patient_id} - {""})
+        call.reads(self._watcher.state.provenance, {gone.patient_id, gone.query_patient_id} - {""})
         return review.DeleteFeedbackResponse()
 
     async def list_reports(self, request: review.ListReportsRequest, call: Call) -> review.ListReportsResponse:  # noqa: ARG002
@@ -160,8 +162,8 @@ class Review:
             raise DamagedData(f"that report can't be read ({type(error).__name__}): evaluate again") from None
         return review.GetReportResponse(html=html)
 
-    def _page(self, knowledge: Knowledge, offset: int, size: int, caller: Caller) -> MapPage:
-        snapshot = knowledge.snapshot
+    def _page(self, state: ServingState, offset: int, size: int, caller: Caller) -> MapPage:
+        snapshot = state.snapshot
         positions = snapshot.generation.positions
         if positions is None:
             raise StateError("the index that serves has no map: build it again with `semiome index build --force`")
@@ -172,7 +174,7 @@ class Review:
         numbers, video_of_point = np.unique(snapshot.video_of_row[rows], return_inverse=True)
         names = [snapshot.video_ids[number] for number in numbers.tolist()]
         return MapPage(
-            knowledge.provenance,
+            state.provenance,
             len(order),
             snapshot.generation.manifest.map,
             shown_positions(caller, positions[rows]).astype("<f4").tobytes(),
@@ -188,22 +190,22 @@ def _points(snapshot: Snapshot) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(snapshot.rows_in_generation)
 
 
-def _stored(knowledge: Knowledge, video_id: str) -> Video:
-    if not knowledge.snapshot.holds_video(video_id):
+def _stored(state: ServingState, video_id: str) -> Video:
+    if not state.snapshot.holds_video(video_id):
         raise NotFound("that video is not stored: check the id")
-    return knowledge.snapshot.videos[video_id]
+    return state.snapshot.videos[video_id]
 
 
-def _checked(knowledge: Knowledge, said: Feedback) -> Feedback:
+def _checked(state: ServingState, said: Feedback) -> Feedback:
     """With whose the videos are; nothing is kept of what is not stored."""
     if not said.video_id:
         raise InvalidInput("expected the video that it is about, got none", field="video_id")
     for field in ("clip_id", "query_clip_id"):
         clip_id, video_id = getattr(said, field), getattr(said, field.replace("clip", "video"))
-        if clip_id and knowledge.snapshot.clips_of(ClipQuery(clip_id))[0][0].video_id != video_id:
+        if clip_id and state.snapshot.clips_of(ClipQuery(clip_id))[0][0].video_id != video_id:
             raise InvalidInput("expected a clip of the video that is named with it", field=field)
-    asked = _stored(knowledge, said.query_video_id).patient_id if said.query_video_id else ""
-    return replace(said, patient_id=_stored(knowledge, said.video_id).patient_id, query_patient_id=asked)
+    asked = _stored(state, said.query_video_id).patient_id if said.query_video_id else ""
+    return replace(said, patient_id=_stored(state, said.video_id).patient_id, query_patient_id=asked)
 
 
 def _reports(workspace: Workspace) -> tuple[ReportFacts, ...]:

@@ -34,13 +34,13 @@ from service.config import ServerConfig
 from service.errors import DeadlinePassed
 from service.gate import disclosure
 from service.gate.call import Call
-from service.gate.fair_queue import Turns
+from service.gate.fair_queue import FairQueue
 from service.messages import convert
 from service.metadata import TAKEN
 from service.records import UploadAnswer
 from service.roles import STORES, require
-from service.serving.state import Knowledge
-from service.serving.watcher import Source
+from service.serving.state import ServingState
+from service.serving.watcher import StateWatcher
 
 if TYPE_CHECKING:
     from encoder.model.embed import Embedder
@@ -61,14 +61,14 @@ largest must come faster."""
 class Uploads:
     """Embeds uploads of one worker, one at a time."""
 
-    def __init__(self, workspace: Workspace, source: Source, config: ServerConfig) -> None:
+    def __init__(self, workspace: Workspace, watcher: StateWatcher, config: ServerConfig) -> None:
         self._workspace = workspace
-        self._source = source
+        self._watcher = watcher
         self._limits = DecodeLimits(
             clip_s=_CLIP_S, max_seconds=config.max_upload_seconds, least_sandbox=config.least_sandbox
         )
         self._config = config
-        self._turns = Turns(_AT_ONCE)
+        self._turns = FairQueue(_AT_ONCE)
         self._embedding = asyncio.Lock()
         # One for all: each thread that the model runs in keeps memory of its own for it.
         self._thread = ThreadPoolExecutor(1, "embedding")
@@ -85,7 +85,7 @@ class Uploads:
         """
         header = await self._header(requests, call)
         if header.patient_id:
-            call.reads(self._source.knowledge.provenance, [header.patient_id])
+            call.reads(self._watcher.state.provenance, [header.patient_id])
         k, options = convert.options_from_proto(header.options)
         if options.aligned:
             raise InvalidInput("an upload can't be aligned: store it first", field="header.options.aligned")
@@ -173,30 +173,30 @@ class Uploads:
     def _search(
         self, file: IO[bytes], header: retrieval.UploadHeader, k: int, options: Options, given_up: threading.Event
     ) -> UploadAnswer:
-        knowledge = self._source.knowledge
-        embedder = self._loaded(knowledge)
+        state = self._watcher.state
+        embedder = self._loaded(state)
         manifest = _manifest(file, header, "upload")
-        known = _known_as(manifest, knowledge)
-        if known and header.patient_id not in ("", knowledge.snapshot.videos[known].patient_id):
+        known = _known_as(manifest, state)
+        if known and header.patient_id not in ("", state.snapshot.videos[known].patient_id):
             raise InvalidInput(
                 "just this file is stored, for another patient than the one named: check the id, or name none",
                 field="header.patient_id",
             )
-        patient_id = header.patient_id or (knowledge.snapshot.videos[known].patient_id if known else "")
+        patient_id = header.patient_id or (state.snapshot.videos[known].patient_id if known else "")
         made = list(_clips(manifest, embedder, self._limits, given_up))
         clips = [clip for clip in made if not clip.crop.startswith(NO_PICTURE)]
         if not clips:
             raise VideoRefused("no picture: it is black, of one colour, or one still frame")
         query = VectorQuery(
             np.stack([clip.vector for clip in clips]),
-            knowledge.snapshot.encoder_id,
+            state.snapshot.encoder_id,
             patient_id,
             tuple(clip.clip.clip_id for clip in clips),
         )
-        answer = knowledge.search(query, k, options)
+        answer = state.search(query, k, options)
         shown = tuple(one.clip for one in clips)
-        judges = header.classify and knowledge.can_judge
-        judged = knowledge.judge(shown, query.vector, patient_id) if judges else None
+        judges = header.classify and state.can_judge
+        judged = state.judge(shown, query.vector, patient_id) if judges else None
         return UploadAnswer(
             *(answer.provenance, shown, answer.neighbours),
             stored=False,
@@ -214,7 +214,7 @@ class Uploads:
 
         if given_up.is_set():
             raise DeadlinePassed("the call has ended before its answer")
-        videos = self._source.knowledge.snapshot.videos
+        videos = self._watcher.state.snapshot.videos
         if header.store_as_video_id in videos:
             raise InvalidInput("a video of this id is stored already", field="header.store_as_video_id")
         patients = {video.patient_id for video in videos.values()}
@@ -235,17 +235,17 @@ class Uploads:
                 "patient, store the video with `semiome encode --distinct-ids`",
                 field="header.patient_id",
             )
-        embedder = self._loaded(self._source.knowledge)
+        embedder = self._loaded(self._watcher.state)
         manifest = _manifest(file, header, header.store_as_video_id)
         report = encode(manifest, embedder, Store(self._workspace), EncodeOptions(limits=self._limits))
         if report.refused:
             raise VideoRefused(report.refused[0].reason)
-        self._source.refresh()
-        knowledge = self._source.knowledge
+        self._watcher.refresh()
+        state = self._watcher.state
         query = VideoQuery(header.store_as_video_id)
-        answer = knowledge.search(query, k, options)
-        clips, vectors = knowledge.snapshot.clips_of(query)
-        judged = knowledge.judge(clips, vectors) if header.classify and knowledge.can_judge else None
+        answer = state.search(query, k, options)
+        clips, vectors = state.snapshot.clips_of(query)
+        judged = state.judge(clips, vectors) if header.classify and state.can_judge else None
         return UploadAnswer(
             *(answer.provenance, clips, answer.neighbours),
             stored=True,
@@ -255,12 +255,12 @@ class Uploads:
             clips_without_picture=report.clips_blank,
         )
 
-    def _loaded(self, knowledge: Knowledge) -> Embedder:
+    def _loaded(self, state: ServingState) -> Embedder:
         """The model of the encoder that serves; loaded, with all that it takes, when it is first needed."""
         from encoder.model.embed import Embedder
         from encoder.model.folder import current_encoder
 
-        wanted = knowledge.snapshot.encoder_id
+        wanted = state.snapshot.encoder_id
         if self._embedder is None or self._embedder.encoder.encoder_id != wanted:
             self._embedder = Embedder(current_encoder(self._workspace.encoders, wanted), precision="auto")
         return self._embedder
@@ -271,10 +271,10 @@ def remove_leftovers(workspace: Workspace) -> None:
     shutil.rmtree(workspace.root / _FOLDER, ignore_errors=True)
 
 
-def _known_as(manifest: Manifest, knowledge: Knowledge) -> str:
+def _known_as(manifest: Manifest, state: ServingState) -> str:
     """The stored video that is just this file; empty where there is none."""
     digest = sha256_of_file(manifest.path_of(manifest.rows[0]))
-    names = sorted(name for name, video in knowledge.snapshot.videos.items() if video.source_sha256 == digest)
+    names = sorted(name for name, video in state.snapshot.videos.items() if video.source_sha256 == digest)
     return names[0] if names else ""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from index.custody.erasure import erase_patient
 from index.errors import Locked
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.tables.store import Store
 from index.vectors.generation import build_generation
 from index.vectors.publication import fetch, release
@@ -57,7 +57,7 @@ def main() -> None:
 
 def _build(workspace: Workspace, say: Callable[[str, float], None], *, publish: bool, force: bool) -> str:
     """A generation of the encoder that serves."""
-    encoder_id = Serving(workspace).snapshot.encoder_id
+    encoder_id = SnapshotLoader(workspace).snapshot.encoder_id
     fetch(workspace)
     say("reading", 0.0)
     stored = Store(workspace).clips(encoder_id)

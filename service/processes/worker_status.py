@@ -11,7 +11,7 @@ from index.records import Provenance
 from service.records import Worker
 
 
-class Roster:
+class WorkerStatuses:
     """Of one server.
 
     Args:

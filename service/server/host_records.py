@@ -14,7 +14,7 @@ from index.workspace import Workspace
 from service.audit.log import AuditLog
 from service.audit.trail import Log, NoLog, folder_of
 from service.config import ServerConfig
-from service.serving.watcher import Source
+from service.serving.watcher import StateWatcher
 
 _PASSING = {"tmpfs", "ramfs", "overlay"}
 """Kinds of file systems that end with a container or a machine's uptime."""
@@ -71,14 +71,14 @@ def passing(place: Path, mounts: str | None = None) -> str:
 class OtherHosts:
     """Follows what other hosts of a shared workspace remove: what this one keeps of it goes too."""
 
-    def __init__(self, workspace: Workspace, source: Source) -> None:
-        self._workspace, self._source = workspace, source
+    def __init__(self, workspace: Workspace, watcher: StateWatcher) -> None:
+        self._workspace, self._watcher = workspace, watcher
         self._feedback = FeedbackStore(workspace)
         self._erasures, self._version = -1, -1
 
     def follow(self) -> None:
         """Remove feedback on those erased since the last time, and previews of videos that are stored no more."""
-        erasures, version = self._source.erasures, self._source.knowledge.provenance.table_version
+        erasures, version = self._watcher.erasures, self._watcher.state.provenance.table_version
         if erasures != self._erasures:
             if gone := self._feedback.let_go_of_the_erased():
                 _logger.info("removed %s of feedback on patients that another host erased", counted(gone, "piece"))

@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from index.errors import Unreachable
 from index.vectors.publication import fetch
-from index.workspace import Workspace, named
+from index.workspace import Workspace, read_pointer
 from service.config import ServerConfig, bracketed
 from service.server import tls
 
@@ -27,7 +27,7 @@ def has_index(workspace: Workspace) -> bool:
         StateError: If it can't be told.
     """
     fetch(workspace)
-    return named(workspace.generations, "CURRENT") is not None
+    return read_pointer(workspace.generations, "CURRENT") is not None
 
 
 def wait_for_index(

@@ -21,9 +21,9 @@ from index.workspace import Workspace
 from service.config import ServerConfig, bracketed
 from service.methods import uploads
 from service.processes.starting import Child, answer_parent, end_with_parent, request_of_parent
-from service.processes.worker_status import Roster
-from service.server.worker import Place, run, serve
-from service.serving.watcher import Source
+from service.processes.worker_status import WorkerStatuses
+from service.server.worker import WorkerSlot, run, serve
+from service.serving.watcher import StateWatcher
 from service.telemetry import logs
 from service.telemetry.metrics import count_into, serve_metrics, worker_is_gone
 
@@ -85,12 +85,12 @@ class _Worker:
     """One worker process, and the next one after it."""
 
     def __init__(self, workspace: Workspace, config: ServerConfig, port: int, folder: Path, number: int) -> None:
-        place = workspace.address
+        slot = workspace.address
         self._told = {
-            "workspace": place,
+            "workspace": slot,
             "config": config.model_dump(mode="json"),
             "port": port,
-            "roster": str(folder),
+            "statuses": str(folder),
             "number": number,
         }
         self._number = number
@@ -200,13 +200,15 @@ def main() -> None:
     logs.set_up()
     end_with_parent()
     config = ServerConfig(**told["config"])
-    place = Place(told["port"], Roster(Path(told["roster"]), told["number"]), alone=False, pulse=told["pulse"])
+    slot = WorkerSlot(
+        told["port"], WorkerStatuses(Path(told["statuses"]), told["number"]), alone=False, pulse=told["pulse"]
+    )
 
-    def ready(address: str, source: Source) -> None:
-        answer_parent({**source.knowledge.summary(), "address": address})
+    def ready(address: str, watcher: StateWatcher) -> None:
+        answer_parent({**watcher.state.summary(), "address": address})
 
     try:
-        run(serve(Workspace.at(told["workspace"]), config, ready, place))
+        run(serve(Workspace.at(told["workspace"]), config, ready, slot))
     except StateError as error:
         answer_parent({"error": {"type": type(error).__name__, "message": str(error)}})
         sys.exit(4)

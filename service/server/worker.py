@@ -28,7 +28,7 @@ from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, re
 from service.config import ServerConfig, bracketed
 from service.gate.callers import Callers
 from service.gate.limits import Limits
-from service.gate.middleware import Guard
+from service.gate.middleware import Middleware
 from service.gate.refusals import Refusals
 from service.methods import uploads
 from service.methods.admin import Admin
@@ -40,11 +40,11 @@ from service.methods.standard import Health, standard_methods
 from service.processes.descriptors import connections_at_most, raise_soft_limit
 from service.processes.duties import Duties, Duty
 from service.processes.shutdown import end_in_any_case, ended
-from service.processes.worker_status import Roster
+from service.processes.worker_status import WorkerStatuses
 from service.records import Judged
 from service.server import tls
 from service.server.host_records import OtherHosts, open_records
-from service.serving.watcher import Source
+from service.serving.watcher import StateWatcher
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import NoTracer, OpenTelemetry, Tracer
 
@@ -76,18 +76,18 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerSlot:
     """Where a worker stands among the others of its server.
 
     Attributes:
         port: to listen on; 0 takes a free one.
-        roster: who else serves.
+        statuses: who else serves.
         alone: whether it is the only one, and so serves the metrics and clears what a killed server left.
         pulse: of the pipe on which its supervisor hears that its event loop turns; None without a supervisor.
     """
 
     port: int
-    roster: Roster
+    statuses: WorkerStatuses
     alone: bool = True
     pulse: int | None = None
 
@@ -101,7 +101,7 @@ class Place:
 class Server:
     """Everything one worker holds."""
 
-    def __init__(self, workspace: Workspace, config: ServerConfig, place: Place) -> None:
+    def __init__(self, workspace: Workspace, config: ServerConfig, slot: WorkerSlot) -> None:
         """Load what is served.
 
         Raises:
@@ -109,39 +109,39 @@ class Server:
         """
         self._config = config
         self._root = workspace.root
-        self._place = place
+        self._slot = slot
         self._metrics = Metrics()
         self._tracer: Tracer = OpenTelemetry() if config.trace else NoTracer()
         self._credentials = tls.credentials(config.tls) if config.tls else None
         self._callers = Callers(config)
-        if place.alone:
+        if slot.alone:
             uploads.remove_leftovers(workspace)
-        self.source = Source(workspace)
+        self.watcher = StateWatcher(workspace)
         self._audit, ledger = open_records(workspace, config)
-        self._others = OtherHosts(workspace, self.source) if workspace.bucket else None
+        self._others = OtherHosts(workspace, self.watcher) if workspace.bucket else None
         self._limits = Limits(config, ledger)
         self._refusals = Refusals(self._audit)
         # More than cores, and than one caller has places: an abandoned search goes on to its end.
         self.threads = ThreadPoolExecutor(max(config.max_calls // 4, 8), "work")
-        self._guard = Guard(
+        self._guard = Middleware(
             *(config, self._callers, self._limits, self._audit, self._refusals, self._metrics, self._tracer),
-            source=self.source,
+            watcher=self.watcher,
             catch_up=self._catch_up,
             threads=self.threads,
         )
         self._next_look: asyncio.Future[None] | None = None
         self._looked_at = -_LOOKS_APART_S
         self.healthy = Health()
-        embedder = uploads.Uploads(workspace, self.source, config)
-        self._retrieval = Retrieval(self.source, embedder, self._metrics.batch.observe, self._count_verdict)
-        classification = Classification(self.source, self._count_verdict)
-        administration = Admin(workspace, self.source, place.roster, _sandbox(config.least_sandbox))
+        embedder = uploads.Uploads(workspace, self.watcher, config)
+        self._retrieval = Retrieval(self.watcher, embedder, self._metrics.batch.observe, self._count_verdict)
+        classification = Classification(self.watcher, self._count_verdict)
+        administration = Admin(workspace, self.watcher, slot.statuses, _sandbox(config.least_sandbox))
         self._methods = (
             *self._retrieval.methods(),
             *classification.methods(),
-            *Catalog(self.source).methods(),
+            *Catalog(self.watcher).methods(),
             *administration.methods(),
-            *Review(workspace, self.source).methods(),
+            *Review(workspace, self.watcher).methods(),
             *standard_methods(self.healthy, SERVICES),
         )
 
@@ -164,7 +164,7 @@ class Server:
                 ("grpc.max_connection_idle_ms", _IDLE_MS),
                 ("grpc.max_connection_age_ms", _AGE_MS),
                 ("grpc.max_connection_age_grace_ms", _GRACE_MS),
-                ("grpc.so_reuseport", int(not self._place.alone)),
+                ("grpc.so_reuseport", int(not self._slot.alone)),
                 ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
@@ -177,14 +177,14 @@ class Server:
         server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(service, handlers) for service, handlers in by_service.items())
         )
-        return server, tls.add_port(server, f"{bracketed(config.host)}:{self._place.port}", self._credentials)
+        return server, tls.add_port(server, f"{bracketed(config.host)}:{self._slot.port}", self._credentials)
 
     def warm_up(self) -> None:
         """Do once what the first callers would wait for."""
-        knowledge = self.source.knowledge
-        clips = knowledge.snapshot.generation.clips
+        state = self.watcher.state
+        clips = state.snapshot.generation.clips
         rows = np.linspace(0, len(clips) - 1, min(_WARM_QUERIES, len(clips))).astype(int).tolist()
-        search_each(knowledge.snapshot, [ClipQuery(clips[row].clip_id) for row in rows])
+        search_each(state.snapshot, [ClipQuery(clips[row].clip_id) for row in rows])
         self._measure_usual()
 
     def announce(self, *, ready: bool) -> None:
@@ -194,8 +194,8 @@ class Server:
     def duties(self) -> tuple[Duty, ...]:
         """What is done between calls."""
         duties: tuple[Duty, ...] = (
-            Duty("the list of the erased", self.source.withhold_erased, needed=True),
-            Duty("the index and the store", self.source.look, needed=True),
+            Duty("the list of the erased", self.watcher.withhold_erased, needed=True),
+            Duty("the index and the store", self.watcher.look, needed=True),
             Duty("the audit log on the disk", self._audit.sync, needed=True),
             Duty("usual distances", self._measure_usual),
             Duty("refusals for the audit log", self._refusals.write),
@@ -209,10 +209,10 @@ class Server:
 
     def report(self) -> None:
         """Say to other workers, and in metrics, what is served."""
-        knowledge = self.source.knowledge
-        snapshot = knowledge.snapshot
+        state = self.watcher.state
+        snapshot = state.snapshot
         tail = len(snapshot) - len(snapshot.generation.clips)
-        self._metrics.index_age.set(knowledge.index_age_s)
+        self._metrics.index_age.set(state.index_age_s)
         self._metrics.tail.set(tail)
         self._metrics.clips.set(len(snapshot))
         disk = shutil.disk_usage(self._root)
@@ -220,13 +220,13 @@ class Server:
         if self._config.tls is not None:
             with contextlib.suppress(OSError, ValueError):  # as while it is exchanged: told when clients connect
                 self._metrics.certificate_ends.set(tls.ends_at(self._config.tls))
-        self._place.roster.say(knowledge.provenance, tail, self._guard.calls)
+        self._slot.statuses.say(state.provenance, tail, self._guard.calls)
 
     async def watch(self, duties: Duties, stop: asyncio.Event) -> None:
         """Say how the duties stand, by metrics and by health, until it is time to stop."""
         ready = True
         while not stop.is_set():
-            self._place.beat()
+            self._slot.beat()
             for name, age in duties.ages().items():
                 self._metrics.duty_age.labels(name).set(age)
             if ready != (not duties.late()):
@@ -253,12 +253,12 @@ class Server:
 
     def serve_metrics(self) -> Callable[[], None]:
         """Over HTTP, where that is wanted of this worker; returns what ends it."""
-        if self._config.metrics_port is None or not self._place.alone:
+        if self._config.metrics_port is None or not self._slot.alone:
             return lambda: None
         return self._metrics.serve(self._config.metrics_port)[1]
 
     def _measure_usual(self) -> None:
-        _ = self.source.knowledge.usual
+        _ = self.watcher.state.usual
 
     def _count_verdict(self, judged: Judged) -> None:
         sets = judged.evidence.prediction_set
@@ -268,21 +268,21 @@ class Server:
     async def _catch_up(self, seen: str) -> None:
         """Nothing older than what a caller has seen may follow: what is published is looked at again."""
         generation, _, version = seen.partition("/")
-        provenance = self.source.knowledge.provenance
+        provenance = self.watcher.state.provenance
         number = int(version) if version.isascii() and version.isdecimal() and len(version) < 19 else 0
         newer = number > provenance.table_version
         if generation != provenance.generation or newer:
             if self._next_look is None:
                 self._next_look = asyncio.ensure_future(self._look_again())
             await asyncio.shield(self._next_look)
-            if await asyncio.to_thread(self.source.is_behind, generation):
+            if await asyncio.to_thread(self.watcher.is_behind, generation):
                 raise ServiceError("UNAVAILABLE", "this server could not take up the index that you have seen already")
 
     async def _look_again(self) -> None:
         """For all who ask for it until it begins: whatever callers claim to have seen, it costs no more."""
         await asyncio.sleep(self._looked_at + _LOOKS_APART_S - time.monotonic())
         self._next_look, self._looked_at = None, time.monotonic()
-        await asyncio.to_thread(self.source.refresh)
+        await asyncio.to_thread(self.watcher.refresh)
 
 
 def run(serving: Coroutine[Any, Any, None]) -> None:
@@ -294,8 +294,8 @@ def run(serving: Coroutine[Any, Any, None]) -> None:
 async def serve(
     workspace: Workspace,
     config: ServerConfig,
-    on_ready: Callable[[str, Source], None] = lambda address, source: None,
-    place: Place | None = None,
+    on_ready: Callable[[str, StateWatcher], None] = lambda address, watcher: None,
+    slot: WorkerSlot | None = None,
 ) -> None:
     """Serve a workspace until SIGTERM or SIGINT, then let calls in flight finish.
 
@@ -303,7 +303,7 @@ async def serve(
         workspace: what to serve.
         config: how.
         on_ready: told the address, once calls are answered.
-        place: among other workers; by default alone.
+        slot: its place among other workers; by default it is alone.
 
     Raises:
         StateError: If nothing is published, the port is taken, or keys or certificates can't be read.
@@ -320,7 +320,7 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)  # before anybody can see that there is a server
-    server = await asyncio.to_thread(Server, workspace, config, place or Place(config.port, Roster()))
+    server = await asyncio.to_thread(Server, workspace, config, slot or WorkerSlot(config.port, WorkerStatuses()))
     loop.set_default_executor(server.threads)
     listener, port = server.listen()
     server.announce(ready=False)
@@ -331,7 +331,7 @@ async def serve(
     duties.start()
     await listener.start()
     server.announce(ready=True)
-    on_ready(f"{bracketed(config.host)}:{port}", server.source)
+    on_ready(f"{bracketed(config.host)}:{port}", server.watcher)
     await server.watch(duties, stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)

@@ -1,4 +1,4 @@
-"""What the service knows at one moment: a search snapshot and a head. It answers; the servicers translate."""
+"""What a server answers from at one moment: a search snapshot and a head. It answers; the servicers translate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Item = ClipQuery | VideoQuery
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class ServingState:
     """One snapshot and one head, both immutable: a call that holds it gets one consistent answer.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Where knowledge comes from: a workspace, looked at again and again while it is served."""
+"""Keeps the newest state of a workspace in memory while it is served: index, rows, head, and who has been erased."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from encoder.head import Head, load_head
 from encoder.model.kind import stored_kind
 from index.errors import DamagedData, SemiomeError, ServiceError
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.tables.blocklist import key_to_compare
-from index.workspace import Workspace, current, named
+from index.workspace import Workspace, current, read_pointer
 from service.errors import type_and_place
-from service.serving.state import Knowledge
+from service.serving.state import ServingState
 
 _PATIENCE_S, _AGAIN_S = 10.0, 0.2
 """So long a call waits for a look at the workspace that another one has begun."""
@@ -21,11 +21,11 @@ _PATIENCE_S, _AGAIN_S = 10.0, 0.2
 _logger = logging.getLogger(__name__)
 
 
-class Source:
-    """Keeps the newest knowledge of a workspace; callers take `knowledge` once and hold it to the end of their call.
+class StateWatcher:
+    """Follows a workspace; callers take `state` once and hold it to the end of their call.
 
     Attributes:
-        knowledge: the newest.
+        state: the newest.
         erasures: how often the list of the erased has changed since the start.
     """
 
@@ -36,7 +36,7 @@ class Source:
         self._withholding = threading.Lock()
         self._begun = 0
         self._erased_facts: object = ()
-        self._serving = Serving(workspace)
+        self._serving = SnapshotLoader(workspace)
         self._complaint = ""
         self._key = key_to_compare(workspace)
         self._head: Head | None = None
@@ -50,7 +50,7 @@ class Source:
                 _logger.warning("serving without a head: searches are answered, verdicts are not: `semiome head train`")
         snapshot = self._serving.snapshot
         kind = stored_kind(workspace.encoders, snapshot.encoder_id)
-        self.knowledge = Knowledge(snapshot, self._head, self._key, kind)
+        self.state = ServingState(snapshot, self._head, self._key, kind)
 
     def refresh(self) -> None:
         """Take up a new generation, new labels or a new head; what can't be taken up is logged, and the old serves.
@@ -95,10 +95,10 @@ class Source:
     def is_behind(self, generation: str) -> bool:
         """Whether a generation is published that could not be taken up here."""
         try:
-            published = named(self._workspace.generations, "CURRENT")
+            published = read_pointer(self._workspace.generations, "CURRENT")
         except DamagedData:
             return False
-        return published == generation != self.knowledge.snapshot.name
+        return published == generation != self.state.snapshot.name
 
     def erased_is_new(self) -> bool:
         """Whether the list of the erased is another one than has been taken up; one look at a file's facts."""
@@ -120,7 +120,7 @@ class Source:
             self.erasures, self._erased_facts = self._serving.erasures, facts
 
     def is_erased(self, patient_id: str) -> bool:
-        """See `Serving.is_erased`."""
+        """See `SnapshotLoader.is_erased`."""
         return self._serving.is_erased(patient_id)
 
     def _refresh(self) -> None:
@@ -146,18 +146,18 @@ class Source:
     def _exchange(self) -> None:
         """What was read last is what answers."""
         with self._exchanging:
-            old, snapshot = self.knowledge, self._serving.snapshot
+            old, snapshot = self.state, self._serving.snapshot
             if snapshot is old.snapshot and self._head is old.head:
                 return
             kind = old.encoder_kind if snapshot.encoder_id == old.snapshot.encoder_id else ""
             kind = kind or stored_kind(self._workspace.encoders, snapshot.encoder_id)
-            self.knowledge = Knowledge(snapshot, self._head, self._key, kind)
-            _logger.info("serving %s", self.knowledge.provenance)
+            self.state = ServingState(snapshot, self._head, self._key, kind)
+            _logger.info("serving %s", self.state.provenance)
 
     def _complain(self, what: str) -> None:
         if what != self._complaint:  # once, not every second
             self._complaint = what
-            _logger.warning("still serving generation %s: %s", self.knowledge.snapshot.name, what)
+            _logger.warning("still serving generation %s: %s", self.state.snapshot.name, what)
 
     def _load_head(self) -> Head | None:
         name, loaded = current(self._workspace.heads), self._head

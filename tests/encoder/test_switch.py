@@ -10,7 +10,7 @@ from index.tables.store import Store
 from index.vectors.generation import build_generation
 from index.vectors.publication import publish
 from index.workspace import current, set_current
-from service.serving.watcher import Source
+from service.serving.watcher import StateWatcher
 from tests.conftest import commit, install_head, make_cohort, tiny_architecture
 
 
@@ -37,12 +37,12 @@ def in_use(workspace):
 
 def test_there_and_back_under_a_server(two):
     workspace, ids, generations, heads = two
-    source = Source(workspace)
-    assert source.knowledge.provenance.encoder_id == ids[0]
+    watcher = StateWatcher(workspace)
+    assert watcher.state.provenance.encoder_id == ids[0]
 
     set_current(workspace.heads, heads[1])  # as training a head for the next encoder does
-    source.refresh()
-    assert source.knowledge.provenance.head_id == heads[0]
+    watcher.refresh()
+    assert watcher.state.provenance.head_id == heads[0]
 
     done = switch(workspace, ids[1])
 
@@ -53,13 +53,13 @@ def test_there_and_back_under_a_server(two):
         ids[0],
     )
     assert in_use(workspace) == (ids[1], generations[1], heads[1])
-    source.refresh()
-    assert source.knowledge.provenance.encoder_id == ids[1]
-    assert source.knowledge.classify(VideoQuery("v0-0")).judged.verdict.label in ("TLE", "exTLE")
+    watcher.refresh()
+    assert watcher.state.provenance.encoder_id == ids[1]
+    assert watcher.state.classify(VideoQuery("v0-0")).judged.verdict.label in ("TLE", "exTLE")
     assert switch_back(workspace).encoder_id == ids[0]
     assert in_use(workspace) == (ids[0], generations[0], heads[0])
-    source.refresh()
-    assert source.knowledge.provenance.encoder_id == ids[0]
+    watcher.refresh()
+    assert watcher.state.provenance.encoder_id == ids[0]
     assert switch_back(workspace).encoder_id == ids[1]
 
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from index.custody.erasure import erase_patient
 from index.query import GroupBy, Options, SearchFilter, VideoQuery
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.search import search
 from index.tables.committer import committing
 from index.tables.store import Store
@@ -43,7 +43,7 @@ class Lives(RuleBasedStateMachine):
         for patient in range(3):
             self.add(patient, 2)
         self.build("flat")
-        self.serving = Serving(self.workspace)
+        self.serving = SnapshotLoader(self.workspace)
 
     def teardown(self):
         shutil.rmtree(self.folder)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from index.workspace import Workspace
     from service.config import ServerConfig
-    from service.serving.watcher import Source
+    from service.serving.watcher import StateWatcher
 
 
 def serve(
@@ -86,8 +86,8 @@ def serve(
 
         screen.result(values, show)
 
-    def ready_alone(address: str, source: Source) -> None:
-        ready(address, source.knowledge.summary())
+    def ready_alone(address: str, watcher: StateWatcher) -> None:
+        ready(address, watcher.state.summary())
 
     with page:
         if (wait or settings.page is not None) and not _has_index(Workspace.at(workspace), settings, page, screen):

@@ -26,7 +26,7 @@ from index.custody.erasure import erase_patient
 from index.errors import DamagedData, DiskFull, NotFound, SemiomeError
 from index.files.durable import sync_tree
 from index.query import ClipQuery
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.search import search
 from index.tables.committer import committing
 from index.tables.store import Store
@@ -112,7 +112,7 @@ def check(workspace, operation, told, name_before):
         Seconds until the workspace could be searched.
     """
     began = time.monotonic()
-    serving = Serving(workspace)
+    serving = SnapshotLoader(workspace)
     seconds = time.monotonic() - began
     snapshot, store = serving.snapshot, Store(workspace)
     stored = store.clips("enc1")
@@ -217,7 +217,7 @@ def flip(workspace, times, seed=0):
     random_, folder = random.Random(seed), workspace.generations
     old, new = list_generations(folder)[:2]
     publish(workspace, old)
-    serving = Serving(workspace)
+    serving = SnapshotLoader(workspace)
     asked = ClipQuery(video(0, 0)[1][0].clip.clip_id)
     answer = search(serving.snapshot, asked, 5)
     files = sorted((folder / new).iterdir())

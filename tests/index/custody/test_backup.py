@@ -10,7 +10,7 @@ import pytest
 from index.custody.backup import back_up, restore, verify
 from index.custody.erasure import check_receipt, erase_patient
 from index.errors import DamagedData, InvalidInput, Locked, StateError
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.tables.store import Store
 from index.traces.scan import scan
 from index.vectors.generation import list_generations
@@ -38,7 +38,7 @@ def test_a_backup_comes_back_as_it_was(stored, tmp_path):
     assert stored.key.stat().st_mode & 0o077 == 0
     assert list_generations(stored.generations) == []
     publish_all(stored)
-    assert len(Serving(stored).snapshot) == 48
+    assert len(SnapshotLoader(stored).snapshot) == 48
     with pytest.raises(StateError, match="was erased"):
         commit(stored, make_cohort())
 

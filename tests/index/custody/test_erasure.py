@@ -10,7 +10,7 @@ from index.custody.erasure import check_receipt, erase_patient, unfinished
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.query import VectorQuery
 from index.records import Clip, EmbeddedClip, clip_id
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.search import search
 from index.tables.blocklist import patient_hash, workspace_key
 from index.tables.committer import committing
@@ -123,7 +123,7 @@ def test_the_patient_is_not_taken_in_again(workspace):
 
 def test_a_serving_snapshot_lets_go_of_the_patient(workspace):
     _, (_, clips) = with_patient(workspace, others=10)
-    serving = Serving(workspace)
+    serving = SnapshotLoader(workspace)
     query = VectorQuery(clips[0].vector, "enc1")
     assert search(serving.snapshot, query, 1).neighbours[0].clip == clips[0].clip
     store, predicate_rows = Store(workspace), Store(workspace).open_table("patients").to_table().to_pylist()
@@ -221,7 +221,7 @@ def test_what_the_first_run_knew_the_second_still_looks_for(workspace, monkeypat
 
 def test_a_server_lets_go_of_the_last_patient_though_no_index_is_left(workspace):
     with_patient(workspace, others=0)
-    serving = Serving(workspace)
+    serving = SnapshotLoader(workspace)
     erase_patient(workspace, PATIENT)
 
     with pytest.raises(StateError, match="no index is published"):

@@ -19,7 +19,7 @@ from index.errors import DamagedData, InvalidInput, Locked, StateError
 from index.files import bucket as objects
 from index.files.bucket import bucket
 from index.query import ClipQuery
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.search import search
 from index.tables.blocklist import workspace_key
 from index.tables.committer import committing
@@ -103,16 +103,16 @@ def test_what_one_host_stores_and_builds_another_searches(hosts):
     commit(one, cohort)
     first = build(one)
 
-    serving = Serving(two)
+    serving = SnapshotLoader(two)
 
     asked = cohort[0][1][0].clip
-    here = search(Serving(one).snapshot, ClipQuery(asked.clip_id), 10)
+    here = search(SnapshotLoader(one).snapshot, ClipQuery(asked.clip_id), 10)
     assert search(serving.snapshot, ClipQuery(asked.clip_id), 10) == here
     assert serving.snapshot.name == first
     later = make_video(9, 0, 3, np.random.default_rng(5))
     commit(two, [later])
     second = build(two)
-    assert Serving(one).snapshot.name == second
+    assert SnapshotLoader(one).snapshot.name == second
     assert serving.refresh()
     assert {clip.clip_id for clip in serving.snapshot.clips(np.arange(len(serving.snapshot)))} == set(ids(one))
     assert {finding.state for finding in examine(one)} == {"ok"}
@@ -128,7 +128,7 @@ def test_an_erased_patient_is_gone_from_the_bucket_and_from_both_hosts(hosts):
     clips = [replace(e, clip=replace(e.clip, patient_id="patient-of-mine")) for e in clips]
     commit(one, [*others, (theirs, clips)])
     build(one)
-    serving = Serving(two)
+    serving = SnapshotLoader(two)
 
     receipt = erase_patient(one, "patient-of-mine")
 
@@ -165,7 +165,7 @@ def test_no_host_brings_back_a_generation_that_was_removed(hosts):
     cohort, clips = theirs_among(make_cohort(patients=3))
     commit(one, cohort)
     old = build(one)
-    serving = Serving(two)
+    serving = SnapshotLoader(two)
     assert list_generations(two.generations) == [old]
     erase_patient(one, "patient-of-mine")
 
@@ -191,7 +191,7 @@ def test_an_index_built_during_an_erasure_is_not_released(hosts):
 
     assert left_in(bucket(one.bucket), clips) == []
     assert late not in list_generations(two.generations)
-    assert Serving(two).snapshot.name != serving
+    assert SnapshotLoader(two).snapshot.name != serving
 
 
 def test_what_a_killed_upload_has_left_goes_with_the_patient(hosts):

@@ -23,7 +23,7 @@ from index.custody.erasure import erase_patient, unfinished
 from index.errors import Locked, StateError, Unreachable
 from index.files import bucket as objects
 from index.files.bucket import Bucket, bucket
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.tables.committer import committing
 from index.tables.store import Store
 from index.vectors import publication as sharing
@@ -94,7 +94,7 @@ def test_a_pause_within_a_build_loses_nothing(shared, monkeypatch, where, what):
     name = build(workspace)
 
     assert time.monotonic() - at[0] > 50
-    assert len(Serving(workspace).snapshot) == 60
+    assert len(SnapshotLoader(workspace).snapshot) == 60
     assert current(workspace.generations) == name
     assert {finding.state for finding in examine(workspace)} == {"ok"}
 
@@ -124,7 +124,7 @@ def test_a_pause_within_an_erasure_leaves_nothing_of_the_patient(shared, monkeyp
     assert (receipt["complete"], receipt["scan"]["files_with_finds"]) == (True, ())
     assert left_in(bucket(workspace.bucket), clips) == []
     assert unfinished(workspace) == []
-    assert len(Serving(workspace).snapshot) == 36
+    assert len(SnapshotLoader(workspace).snapshot) == 36
 
 
 def test_a_holder_that_nobody_has_overtaken_is_one_still(shared):

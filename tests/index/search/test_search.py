@@ -9,7 +9,7 @@ import pytest
 
 from index.errors import EncoderMismatch, InvalidInput, NotFound
 from index.query import ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.search import search
 from index.vectors.brute_force import Allowed, Vectors
 from index.vectors.faiss_index import ONE_BIT, FlatIndex, IvfIndex
@@ -177,7 +177,7 @@ def test_searches_from_many_threads_agree():
 
 
 def test_serving_finds_at_once_what_is_stored_changed_and_removed(stored, cohort):
-    serving = Serving(stored)
+    serving = SnapshotLoader(stored)
     old = serving.snapshot
     assert serving.refresh() is False
 
@@ -208,7 +208,7 @@ def test_serving_finds_at_once_what_is_stored_changed_and_removed(stored, cohort
 
 
 def test_a_replaced_clip_is_found_as_it_is_now(stored, cohort):
-    serving = Serving(stored)
+    serving = SnapshotLoader(stored)
     video, clips = cohort[4]
     turned = [replace(e, vector=-e.vector) for e in clips]
     commit(stored, [(video, turned)])
@@ -223,7 +223,7 @@ def test_a_replaced_clip_is_found_as_it_is_now(stored, cohort):
 
 
 def test_a_generation_that_nobody_searches_is_let_go(stored):
-    serving = Serving(stored)
+    serving = SnapshotLoader(stored)
     held = weakref.ref(serving.snapshot.generation.index)
     search(serving.snapshot, VectorQuery(np.ones(8), "enc1"), 3, Options(SearchFilter(labels=frozenset({"TLE"}))))
     publish_all(stored)

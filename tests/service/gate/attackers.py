@@ -22,9 +22,9 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from protos import admin_pb2, catalog_pb2, classification_pb2, retrieval_pb2, review_pb2
-from service.processes.worker_status import Roster
+from service.processes.worker_status import WorkerStatuses
 from service.server.credentials import AUDIENCE, ISSUER
-from service.server.worker import Place, Server
+from service.server.worker import Server, WorkerSlot
 from tests.forge import Forged
 from tests.waiting import PATIENCE_S
 
@@ -78,7 +78,7 @@ def answering(workspace, config):
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = Server(workspace, config, Place(0, Roster()))
+    server = Server(workspace, config, WorkerSlot(0, WorkerStatuses()))
 
     async def begin():
         listener, port = server.listen()

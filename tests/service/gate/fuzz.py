@@ -17,9 +17,9 @@ with atheris.instrument_imports(include=["service", "index.query", "index.search
 
     from index.workspace import Workspace
     from service.config import ServerConfig
-    from service.processes.worker_status import Roster
+    from service.processes.worker_status import WorkerStatuses
     from service.roles import ALLOWED
-    from service.server.worker import Place, Server
+    from service.server.worker import Server, WorkerSlot
 
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.service.gate.attackers import METHODS
@@ -68,7 +68,7 @@ class Fuzzed:
         commit(workspace, make_cohort())
         publish_all(workspace)
         install_head(workspace)
-        server = Server(workspace, ServerConfig(port=0, **_LIMITS), Place(0, Roster()))
+        server = Server(workspace, ServerConfig(port=0, **_LIMITS), WorkerSlot(0, WorkerStatuses()))
         self._handlers = {method.name: server._guard.handler(method) for method in server._methods}
         self._loop = asyncio.new_event_loop()
 
@@ -115,8 +115,8 @@ def main() -> None:
     """Run it for so many seconds, by default 60."""
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     logging.disable(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as slot:
+        folder = Path(slot)
         seeds(folder / "seeds")
         fuzzed = Fuzzed(folder)
         limits = [

@@ -25,8 +25,8 @@ from service.calling.health import health_of
 from service.client import Client
 from service.config import ServerConfig
 from service.errors import TooMuch
-from service.gate.concurrency import Places, Watching
-from service.gate.fair_queue import Turns
+from service.gate.concurrency import CallSlots, Watching
+from service.gate.fair_queue import FairQueue
 from service.gate.peers import address_of, neighbourhood
 from service.gate.refusals import Refusals
 from service.messages.convert import filter_from_proto
@@ -71,7 +71,7 @@ def taken(places, caller, times):
 
 
 def test_a_caller_has_an_eighth_and_administrators_a_reserve():
-    places = Places(128)
+    places = CallSlots(128)
     assert taken(places, READER, 140) == 16
     assert sum(taken(places, Caller(str(n), frozenset({Role.READER}), "token"), 140) for n in range(50)) == 96
     assert taken(places, ADMIN, 140) == 16
@@ -83,11 +83,11 @@ def test_a_caller_has_an_eighth_and_administrators_a_reserve():
 
 @pytest.mark.parametrize("most", [1, 2, 7, 8])
 def test_few_places_are_places_for_all(most):
-    places = Places(most)
+    places = CallSlots(most)
     assert taken(places, READER, 3) >= 1
-    assert Places(most).taken == 0
+    assert CallSlots(most).taken == 0
     places.give_back(READER)
-    assert taken(Places(most), ADMIN, 2 * most) == most
+    assert taken(CallSlots(most), ADMIN, 2 * most) == most
 
 
 def test_who_watches_health_is_counted_by_address():
@@ -392,7 +392,7 @@ def test_two_long_names_are_two_people_and_a_broken_one_stops_nothing(secured, a
 
 
 async def test_turns_are_fair_and_few_wait():
-    turns, order = Turns(2), []
+    turns, order = FairQueue(2), []
 
     async def upload(caller, gate):
         async with turns.turn(caller):

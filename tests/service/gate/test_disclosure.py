@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from index.errors import InvalidInput
 from index.query import PLAIN, ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
 from index.records import Distance
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.search import search
 from service.gate import disclosure
 from service.roles import Caller, PermissionRefused, Role
@@ -31,7 +31,7 @@ def test_rounding_moves_nothing_by_more_than_half_a_step(similarity):
 
 def test_hits_are_exact_only_for_those_who_may_read_embeddings(stored):
     hits = search(
-        Serving(stored).snapshot, VideoQuery("v0-0"), 9, Options(group_by=GroupBy.VIDEO, mean_of=2)
+        SnapshotLoader(stored).snapshot, VideoQuery("v0-0"), 9, Options(group_by=GroupBy.VIDEO, mean_of=2)
     ).neighbours
 
     assert disclosure.shown(ADMIN, hits) == hits
@@ -101,7 +101,7 @@ def hits_and_videos(tmp_path_factory):
     workspace = Workspace(tmp_path_factory.mktemp("seen") / "workspace")
     commit(workspace, make_cohort())
     publish_all(workspace)
-    snapshot = Serving(workspace).snapshot
+    snapshot = SnapshotLoader(workspace).snapshot
     return search(snapshot, VideoQuery("v0-0"), 10).neighbours, snapshot.videos
 
 

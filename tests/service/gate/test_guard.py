@@ -19,7 +19,7 @@ from service.errors import STATUS, DeadlinePassed, TooMuch, rich_status, status_
 from service.gate.call import Method
 from service.gate.callers import Callers
 from service.gate.limits import Limits
-from service.gate.middleware import Guard
+from service.gate.middleware import Middleware
 from service.gate.refusals import Refusals
 from service.metadata import DETAILS, REQUEST_ID, SEEN
 from service.telemetry.metrics import Metrics
@@ -132,7 +132,7 @@ def guard(stored):
     source = Erasing()
     audit = AuditLog(stored)
     given = (config, Callers(config), limits, audit, Refusals(audit), Metrics(), NoTracer(), source, catch_up, None)
-    guard = Guard(*given)
+    guard = Middleware(*given)
     guard.source = source
     guard.seen, guard.workspace = seen, stored
     return guard

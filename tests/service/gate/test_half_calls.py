@@ -97,10 +97,10 @@ def test_answers_that_nobody_reads_hold_their_places(workspace):
 def test_a_search_that_nobody_waits_for_holds_its_place(workspace, monkeypatch):
     begun, goes_on = threading.Semaphore(0), threading.Event()
 
-    def slowly(knowledge):
+    def slowly(state):
         begun.release()
         goes_on.wait(PATIENCE_S)
-        return counts_of(knowledge)
+        return counts_of(state)
 
     monkeypatch.setattr(catalog, "counts_of", slowly)
     with answering(workspace, ServerConfig(port=0, max_calls=2)) as address, grpc.insecure_channel(address) as channel:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from index.query import ClipQuery
 from index.records import Provenance, SearchAnswer
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.search import nearest_rows, search
 from index.workspace import Workspace
 from protos import retrieval_pb2 as retrieval
@@ -25,7 +25,7 @@ def snapshot(tmp_path_factory):
     commit(workspace, make_cohort())
     publish_all(workspace)
     commit(workspace, [make_video(7, 0, 3, np.random.default_rng(7), label="")])
-    return Serving(workspace).snapshot
+    return SnapshotLoader(workspace).snapshot
 
 
 PROVENANCE = Provenance("enc1", "000001-ab", "", 7)

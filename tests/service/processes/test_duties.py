@@ -18,7 +18,7 @@ import pytest
 
 from index.errors import DamagedData, ServiceError
 from index.query import VideoQuery
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.tables.blocklist import ErasedList, block, lift
 from index.tables.store import Store
 from index.workspace import Workspace
@@ -28,7 +28,7 @@ from service.calling.connection import Connection
 from service.calling.health import health_of
 from service.client import Client
 from service.processes.duties import Duties, Duty
-from service.serving.watcher import Source
+from service.serving.watcher import StateWatcher
 from tests.conftest import commit, install_head, make_cohort, publish_all
 from tests.forge import Forged
 from tests.service.gate.attackers import PREFACE, WATCH, code, connected, frame, headers
@@ -151,7 +151,7 @@ def workspace(tmp_path):
 
 def test_who_is_on_the_list_is_in_no_answer_though_their_rows_are_there_still(workspace):
     commit(workspace, make_cohort(patients=7)[15:])  # two more, since the index was built
-    serving = Serving(workspace)
+    serving = SnapshotLoader(workspace)
     everybody = set(serving.snapshot.videos)
     for patient in ("p1", "p6"):
         blocked(workspace, patient)
@@ -253,38 +253,38 @@ def test_a_pipe_in_place_of_a_file_hangs_nothing(workspace, name):
 
 def test_no_answer_is_made_of_the_old_snapshot_once_somebody_is_on_the_list(workspace, monkeypatch):
     """However long the new one takes to be made: each call that begins meanwhile waits."""
-    source = Source(workspace)
-    make, making = Serving._exchange, threading.Event()
+    watcher = StateWatcher(workspace)
+    make, making = SnapshotLoader._exchange, threading.Event()
 
     def slow(serving):
         making.set()
         time.sleep(0.5)
         make(serving)
 
-    source.withhold_erased()
-    monkeypatch.setattr(Serving, "_exchange", slow)
+    watcher.withhold_erased()
+    monkeypatch.setattr(SnapshotLoader, "_exchange", slow)
     blocked(workspace, "p3")
-    begun = source.erasures
-    other = threading.Thread(target=source.withhold_erased)
+    begun = watcher.erasures
+    other = threading.Thread(target=watcher.withhold_erased)
     other.start()
     making.wait(PATIENCE_S)
-    assert source.erased_is_new()  # so that a call comes here too
-    assert source.erasures == begun
-    source.withhold_erased()
-    assert "p3" not in {video.patient_id for video in source.knowledge.snapshot.videos.values()}
-    assert source.erasures == begun + 1
-    assert not source.erased_is_new()
+    assert watcher.erased_is_new()  # so that a call comes here too
+    assert watcher.erasures == begun
+    watcher.withhold_erased()
+    assert "p3" not in {video.patient_id for video in watcher.state.snapshot.videos.values()}
+    assert watcher.erasures == begun + 1
+    assert not watcher.erased_is_new()
     other.join()
 
 
 def test_a_refresh_that_learns_of_an_erasure_first_hides_it_from_no_call(workspace):
-    source = Source(workspace)
-    source.withhold_erased()
+    watcher = StateWatcher(workspace)
+    watcher.withhold_erased()
     blocked(workspace, "p3")
-    source._serving.refresh_rows()
-    assert source.erased_is_new()
-    source.withhold_erased()
-    assert source.erasures == 1
+    watcher._serving.refresh_rows()
+    assert watcher.erased_is_new()
+    watcher.withhold_erased()
+    assert watcher.erasures == 1
 
 
 def test_a_watcher_who_does_not_read_keeps_nothing_from_others_and_no_server_from_ending(workspace):
@@ -317,8 +317,8 @@ def workers(pid):
 def test_a_pipe_in_place_of_a_preview_hangs_nothing(workspace, name):
     folder = workspace.previews / "v0-0"
     folder.mkdir(parents=True)
-    source = Store(workspace).videos()["v0-0"].source_sha256
-    (folder / "preview.json").write_text(json.dumps({"fps": 25, "source_sha256": source}))
+    watcher = Store(workspace).videos()["v0-0"].source_sha256
+    (folder / "preview.json").write_text(json.dumps({"fps": 25, "source_sha256": watcher}))
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
     with running(workspace) as said, grpc.insecure_channel(said["address"]) as channel:

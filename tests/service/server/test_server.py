@@ -21,7 +21,7 @@ from index.custody.erasure import erase_patient
 from index.errors import NotFound, ServiceError
 from index.query import ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
 from index.records import Provenance
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.search import search
 from index.search.snapshot import Snapshot
 from index.workspace import Workspace
@@ -29,7 +29,7 @@ from protos import admin_pb2, retrieval_pb2, retrieval_pb2_grpc
 from service.client import Client
 from service.config import ServerConfig
 from service.metadata import DETAILS
-from service.serving.watcher import Source
+from service.serving.watcher import StateWatcher
 from tests import forge
 from tests.conftest import commit, install_head, make_cohort, make_video, publish_all
 from tests.service.servers import running
@@ -54,7 +54,7 @@ def client(served):
 
 
 def snapshot(served) -> Snapshot:
-    return Serving(served[0]).snapshot
+    return SnapshotLoader(served[0]).snapshot
 
 
 def test_it_says_what_it_serves(served):
@@ -242,17 +242,17 @@ def test_a_port_that_is_taken_is_said(served):
 
 def test_whatever_goes_wrong_with_something_newer_the_old_keeps_serving(stored, caplog):
     install_head(stored)
-    source = Source(stored)
-    before = source.knowledge
+    watcher = StateWatcher(stored)
+    before = watcher.state
     for spoiled in (b"\xff\xfe", b"000009-absent"):
         (stored.generations / "CURRENT").write_bytes(spoiled)
-        source.refresh()
-        source.refresh()
+        watcher.refresh()
+        watcher.refresh()
     (stored.generations / "CURRENT").write_text(before.snapshot.name)
     shutil.rmtree(stored.store / "videos.lance" / "_versions")
-    source.refresh()
+    watcher.refresh()
 
-    assert source.knowledge is before
+    assert watcher.state is before
     assert len(caplog.records) == 3  # each trouble once, not at every look
     assert str(stored.root) not in caplog.text
 
@@ -281,13 +281,13 @@ def test_loopback_addresses_are_served(host):
 
 
 def test_an_erased_patient_is_found_no_more_even_where_the_new_index_can_not_be_taken_up(stored):
-    source = Source(stored)
+    watcher = StateWatcher(stored)
     erase_patient(stored, "p1")
     (stored.generations / "CURRENT").write_text("000009-absent")
-    source.refresh()
+    watcher.refresh()
 
     with pytest.raises(NotFound):
-        source.knowledge.search(VideoQuery("v1-0"), 1)
+        watcher.state.search(VideoQuery("v1-0"), 1)
 
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])

@@ -18,7 +18,7 @@ from index.tables.blocklist import erased_among
 from index.tables.store import Store
 from index.workspace import Workspace
 from service.audit import trail as audit_trail
-from service.serving.watcher import Source
+from service.serving.watcher import StateWatcher
 from tests.conftest import DATA, commit, make_video, publish_all
 
 VERSIONS = {version: json.loads((DATA / f"workspace-{version}.json").read_text()) for version in ("0.1.0", "0.2.0")}
@@ -46,7 +46,7 @@ def old(tmp_path, version):
 
 
 def test_it_serves_the_same_index_and_head(old, answered):
-    provenance = Source(old).knowledge.provenance
+    provenance = StateWatcher(old).state.provenance
 
     assert (provenance.encoder_id, provenance.generation) == (answered["encoder_id"], answered["generation"])
     assert (provenance.head_id, provenance.table_version) == (answered["head_id"], answered["table_version"])
@@ -54,9 +54,9 @@ def test_it_serves_the_same_index_and_head(old, answered):
 
 @pytest.mark.parametrize("group_by", GroupBy)
 def test_every_search_finds_what_it_found(old, answered, group_by):
-    knowledge = Source(old).knowledge
-    for video in knowledge.snapshot.videos:
-        found = knowledge.search(VideoQuery(video), 5, Options(group_by=group_by)).neighbours
+    state = StateWatcher(old).state
+    for video in state.snapshot.videos:
+        found = state.search(VideoQuery(video), 5, Options(group_by=group_by)).neighbours
         expected = answered["searches"][f"{video} {group_by!s}"]
 
         assert [[n.clip.clip_id, n.clip.video_id, n.clip.patient_id, n.label] for n in found] == [
@@ -66,11 +66,11 @@ def test_every_search_finds_what_it_found(old, answered, group_by):
 
 
 def test_every_verdict_is_what_it_was(old, answered):
-    knowledge = Source(old).knowledge
+    state = StateWatcher(old).state
 
-    assert set(knowledge.snapshot.videos) == set(answered["verdicts"])
+    assert set(state.snapshot.videos) == set(answered["verdicts"])
     for video, (label, probability, votes, sets) in answered["verdicts"].items():
-        judged = knowledge.classify(VideoQuery(video)).judged
+        judged = state.classify(VideoQuery(video)).judged
         said = judged.evidence.prediction_set
         assert (judged.verdict.label, list(judged.verdict.votes)) == (label, votes)
         assert judged.verdict.probability == pytest.approx(probability, abs=1e-6)
@@ -95,7 +95,7 @@ def test_it_is_found_whole_and_taken_further(old, answered):
     assert Store(old).videos() == before | {"v9-0": new[0]}
     assert new[0].metadata
     publish_all(old, encoder_id)
-    assert "v9-0" in Source(old).knowledge.snapshot.videos
+    assert "v9-0" in StateWatcher(old).state.snapshot.videos
     assert erase_patient(old, "p3")["scan"]["files_with_finds"] == ()
-    served = {video.patient_id for video in Source(old).knowledge.snapshot.videos.values()}
+    served = {video.patient_id for video in StateWatcher(old).state.snapshot.videos.values()}
     assert served.isdisjoint({"p3", *answered["erased"]})

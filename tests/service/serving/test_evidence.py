@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from encoder.head import Conformal, Head, HeadCard, vote
 from index.query import ClipQuery, VideoQuery
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.search.novelty import NEIGHBOUR, novelty, usual_distances
 from index.workspace import Workspace
 from protos import classification_pb2 as classification
 from service.messages import convert_verdict
 from service.serving.evidence import fewest_flipping, flipping
-from service.serving.state import Knowledge
+from service.serving.state import ServingState
 from tests.conftest import WIDTH, commit, head_layers, make_cohort, publish_all
 
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=7)
@@ -30,12 +30,12 @@ def head(conformal=None, temperature=1.7, threshold=0.4):
 
 
 @pytest.fixture(scope="module")
-def knowledge(tmp_path_factory):
+def state(tmp_path_factory):
 
     workspace = Workspace(tmp_path_factory.mktemp("evidence") / "workspace")
     commit(workspace, make_cohort(patients=6, videos=3, clips=5))
     publish_all(workspace)
-    return Knowledge(Serving(workspace).snapshot, head(Conformal(0.1, (0.55, 0.5), (5, 5))))
+    return ServingState(SnapshotLoader(workspace).snapshot, head(Conformal(0.1, (0.55, 0.5), (5, 5))))
 
 
 @given(probabilities, st.floats(0, 1))
@@ -63,9 +63,9 @@ def test_no_smaller_number_of_clips_turns_the_verdict(values, threshold):
 
 
 @pytest.mark.parametrize("item", [VideoQuery(f"v{p}-{v}") for p in range(6) for v in range(3)])
-def test_the_verdict_can_be_computed_from_the_answer_alone(knowledge, item):
+def test_the_verdict_can_be_computed_from_the_answer_alone(state, item):
     """With the standard library, from the message that a client of any language gets."""
-    sent = convert_verdict.classify_response(knowledge.classify(item)).SerializeToString()
+    sent = convert_verdict.classify_response(state.classify(item)).SerializeToString()
     verdict = classification.ClassifyResponse.FromString(sent).verdict
 
     chances = [1 / (1 + exp(-clip.logit / verdict.temperature)) for clip in verdict.clips]
@@ -101,8 +101,8 @@ def test_the_verdict_can_be_computed_from_the_answer_alone(knowledge, item):
     assert verdict.conformal.abstains == (len(sets) != 1)
 
 
-def test_the_nearest_of_each_class_are_labelled_so_and_of_other_patients(knowledge):
-    evidence = knowledge.classify(VideoQuery("v1-0")).judged.evidence
+def test_the_nearest_of_each_class_are_labelled_so_and_of_other_patients(state):
+    evidence = state.classify(VideoQuery("v1-0")).judged.evidence
 
     assert [label for label, _ in evidence.neighbours] == ["TLE", "exTLE"]
     for label, hits in evidence.neighbours:
@@ -112,14 +112,14 @@ def test_the_nearest_of_each_class_are_labelled_so_and_of_other_patients(knowled
         assert len({hit.clip.video_id for hit in hits}) == 3
 
 
-def test_the_distance_is_that_to_the_fifth_nearest_clip_of_other_patients(knowledge):
-    snapshot = knowledge.snapshot
+def test_the_distance_is_that_to_the_fifth_nearest_clip_of_other_patients(state):
+    snapshot = state.snapshot
     everything = snapshot.generation.vectors.all
     clips, vectors = snapshot.clips_of(ClipQuery(snapshot.clip(7).clip_id))
     others = snapshot.patient_of_row != snapshot.patient_of_row[7]
     similarities = np.sort(everything[others] @ vectors[0])[::-1]
 
-    distance = knowledge.classify(ClipQuery(clips[0].clip_id)).judged.evidence.distance
+    distance = state.classify(ClipQuery(clips[0].clip_id)).judged.evidence.distance
     assert distance.value == pytest.approx(1 - similarities[NEIGHBOUR - 1], abs=1e-6)
     assert distance.sample == 90
     assert 0 <= distance.percentile <= 1
@@ -139,7 +139,7 @@ def test_what_is_unlike_everything_is_further_than_all_that_is_stored(tmp_path):
         near.append((video, [replace(c, vector=v / np.linalg.norm(v)) for c, v in zip(clips, vectors, strict=True)]))
     commit(workspace, near)
     publish_all(workspace)
-    snapshot = Serving(workspace).snapshot
+    snapshot = SnapshotLoader(workspace).snapshot
     strange = -np.eye(WIDTH, dtype=np.float32)[:1]
 
     usual = usual_distances(snapshot)
@@ -152,17 +152,17 @@ def test_a_store_too_small_to_say_says_nothing(tmp_path):
     workspace = Workspace(tmp_path / "workspace")
     commit(workspace, make_cohort(patients=2, videos=1, clips=2))
     publish_all(workspace)
-    knowledge = Knowledge(Serving(workspace).snapshot, head())
+    state = ServingState(SnapshotLoader(workspace).snapshot, head())
 
-    assert knowledge.classify(VideoQuery("v0-0")).judged.evidence.distance is None
+    assert state.classify(VideoQuery("v0-0")).judged.evidence.distance is None
 
 
-def test_a_summary_has_the_verdict_of_the_whole(knowledge):
-    ids = [clip.clip_id for clip in knowledge.snapshot.generation.clips]
+def test_a_summary_has_the_verdict_of_the_whole(state):
+    ids = [clip.clip_id for clip in state.snapshot.generation.clips]
     items = [*map(ClipQuery, ids), VideoQuery("v2-1"), ClipQuery("absent")]
 
-    short = knowledge.classify_batch(items, summaries=True).results
-    whole = knowledge.classify_batch(items).results
+    short = state.classify_batch(items, summaries=True).results
+    whole = state.classify_batch(items).results
     assert [one.code for one in short] == [one.code for one in whole]
     for few, all_ in zip(short[:-1], whole[:-1], strict=True):
         assert few.judged.clips == ()
@@ -175,7 +175,7 @@ def test_of_a_long_recording_clips_that_are_spread_evenly_stand_for_all(tmp_path
     workspace = Workspace(tmp_path)
     commit(workspace, make_cohort(patients=6, videos=3, clips=5))
     publish_all(workspace)
-    snapshot = Serving(workspace).snapshot
+    snapshot = SnapshotLoader(workspace).snapshot
     usual = usual_distances(snapshot)
     vectors = np.random.default_rng(0).standard_normal((1000, WIDTH)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -9,10 +9,10 @@ from encoder.head import LARGEST_TEMPERATURE, Conformal, Head, HeadCard
 from encoder.model.folder import install_encoder, new_encoder
 from encoder.model.kind import kind_of, stored_kind, what_it_means
 from index.query import ClipQuery, VideoQuery
-from index.search.loader import Serving
+from index.search.loader import SnapshotLoader
 from index.tables.blocklist import patient_hash
 from semiome.shipped import shipped_encoder, shipped_folder
-from service.serving.state import Knowledge
+from service.serving.state import ServingState
 from tests.conftest import WIDTH, commit, head_layers, make_cohort, publish_all, tiny_architecture
 
 pytestmark = pytest.mark.needs("torch")
@@ -21,17 +21,17 @@ KEY = b"k" * 32
 
 
 @pytest.fixture
-def knowledge(workspace):
+def state(workspace):
     commit(workspace, make_cohort())
     publish_all(workspace)
     learned = tuple(patient_hash(KEY, name) for name in ("p0", "p1"))
     sets = Conformal(0.1, (0.55, 0.5), (5, 5))
     card = HeadCard((WIDTH, 2), ("TLE", "exTLE"), 0.5, 2.0, "enc1", "0" * 64, 1, 1, 2, (), 0, 1, sets, learned)
-    return Knowledge(Serving(workspace).snapshot, Head(head_layers(3), card), KEY, "simulated")
+    return ServingState(SnapshotLoader(workspace).snapshot, Head(head_layers(3), card), KEY, "simulated")
 
 
-def test_a_verdict_on_a_patient_the_head_learned_from_says_so_and_is_not_calibrated(knowledge):
-    own, new = (knowledge.classify(VideoQuery(name)).judged for name in ("v0-0", "v3-0"))
+def test_a_verdict_on_a_patient_the_head_learned_from_says_so_and_is_not_calibrated(state):
+    own, new = (state.classify(VideoQuery(name)).judged for name in ("v0-0", "v3-0"))
 
     assert [one.evidence.trained_on_this_patient for one in (own, new)] == [True, False]
     assert [one.evidence.calibrated for one in (own, new)] == [False, True]
@@ -40,37 +40,37 @@ def test_a_verdict_on_a_patient_the_head_learned_from_says_so_and_is_not_calibra
     np.testing.assert_allclose([clip.probability for clip in own.verdict.clips], raw)
 
 
-def test_batches_and_summaries_say_the_same(knowledge, cohort):
+def test_batches_and_summaries_say_the_same(state, cohort):
     items = [VideoQuery("v0-0"), VideoQuery("v3-0"), *(ClipQuery(cohort[n][1][0].clip.clip_id) for n in (0, 9))]
 
     for summaries in (False, True):
-        results = knowledge.classify_batch(items, summaries=summaries).results
+        results = state.classify_batch(items, summaries=summaries).results
         standing = [(r.judged.evidence.trained_on_this_patient, r.judged.evidence.calibrated) for r in results]
         assert standing == [(True, False), (False, True)] * 2
         sets = [r.judged.evidence.prediction_set is None for r in results]
         assert sets == [True, False, True, False]
 
 
-def test_an_old_head_does_not_know_whom_it_learned_from(knowledge):
-    old = Head(knowledge.head.layers, replace(knowledge.head.card, training_patients=None))
+def test_an_old_head_does_not_know_whom_it_learned_from(state):
+    old = Head(state.head.layers, replace(state.head.card, training_patients=None))
 
-    assert replace(knowledge, head=old).learned_from("p0") is None
-    assert knowledge.learned_from("") is None
-
-
-def test_a_head_at_the_bound_of_its_calibration_separates_nothing(knowledge):
-    useless = Head(knowledge.head.layers, replace(knowledge.head.card, temperature=LARGEST_TEMPERATURE))
-
-    assert replace(knowledge, head=useless).classify(VideoQuery("v3-0")).judged.evidence.separates_nothing
-    assert not knowledge.classify(VideoQuery("v3-0")).judged.evidence.separates_nothing
+    assert replace(state, head=old).learned_from("p0") is None
+    assert state.learned_from("") is None
 
 
-def test_clips_without_a_vote_are_counted(knowledge):
-    videos = knowledge.snapshot.videos
+def test_a_head_at_the_bound_of_its_calibration_separates_nothing(state):
+    useless = Head(state.head.layers, replace(state.head.card, temperature=LARGEST_TEMPERATURE))
+
+    assert replace(state, head=useless).classify(VideoQuery("v3-0")).judged.evidence.separates_nothing
+    assert not state.classify(VideoQuery("v3-0")).judged.evidence.separates_nothing
+
+
+def test_clips_without_a_vote_are_counted(state):
+    videos = state.snapshot.videos
     videos["v3-0"] = replace(videos["v3-0"], clip_count=6)
 
-    assert knowledge.classify(VideoQuery("v3-0")).judged.evidence.clips_without_picture == 2
-    assert knowledge.provenance.encoder_kind == "simulated"
+    assert state.classify(VideoQuery("v3-0")).judged.evidence.clips_without_picture == 2
+    assert state.provenance.encoder_kind == "simulated"
 
 
 @pytest.mark.parametrize(
