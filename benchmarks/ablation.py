@@ -1,12 +1,13 @@
-"""Does contrastive pretraining help on patients nobody has seen? Three simulated cohorts, the whole Table I on each.
+"""Does contrastive pretraining help on patients no model has seen? Three simulated cohorts, the whole Table I on each.
 
     .venv/bin/python benchmarks/ablation.py [--quick] [--cohorts 3] [--out DIR]
 
 Each cohort: 120 patients to pretrain on, 15 of them labelled, and 60 external patients, judged by heads that learned
 from the 15. Which 15 these are matters much: so the external patients are judged again by every other set of 15 that
-can be made of the 120, and the mean over the sets is told too. The recipe is `semiome.shipped.DEMO_RECIPE`, fixed on a
-cohort that is not among these. Runs `semiome ablate` on each, prints its table on stderr, and one JSON object a figure
-on stdout; intervals are over cohorts and patients. Pretraining and embeddings are kept in DIR and not done again.
+can be made of the 120, and the mean over the sets is reported too. The recipe is `semiome.shipped.DEMO_RECIPE`, fixed
+on a cohort that is not among these. Runs `semiome ablate` on each, prints its table on stderr, and one JSON object a
+figure on stdout; intervals are over cohorts and patients. Pretraining and embeddings are kept in DIR and
+not done again.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def _ours(paths: list[Path], cores: int) -> float:
 
 
 def _processes(name: str, paths: list[Path], numbers: list[int], processes: int, threads: int) -> float:
-    """Seconds a clip of a plain loop in that many processes of that many threads."""
+    """Seconds a clip of a plain loop, by the number of processes and threads."""
     command = [sys.executable, __file__, "--child", name, str(threads), json.dumps(numbers)]
     parts = [list(map(str, paths[number::processes])) for number in range(processes)]
     children = [

@@ -128,7 +128,7 @@ def _timed(engine: Engine, manifest: Manifest, encoder: Encoder) -> _Timed:
 
 
 def _model_alone(embedder: Embedder, clips: int, batch: int) -> float:
-    """Seconds of that many clips whose frames are there."""
+    """Seconds for a number of clips whose frames are ready."""
     config = embedder.encoder.model.config
     shape = (config.num_frames, config.image_size, config.image_size, 3)
     frames = [np.random.default_rng(seed).integers(0, 256, shape, np.uint8) for seed in range(batch)]

@@ -119,7 +119,7 @@ class _Connection:
         return len(self._begun) + len(self._due) + len(self._later)
 
     def ask(self, calls: int, due: float = 0.0) -> None:
-        """Begin so many calls, that were to begin at some time, by default now; or when the server lets them."""
+        """Begin a number of calls, due at some time, by default now; or when the server lets them."""
         self._due.extend([(due or time.perf_counter(), 1)] * calls)
         parts = []
         while self._due and len(self._begun) < self._most:

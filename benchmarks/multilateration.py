@@ -88,7 +88,7 @@ class Seen:
 
 
 def made_cohort(clips: int, seed: int = 0, of_a_patient: float = 0.0) -> Cohort:
-    """Unit vectors in random directions; a patient's share a direction by so much (cosine)."""
+    """Unit vectors in random directions; a patient's share a direction, to this cosine."""
     random = np.random.default_rng(seed)
     videos, vectors = [], []
     for patient in range(clips // (CLIPS_OF_A_VIDEO * VIDEOS_OF_A_PATIENT)):

@@ -1,4 +1,4 @@
-"""The vector databases that somebody could have picked instead, each in its embedded form, behind one small interface.
+"""The vector databases that could have been chosen instead, each in its embedded form, behind one small interface.
 
 Every peer searches with the query's own patient excluded: by its own filter where it has a fast one, else by asking for
 as many more hits as the patient has clips. `efforts` are its settings from cheap to dear.

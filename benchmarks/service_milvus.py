@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def timed(ask, threads: int, seconds: float) -> float:  # noqa: ANN001
-    """Queries a second of so many threads."""
+    """Queries a second of a number of threads."""
     until, counts = time.monotonic() + seconds, [0] * threads
 
     def work(thread: int) -> None:

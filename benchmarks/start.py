@@ -61,7 +61,7 @@ def main() -> None:
         ("`semiome index build`", "s of processor time", 2.67, lambda tree, at: command(tree, at, "index", "build")),
         ("`semiome doctor`", "s of processor time", 2.17, lambda tree, at: command(tree, at, "doctor")),
         (
-            "an operation's child, until it is told what to do",
+            "an operation's child, until it gets its request",
             "s of processor time",
             2.17,
             lambda tree, _: python(tree, "-c", "import service.processes.operation_process"),

@@ -73,7 +73,7 @@ def cohort(page: Page, address: str) -> None:
 
 
 def feedback(page: Page, address: str, video: str) -> None:
-    """What somebody says of a seizure."""
+    """What a reviewer says of a seizure."""
     page.goto(f"{address}/#/?video={video}")
     page.locator(".hit").first.wait_for()
     page.locator(".timeline button").nth(1).click()

@@ -99,7 +99,7 @@ class Manifest:
         try:
             path = _in_any_form(self.folder, row.file_name).resolve(strict=True)
         except (OSError, RuntimeError):
-            raise VideoRefused("the file is not there, or may not be read") from None
+            raise VideoRefused("the file is missing, or may not be read") from None
         if not path.is_relative_to(self.folder):
             raise VideoRefused("a symbolic link leads out of the manifest's folder")
         if not path.is_file():

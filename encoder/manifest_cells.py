@@ -27,7 +27,7 @@ def read_cell(column: str, value: str) -> Cell:
     """The value of a column of this name, which is not empty unless it is required.
 
     Raises:
-        ValueError: If it is wrong: with what was expected, and where that can be told what to write instead.
+        ValueError: If it is wrong: with what was expected, and, where known, what to write instead.
     """
     if is_spreadsheet_error(value):
         raise ValueError("a value but an error of the spreadsheet's: correct it there")

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 _HEAPS, _MALLOC_HEAPS = 2, "MALLOC_ARENA_MAX"
 _M_ARENA_MAX = -8
-"""As malloc.h has it."""
+"""Number of the option in malloc.h."""
 _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 

@@ -151,7 +151,7 @@ def current(folder: Path) -> str | None:
     """
     name = read_pointer(folder, "CURRENT")
     if name is not None and not _is_entry(folder, name):
-        raise StateError(f"CURRENT in {folder.name}/ names {name!r}, which is not there: publish one again")
+        raise StateError(f"CURRENT in {folder.name}/ names {name!r}, which is missing: publish one again")
     return name
 
 

@@ -88,7 +88,7 @@ call -d '{"items": [{"video_id": "v0001"}, {"video_id": "v0002"}]} {"items": [{"
 A failed call has a code and a message for people. What programs can act on is in its details, messages of `google.rpc`
 in `grpc-status-details-bin`, where gRPC's own libraries look: always `RequestInfo` with the id by which the server's
 logs know the call (also in the metadata as `semiome-request-id`), and except for INTERNAL `ErrorInfo` with the domain
-`semiome` and a reason. In batches and streams one item that fails has its status in the answer, and the call goes on.
+`semiome` and a reason. In batches and streams one item that fails has its status in the answer, and the call continues.
 """
 
 

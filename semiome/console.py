@@ -30,7 +30,7 @@ from rich.text import Text
 
 _LINE_EVERY_S, _LOOKS_S = 60.0, 1.0
 _ENDS_S = 60.0
-"""So long a command may take to end after SIGTERM: a computation in a library sees no signal."""
+"""Seconds a command may take to end after SIGTERM: a computation in a library sees no signal."""
 
 
 class Log(StrEnum):
@@ -45,7 +45,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class Report(Protocol):
-    """Told (done, total), and what is being done where that changes."""
+    """Called with (done, total), and what is being done where that changes."""
 
     def __call__(self, done: float, total: int, now: str = "", /) -> None:
         """Say it."""
@@ -216,7 +216,7 @@ class _Lines:
 
 
 def duration(seconds: float) -> str:
-    """As people say it: 40 s, 12 min, 3 h 20 min, 2 days 4 h."""
+    """A duration in words: 40 s, 12 min, 3 h 20 min, 2 days 4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -271,7 +271,7 @@ def _ending_as_by_ctrl_c(last: Callable[[], None]) -> Iterator[None]:
 
 
 class _TwoLines(Progress):
-    """A bar, and below it what goes on."""
+    """A bar, and below it what is being done."""
 
     now = ""
 

@@ -98,7 +98,7 @@ class DemoResult:
     seconds: dict[str, float]
 
     def values(self) -> dict[str, Any]:
-        """As one JSON object."""
+        """The results as one JSON object."""
         held_out = list(self.answers.searches)
         return {
             "clips": self.generation.clips,
@@ -137,7 +137,7 @@ class DemoResult:
         }
 
     def show(self, screen: Screen) -> None:
-        """As tables."""
+        """The results as tables."""
         found = sum(one.kind == "bed" for one in self.beds)
         screen.say(
             f"The bed was found in {found} of {len(self.beds)} videos: look at {', '.join(map(str, self.sheets))}"
@@ -279,7 +279,7 @@ def show_page(workspace: Path, screen: Screen, *, wait: bool, open_it: bool) -> 
 
     Args:
         workspace: of the demo.
-        screen: is told where the page is.
+        screen: shows where the page is.
         wait: serve it until Ctrl-C; else only say how.
         open_it: in a browser too.
     """

@@ -36,7 +36,7 @@ DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: what a short measurement finds.")]
 LeastSandboxOption = Annotated[
     Literal["limits", "files", "calls", "full"],
-    typer.Option(envvar="SEMIOME_LEAST_SANDBOX", help="Decode only where decoders are shut in so far, or further."),
+    typer.Option(envvar="SEMIOME_LEAST_SANDBOX", help="Lowest sandbox level at which videos may be decoded."),
 ]
 EncoderOption = Annotated[str | None, typer.Option(help="Whose clips; by default those of the encoder in use.")]
 
@@ -45,7 +45,7 @@ DEFAULT_SERVER = "127.0.0.1:50051"
 
 
 def ask_for_sandbox(least: str) -> None:
-    """Let every decoder of this process, and of those that it starts, be shut in so far at least."""
+    """Set the lowest sandbox level of every decoder of this process, and of those that it starts."""
     os.environ["SEMIOME_LEAST_SANDBOX"] = least
 
 

@@ -86,13 +86,13 @@ class ServerConfig(_Config):
     page: PageSettings | None = None
     """The review page; by default none. With [tls] it is served by the same certificate."""
     tls: TlsConfig | None = None
-    """By default plaintext, on loopback addresses only."""
+    """Certificates of the server; by default plaintext, on loopback addresses only."""
     tokens: TokenConfig | None = None
-    """By default no tokens are accepted."""
+    """Whose tokens are accepted; by default no tokens are accepted."""
     certificates: dict[str, frozenset[Role]] = Field(default_factory=dict)
     """Roles of clients who sign in with a certificate alone, by its common name."""
     limits: dict[Role, Limit] = Field(default_factory=dict)
-    """By role; of several roles the most generous counts. See `DEFAULT_LIMITS`."""
+    """Limits by role; of several roles the most generous counts. See `DEFAULT_LIMITS`."""
     max_message_bytes: int = Field(default=4 * 2**20, ge=1024, le=2**31 - 1)
     """Larger requests are refused."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1024)
@@ -100,7 +100,7 @@ class ServerConfig(_Config):
     max_upload_seconds: float = Field(default=3600.0, gt=0, le=24 * 3600)
     """Longer videos are refused, before any of their pictures is decoded: every ten seconds are a clip to embed."""
     least_sandbox: Literal["limits", "files", "calls", "full"] = "limits"
-    """Where decoders of uploads are shut in less, the server does not start. See docs/decoding.md."""
+    """Lowest sandbox level of decoders of uploads; below it the server does not start. See docs/decoding.md."""
     max_calls: int = Field(default=128, ge=1)
     """Calls of a worker at once; one more is refused at once with RESOURCE_EXHAUSTED."""
     max_connections: int = Field(default=4096, ge=16)

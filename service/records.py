@@ -146,7 +146,7 @@ class BatchAnswer:
 
 
 MAX_CLIPS = 10_000
-"""Of a video in one answer."""
+"""Most clips of a video in one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ class Operation:
         message: why it failed.
         generation: of a build that is done.
         receipt: of an erasure that is done, JSON.
-        pid: of its process; 0 where that is nobody's business.
+        pid: of its process; 0 for callers who may not see it.
     """
 
     operation_id: str
@@ -295,7 +295,7 @@ class StatusAnswer:
         provenance: of the worker that answered.
         workers: all of them.
         version: Semiome's.
-        sandbox: how far decoders of uploads are shut in, see `encoder.video.sandbox`; empty from servers before 0.2.
+        sandbox: how far decoders of uploads are sandboxed, see `encoder.video.sandbox`; empty from servers before 0.2.
     """
 
     provenance: Provenance

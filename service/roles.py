@@ -21,7 +21,7 @@ class Role(StrEnum):
 
 
 class Unauthenticated(SemiomeError):
-    """Nobody says who calls, or what is said of it can't be trusted."""
+    """The caller has no credentials, or they can't be trusted."""
 
 
 class PermissionRefused(SemiomeError):
@@ -35,7 +35,7 @@ class Caller:
     Attributes:
         name: subject of a token, or name of a certificate.
         roles: what they may do.
-        known_by: `token`, `certificate`, or `loopback` for whoever is on this machine where nobody has to sign in.
+        known_by: `token`, `certificate`, or `loopback` for any process of this machine where no sign-in is needed.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Caller:
 
     @property
     def sees_exactly(self) -> bool:
-        """See `service.gate.disclosure`."""
+        """Whether similarities are shown as they are, see `service.gate.disclosure`."""
         return not self.roles.isdisjoint(EXACT)
 
     @property
     def sees_widely(self) -> bool:
-        """See `service.gate.disclosure`."""
+        """Whether neighbours are shown beyond the nearest few, see `service.gate.disclosure`."""
         return not self.roles.isdisjoint(WIDE)
 
 
@@ -86,7 +86,8 @@ STORES = _BUILDERS
 """Roles whose uploads may be stored."""
 
 HEALTH = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
-"""Methods that a load balancer calls without signing in; whoever does sign in must still be somebody."""
+"""Methods that a load balancer calls without signing in; a caller who does sign in must still have valid
+credentials."""
 
 ALLOWED: dict[str, frozenset[Role]] = {
     "/semiome.v1.RetrievalService/Search": _SEARCH,
@@ -139,7 +140,7 @@ def check(caller: Caller, method: str) -> None:
 
 
 def require(caller: Caller, roles: Set[Role], what: str) -> None:
-    """As `check`, for a part of what a method does.
+    """Check a role for a part of what a method does.
 
     Raises:
         PermissionRefused: If none of the caller's roles may.

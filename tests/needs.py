@@ -49,7 +49,7 @@ NEEDS = (
     Need("chroot", (), "the steps of the image (as root, who may mount)"),
     Need("faketime", ("faketime",), "clocks that are a day off"),
     Need("libGL", ("libgl1", "libglib2.0-0"), "the blurring of faces"),
-    Need("libseccomp", ("libseccomp2",), "how far a decoder is shut in"),
+    Need("libseccomp", ("libseccomp2",), "how far a decoder is sandboxed"),
     Need("namespaces", (), "full disks (the kernel must allow user and mount namespaces)"),
     Need("nginx", ("nginx-light",), "two servers behind a proxy"),
     Need("promtool", ("prometheus",), "the alerts"),

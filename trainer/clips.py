@@ -61,7 +61,7 @@ class ChosenFrames:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As an array's."""
+        """Shape, as an array has one."""
         return (len(self._rows), *self._frames.shape[1:])
 
     def __len__(self) -> int:

@@ -149,7 +149,7 @@ def matches(clips: TrainingClips, manifest: Manifest, num_frames: int, size: int
 
 
 def write_references(folder: Path, references: dict[str, NDArray[np.float32]]) -> None:
-    """Put features (N, D) beside a cache, that nobody has to learn: what a simulation knows of its clips."""
+    """Put features (N, D) beside a cache, without learning them: what a simulation knows of its clips."""
 
     def write(path: Path) -> None:
         with path.open("wb") as stream:

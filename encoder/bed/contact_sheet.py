@@ -111,7 +111,7 @@ def _draw_tile(
 
 
 def _fitted(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> str:
-    """As much of a text as fits below a picture."""
+    """The part of a text that fits below a picture."""
     whole = text
     while draw.textlength(text if text == whole else f"{text}…", font) > _WIDTH:
         text = text[:-1]

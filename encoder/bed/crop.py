@@ -75,8 +75,8 @@ class UsedCrop:
     Attributes:
         box: of the shown picture; None for all of it.
         origin: `manifest`, `bed`, `camera` (the last box of the same camera), or `whole` (no bed was found); empty
-            where nobody asked for a crop.
-        picture: width and height of the picture that the box is of; 0 where nobody looked.
+            where no crop was asked for.
+        picture: width and height of the picture that the box is of; 0 where no picture was looked at.
     """
 
     box: Crop | None = None
@@ -84,7 +84,7 @@ class UsedCrop:
     picture: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
-        """As the store keeps it: `bed x y w h of WxH`, `camera ...`, `manifest ...`, `whole`, or empty.
+        """The text that the store keeps: `bed x y w h of WxH`, `camera ...`, `manifest ...`, `whole`, or empty.
 
         A manifest's box for an encoder without a policy is `x y w h` alone.
         """

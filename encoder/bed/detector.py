@@ -250,7 +250,7 @@ class OneAtATime:
         self._lock = threading.Lock()
 
     def beds(self, picture_HWC: NDArray[np.uint8]) -> Sequence[FoundBed]:
-        """As the detector."""
+        """Find a bed as the detector does."""
         with self._lock:
             return self._detector.beds(picture_HWC)
 
@@ -298,5 +298,5 @@ def _mask_rcnn(state: dict[str, torch.Tensor], confidence: float) -> Any:  # noq
         weights=None, weights_backbone=None, num_classes=_MASK_RCNN_CLASSES, box_score_thresh=confidence
     ).eval()
     model.load_state_dict(state)
-    model.roi_heads.mask_roi_pool = None  # nobody asks for masks: boxes are the same without them, and sooner there
+    model.roi_heads.mask_roi_pool = None  # masks are not used: boxes are the same without them, and sooner there
     return model

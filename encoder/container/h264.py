@@ -21,7 +21,7 @@ _SEARCHED_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """Of a sequence parameter set, what a slice header can't be read without."""
+    """Fields of a sequence parameter set that a slice header can't be read without."""
 
     number_bits: int
     may_skip_numbers: bool
@@ -155,7 +155,7 @@ def _sequence(unit: bytes) -> tuple[int, _Sequence]:
         if bits.take(1):
             _skip_scaling(bits, 12 if chroma == 3 else 8)
     number_bits = bits.golomb() + 4
-    match bits.golomb():  # how the order of display is told
+    match bits.golomb():  # how the order of display is coded
         case 0:
             bits.golomb()
         case 1:

@@ -76,7 +76,7 @@ def demuxer_of(head: bytes) -> str:
 
 
 def packet_size(head: bytes) -> tuple[int, int] | None:
-    """Of an MPEG transport stream: bytes of a packet, and where the first whole one begins; None for anything else."""
+    """Bytes of an MPEG transport stream's packet, and where the first whole one begins; None for anything else."""
     for size, before in ((188, 0), (192, 4), (204, 0)):
         for start in range(before, min(size + before, len(head))):
             syncs = head[start::size]

@@ -36,7 +36,7 @@ class GroupOrder:
         return False
 
     def _follows_badly(self, place: int, kind: int) -> bool:
-        """Of a picture at this place in its group."""
+        """Whether a picture at this place in its group does not follow the one before."""
         if kind == _BOTH_WAYS:  # shown before the picture that came last
             self._between += 1
             return self._last >= 0 and 0 < (place - self._last) % _COUNTED < _COUNTED // 2

@@ -18,7 +18,7 @@ from index.tables.store import Store
 
 _PROBED_S, _LONGEST_S, _BATCHES = 5.0, 30.0, 5
 _ROW_BYTES = 300
-"""Of a stored clip beside its vector: ids, digests and times, as measured with videos of a hundred clips."""
+"""Bytes of a stored clip beside its vector: ids, digests and times, as measured with videos of a hundred clips."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The encode job: manifest to stored embeddings. Decoding runs in children while the model works.
 
 Safe to interrupt at any point and to run again: what is stored is skipped by digest, a video is stored whole or not
-at all, and everything refused is listed with its reason while the rest goes on.
+at all, and everything refused is listed with its reason while the rest continues.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Reader:
         Args:
             detector: of the encoder.
             limits: of a decoding child.
-            watch: is told each choice.
+            watch: called with each choice.
         """
         if detector is None or self.policy is None:
             return self

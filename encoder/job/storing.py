@@ -27,7 +27,7 @@ class Storing:
 
     Args:
         committer: writes them.
-        report: is told what is done.
+        report: records what is done.
         progress: told how many videos are done, a part of one for each clip.
         salvage: of a damaged file, keep the whole clips before the damage.
     """

@@ -80,7 +80,7 @@ class Encoder:
         return kind_of(self.origin, trained=self.trained)
 
     def bed_detector(self, device: str = "cpu") -> Detector | None:
-        """Whoever finds the beds that the crop policy speaks of; None where there is no policy.
+        """The detector of the crop policy; None where there is no policy.
 
         Raises:
             InvalidInput: If the detector can't be loaded here.

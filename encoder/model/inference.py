@@ -1,7 +1,7 @@
 """The forward pass for inference on a CPU: the same weights, prepared once, and tokens that stay in the cache.
 
 Preparing folds the two projections along time into one, moves the scale and mean of pixels into the patch weights,
-and lays the weights out as oneDNN's kernels want them, which `F.linear` does anew with each call.
+and lays the weights out as oneDNN's kernels want them, which `F.linear` does again with each call.
 
 What `TimeSformer.forward` does layer by layer over all tokens is done here in blocks of tokens: a whole layer's
 products would write tens of megabytes into fresh memory each, and wait for it. One clip at a time, always in the

@@ -46,7 +46,7 @@ def stored_kind(encoders: Path, encoder_id: str) -> str:
 
 
 def check_stored(encoders: Path, encoder_id: str) -> None:
-    """See that a workspace's encoder is there, its weights as long as they say; to check their values takes torch.
+    """Check that a workspace's encoder is there, its weights as long as they say; to check their values takes torch.
 
     Raises:
         DamagedData: If they are not.

@@ -211,7 +211,7 @@ class TimeSformer(nn.Module):
             for parameter in (module.cls_token, module.position_embeddings, module.time_embeddings):
                 nn.init.trunc_normal_(parameter, std=0.02)
         elif isinstance(module, Layer):
-            # As the original: attention along time joins in as training goes on. The random weights above stay
+            # As the original: attention along time joins in as training proceeds. The random weights above stay
             # for the output projection, so that it has a gradient.
             nn.init.zeros_(module.temporal_dense.weight)
 
@@ -328,7 +328,7 @@ class Layer(nn.Module):
         return cls_B1D + self.mlp(cls_B1D), tokens_BPTD + self.mlp(tokens_BPTD)
 
     def cls_alone(self, cls_B1D: Tensor, tokens_BPTD: Tensor) -> Tensor:
-        """As `forward`, for the CLS token only: behind the last layer nobody looks at the others."""
+        """The CLS token of `forward` alone: behind the last layer no other is used."""
         clips, frames = tokens_BPTD.shape[0], tokens_BPTD.shape[2]
         over_frame = self.attention.of_first(self._frames(cls_B1D, self._along_time(tokens_BPTD)))
         cls_B1D = cls_B1D + over_frame.unflatten(0, (clips, frames)).mean(1)

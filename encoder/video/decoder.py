@@ -30,7 +30,7 @@ class DecodeLimits:
     Attributes:
         stall_s: longest time between two signs of life before it is killed; large files, which have to be looked
             through as a whole first, get the time it takes to read them slowly on top.
-        clip_s: longest time for a whole video, for each of its clips: ten seconds of 4K take a core about so long.
+        clip_s: longest time for a whole video, for each of its clips: ten seconds of 4K take a core about as long.
             Only time in which the child is waited for counts.
         memory_bytes: its address space.
         max_seconds: longest video.

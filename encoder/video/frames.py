@@ -114,7 +114,7 @@ def reads_fast(facts: VideoFacts) -> bool:
 
 
 def may_skip(facts: VideoFacts) -> bool:
-    """Whether frames that nobody needs and no other builds on can be left undecoded, and the rest told apart.
+    """Whether frames that are not needed and that no other builds on can be left undecoded, and the rest told apart.
 
     In H.264 each picture says whether others build on it; the timestamps tell which were left out.
     """
@@ -155,7 +155,7 @@ class _Squarer:
 def _quickly(
     path: Path, facts: VideoFacts, plans: Sequence[ClipPlan], squared: _Squarer, complaints: Callable[[], int]
 ) -> Iterator[DecodedClip]:
-    """As many leading clips as a quick way reads without trouble; what is wrong, if anything, is not said."""
+    """The leading clips that a quick way reads without trouble; what is wrong, if anything, is not said."""
     if reads_fast(facts) and squared.reduced is None:
         from encoder.video.decord_reader import read_decord
 
@@ -198,7 +198,7 @@ def _last_number(facts: VideoFacts, plan: ClipPlan) -> int:
 
 
 class _Picture:
-    """What must stay as it is in a video, because boxes and crops are told in the pixels of its first frame."""
+    """What must stay as it is in a video, because boxes and crops are in pixels of its first frame."""
 
     def __init__(self, facts: VideoFacts) -> None:
         self._size, self._rotation = (facts.width, facts.height), facts.rotation

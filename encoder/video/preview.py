@@ -26,7 +26,7 @@ from index.records import CLIP_SECONDS
 
 LONG_SIDE = 480
 THUMBNAILS, THUMBNAIL_WIDTH = 5, 112
-"""So many a clip, side by side in one picture, each so wide in pixels."""
+"""Thumbnails a clip, side by side in one picture, and the width of each in pixels."""
 _LEAST_FPS, _MOST_FPS = 5, 25
 _H264 = {"preset": "veryfast", "crf": "27", "bf": "0"}
 _JPEG_QUALITY = 70
@@ -85,7 +85,7 @@ def render(path: Path, facts: VideoFacts, alive: Callable[[], None]) -> Iterator
                     continue  # of a faster video not every frame is shown
                 small = shrink(frame)
                 small.time_base = Fraction(1, fps)
-                for shown in range(shown + 1, until + 1):  # noqa: B020  goes on from where it was
+                for shown in range(shown + 1, until + 1):  # noqa: B020  resumes where it was
                     small.pts = shown - 1
                     container.mux(stream.encode(small))
                     if shown % fps == 0:

@@ -199,7 +199,7 @@ class _First:
 def _first_frame(path: Path, demuxer: str, track: int) -> _First | None:
     """What the first frame that can be decoded is like; None when none can.
 
-    A recording that begins in mid-stream has packets before it whose pictures nobody can show.
+    A recording that begins in mid-stream has packets before it whose pictures can't be shown.
     """
     with open_video(path, demuxer) as container:
         try:

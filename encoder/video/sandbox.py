@@ -86,7 +86,7 @@ def _limit(kind: int, most: int) -> None:
 
 
 def short_of_memory(size_bytes: int = 64 * 2**20) -> bool:
-    """Whether this process could not get so much more memory; some of FFmpeg's decoders call that damaged data."""
+    """Whether this process could not get this much more memory; some of FFmpeg's decoders call that damaged data."""
     try:
         mmap.mmap(-1, size_bytes).close()
     except OSError:
@@ -108,7 +108,7 @@ def shut_in(path: Path) -> str:
 
 
 def level_here() -> str:
-    """How much of it the system enforces here, found by a process that is shut in.
+    """How much of it the system enforces here, found by a process inside.
 
     Raises:
         StateError: If that process fails.
@@ -116,19 +116,19 @@ def level_here() -> str:
     asked = [sys.executable, "-PB", "-m", "encoder.video.sandbox"]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)  # noqa: S603  our own
     if done.stdout.strip() not in LEVELS:
-        raise StateError("it can't be found out how a decoder is shut in here: run `semiome doctor`")
+        raise StateError("it can't be determined how far decoders are sandboxed here: run `semiome doctor`")
     return done.stdout.strip()
 
 
 def check_level(level: str, least: str) -> None:
-    """Whether a decoder is shut in far enough.
+    """Whether decoders are sandboxed far enough.
 
     Raises:
         StateError: If it is not.
     """
     if LEVELS.index(level) < LEVELS.index(least):
         raise StateError(
-            f"decoders are shut in at level {level} here, and at least {least} was asked for: "
+            f"decoders are sandboxed at level {level} here, and at least {least} was asked for: "
             "docs/decoding.md says what each level needs"
         )
 

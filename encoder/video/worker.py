@@ -83,7 +83,7 @@ def main() -> None:
 
 def _preview(path: Path, facts: VideoFacts) -> None:
     """Strips and the film, each a line and its bytes; a line alone is a sign of life."""
-    from encoder.video.preview import Strip, render  # nobody else needs its libraries
+    from encoder.video.preview import Strip, render  # nothing else needs its libraries
 
     for part in render(path, facts, lambda: _send({"event": "alive"})):
         if isinstance(part, Strip):

@@ -121,7 +121,7 @@ class Died(Exception):
 
 @cache
 def _warn_once(level: str) -> None:
-    _logger.warning("decoders are shut in at level %s only, see docs/decoding.md", level)
+    _logger.warning("decoders are sandboxed at level %s only, see docs/decoding.md", level)
 
 
 class Child:

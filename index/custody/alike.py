@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from index.tables.rows import StoredClips
 
 NEARER = 0.15
-"""A pair at less than this share of the usual distance is told. docs/store.md has its measured false alarms."""
+"""A pair at less than this share of the usual distance is reported. docs/store.md has its measured false alarms."""
 MOST_CLIPS = 20_000
 _LEAST_PATIENTS = 5
 _BLOCK = 2048
@@ -41,7 +41,7 @@ def too_alike(stored: StoredClips, nearer: float = NEARER, seed: int = 0) -> tup
 
     Args:
         stored: clips of one encoder.
-        nearer: share of the usual distance from which a pair is told.
+        nearer: share of the usual distance below which a pair is reported.
         seed: decides which videos are looked at where there are more than `MOST_CLIPS` clips.
 
     Returns:
@@ -89,7 +89,7 @@ def nearest_of_videos(
 
 
 def _usual(distance_VV: NDArray[np.float32], patients_V: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Of each video, the median over other patients of the distance to their nearest video."""
+    """The median for each video, over other patients of the distance to their nearest video."""
     names = np.unique(patients_V)
     of_patient = np.stack([distance_VV[:, patients_V == name].min(axis=1) for name in names], axis=1)
     of_patient[patients_V[:, None] == names[None, :]] = np.nan

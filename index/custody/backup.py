@@ -1,6 +1,6 @@
 """A copy of what can't be made again, that can be verified and brought back: tables, models, key, the erased, receipts.
 
-Generations are not in it: they are built again from the tables. A backup is older than some erasures; whoever brings
+Generations are not in it: they are built again from the tables. A backup is older than some erasures; a user who brings
 it back must not bring those patients back, so the list of the erased is kept apart and given when it is restored.
 """
 
@@ -54,7 +54,7 @@ class Backup:
 
 
 def back_up(workspace: Workspace, folder: Path) -> Backup:
-    """Copy a workspace into a new folder; nobody writes meanwhile, and searches go on.
+    """Copy a workspace into a new folder; no process writes meanwhile, and searches continue.
 
     Raises:
         InvalidInput: If the folder is there already.

@@ -241,7 +241,9 @@ def _alike(store: Store, encoder_id: str) -> tuple[list[Finding], set[str]]:
     stored = store.clips(encoder_id)
     pairs, looked = too_alike(stored)
     known = {video.video_id: video.source_sha256 for video in store.videos().values()}
-    pairs = [pair for pair in pairs if known.get(pair.videos[0]) != known.get(pair.videos[1])]  # these are told above
+    pairs = [
+        pair for pair in pairs if known.get(pair.videos[0]) != known.get(pair.videos[1])
+    ]  # these are reported above
     if not pairs:
         return [], set()
     named = "; ".join(f"{' and '.join(pair.videos)} ({pair.similarity:.3f})" for pair in pairs[:5])

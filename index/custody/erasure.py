@@ -129,7 +129,7 @@ def erase_patient(
 
     Raises:
         NotFound: If nothing of this patient is stored, and they were not erased before.
-        Locked: If another process is committing or building: called again after that, it goes on.
+        Locked: If another process is committing or building: called again after that, it resumes.
         DiskFull: If there is no room; called again, it resumes.
         DamagedData: If something of the patient is still in the workspace's files: run it again.
     """
@@ -306,7 +306,7 @@ def unfinished(workspace: Workspace, *, asking: bool = False) -> list[str]:
 
 
 class _Note:
-    """Where an erasure under way stands, for whoever goes on with it."""
+    """Where an erasure under way stands, for the process that resumes it."""
 
     def __init__(self, workspace: Workspace, name: str) -> None:
         self._place, self._name = workspace.place, f"{ERASURES}/{name}"
@@ -375,7 +375,7 @@ def _existing(workspace: Workspace) -> Store:
 
 
 def _names(store: Store, patient_id: str, pending: _Pending) -> tuple[set[str], Names, frozenset[str]]:
-    """The patient's videos, what they and everybody else are called, and digests of files that are theirs alone."""
+    """The patient's videos, what they and all others are called, and digests of files that are theirs alone."""
     videos = store.videos()
     own = {*pending.video_ids, *(name for name, video in videos.items() if video.patient_id == patient_id)}
     others = {name: video for name, video in videos.items() if video.patient_id != patient_id}

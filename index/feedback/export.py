@@ -83,7 +83,7 @@ EVENTS_HEAD = _line(*_COLUMNS)
 
 
 def _duration_s(one: Feedback, videos: Mapping[str, Video]) -> float:
-    """Of its signs: as was said, or of the whole video."""
+    """Onset and duration of its signs, or of the whole video."""
     if one.end_s:
         return one.end_s - one.start_s
     video = videos.get(one.video_id)

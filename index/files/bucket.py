@@ -24,10 +24,10 @@ from index.errors import Locked, StateError, Unreachable
 from index.files.place import Place
 
 LEASE_S = 20.0
-"""A writer that has shown no sign of life for so long has died."""
+"""Seconds after which a writer that has shown no sign of life has died."""
 _SIGNS_A_LEASE = 4
 _PATIENCE_S = 300.0
-"""So long a holder tries to show a sign of life, and a writer to write, before it gives up."""
+"""Seconds for which a holder tries to show a sign of life, and a writer to write, before giving up."""
 _AGAIN_S = 1.0
 Result = TypeVar("Result")
 _CODES = {
@@ -273,7 +273,7 @@ class Bucket(Place):
 
 
 def _now_s() -> float:
-    """Of a clock that nobody sets and that runs on while the machine sleeps."""
+    """Seconds of a clock that is never set and that runs on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -314,7 +314,7 @@ class _Lease(Thread):
                 self._e_tag, self._shown = e_tag, began
 
     def check(self, what: str) -> None:
-        """See that this is still the holder; one that could not show a sign of life for a while does so now.
+        """Check that this is still the holder; one that could not show a sign of life for a while does so now.
 
         Raises:
             Locked: If another process has taken over.

@@ -98,7 +98,7 @@ def small_file(path: Path, most_bytes: int = 2**20) -> bytes:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """As `write_atomically`, for a text."""
+    """Write a text with `write_atomically`."""
     write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 

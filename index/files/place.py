@@ -22,7 +22,7 @@ from index.files.failures import naming_failed_writes, unreadable
 from index.files.locks import exclusive_lock
 
 _MOST_BYTES = 2**27
-"""Of a list of two million who were erased."""
+"""Largest file read whole: a list of two million erased patients."""
 _PATIENCE_S, _AGAIN_S = 30.0, 0.05
 Check = Callable[[], None]
 """Raises `Locked` once a lease has been lost."""

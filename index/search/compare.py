@@ -55,7 +55,7 @@ def compare(first: StoredClips, second: StoredClips, k: int = 10, queries: int =
         first: clips of one encoder; their ids are the same with every encoder.
         second: clips of the other.
         k: neighbours of each query.
-        queries: at most so many clips are asked about, drawn at random.
+        queries: most clips that are asked about, drawn at random.
         seed: of the draw.
 
     Raises:

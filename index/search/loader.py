@@ -63,7 +63,7 @@ class SnapshotLoader:
         return self.refresh_generation() or exchanged
 
     def refresh_rows(self) -> bool:
-        """As `refresh`, of the generation that serves."""
+        """Pick up changed rows, labels and erasures of the generation that serves; see `refresh`."""
         exchanged = self.withhold_erased()
         old = self.snapshot
         state = self._now(old.name, old.encoder_id)
@@ -74,7 +74,7 @@ class SnapshotLoader:
         return True
 
     def refresh_generation(self) -> bool:
-        """As `refresh`, of a newly published generation."""
+        """Pick up a newly published generation; see `refresh`."""
         fetch(self._workspace)
         name = current(self._workspace.generations)
         if name is None:
@@ -108,7 +108,7 @@ class SnapshotLoader:
             return True
 
     def erased_facts(self) -> object:
-        """See `ErasedList.facts`."""
+        """What tells one list of the erased from another, see `ErasedList.facts`."""
         return self._erased.facts()
 
     def is_erased(self, patient_id: str) -> bool:

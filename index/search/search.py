@@ -77,7 +77,7 @@ def search_batch(
 def search_each(
     snapshot: Snapshot, queries: Sequence[Query], k: int = 10, options: Options = PLAIN
 ) -> list[SearchAnswer | SemiomeError]:
-    """As `search_batch`, but a query that fails gives its error and spoils no other."""
+    """Search as `search_batch` does, but a query that fails gives its error and spoils no other."""
 
     def one(query: Query) -> SearchAnswer | SemiomeError:
         try:
@@ -224,7 +224,7 @@ def _heads(
 
 
 def _allowed_rows(snapshot: Snapshot, asked: ResolvedQuery, row: int, options: Options) -> NDArray[np.int64]:
-    """Of a row's group."""
+    """Allowed rows of a row's group."""
     rows = snapshot.rows_of_group(row, patient=options.group_by is GroupBy.PATIENT)
     return rows[asked.allowed.admits(rows)]
 

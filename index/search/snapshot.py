@@ -205,7 +205,7 @@ class Snapshot:
 
         Args:
             where: what their videos must be.
-            without_patient: whose clips may not be found; empty: nobody's.
+            without_patient: whose clips may not be found; empty: no patient's.
             without: further rows that may not.
         """
         main, tail = self.generation.clips, self._tail
@@ -260,7 +260,7 @@ class Snapshot:
     def nearest_apart(
         self, queries_QD: NDArray[np.float32], k: int, without_patients: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
-        """As `nearest`, for many queries at once of which each has a patient of its own to leave out.
+        """Find nearest rows for many queries at once of which each has a patient of its own to leave out.
 
         Returns:
             None where one by one is the better way.
@@ -293,7 +293,7 @@ class Snapshot:
         return np.concatenate([main, tail]), np.concatenate([which, which_of_tail])
 
     def label_of(self, clip: Clip) -> str:
-        """Of its video, or empty."""
+        """Label of a clip's video, or empty."""
         video = self.videos.get(clip.video_id)
         return video.label if video else ""
 
@@ -319,7 +319,7 @@ class _Masks:
     video_of_row: NDArray[np.int32]
 
     def __call__(self, where: Filter) -> tuple[NDArray[np.bool_] | None, int, NDArray[np.bool_]]:
-        """Of the generation (None: all of it), how many, and of the rows after it."""
+        """Allowed rows: of the generation (None: all of it), how many, and of the rows after it."""
         if where == ANYTHING:
             in_mask = self.count if self.alive is None else int(self.alive.sum())
             return self.alive, in_mask, np.ones(len(self.video_of_row) - self.count, np.bool_)

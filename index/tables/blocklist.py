@@ -1,4 +1,4 @@
-"""Whom a workspace must not take in again: keyed hashes, which tell nobody who it was."""
+"""The blocklist of erased patients: keyed hashes, which do not say who they were."""
 
 from __future__ import annotations
 

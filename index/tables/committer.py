@@ -87,7 +87,7 @@ class Committer:
             self._known.setdefault(video_id, {})[clip_id] = digest
         patients = select(store.open_table("patients"), None).to_pylist()
         self._keys: dict[str, str] = {row["patient_id"]: row["patient_key"] for row in patients}
-        self._videos = store.videos()  # nobody else writes while this one may
+        self._videos = store.videos()  # no other process writes while this one may
 
     def reload(self) -> None:
         """Learn again what is stored, after a commit of which it is not known whether it came through."""

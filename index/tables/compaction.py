@@ -9,7 +9,7 @@ from datetime import timedelta
 from index.tables.store import Store
 
 KEEP_VERSIONS = timedelta(hours=1)
-"""Old versions stay for so long: who reads one of them has the time to finish."""
+"""Time for which old versions stay, so that their readers can finish."""
 
 _SMALL_ROWS = 100_000
 """A file of fewer rows is a small one, as LanceDB counts them."""
@@ -37,7 +37,7 @@ class TableFacts:
 
 
 def table_facts(store: Store, name: str) -> TableFacts:
-    """Of a table of a store."""
+    """Facts on a table of a store."""
     table = store.open_table(name)
     fragments = table.stats.dataset_stats(_SMALL_ROWS)
     return TableFacts(
@@ -82,7 +82,7 @@ def _compact(
     if deletions:
         # Where nothing was left to merge, the newest version is still the deletion, with its predicate.
         store.open_table(name).update_config({"semiome.compacted_at_version": str(dataset.version)})
-    # What nobody else can be writing, since the caller holds the lock, needs no days of grace. On object storage
+    # What no other process can be writing, since the caller holds the lock, needs no days of grace. On object storage
     # the lock may be lost unseen: there only an erasure takes files that no version names.
     alone = deletions or not store.remote
     still_mine()

@@ -153,7 +153,7 @@ def export_projector(store: Store, encoder_id: str, folder: Path, clips: int, se
         store: from where.
         encoder_id: whose clips.
         folder: to make.
-        clips: at most so many, whole videos drawn at random: the projector shows no million.
+        clips: most to write, in whole videos drawn at random: the projector shows no million.
         seed: of the draw.
 
     Raises:

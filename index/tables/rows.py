@@ -47,7 +47,7 @@ def select(table: Any, columns: list[str] | None, where: str | None = None) -> p
 
 
 def batches(table: Any, columns: list[str], where: str | None = None) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
-    """As `select`, a part at a time.
+    """Select rows, a part at a time.
 
     Raises:
         DamagedData: If Lance can't make sense of its own files.

@@ -35,7 +35,7 @@ VIDEOS = pa.schema(
     ]
 )
 LATER_COLUMNS = ("metadata",)
-"""Of the videos table: those that workspaces of earlier versions don't have."""
+"""Columns of the videos table that workspaces of earlier versions don't have."""
 PATIENTS = pa.schema(
     [
         pa.field("patient_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
@@ -54,7 +54,7 @@ CLIP_COLUMNS = (*_HASHED, "source_sha256", "crop", "commit_number", "row_sha256"
 
 
 def clips_schema(width: int) -> pa.Schema:
-    """Of the clip table of an encoder of this width."""
+    """Schema of the clip table of an encoder of this width."""
     return pa.schema(
         [
             pa.field("clip_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),

@@ -54,7 +54,7 @@ class Changes:
     gone: NDArray[np.int64]
 
     def without_patients(self, patient_ids: Set[str], clips: ClipTable) -> Changes:
-        """As if no row of these patients were in the table.
+        """The changes as if no row of these patients were in the table.
 
         Args:
             patient_ids: whose.
@@ -182,7 +182,7 @@ class Store:
         return count
 
     def clip_ids(self, encoder_id: str) -> set[str]:
-        """Of every clip of an encoder.
+        """Ids of every clip of an encoder.
 
         Raises:
             NotFound: If the encoder has no clips.

@@ -82,7 +82,7 @@ class Cleaned:
 def cleaned(path: Path, names: Names, *, doubtful: bool = False) -> Cleaned:
     """What is left of a file without the patient; the file itself is not changed.
 
-    A file that breaks its reader is told as one that can't be looked into.
+    A file that breaks its reader is reported as one that can't be looked into.
 
     Args:
         path: of a plain file.

@@ -76,6 +76,6 @@ def shown(path: Path, workspace: Workspace, also: Iterable[Path], names: Names) 
 
 
 def piece_of(folder: Path, name: str) -> Path:
-    """A find within a backup or another workspace is told as that: its files are everybody's."""
+    """A find within a backup or another workspace is reported as that: its files hold other patients too."""
     path = folder / name
     return next((parent for parent in reversed(path.parents) if is_one_piece(parent)), path)

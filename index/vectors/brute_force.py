@@ -23,7 +23,7 @@ _BLOCK_ROWS = 8192
 _SAMPLE_ROWS = 4096
 _SMALL_BYTES = 1 << 29
 _MANY_ROWS = 10_000
-"""So many are mapped nevertheless: they are for building."""
+"""Bytes that are mapped nevertheless: they are for building."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from index.vectors.brute_force import Vectors
 
 PCA, UMAP = "pca", "umap"
 _SAMPLE = 20_000
-"""So many rows decide where the axes lie, or are placed by each other."""
+"""Rows that decide where the axes lie, or are placed by each other."""
 _ROWS_AT_ONCE = 1 << 16
 _SEED = 1234
 _INSIDE = 0.995

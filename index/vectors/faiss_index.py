@@ -87,7 +87,7 @@ class FlatIndex:
     def search(
         self, queries_QD: NDArray[np.float32], k: int, allowed: Allowed
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """See `Index.search`; exact."""
+        """Search exactly, see `Index.search`."""
         check_queries(queries_QD, self._index.d)
         with _Selector(allowed) as selector:
             parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
@@ -98,7 +98,7 @@ class FlatIndex:
     def search_apart(
         self, queries_QD: NDArray[np.float32], k: int, allowed: Sequence[Allowed]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
-        """See `Index.search_apart`; exact.
+        """Search exactly, see `Index.search_apart`.
 
         By matrix products: FAISS, asked for more and cut, takes 1.1 to 3 times as long (`benchmarks/search_kinds.py`).
         """
@@ -145,7 +145,7 @@ class IvfIndex:
 
     @property
     def kind(self) -> str:
-        """See `Index.kind`."""
+        """Name of the kind, see `Index.kind`."""
         return self._kind
 
     @classmethod
@@ -197,7 +197,7 @@ class IvfIndex:
     def search(
         self, queries_QD: NDArray[np.float32], k: int, allowed: Allowed
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """See `Index.search`; similarities are exact, rows may be missed."""
+        """Search, see `Index.search`; similarities are exact, rows may be missed."""
         check_queries(queries_QD, self._vectors.width)
         candidates = min(max(k, TUNED_FOR) * self.effort.candidates, len(self._vectors))
         # Where few rows may be found, or many are asked for, they lie in more cells.
@@ -210,7 +210,7 @@ class IvfIndex:
     def search_apart(
         self, queries_QD: NDArray[np.float32], k: int, allowed: Sequence[Allowed]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
-        """See `Index.search_apart`: as many more candidates as rows may not be found, in one call on every core."""
+        """Search, see `Index.search_apart`: with a candidate more for each row left out, in one call on every core."""
         check_queries(queries_QD, self._vectors.width)
         runs = _runs(allowed)
         widest = int((runs[:, 1] - runs[:, 0]).max(initial=0))

@@ -29,11 +29,11 @@ from index.workspace import current
 
 _VECTORS, _CLIPS, _INDEX, _MAP, MANIFEST = "vectors.npy", "clips.arrow", "index.faiss", "map.npy", "manifest.json"
 FLAT_CLIPS = 20_000
-"""Up to so many clips every one is compared: exact, and fast enough."""
+"""Up to this number of clips every one is compared: exact, and fast enough."""
 RECALL_TARGET = 0.95
 _NAME_DIGITS = 16
 _MOST_BYTES = 2**30, 2**18
-"""Of a file of a generation, and more for each of its clips: what is larger need not be read to be wrong."""
+"""Largest size of a generation's file, and more for each of its clips: what is larger need not be read to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +317,7 @@ def _files_of(manifest: GenerationManifest) -> set[str]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """What builds and removals that were killed have left; the caller holds the lock, so nobody is building."""
+    """What builds and removals that were killed have left; the caller holds the lock, so no process is building."""
     for left in (*folder.glob(".building-*"), *(f for f in folder.glob("[0-9]*") if not (f / MANIFEST).exists())):
         shutil.rmtree(left, ignore_errors=True)
 

@@ -22,10 +22,10 @@ _QUERIES_TO_TUNE, _QUERIES_TO_MEASURE = 600, 500
 _CANDIDATES = (4, 3, 2, 6, 8, 16)
 """Likely ones first: what costs more than the best so far is not tried."""
 _CODES_A_CANDIDATE = 200
-"""Reading a vector from its file and comparing it (3 µs) takes as long as comparing so many codes."""
+"""Reading a vector from its file and comparing it (3 µs) takes as long as comparing this number of codes."""
 _RESAMPLES = 1000
 _MARGIN = 0.01
-"""Tuned to so much more than the target, since what is tuned on flatters."""
+"""Margin above the target that is tuned to, since what is tuned on flatters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Generic movements of nobody in particular: what the small encoder sees before it ever sees a patient (stage 0).
+"""Generic movements, of no patient in particular: what the small encoder sees before it ever sees a patient (stage 0).
 
 No sign of `signs.py` and no patient is in here: limbs reach, hold, swing and jerk at random, in random rooms. It
 stands in for the Kinetics-400 pretraining of the full-size encoder.
@@ -46,7 +46,7 @@ _GROUPS = (
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One clip of somebody who moves at random, and how they moved.
+    """One clip of a person who moves at random, and how they moved.
 
     Attributes:
         frames: (T, S, S, 3) uint8.
@@ -62,7 +62,7 @@ class Action:
 
 
 def draw_posture(random: np.random.Generator) -> Motion:
-    """Somebody lies still, somehow: one moment."""
+    """One moment of a person who lies still."""
     motion = _movement(random)
     return motion.at(random.integers(motion.moments, size=1))
 

@@ -28,7 +28,7 @@ from trainer.bed_detector import train_detector
 _UNSEEN = 500
 _CORNERS = np.array([(x, y, z) for x in (-0.5, 0.5) for y in (-1.1, 1.05) for z in (0.0, BED_HEIGHT + 0.1)])
 _LEAST_SHOWN = 0.35
-"""Of the bed's box: with less of it in the picture nobody would call it found."""
+"""Least share of the bed's box in the picture: with less of it in the picture it does not count as found."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Who is in a simulated cohort, how they look, where they lie, and what their seizures are made of.
 
-Looks, room and camera are drawn without regard to class: whoever tells the classes apart must have seen movement.
+Looks, room and camera are drawn without regard to class: a model that tells the classes apart must have seen movement.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Recording:
         seconds: how long.
         night: infrared.
         blanket: colour of a blanket over the legs.
-        nurse_s: when a nurse passes, from and to; None when nobody does.
+        nurse_s: when a nurse passes, from and to; None when none does.
         events: what the patient does.
         seed: of sensor noise and unrest.
     """

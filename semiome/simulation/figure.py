@@ -43,7 +43,7 @@ class Motion:
 
     @classmethod
     def resting(cls, frames: int) -> Motion:
-        """Nobody moves."""
+        """Nothing moves."""
         return cls({name: np.full(frames, value) for name, value in REST.items()})
 
     @property

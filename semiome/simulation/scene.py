@@ -1,4 +1,4 @@
-"""A scene: somebody in a bed, in a room, before a camera; as every frame of a video, or as the frames of its clips."""
+"""A scene: a person in a bed, in a room, before a camera; as every frame of a video, or as the frames of its clips."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Scene:
         look: skin, hair, clothes, blanket.
         size: scale of lengths.
         build: scale of thickness.
-        nurse_s: when a nurse passes, from and to; None when nobody does.
+        nurse_s: when a nurse passes, from and to; None when none does.
     """
 
     room: Room

@@ -61,7 +61,7 @@ def move(events: list[Event], seconds: float, fps: int, unrest: np.random.Genera
     """Joint angles over time of a patient who does these things one after and over another."""
     time = np.arange(round(seconds * fps)) / fps
     motion = Motion.resting(len(time))
-    for angle in motion.angles.values():  # nobody lies perfectly still
+    for angle in motion.angles.values():  # no person lies perfectly still
         angle += _drift(unrest, len(time), fps)
     for event in events:
         ramp = min(0.8, (event.end_s - event.start_s) / 3)

@@ -27,7 +27,7 @@ _UNSEEN = 500
 
 
 def main() -> None:
-    """Draw, train, write, and say how much of unseen movement is told."""
+    """Draw, train, write, and say how much of unseen movement is recognised."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("folder", type=Path, help="where the encoder folder goes")
     options.add_argument("--clips", type=int, default=24_000)

@@ -1,4 +1,4 @@
-"""A cohort to compare encoders on: patients to pretrain on, some of them labelled, and patients nobody has seen.
+"""A cohort to compare encoders on: patients to pretrain on, some of them labelled, and patients no model has seen.
 
 It is drawn straight into a frame cache at the encoder's size, without the detour over video files: the study is about
 what an encoder learns, and so it can be large enough to tell.

@@ -35,7 +35,7 @@ from service.errors import type_and_place
 _SEGMENT_BYTES = 64 * 2**20
 _MAX_REMEMBERED = 100_000
 _IP_ADDRESS = 2
-"""As DICOM's audit messages number the kinds of network access points (PS3.15, A.5)."""
+"""Number in DICOM's audit messages of the kinds of network access points (PS3.15, A.5)."""
 _TRIED = b" " * 4096
 _PATIENCE_S = 10.0
 """Another worker holds the log for as long as a write takes; one that was stopped just then holds it on."""
@@ -114,7 +114,7 @@ class AuditLog:
             entries = [entry for entry, _ in waiting]
             self._writing = asyncio.get_running_loop().run_in_executor(None, self.append, entries)
             self._writing.add_done_callback(partial(self._caught_up, waiting))
-        except Exception as failure:  # noqa: BLE001  whatever it is, those who wait are told
+        except Exception as failure:  # noqa: BLE001  whatever it is, raised where it is awaited
             _tell(waiting, failure)
         else:
             _tell(waiting, None)
@@ -298,7 +298,7 @@ class AuditLog:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def _last_mac(self, size: int) -> str:
-        """Of this segment, or of the one before where this one is empty. A line that a kill has cut is taken off."""
+        """Keyed hash of the last whole line of this segment, or of the one before where this one is empty."""
         size = healed(self._descriptor, size)
         if size:
             return mac_of_last(os.pread(self._descriptor, TAIL, size - TAIL))

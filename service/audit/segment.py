@@ -37,7 +37,7 @@ def locked(descriptor: int) -> bool:
 
 
 def size_of_whole_lines(path: Path) -> int:
-    """Of a segment that no process writes to, once a line that a kill has cut is taken off."""
+    """Keyed hash that ends a segment which no process writes to, once a line that a kill has cut is taken off."""
     with closing(Plain(path)) as segment:
         fcntl.flock(segment.descriptor, fcntl.LOCK_EX)
         return healed(segment.descriptor, os.fstat(segment.descriptor).st_size)

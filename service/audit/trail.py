@@ -75,19 +75,19 @@ class NoLog:
     """Writes nothing: of a workspace that can't be written, on a server that only this machine can reach."""
 
     async def write(self, entry: Entry) -> None:
-        """See `Log`."""
+        """Do nothing."""
 
     def write_soon(self, entry: Entry) -> None:
-        """See `Log`."""
+        """Do nothing."""
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """See `Log`."""
+        """Do nothing."""
 
     def sync(self) -> None:
-        """See `Log`."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """See `Log`."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

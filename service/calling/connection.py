@@ -93,12 +93,12 @@ class Connection:
         return self.ca is not None or self.certificate is not None
 
     def options(self) -> list[tuple[str, object]]:
-        """Of a channel."""
+        """Options of a channel."""
         named = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
         return [("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES), ("grpc.enable_retries", 0), *named]
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Of a channel that speaks TLS.
+        """Credentials of a channel that speaks TLS.
 
         Raises:
             InvalidInput: If a file can't be read.
@@ -107,7 +107,7 @@ class Connection:
         return grpc.ssl_channel_credentials(ca, key, certificate)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Of the next call: who makes it, and what was seen last.
+        """Metadata of the next call: who makes it, and what was seen last.
 
         Raises:
             InvalidInput: If the token can't be read.

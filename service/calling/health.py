@@ -15,7 +15,7 @@ SERVING = "SERVING"
 def health_of(connection: Connection, service: str = "") -> str:
     """What a server says of itself, by the standard health protocol: SERVING, or NOT_SERVING while it starts or ends.
 
-    One try: whoever asks is there to learn that it failed.
+    One try: a probe is there to learn that it failed.
 
     Args:
         connection: how to reach the server; no token is needed.

@@ -279,7 +279,7 @@ def map_page(offset: int, page_size: int) -> Rpc[MapPage]:
 
 
 def save_feedback(said: Feedback) -> Rpc[Feedback]:
-    """Keep what somebody says."""
+    """Keep a statement."""
     request = review.SaveFeedbackRequest(feedback=convert_review.feedback_to_proto(said))
     response = review.SaveFeedbackResponse
     return Rpc(f"{_REVIEW}SaveFeedback", request, response, convert_review.saved_feedback, repeatable=False)

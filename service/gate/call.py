@@ -63,7 +63,7 @@ class Call:
         return await self.work_in(self.threads, function, *given, **named)
 
     async def work_in(self, threads: Executor, function: Callable[..., _T], *given: object, **named: object) -> _T:
-        """As `work`, in a thread of these."""
+        """Work in a thread of these, as `work` does."""
         loop, hold = asyncio.get_running_loop(), self.holds
         working = threads.submit(function, *given, **named)
         if hold is not None:
@@ -128,7 +128,7 @@ class Method:
 
     @property
     def kind(self) -> str:
-        """As metrics name it."""
+        """Name of the method in metrics."""
         return {
             (False, False): "unary",
             (True, False): "client_stream",

@@ -16,7 +16,7 @@ _BEARER = "bearer "
 
 @lru_cache(1024)
 def _common_names(pem: bytes) -> tuple[str, ...]:
-    """Of the subject of a certificate that gRPC has checked. What gRPC itself says of it ends at the first NUL."""
+    """Common name of a certificate that gRPC has checked; what gRPC itself says of it ends at the first NUL."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -51,7 +51,7 @@ class Callers:
         Args:
             metadata: of the call.
             certificate: gRPC's authentication context.
-            open_to_all: somebody who says nothing is let through.
+            open_to_all: a caller without credentials is let through.
 
         Raises:
             Unauthenticated: If nothing that can be trusted says who it is.

@@ -11,7 +11,7 @@ from service.roles import Caller, Role
 _RETRY_S = 0.1
 _WATCHERS, _WATCHERS_OF_ONE, _WATCH_RETRY_S = 64, 16, 10.0
 _PART = 8
-"""Of all places, one in so many is kept for administrators, and one in so many is what another caller may hold."""
+"""One part in this many of all places is kept for administrators, and as many is what another caller may hold."""
 
 
 class CallSlots:

@@ -1,4 +1,4 @@
-"""What a caller who may not read embeddings is told of them.
+"""What a caller who may not read embeddings is shown of them.
 
 Similarities to enough known clips give an embedding away by solving linear equations; rounding them does not help
 much, since which clips are among the nearest says nearly as much (benchmarks/multilateration.py does the attack, and
@@ -7,7 +7,7 @@ docs/service.md gives the figures). So there are three ways of seeing:
 - exactly: who may read the embeddings anyway learns nothing more from similarities (trainer, admin);
 - widely: up to 50 hits, every filter and grouping, similarities rounded: for people who treat the patients and may see
   all their videos (clinician). A day's quota and the audit log are what holds an attack up;
-- narrowly: for everybody else. A clip or video has one list of the 10 nearest clips of other patients; filters, groups
+- narrowly: for all other roles. A clip or video has one list of the 10 nearest clips of other patients; filters, groups
   and k choose from that list and never reach beyond it, so that no number of questions about a clip shows more of it.
 """
 
@@ -71,25 +71,25 @@ def shown(caller: Caller, neighbours: Iterable[Neighbour]) -> tuple[Neighbour, .
 
 
 def shown_values(caller: Caller, similarities: NDArray[np.float32]) -> list[float]:
-    """As `shown`, for similarities alone."""
+    """Similarities as `shown` rounds them."""
     values: list[float] = similarities.tolist()
     return values if caller.sees_exactly else list(map(rounded, values))
 
 
 def shown_distance(caller: Caller, distance: Distance | None) -> Distance | None:
-    """As `shown`: of one clip it is one less a similarity."""
+    """Distance rounded as `shown` does: of one clip it is one less a similarity."""
     if distance is None or caller.sees_exactly:
         return distance
     return replace(distance, value=rounded(distance.value), percentile=rounded(distance.percentile))
 
 
 def shown_positions(caller: Caller, positions: NDArray[np.float32]) -> NDArray[np.float32]:
-    """As `shown`, for points of the map (N, 2): each is two linear functions of an embedding."""
+    """Points of the map (N, 2), rounded: each is two linear functions of an embedding."""
     return positions if caller.sees_exactly else (positions / STEP).round().astype(np.float32) * np.float32(STEP)
 
 
 def shown_judged(caller: Caller, judged: Judged) -> Judged:
-    """As `shown`, for what stands beside a verdict."""
+    """A verdict with its evidence rounded."""
     evidence = judged.evidence
     neighbours = tuple((label, shown(caller, hits)) for label, hits in evidence.neighbours)
     distance = shown_distance(caller, evidence.distance)
@@ -99,7 +99,7 @@ def shown_judged(caller: Caller, judged: Judged) -> Judged:
 def chosen(
     nearest: Iterable[Neighbour], k: int, options: Options, videos: Mapping[str, Video]
 ) -> tuple[Neighbour, ...]:
-    """Of the list that those who see narrowly may see, what they asked for: filtered, grouped, the first k.
+    """Choose what was asked for from the list that those who see narrowly may see: filtered, grouped, the first k.
 
     Of equally similar ones after rounding the order says nothing of what was rounded away.
     """

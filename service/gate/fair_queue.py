@@ -59,7 +59,7 @@ class FairQueue:
         self._call_next()
 
     def _call_next(self) -> None:
-        """Of all who hold no place, the one whose last turn is the longest ago."""
+        """The caller without a place whose last turn is the longest ago."""
         while self._free:
             ready = [one for one in self._queue if one[0] not in self._busy and not one[1].done()]
             if not ready:

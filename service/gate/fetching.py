@@ -24,7 +24,7 @@ class _Https(urllib.request.HTTPSHandler):
         self.connected: list[socket.socket] = []
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """As its base."""
+        """Open an https address."""
 
         def connect(place: tuple[str, int], *_: Any, **__: Any) -> socket.socket:  # noqa: ANN401  as `socket` has it
             failed: OSError = OSError("no address")

@@ -20,7 +20,7 @@ from service.roles import Caller
 _logger = logging.getLogger(__name__)
 
 _BURST_S = 2.0
-"""A caller who was quiet may make so many seconds' calls at once."""
+"""Seconds' worth of calls that a caller who was quiet may make at once."""
 _MAX_CALLERS = 10_000
 PATIENTS_A_CALL = 100
 """An answer that names more counts as several calls: each of them stands in the audit log, with 35 bytes."""
@@ -90,7 +90,7 @@ class Limits:
         self._buckets[caller.identity] = tokens - 1, now
 
     def told(self, caller: Caller, patients: int) -> None:
-        """An answer named so many patients, each of whom stands in the audit log: many count as further calls."""
+        """Count an answer's patients, each of whom stands in the audit log: many count as further calls."""
         tokens, since = self._buckets.get(caller.identity, (0.0, self._clock()))
         self._buckets[caller.identity] = tokens - patients // PATIENTS_A_CALL, since
 

@@ -49,9 +49,9 @@ from service.telemetry.tracing import Tracer
 
 _REFUSES_S = 1.0
 _ASKING = (512, 64)
-"""Who asks once for the server's health: so many, and of one address."""
+"""Watches of the server's health: the most in all, and of one address."""
 _IDLE_S = 60.0
-"""So long a stream may be silent: it holds a place."""
+"""Seconds a stream may be silent: it holds a place."""
 
 _logger = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class Middleware:
         finally:
             measured.end(code, began)
             span.end(code)
-        if refusal is not None:  # counted by now: whoever is told may look
+        if refusal is not None:  # counted by now: the caller may look
             await self._refused(method, call, code)
             await _end(call, refusal, request_id)
 

@@ -25,7 +25,7 @@ _LONGEST_S = 60.0
 
 @dataclass(slots=True)
 class _Kind:
-    """One kind of refusal that goes on.
+    """One kind of refusal that is still coming in.
 
     Attributes:
         last: the newest of them.

@@ -123,7 +123,7 @@ class Tokens:
         header = jwt.get_unverified_header(token)
         key = self._keys.get(header.get("kid", ""))
         if key is None:
-            self._missed = True  # the next look at the keys comes soon; nobody waits for it here
+            self._missed = True  # the next look at the keys comes soon, and is not waited for here
             raise jwt.InvalidKeyError
         claims: dict[str, Any] = jwt.decode(
             token,

@@ -41,7 +41,7 @@ _SIMILARITY_TAG = _tag(common.Hit, "similarity", _FLOAT)
 
 
 class HitBytes:
-    """Of one snapshot. Threads may share it."""
+    """Bytes of the hits of one snapshot. Threads may share it."""
 
     def __init__(self, snapshot: Snapshot, provenance: Provenance) -> None:
         self._snapshot = snapshot

@@ -132,7 +132,7 @@ class Admin:
         return admin.RollBackGenerationResponse(generation=convert_admin.generation_to_proto(serving))
 
     async def list_heads(self, _request: admin.ListHeadsRequest, call: Call) -> admin.ListHeadsResponse:
-        """By id."""
+        """Heads by id."""
 
         def heads() -> list[HeadFacts]:
             folder = self._workspace.heads
@@ -173,7 +173,7 @@ class Admin:
     async def get_operation(self, request: admin.GetOperationRequest, _call: Call) -> admin.GetOperationResponse:
         """How one stands."""
         found = await self._apart(self._operations.get, request.operation_id)
-        if found.state == DONE:  # whoever learns of it finds what it did
+        if found.state == DONE:  # a caller who learns of it finds what it did
             await self._apart(self._watcher.refresh)
         return admin.GetOperationResponse(operation=convert_admin.operation_to_proto(found))
 

@@ -19,7 +19,7 @@ class Health:
     """How the server and its services are.
 
     In place of the library's servicer, which holds a lock while it writes to a watcher: one that does not read would
-    keep everybody from learning that the server is not ready, and the server from ending.
+    keep all callers from learning that the server is not ready, and the server from ending.
     """
 
     def __init__(self) -> None:

@@ -159,7 +159,7 @@ class Uploads:
     async def _embedded(
         self, file: IO[bytes], header: retrieval.UploadHeader, k: int, options: Options, call: Call
     ) -> UploadAnswer:
-        """In a thread, which looks now and then whether somebody still waits."""
+        """In a thread, which looks now and then whether the caller still waits."""
         given_up = threading.Event()
         work = self._store_and_search if header.store_as_video_id else self._search
         working = asyncio.ensure_future(call.work_in(self._thread, work, file, header, k, options, given_up))
@@ -209,7 +209,7 @@ class Uploads:
     def _store_and_search(
         self, file: IO[bytes], header: retrieval.UploadHeader, k: int, options: Options, given_up: threading.Event
     ) -> UploadAnswer:
-        """What is stored is stored whole, whether or not somebody still waits."""
+        """What is stored is stored whole, whether or not the caller still waits."""
         from encoder.job.pipeline import EncodeOptions, encode
 
         if given_up.is_set():

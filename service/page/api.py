@@ -105,7 +105,7 @@ def whole_number(text: str, field: str) -> int:
 
 
 def _keep_clips(verdict: classification.Verdict, request: Request) -> None:
-    """Of a long recording's clips, leave those that are shown: all of a day's would be megabytes."""
+    """Leave those clips of a long recording that are shown: all of a day's would be megabytes."""
     asked = request.query_params
     first, end = (whole_number(asked.get(name, usual), name) for name, usual in (("from", "0"), ("until", "999999999")))
     kept = [one for one in verdict.clips if first <= one.clip.clip_index < end]

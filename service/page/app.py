@@ -1,4 +1,4 @@
-"""The review page over HTTP: its files, and JSON that asks the gRPC service in the name of whoever has signed in.
+"""The review page over HTTP: its files, and JSON that asks the gRPC service in the name of the user who has signed in.
 
 It decides nothing: roles, limits and the audit log are the service's, and all that is shown comes from there. What it
 adds is what browsers need: sessions, byte ranges, and headers that let a page load from here alone.
@@ -153,7 +153,7 @@ async def _index(request: Request) -> Response:  # noqa: ARG001
 
 
 def _who(session: Session | None) -> dict[str, Any]:
-    """Who has signed in, and in whose words the page speaks; an empty identity: nobody."""
+    """Who has signed in, and in whose words the page speaks; an empty identity: no user."""
     if session is None:
         return {"identity": ""}
     return {"identity": session.caller.identity, "roles": list(session.caller.roles), "signs": SIGNS}
@@ -175,7 +175,7 @@ def _token_of(given: object) -> str:
 
 
 async def _upload(request: Request, session: Session) -> Response:
-    """The video itself is the body; it is embedded by the server and kept by nobody."""
+    """The video itself is the body; it is embedded by the server and not kept."""
     try:
         size, k = int(request.headers.get("content-length", "0")), int(request.query_params.get("k", "10"))
     except ValueError:

@@ -72,7 +72,7 @@ async def _pages(session: Session, video_ids: Sequence[str] = ()) -> AsyncIterat
 
 
 async def _sent(parts: Callable[[], AsyncIterator[str]], name: str, media_type: str) -> Response:
-    """As a file. Its first part is read before anything is sent: what is refused is refused by its status."""
+    """Send parts as a file. The first is read before anything is sent: what is refused is refused by its status."""
     stream = parts()
     first = await anext(stream)
 

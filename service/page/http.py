@@ -18,7 +18,7 @@ from service.processes.descriptors import connections_at_most
 
 _MOST = 1024
 _PART = 8
-"""Of all connections, one address may have one in so many. A proxy on this machine asks for everybody."""
+"""One part in this many of all connections is what one address may have. A proxy on this machine asks for all users."""
 HEADERS_S, _READS_S = 10.0, 60.0
 """Times to say what is wanted, the TLS handshake apart, and to read what was asked for."""
 
@@ -78,7 +78,7 @@ class BoundedHttp(H11Protocol):
             self._asks = None
 
     def pause_writing(self) -> None:
-        """More is to be sent than is read: for so long, and no longer."""
+        """Seconds for which a client may read less than is to be sent."""
         super().pause_writing()
         self._reads = self._reads or self._abort_after(_READS_S)
 

@@ -28,7 +28,7 @@ async def preview(request: Request, session: Session) -> Response:
     """A film, or the part of it that a player asks for."""
     start, end = await _range(request, session)
     partial = "range" in request.headers
-    # Of a player's open end so much at a time: it asks on, and a paused one holds no call.
+    # For a player's open end, this much at a time: it asks on, and a paused one holds no call.
     length = 0 if not partial else min(_MOST_AT_ONCE, _MOST_AT_ONCE if end is None else end - start + 1)
     parts = session.client.preview(request.path_params["video_id"], start, length)
     first = await anext(parts)
@@ -65,6 +65,6 @@ async def _range(request: Request, session: Session) -> tuple[int, int | None]:
             raise InvalidInput("expected a range that ends after its beginning")
         return int(start), int(end) if end else None
     parts = session.client.preview(request.path_params["video_id"], 0, 1)
-    async for part in parts:  # so many of the last bytes
+    async for part in parts:  # the last bytes
         return max(part.size_bytes - int(end), 0), None
     raise InvalidInput("expected one range of bytes")

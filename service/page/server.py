@@ -60,7 +60,7 @@ class PageConfig:
 
 
 _TICKS_A_SECOND = 10
-"""Of uvicorn, which does some things once a tick."""
+"""Ticks of uvicorn, which does some things once a tick."""
 
 
 class _Loop(uvloop.Loop):
@@ -73,7 +73,7 @@ class _Loop(uvloop.Loop):
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens, and takes up a certificate that was renewed."""
+    """Says when it listens, and picks up a certificate that was renewed."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[int], None]) -> None:
         super().__init__(config)

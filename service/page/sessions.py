@@ -40,12 +40,12 @@ class Session:
 
 
 class Sessions:
-    """All of them, in memory alone: whoever stops the page signs everybody out.
+    """All of them, in memory alone: stopping the page signs all users out.
 
     Args:
         server: where the gRPC server is; without a token.
-        open_to_all: whoever reaches the page may be whoever the server takes a caller of this machine for. Only for a
-            page that this machine alone can reach: else the server would take everybody for one of this machine.
+        open_to_all: a user who reaches the page acts as the caller that the server takes this machine for. Only for a
+            page that this machine alone can reach: else the server would take every user for one of this machine.
         encrypted: the page is served over TLS, and its cookie comes from nowhere else.
         clock: in seconds.
 
@@ -73,7 +73,7 @@ class Sessions:
         """Sign in.
 
         Args:
-            token: of the person; empty where the server asks nobody who they are.
+            token: of the person; empty where the server does not ask for one.
 
         Returns:
             What the cookie holds, and the session.
@@ -82,13 +82,13 @@ class Sessions:
             ServiceError: If the server does not accept the token, or the lack of one.
         """
         if not token and not self._open_to_all:
-            raise ServiceError("UNAUTHENTICATED", "this page wants a token of everybody")
+            raise ServiceError("UNAUTHENTICATED", "this page requires a token from every user")
         # With what this person has seen of its own: the answers to others may be newer, and not asked for here.
         connection = replace(self._server, token=token, _seen=type(self._server._seen)())
         client = AioClient(connection, channel=self._channel())
         caller = await client.ask(requests.caller())
         if not token and not caller.identity.startswith("loopback:"):  # the page's own certificate
-            raise ServiceError("UNAUTHENTICATED", "this page wants a token of everybody")
+            raise ServiceError("UNAUTHENTICATED", "this page requires a token from every user")
         self._make_room(caller.identity)
         name = secrets.token_urlsafe(32)
         session = self._sessions[name] = Session(client, caller, self._clock())
@@ -107,7 +107,7 @@ class Sessions:
         self._sessions.pop(name, None)
 
     async def close(self) -> None:
-        """Sign everybody out."""
+        """Sign all users out."""
         self._sessions.clear()
         await asyncio.gather(*(channel.close() for channel in self._channels))
 
@@ -119,7 +119,7 @@ class Sessions:
         return self._channels[self._begun % len(self._channels)]
 
     def _make_room(self, identity: str) -> None:
-        """For one more session of this person: their oldest ends, and nobody else's.
+        """For one more session of this person: their oldest ends, and no other user's.
 
         Raises:
             ServiceError: If there is no room.

@@ -18,6 +18,6 @@ def raise_soft_limit() -> None:
 
 
 def connections_at_most(wanted: int) -> int:
-    """So many connections as are wanted, and no more than leave enough descriptors for the process' own files."""
+    """Connections: as many as are wanted, but leaving enough descriptors for the process' own files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return wanted if soft == resource.RLIM_INFINITY else max(min(wanted, soft - _OWN), 16)

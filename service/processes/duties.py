@@ -33,12 +33,12 @@ class Duty:
 
 
 class Duties:
-    """Does several, each every so many seconds, until it is told to stop.
+    """Runs several, each at its interval in seconds, until stopped.
 
     Args:
         duties: what.
         every_s: from the end of one time to the beginning of the next.
-        late_s: one that has not come through for so long is late.
+        late_s: one that has not succeeded for this many seconds is late.
     """
 
     def __init__(self, duties: Sequence[Duty], every_s: float, late_s: float) -> None:
@@ -64,12 +64,12 @@ class Duties:
         return {name: now - at for name, at in self._came_through.items()}
 
     def late(self) -> list[str]:
-        """Those that answers rest on and that have not come through for too long."""
+        """Those that answers rest on and that have not succeeded for too long."""
         late = {name for name, age in self.ages().items() if age > self._late_s}
         for name in sorted(late - self._late):
-            _logger.error("%s: has not come through for %.0f s", name, self._late_s)
+            _logger.error("%s: has not succeeded for %.0f s", name, self._late_s)
         for name in sorted(self._late - late):
-            _logger.warning("%s: comes through again", name)
+            _logger.warning("%s: succeeds again", name)
         self._late = late
         return sorted(duty.name for duty in self._duties if duty.needed and duty.name in late)
 

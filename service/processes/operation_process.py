@@ -49,7 +49,7 @@ def main() -> None:
             operation = ended(operation, DONE, receipt=json.dumps(receipt))
     except _Cancelled:
         operation = ended(operation, CANCELLED)
-    except Exception as error:  # noqa: BLE001  whoever asks learns of it from the operation
+    except Exception as error:  # noqa: BLE001  callers learn of it from the operation
         operation = failed(operation, error)
     operations.write(operation)
     os.close(request["lock"])

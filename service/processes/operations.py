@@ -48,7 +48,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Operations:
-    """Of one workspace."""
+    """Operations of one workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -63,7 +63,7 @@ class Operations:
         return self._start(BUILD, {"publish": publish, "force": force})
 
     def erase(self, patient_id: str) -> Operation:
-        """Start to erase a patient; whom is told to the process alone and stands in no file.
+        """Start to erase a patient; the process alone gets the id, and no file holds it.
 
         When this returns nothing of them is answered any more; nor where it raises `StateError`.
 
@@ -98,10 +98,10 @@ class Operations:
         if not re.fullmatch("[0-9a-f]{16}", operation_id):
             raise NotFound("no such operation: check the id")
         found = self._read(operation_id)
-        if found.state == RUNNING and self._nobody_runs(found.kind):
+        if found.state == RUNNING and self._is_abandoned(found.kind):
             found = self._read(operation_id)
             if found.state == RUNNING:  # still: it has not just ended
-                message = "its process was killed" + (": start it again, it goes on" if found.kind == ERASE else "")
+                message = "its process was killed" + (": start it again and it resumes" if found.kind == ERASE else "")
                 if self._stopped(operation_id).exists():  # before it could say so itself
                     found = ended(found, CANCELLED)
                 else:
@@ -178,7 +178,7 @@ class Operations:
             with contextlib.ExitStack() as untold:
                 untold.callback(child.end, 0.0)  # one that is never told what to do would hold the lock for ever
                 operation = replace(operation, pid=child.pid)
-                self.write(operation)  # before it is told what to do, and says more itself
+                self.write(operation)  # before it gets its request, and says more itself
                 workspace = self._workspace.address
                 child.tell({**request, "workspace": workspace, "operation": asdict(operation), "lock": turn})
                 untold.pop_all()
@@ -202,7 +202,7 @@ class Operations:
                 break
             yield descriptor.number
 
-    def _nobody_runs(self, kind: str) -> bool:
+    def _is_abandoned(self, kind: str) -> bool:
         try:
             with self._turn(kind):
                 return True

@@ -43,7 +43,7 @@ def ended(*works: Callable[[], None]) -> None:
 
 
 def end_in_any_case(seconds: float) -> None:
-    """End this process after so many seconds, whichever of its threads hangs."""
+    """End this process after this many seconds, whichever of its threads hangs."""
 
     def end() -> None:
         time.sleep(seconds)

@@ -51,10 +51,10 @@ class Child:
         Args:
             module: with a `main`.
             arguments: of its command line.
-            request: see `tell`; by default it is told nothing yet.
+            request: see `tell`; by default none yet.
             log: what it says on stderr goes there; by default to this process's stderr.
             descriptors: open files that it inherits, under the same numbers.
-            outlives: it goes on when this process ends, and answers nothing.
+            outlives: it keeps running when this process ends, and answers nothing.
         """
         self._process = subprocess.Popen(  # noqa: S603  this interpreter, without a shell
             [sys.executable, "-P", "-m", module, *arguments],  # -P: nothing is imported from the current folder

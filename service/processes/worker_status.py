@@ -12,7 +12,7 @@ from service.records import Worker
 
 
 class WorkerStatuses:
-    """Of one server.
+    """Status files of one server's workers.
 
     Args:
         folder: where its workers say what they serve; None where there is one alone.

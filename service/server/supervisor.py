@@ -30,7 +30,7 @@ from service.telemetry.metrics import count_into, serve_metrics, worker_is_gone
 _AGAIN_S, _AGAIN_MOST_S = 0.2, 10.0
 _PIPE_BYTES = 65_536
 _LIVED_S = 30.0
-"""A worker that lived so long did not die of what it was started with."""
+"""Seconds after which a worker's death has other causes than what it was started with."""
 
 _logger = logging.getLogger(__name__)
 

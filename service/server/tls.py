@@ -110,7 +110,7 @@ class PageCertificate:
     """The review page's certificate in the context that answers browsers."""
 
     def __init__(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-        """Of files that the context has read already.
+        """Certificate of files that the context has read already.
 
         Raises:
             OSError: If they are there no more.
@@ -134,5 +134,5 @@ class PageCertificate:
 
 
 def _stamps(files: Iterable[Path]) -> tuple[tuple[int, int], ...]:
-    """By which a file that was written again is told from what it was."""
+    """What tells a file that was written again from what it was."""
     return tuple((status.st_mtime_ns, status.st_ino) for status in map(Path.stat, files))

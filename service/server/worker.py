@@ -59,7 +59,7 @@ SERVICES = tuple(
     )
 )
 _SWITCH_S = 0.002
-"""A call changes threads several times; behind one that takes up a new index each change would cost Python's 5 ms."""
+"""A call changes threads several times; behind one that picks up a new index each change would cost Python's 5 ms."""
 _WARM_QUERIES = 64
 _ENDS_S = 10.0
 _METADATA_BYTES = 32 * 1024
@@ -121,7 +121,7 @@ class Server:
         self._others = OtherHosts(workspace, self.watcher) if workspace.bucket else None
         self._limits = Limits(config, ledger)
         self._refusals = Refusals(self._audit)
-        # More than cores, and than one caller has places: an abandoned search goes on to its end.
+        # More than cores, and than one caller has places: an abandoned search still runs to its end.
         self.threads = ThreadPoolExecutor(max(config.max_calls // 4, 8), "work")
         self._guard = Middleware(
             *(config, self._callers, self._limits, self._audit, self._refusals, self._metrics, self._tracer),
@@ -343,12 +343,12 @@ async def serve(
 
 
 def _sandbox(least: str) -> str:
-    """How far decoders of uploads are shut in on this machine.
+    """How far decoders of uploads are sandboxed on this machine.
 
     Raises:
         StateError: If that is less than was asked for.
     """
     level = level_here()
     check_level(level, least)
-    _logger.log(logging.INFO if level == LEVELS[-1] else logging.WARNING, "decoders are shut in at level %s", level)
+    _logger.log(logging.INFO if level == LEVELS[-1] else logging.WARNING, "decoders are sandboxed at level %s", level)
     return level

@@ -78,7 +78,7 @@ class Batcher(Generic[Question, Reply]):
         others: deque[_Waiting[Question, Reply]] = deque()
         while self._waiting and len(batch) < MOST:
             one = self._waiting.popleft()
-            if one.answer.cancelled():  # nobody waits for it any more
+            if one.answer.cancelled():  # its caller has gone
                 continue
             (batch if not batch or one.key == batch[0].key else others).append(one)
         self._waiting.extendleft(reversed(others))
@@ -91,7 +91,7 @@ class Batcher(Generic[Question, Reply]):
         try:
             replies = self._ask(batch[0].key, [one.question for one in batch])
             self._on_batch(len(batch))
-        except BaseException as error:  # noqa: BLE001  whoever asked is told
+        except BaseException as error:  # noqa: BLE001  raised where it was asked
             replies = [error] * len(batch)
         loop.call_soon_threadsafe(self._tell, loop, batch, replies)
 
@@ -101,7 +101,7 @@ class Batcher(Generic[Question, Reply]):
         batch: list[_Waiting[Question, Reply]],
         replies: Sequence[Reply | BaseException],
     ) -> None:
-        self._soon(loop)  # the thread goes on while these are sent
+        self._soon(loop)  # the thread continues while these are sent
         for one, reply in zip(batch, replies, strict=True):
             if one.answer.done():
                 continue

@@ -100,7 +100,7 @@ def prediction_set(head: Head, probability: float) -> PredictionSet | None:
 
 
 def flipping(verdict: Verdict, threshold: float) -> list[bool]:
-    """Of each clip, whether the verdict would be another one without it; the only clip of a video can't be left out."""
+    """Whether the verdict, for each clip, would change without it; the only clip of a video can't be left out."""
     probabilities = np.array([clip.probability for clip in verdict.clips])
     left = len(probabilities) - 1
     if left < 1:
@@ -140,7 +140,7 @@ def _labels(
     *,
     exactly: Callable[[int], bool],
 ) -> NDArray[np.bool_]:
-    """As `vote`, whether many choices of clips are exTLE; by `exactly` where the rounding of a sum counts."""
+    """Whether many choices of clips are exTLE, as `vote` decides; by `exactly` where the rounding of a sum counts."""
     ties = 2 * positives_N == counts_N
     labels: NDArray[np.bool_] = np.where(ties, means_N >= threshold, 2 * positives_N > counts_N)
     for n in np.flatnonzero(ties & (np.abs(means_N - threshold) < _ROUNDING)).tolist():

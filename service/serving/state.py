@@ -70,11 +70,11 @@ class ServingState:
 
     @cached_property
     def usual(self) -> NDArray[np.float64]:
-        """See `index.search.novelty.usual_distances`; measured when it is first asked for."""
+        """Distances of `index.search.novelty.usual_distances`; measured when it is first asked for."""
         return usual_distances(self.snapshot)
 
     def summary(self) -> dict[str, str | int]:
-        """What is served, in a few words for whoever started the server."""
+        """What is served, in a few words for the person who started the server."""
         made = self.provenance
         clips = self.snapshot.generation.manifest.clips
         return {"encoder_id": made.encoder_id, "generation": made.generation, "head_id": made.head_id, "clips": clips}
@@ -86,7 +86,7 @@ class ServingState:
         return (datetime.now(UTC) - built).total_seconds()
 
     def search(self, query: Query, k: int, options: Options = PLAIN) -> SearchAnswer:
-        """See `index.search.search.search`."""
+        """Search the snapshot, see `index.search.search.search`."""
         return self.answer(search(self.snapshot, query, k, options))
 
     def answer(self, found: SearchAnswer) -> SearchAnswer:
@@ -186,7 +186,7 @@ class ServingState:
 
     @cached_property
     def _learned(self) -> list[bool | None]:
-        """Of each patient of the snapshot, by number, whether the head learned from them."""
+        """Whether the head learned from each patient of the snapshot, by number."""
         return list(map(self.learned_from, self.snapshot.patient_ids))
 
     def _without_picture(self, item: Item | None, clips: int) -> int:

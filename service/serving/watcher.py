@@ -16,7 +16,7 @@ from service.errors import type_and_place
 from service.serving.state import ServingState
 
 _PATIENCE_S, _AGAIN_S = 10.0, 0.2
-"""So long a call waits for a look at the workspace that another one has begun."""
+"""Seconds a call waits for a look at the workspace that another one has begun."""
 
 _logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class StateWatcher:
             return
 
     def look(self) -> None:
-        """As `refresh`, for the one whose duty it is.
+        """Refresh for the thread whose duty it is.
 
         Raises:
             SemiomeError: If the store can't be read, so that it is not known who has been erased; the old rows serve,
@@ -120,7 +120,7 @@ class StateWatcher:
             self.erasures, self._erased_facts = self._serving.erasures, facts
 
     def is_erased(self, patient_id: str) -> bool:
-        """See `SnapshotLoader.is_erased`."""
+        """Whether a patient is on the list, see `SnapshotLoader.is_erased`."""
         return self._serving.is_erased(patient_id)
 
     def _refresh(self) -> None:

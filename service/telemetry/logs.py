@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from service.errors import type_and_place
 
 _REPEATS, _REPEATS_S, _KINDS = 50, 10.0, 1000
-"""So many lines of a kind in so many seconds, and so many kinds remembered."""
+"""Most lines of a kind in a time in seconds, and most kinds remembered."""
 
 
 class Repeats(logging.Filter):

@@ -32,7 +32,7 @@ def count_into(folder: Path) -> None:
 
 
 class MethodMetrics:
-    """Of one method; its children are looked up once."""
+    """Metrics of one method; its children are looked up once."""
 
     def __init__(self, metrics: Metrics, method: str, kind: str) -> None:
         _, service, name = method.split("/")
@@ -113,7 +113,7 @@ class Metrics:
         self.clips = Gauge("semiome_clips", "Clips that are searched.", registry=registry, multiprocess_mode="livemin")
 
     def of(self, method: str, kind: str) -> MethodMetrics:
-        """Of one method."""
+        """Metrics of one method."""
         return MethodMetrics(self, method, kind)
 
     def serve(self, port: int) -> tuple[int, Callable[[], None]]:
@@ -167,7 +167,7 @@ def _cut(connection: socket.socket) -> None:
 
 
 def serve_metrics(port: int, registry: object = None) -> tuple[int, Callable[[], None]]:
-    """As `Metrics.serve`; without a registry the figures of all processes that count into the same folder."""
+    """Serve metrics, see `Metrics.serve`; without a registry those of all processes that count into the same folder."""
     from prometheus_client import CollectorRegistry, make_wsgi_app
     from prometheus_client.multiprocess import MultiProcessCollector
 

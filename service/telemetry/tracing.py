@@ -36,11 +36,11 @@ class NoTracer:
     _span = _NoSpan()
 
     def begin(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Span:  # noqa: ARG002
-        """See `Tracer.begin`."""
+        """Begin no span."""
         return self._span
 
     def close(self) -> None:
-        """See `Tracer.close`."""
+        """Do nothing."""
 
 
 class _OpenSpan:
@@ -80,7 +80,7 @@ class OpenTelemetry:
         self._kind, self._propagator = SpanKind.SERVER, TraceContextTextMapPropagator()
 
     def begin(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Span:
-        """See `Tracer.begin`."""
+        """Begin a span of a call."""
         said = {key: value for key, value in metadata if key in ("traceparent", "tracestate")}
         _, service, name = method.split("/")
         values = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
@@ -88,5 +88,5 @@ class OpenTelemetry:
         return _OpenSpan(self._tracer.start_span(method[1:], context=context, kind=self._kind, attributes=values))
 
     def close(self) -> None:
-        """See `Tracer.close`."""
+        """Send what is left."""
         self._provider.shutdown()

@@ -62,13 +62,13 @@ class BaselineConfig(BaseModel):
     epochs: int = Field(default=20, ge=1)
     """Passes over the training clips or videos."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Of AdamW."""
+    """Learning rate of AdamW."""
     seed: int = Field(default=0, ge=0)
-    """Of random weights, batches and jitter."""
+    """Seed of random weights, batches and jitter."""
 
     @property
     def title(self) -> str:
-        """As it stands in a table."""
+        """Name in a table."""
         named = {"i3d": "I3D + LSTM", "r2plus1d": "R(2+1)D + LSTM", "perez-garcia": "Perez-Garcia"}[self.kind]
         return named if self.weights else f"{named}, random backbone"
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WIDTH = 1024
-"""Of a feature."""
+"""Width of a feature."""
 
 _Triple = tuple[int, int, int]
 _MIXED: dict[str, tuple[int, tuple[int, int, int, int, int, int]]] = {

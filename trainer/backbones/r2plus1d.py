@@ -9,14 +9,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 WIDTH = 512
-"""Of a feature."""
+"""Width of a feature."""
 
 MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
-"""Of RGB frames from 0 to 1, that the published weights want."""
+"""Mean and deviation of RGB frames from 0 to 1, that the published weights want."""
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 _EPS = {18: 1e-5, 34: 1e-3}
-"""Of batch norm: the 34-layer weights were trained with Caffe2's."""
+"""Epsilon of batch norm: the 34-layer weights were trained with Caffe2's."""
 
 
 class R2Plus1D(nn.Module):

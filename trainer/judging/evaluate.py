@@ -1,4 +1,4 @@
-"""Judging videos of patients nobody has learned from: cross-validation by patient, and held-out patients."""
+"""Judging videos of patients no head has learned from: cross-validation by patient, and held-out patients."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def cross_validate(
         One prediction a labelled video, in the order of the clips.
 
     Raises:
-        InvalidInput: If the patients don't allow so many folds.
+        InvalidInput: If there are too few patients for this number of folds.
         Leak: If something is on both sides.
     """
     found: list[Prediction] = []

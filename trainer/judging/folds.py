@@ -105,7 +105,7 @@ def check_leaks(training: Sequence[TrainingClip], test: Sequence[TrainingClip]) 
 
 
 def _identities(clips: Sequence[TrainingClip]) -> dict[str, dict[object, set[str]]]:
-    """Of each kind of identity, the videos that have it."""
+    """Videos that have each identity, by its kind."""
     found: dict[str, dict[object, set[str]]] = {what: {} for what in ("patients", "videos", "clips", "source files")}
     for clip in clips:
         for what, identity in (

@@ -31,13 +31,13 @@ class HeadConfig(BaseModel):
     batch: int = Field(default=32, ge=1)
     """Clips a step."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Of AdamW."""
+    """Learning rate of AdamW."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     class_weights: bool = True
     """Weigh each clip by the inverse frequency of its class, so that the rarer class is not drowned."""
     seed: int = 0
-    """Of initial weights and batches."""
+    """Seed of initial weights and batches."""
 
 
 class HeadModel(nn.Module):

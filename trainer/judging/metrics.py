@@ -16,7 +16,7 @@ from index.records import LABELS
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What was said of one video by somebody who had not seen its patient.
+    """What was predicted of one video by a model that had not seen its patient.
 
     Attributes:
         video_id: the video.

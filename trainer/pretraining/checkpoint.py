@@ -76,10 +76,10 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
         step, expected = int(metadata["step"]), metadata["sha256"]
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise DamagedData(
-            f"{path.name} is torn ({type(error).__name__}): delete it, and the run goes on from the one before"
+            f"{path.name} is torn ({type(error).__name__}): delete it, and the run resumes from the one before"
         ) from None
     if _digest(tensors) != expected:
-        raise DamagedData(f"{path.name} is not what was written: delete it, and the run goes on from the one before")
+        raise DamagedData(f"{path.name} is not what was written: delete it, and the run resumes from the one before")
     _fill(model, {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
     for name, parameter in model.named_parameters():
         if f"{_MOMENTS[0]}.{name}" in tensors:

@@ -1,7 +1,7 @@
 """Contrastive pretraining of an encoder on unlabelled clips (Li et al., eq. 3).
 
 Every step is a function of the configuration and its number alone: batches and augmentation are drawn from (seed,
-epoch) and (seed, step, place in the batch). So a run that was stopped anywhere goes on as if it had not been, and one
+epoch) and (seed, step, place in the batch). So a run that was stopped anywhere resumes as if it had not been, and one
 rank computes what four compute.
 """
 
@@ -46,7 +46,7 @@ class PretrainConfig(BaseModel):
     epochs: int = Field(default=5, ge=1)
     """Passes over the clips; the paper has 5."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Stop the schedule after so many steps; all epochs by default."""
+    """Steps after which the schedule stops; all epochs by default."""
     patients: int = Field(default=2, ge=2)
     """Patients in a batch."""
     videos: int = Field(default=2, ge=1)
@@ -72,7 +72,7 @@ class PretrainConfig(BaseModel):
     learning_rate: float = Field(default=3e-4, gt=0)
     """Peak rate of AdamW."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """Of AdamW; biases, norms and embeddings are not decayed."""
+    """Weight decay of AdamW; biases, norms and embeddings are not decayed."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps in which the rate rises; after it, it falls along a cosine."""
     gradient_norm: float = Field(default=1.0, gt=0)
@@ -85,11 +85,11 @@ class PretrainConfig(BaseModel):
     attention, in half the memory; `full`: all but the layer's input, in a fraction of it, and a third slower; `off`:
     nothing, a tenth faster for a model as narrow as the demo's, no faster for a wide one."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the model's products; weights, gradients and losses are float32."""
+    """Precision of the model's products; weights, gradients and losses are float32."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints."""
     seed: int = Field(default=0, ge=0)
-    """Of batches and augmentation."""
+    """Seed of batches and augmentation."""
 
     @model_validator(mode="after")
     def _has_pairs(self) -> PretrainConfig:
@@ -154,10 +154,11 @@ def _nothing(_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Who is told what happens, and who may stop it.
+    """Callbacks that follow a run, and may stop it.
 
     Attributes:
-        on_begin: told the step of the checkpoint the run goes on from, 0 for a new one, before anything else.
+        on_begin: called with the step of the checkpoint that the run resumes from, 0 for a new one, before anything
+            else.
         on_step: told each step when it is done.
         on_epoch: given the epoch and the model in evaluation mode when an epoch is done.
         on_wait: told the seconds each step waited for its frames.
@@ -186,8 +187,8 @@ def pretrain(
         clips: to train on.
         config: the run.
         ranks: this process among the others.
-        folder: for checkpoints; a run that has some goes on from the last. None for a run that leaves none.
-        watch: who is told.
+        folder: for checkpoints; a run that has some resumes from the last. None for a run that leaves none.
+        watch: callbacks.
 
     Returns:
         The steps done by this call.

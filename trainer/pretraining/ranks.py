@@ -16,8 +16,8 @@ from torch import Tensor
 from index.errors import InvalidInput, StateError
 
 _TIMEOUT = timedelta(minutes=5)
-"""A rank that does not answer for so long is taken for lost. One that was killed is noticed at once: its connections
-close, and torchrun ends the others."""
+"""Time after which a rank that does not answer is taken for lost. One that was killed is noticed at once: its
+connections close, and torchrun ends the others."""
 
 
 @dataclass(frozen=True, slots=True)

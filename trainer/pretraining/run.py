@@ -39,11 +39,11 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    """Of the run; its folder below `runs/`."""
+    """Name of the run; its folder below `runs/`."""
     manifest: Path
     """CSV of the videos, relative to the configuration file."""
     frame_cache: Path | None = None
-    """Folder of decoded frames, made when it is not there; by default frames are kept in memory."""
+    """Folder of decoded frames, made when missing; by default frames are kept in memory."""
     encoder: str = "timesformer-l"
     """What to start from: an encoder folder, relative to the configuration file, or a preset with random weights."""
     hold_out_split: str = Field(default="test", validation_alias=AliasChoices("hold_out_split", "probe_split"))
@@ -51,7 +51,7 @@ class RunConfig(BaseModel):
     device: str = "cpu"
     """cpu or cuda."""
     threads: int | None = Field(default=None, ge=1)
-    """Of each process; torch's choice by default."""
+    """Threads of each process; torch's choice by default."""
     pretrain: PretrainConfig = PretrainConfig()
     """The recipe."""
 

@@ -88,7 +88,7 @@ class Scale:
         self._unit = torch.from_numpy(actions.deviation.std((0, 1)))
 
     def targets(self, actions: Actions, numbers: NDArray[np.intp]) -> Targets:
-        """Of some clips."""
+        """What is to be learned of some clips."""
         log_BJ = torch.from_numpy(actions.spread[numbers] + 0.02).log()
         return Targets(
             (log_BJ - self._mean) / self._std,

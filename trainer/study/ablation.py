@@ -45,11 +45,11 @@ class AblationConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    """Of the study; its folder below `runs/`."""
+    """Name of the study; its folder below `runs/`."""
     manifest: Path | None = None
     """CSV of the videos, relative to the configuration file; not needed where the frame cache is there."""
     frame_cache: Path | None = None
-    """Folder of decoded frames, relative to the configuration file, made when it is not there."""
+    """Folder of decoded frames, relative to the configuration file, made when missing."""
     encoder: str = "timesformer-l"
     """Initial weights of all settings: an encoder folder, relative to the configuration file, or a preset."""
     modes: tuple[Mode, ...] = ("transductive",)
@@ -58,11 +58,11 @@ class AblationConfig(BaseModel):
     hold_out_split: str = Field(default="test", validation_alias=AliasChoices("hold_out_split", "external_split"))
     """Patients with a video of this split are kept out of all pretraining and all folds."""
     folds: int = Field(default=5, ge=2)
-    """By patient; the paper has 5."""
+    """Number of folds by patient; the paper has 5."""
     seed: int = Field(default=0, ge=0)
-    """Of folds and heads."""
+    """Seed of folds and heads."""
     repeats: int = Field(default=3, ge=1)
-    """Seeds of folds and heads, counted from `seed`, that the spread of accuracies is told for."""
+    """Seeds of folds and heads, counted from `seed`, that the spread of accuracies is reported for."""
     map: Literal["pca", "umap"] = "pca"
     """How the report lays out embeddings; umap needs the extra `semiome[map]`."""
     device: str = "cpu"
@@ -110,7 +110,7 @@ class Study:
     settings: dict[Setting, Embedded] = field(default_factory=dict)
 
     def values(self) -> dict[str, Any]:
-        """As JSON: everything but the vectors."""
+        """The study as JSON: everything but the vectors."""
         return {
             "config": json.loads(self.config.model_dump_json()),
             "clips": len(self.clips),

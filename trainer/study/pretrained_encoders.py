@@ -49,7 +49,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Who is told how far a study is: (what, done, total), and what should be known before it is believed."""
+    """Called with how far a study is: (what, done, total), and with what should be known before it is believed."""
 
     step: Callable[[str, int, int], None] = lambda what, done, total: None
     warn: Callable[[str], None] = lambda text: None

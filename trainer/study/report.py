@@ -114,7 +114,7 @@ def principal_components(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def check_map(how: str) -> None:
-    """See whether embeddings can be laid out so.
+    """Check whether embeddings can be laid out so.
 
     Raises:
         StateError: If UMAP is asked for and not installed.

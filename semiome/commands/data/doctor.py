@@ -69,12 +69,12 @@ def in_use(workspace: Workspace) -> list[Finding]:
 
 
 def _decoders() -> Finding:
-    """How far a decoding child, which a hostile file might take over, is shut in on this machine."""
+    """How far a decoding child, which a hostile file might take over, is sandboxed on this machine."""
     from encoder.video.sandbox import LEVELS, level_here
     from index.custody.doctor import OK, WARNING, Finding
 
     level = level_here()
-    says = f"decoders are shut in at level {level}"
+    says = f"decoders are sandboxed at level {level}"
     if level == LEVELS[-1]:
         return Finding("decoders", OK, says)
     return Finding("decoders", WARNING, f"{says} of {', '.join(LEVELS)}: docs/decoding.md says what the rest needs")

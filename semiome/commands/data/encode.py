@@ -207,7 +207,7 @@ def _on_cluster(
 
 
 def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *, writes: bool = True) -> Encoder:
-    """The encoder asked for, or the one in use; a new workspace that has none gets untrained weights, and is told so.
+    """The encoder asked for, or the one in use; a new workspace that has none gets untrained weights, with a warning.
 
     Raises:
         StateError: If none is here and clips are stored already, as on a new host of a shared workspace.

@@ -23,8 +23,8 @@ def film(
 ) -> None:
     """Write the small film of a video to a file: for a talk, or for a colleague elsewhere.
 
-    No program finds every face. Where none was found is told, with exit code 3: look there before the film goes out.
-    It leaves the workspace with this, and is not erased with the patient.
+    No program finds every face. Stretches without one are reported, with exit code 3: look there before the film goes
+    out. It leaves the workspace with this, and is not erased with the patient.
     """
     from encoder.previews.library import export_film
     from index.workspace import Workspace

@@ -78,7 +78,7 @@ def build(
     from index.workspace import Workspace
 
     if server and not publish:
-        raise InvalidInput("--server needs --publish: a server takes up what is published")
+        raise InvalidInput("--server needs --publish: a server picks up what is published")
     os.nice(19)
     place = Workspace.at(workspace)
     encoder_id = encoder_in_use(place, encoder)
@@ -221,7 +221,7 @@ def compare(
     second: Annotated[str, typer.Argument(help="Encoder id.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of each clip.")] = 10,
-    queries: Annotated[int, typer.Option(min=1, help="At most so many clips are asked about.")] = 1000,
+    queries: Annotated[int, typer.Option(min=1, help="Largest number of clips to compare, drawn at random.")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
     """Do two encoders find the same neighbours? Asked of the clips that both have, without their own patients."""

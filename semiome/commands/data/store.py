@@ -60,7 +60,7 @@ def export(
     kind: Annotated[
         Literal["parquet", "projector"], typer.Option("--as", help="Everything, or a sample to look at in TensorBoard.")
     ] = "parquet",
-    clips: Annotated[int, typer.Option(min=1, help="With projector: at most so many.")] = 10_000,
+    clips: Annotated[int, typer.Option(min=1, help="Largest number of clips to write with projector.")] = 10_000,
     encoder: EncoderOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,

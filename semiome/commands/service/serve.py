@@ -42,7 +42,7 @@ def serve(
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer gRPC calls until SIGTERM or Ctrl-C; takes up new generations, labels and heads by itself."""
+    """Answer gRPC calls until SIGTERM or Ctrl-C; picks up new generations, labels and heads by itself."""
     import os
     from contextlib import ExitStack
 

@@ -1,4 +1,4 @@
-"""A decoding child that was taken over: what it can still do once it is shut in, a line of JSON.
+"""A decoding child that was taken over: what it can still do once it is sandboxed, a line of JSON.
 
 Called with its own file, another one, a port, a socket's path and a process to harm; and what the kernel is to lack.
 """

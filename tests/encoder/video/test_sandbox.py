@@ -113,7 +113,7 @@ def test_encode_and_serve_refuse_below_the_level_that_was_asked_for(workspace, c
 
     for command in (options, ("serve", "-w", workspace.root, "--port", "0", "--config", config)):
         done = on_such_a_kernel(NO_LANDLOCK, *command)
-        said = "decoders are shut in at level calls here, and at least full was asked for: docs/decoding.md"
+        said = "decoders are sandboxed at level calls here, and at least full was asked for: docs/decoding.md"
         assert done.returncode == 4, done
         assert said in " ".join(done.stderr.split()), done.stderr
         assert "Traceback" not in done.stderr

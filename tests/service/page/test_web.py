@@ -228,7 +228,7 @@ def test_a_page_that_others_reach_takes_nobody_for_one_of_this_machine(workspace
         status, said = browser.sign_in()
 
     assert (status, said["identity"]) == (200, "")
-    assert "wants a token of everybody" in said["error"]
+    assert "requires a token from every user" in said["error"]
 
 
 def test_the_cookie_is_for_this_page_alone(page):

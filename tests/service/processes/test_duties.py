@@ -135,8 +135,8 @@ def test_duties_are_told_apart_by_when_they_came_through(caplog):
     assert [text for text in said if text.startswith("fails: failed")] == [
         f"fails: failed with OSError at {__name__}:{fail.__code__.co_firstlineno + 1}"
     ]
-    assert "hangs: has not come through for 0 s" in said
-    assert "hangs: comes through again" in said
+    assert "hangs: has not succeeded for 0 s" in said
+    assert "hangs: succeeds again" in said
     assert "path" not in caplog.text.replace("test_duties.py", "")
 
 

@@ -69,7 +69,7 @@ async function start() {
   let who;
   try {
     who = await get("/api/me");
-    if (!who.identity) who = await post("/api/session", { token: "" }); // a server that asks nobody who they are
+    if (!who.identity) who = await post("/api/session", { token: "" }); // a server that needs no sign-in
   } catch (error) { fill(main, problem(error), firstRun()); return; }
   if (!who.identity) { signIn(); return; }
   const has = (...roles) => roles.some((role) => who.roles.includes(role));

@@ -21,7 +21,7 @@ export function follow(pairs) {
   const clips = [...best.keys()].sort((a, b) => a - b);
   return (seconds) => {
     const clip = Math.floor(seconds / CLIP_S);
-    let nearest = clips[0]; // outside the alignment its nearest end goes on
+    let nearest = clips[0]; // outside the alignment its nearest end is extended
     for (const one of clips) if (Math.abs(one - clip) < Math.abs(nearest - clip)) nearest = one;
     return seconds + (best.get(nearest).result - nearest) * CLIP_S;
   };
@@ -31,7 +31,7 @@ export function follow(pairs) {
 async function rate(source) {
   try {
     const answer = await fetch(source, { headers: { range: "bytes=0-0" } });
-    await answer.arrayBuffer(); // what nobody reads stays under way
+    await answer.arrayBuffer(); // what is not read stays under way
     return Number(answer.headers.get("semiome-fps")) || 25;
   } catch { return 25; }
 }

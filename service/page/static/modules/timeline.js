@@ -19,7 +19,7 @@ function painted(button, probability) {
   button.style.setProperty("--text", 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#101820" : "#ffffff");
 }
 
-/** The row; `onChoose(clips)` is told the chosen ones, none for the whole video, `onSeek(seconds)` where to go. */
+/** The row; `onChoose(clips)` gets the chosen ones, none for the whole video, `onSeek(seconds)` where to go. */
 export class Timeline {
   constructor(onChoose, onSeek) {
     this.row = el("ol", { class: "timeline", "aria-label": "Clips of the video, ten seconds each" });

@@ -91,7 +91,7 @@ export class VerdictView {
 
   #flips(verdict) {
     if (verdict.fewest_flipping_clips === 0) return "No choice of clips left out would turn it.";
-    if (verdict.fewest_flipping_clips === 1) return `It hangs on single clips: without any one of the ${verdict.flipping_clip_ids.length} that are marked it would be the other.`;
+    if (verdict.fewest_flipping_clips === 1) return `Single clips decide it: without any one of the ${verdict.flipping_clip_ids.length} that are marked it would be the other.`;
     return `At least ${verdict.fewest_flipping_clips} clips would have to be left out to turn it.`;
   }
 
