@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from index.errors import InvalidInput
 from service.roles import Role
 
 PAGE_PORT = 8050
+_PREFIX = "SEMIOME_SERVE_"
 
 
 class _Config(BaseModel):
@@ -168,9 +170,10 @@ embedding (see docs/service.md)."""
 
 
 def read_config(path: Path | None, **given: Any) -> ServerConfig:  # noqa: ANN401
-    """A server's settings: what was given on the command line, else what the file says, else the defaults.
+    """A server's settings: those given, else those of the environment, else those of the file, else the defaults.
 
-    Relative paths in the file are relative to it.
+    """A server's settings: those given, else those of the environment, else of the file, else the defaults.
+    a part of one: `SEMIOME_SERVE_MAX_CALLS=64`, `SEMIOME_SERVE_TLS__KEY=/run/secrets/key.pem`.
 
     Raises:
         InvalidInput: If settings are wrong, all of which the message names, or the file can't be read.
@@ -192,12 +195,43 @@ def read_config(path: Path | None, **given: Any) -> ServerConfig:  # noqa: ANN40
             for name in names:
                 if isinstance(part.get(name), str) and "://" not in part[name]:
                     part[name] = str(path.parent / part[name])
+    values = _over(values, _of_environment())
     values |= {name: value for name, value in given.items() if value is not None}
     try:
         return ServerConfig(**values)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in error.errors())
         raise InvalidInput("; ".join(problems)) from None
+
+
+def _of_environment() -> dict[str, Any]:
+    """Settings in variables of the environment.
+
+    Raises:
+        InvalidInput: If one names no setting, or its value can't be read.
+    """
+    named = {name: name.removeprefix(_PREFIX).lower().split("__")[0] for name in os.environ if name.startswith(_PREFIX)}
+    if not named:
+        return {}
+    if unknown := sorted(name for name, setting in named.items() if setting not in ServerConfig.model_fields):
+        raise InvalidInput(f"no setting of a server is named by {', '.join(unknown)}: see docs/service.md")
+    from pydantic_settings import BaseSettings, EnvSettingsSource
+    from pydantic_settings.exceptions import SettingsError
+
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in ServerConfig.model_fields.items()}
+    settings = create_model("Settings", __base__=BaseSettings, **fields)
+    try:
+        return EnvSettingsSource(settings, env_prefix=_PREFIX, env_nested_delimiter="__")()
+    except SettingsError as error:
+        raise InvalidInput(f"a setting in the environment can't be read: {error}") from None
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Settings with others over them, section by section."""
+    return below | {
+        name: _over(below[name], value) if isinstance(value, dict) and isinstance(below.get(name), dict) else value
+        for name, value in above.items()
+    }
 
 
 def with_page(config: ServerConfig, port: int | None = None) -> ServerConfig:

