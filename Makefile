@@ -55,6 +55,7 @@ check: .venv .venv/node
 	$(BIN)/python -m protos.lint
 	$(BIN)/python -m protos.document --check
 	$(BIN)/python -m service.calling.twin --check
+	$(BIN)/python -m tests.words
 
 # Longer than a test run may take: kills, full disks, flipped bits and moved clocks (needs unshare and Debian's faketime),
 # an encode job killed at fifty moments, ten thousand random steps against a dict, eight writers at once.

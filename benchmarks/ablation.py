@@ -159,12 +159,12 @@ def redrawn(seed: int, size: StudySize, frames: Path, folder: Path) -> dict[str,
 
 
 def share_right(judged: Sequence[Prediction], patient_id: str) -> float:
-    """Of a patient's videos."""
+    """Videos of a patient."""
     return float(np.mean([p.truth == p.verdict for p in judged if p.patient_id == patient_id]))
 
 
 def show_redrawn(name: str, other: str, cohorts: Sequence[Cohort]) -> None:
-    """As `show_difference`, the mean over all sets of labelled patients; intervals over cohorts, patients and sets."""
+    """Show the mean over all sets of labelled patients; intervals are over cohorts, patients and sets."""
     gains = [one.redrawn[name] - one.redrawn[other] for one in cohorts]
     random = np.random.default_rng(0)
     drawn = []

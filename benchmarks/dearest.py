@@ -121,7 +121,7 @@ def filled(message: Message, field: str, items: Iterable[Message | str]) -> Mess
 
 
 def batch(options: R.SearchOptions, queries: list[R.Query]) -> R.SearchBatchRequest:
-    """As many queries as a kilobyte holds, and no more than may be answered together."""
+    """Queries that a kilobyte holds, and no more than may be answered together."""
     matches = 10 if options.aligned else max(options.mean_of, 1)
     return filled(
         R.SearchBatchRequest(options=options), "queries", queries[: max(MAX_ANSWERED // (options.k * matches), 1)]
@@ -137,7 +137,7 @@ def nested(depth: int) -> common_pb2.Filter:
 
 
 def streamed(message: Message, query: Message) -> list[Message]:
-    """As many requests of a stream as a kilobyte holds, each with its frame's 5 bytes."""
+    """Requests of a stream that a kilobyte holds, each with its frame's 5 bytes."""
     request = type(message)()
     request.CopyFrom(message)
     request.query.CopyFrom(query)
@@ -145,7 +145,7 @@ def streamed(message: Message, query: Message) -> list[Message]:
 
 
 def doors(videos: list[str], clips: list[str]) -> dict[str, list[Tried]]:
-    """By method, requests that might be dear: in words, as messages, and what `semiome-seen` says beside them."""
+    """Requests that might be dear, by method: in words, as messages, and what `semiome-seen` says beside them."""
     whole, clip = R.Query(video_id=videos[0]), R.Query(clip_id=clips[0])
     far = R.SearchOptions(k=1000)
     patients = R.SearchOptions(k=1000, group_by=common_pb2.GROUP_BY_PATIENT, mean_of=1000)

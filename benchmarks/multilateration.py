@@ -162,7 +162,7 @@ def attack(
 
 
 def best_cosine(anchors_ND: Values, seen: Seen, truth_D: Values) -> float:
-    """Of all estimates the one nearest to the truth, which is more than an attacker could choose."""
+    """The estimate nearest to the truth, which is more than an attacker could choose."""
     cosines = [float(x @ truth_D / np.linalg.norm(x)) for x in estimates(anchors_ND, seen) if np.linalg.norm(x) > 0]
     return max(cosines, default=0.0)
 

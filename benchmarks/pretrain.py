@@ -167,7 +167,7 @@ def memory_bytes(device: str) -> float:
 
 
 def share_waiting(device: str, precision: Precision, quick: bool) -> float:
-    """Of a real run from a frame cache on disk: seconds in which no step computed, as a share."""
+    """Share of a real run from a frame cache on disk in which no step computed."""
     shape = config_of(device, quick)
     random = np.random.default_rng(0)
     clips = [TrainingClip(f"v{i // 2}", f"p{i // 4}", i % 2) for i in range(32)]
@@ -185,7 +185,7 @@ def share_waiting(device: str, precision: Precision, quick: bool) -> float:
 
 
 def median(found: list[dict[str, float]], key: str) -> float:
-    """Of one key."""
+    """Values of one key."""
     return statistics.median(values[key] for values in found)
 
 

@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def build(workspace: Workspace) -> float:
-    """As cron would do it; returns seconds."""
+    """Rebuild as cron would; returns seconds."""
     started = time.monotonic()
     command = [sys.executable, "-m", "semiome", "index", "build", "-w", str(workspace.root), "--kind", "ivf-rabitq"]
     subprocess.run([*command, "--force"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

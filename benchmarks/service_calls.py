@@ -47,7 +47,7 @@ from service.messages import convert
 PARTS = ("search", "workers", "batch", "classify", "overload", "soak", "milvus")
 CLIENTS, K, IN_BATCH = 64, 10, 256
 TRIES = Connection("").tries
-"""Of the clients of the package, for calls that were refused."""
+"""Pauses of the package's clients, for calls that were refused."""
 BATCH = "/semiome.v1.RetrievalService/SearchBatch"
 
 

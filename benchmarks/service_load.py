@@ -54,7 +54,7 @@ async def empty_server(answers: str) -> None:
 def load(
     address: str, method: str, requests: list[bytes], clients: int, seconds: float, rate: float, tries: int
 ) -> dict[str, Any]:
-    """See `http2_load.load`; with a rate, health is asked twice a second meanwhile.
+    """Load a server, see `http2_load.load`; with a rate, health is asked twice a second meanwhile.
 
     Returns:
         calls, refused, tries made again, seconds, calls a second, and latencies in ms: of answers, refusals, health.

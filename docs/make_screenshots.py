@@ -88,7 +88,7 @@ def feedback(page: Page, address: str, video: str) -> None:
 
 
 def save(page: Page, name: str, *, whole: bool = False) -> None:
-    """As a PNG of few colours, a quarter of the size."""
+    """Write a PNG of few colours, a quarter of the size."""
     picture = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
     picture.quantize(192, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
     sys.stdout.write(f"{name}: {(HERE / name).stat().st_size // 1024} KB\n")

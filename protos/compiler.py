@@ -21,7 +21,7 @@ def run_protoc(*outputs: str, root: Path = ROOT) -> None:
         root: the folder that holds `protos`.
 
     Raises:
-        SystemExit: protoc refused them; it has said why.
+        SystemExit: If protoc refused them; it has said why.
     """
     from google.rpc import status_pb2
     from grpc_tools import protoc

@@ -24,7 +24,7 @@ def buf() -> str:
     """Where buf lies: as `make` installs it, else on the path.
 
     Raises:
-        SystemExit: it lies nowhere.
+        SystemExit: If it lies nowhere.
     """
     found = shutil.which("buf", path=os.pathsep.join((str(_BINARIES), os.environ.get("PATH", ""))))
     if found is None:
@@ -40,7 +40,7 @@ def complaints(root: Path = ROOT, baseline: Path = BASELINE) -> list[str]:
         baseline: the image that must stay compatible.
 
     Raises:
-        SystemExit: protoc or buf could not do their work.
+        SystemExit: If protoc or buf could not do their work.
     """
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "api.binpb"

@@ -170,10 +170,10 @@ embedding (see docs/service.md)."""
 
 
 def read_config(path: Path | None, **given: Any) -> ServerConfig:  # noqa: ANN401
-    """A server's settings: those given, else those of the environment, else those of the file, else the defaults.
+    """Read a server's settings: those given, else those of the environment, else of the file, else the defaults.
 
-    """A server's settings: those given, else those of the environment, else of the file, else the defaults.
-    a part of one: `SEMIOME_SERVE_MAX_CALLS=64`, `SEMIOME_SERVE_TLS__KEY=/run/secrets/key.pem`.
+    Relative paths in the file are relative to it. A variable is named `SEMIOME_SERVE_` and the setting, with `__`
+    before a part of one: `SEMIOME_SERVE_MAX_CALLS=64`, `SEMIOME_SERVE_TLS__KEY=/run/secrets/key.pem`.
 
     Raises:
         InvalidInput: If settings are wrong, all of which the message names, or the file can't be read.

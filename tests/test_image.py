@@ -61,7 +61,7 @@ def free_port():
 def test_every_step_of_the_image_works_and_it_holds_what_it_needs(image):
     assert (image.user, image.entrypoint) == (f"{USER}:{USER}", ("semiome",))
     version = image.run("semiome", "--version", read_only=True, network=False)
-    assert version.strip().endswith("0.2.0")
+    assert version.strip().endswith("0.3.0")
     # Without the repository and with no tool of developers in it.
     assert not (image.root / "src").exists()
     assert "pytest" not in image.run("pip", "list", "--format=freeze", network=False)

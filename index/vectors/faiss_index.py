@@ -191,7 +191,7 @@ class IvfIndex:
 
     @property
     def rows_a_cell(self) -> float:
-        """In the mean."""
+        """Average number of rows in a cell."""
         return len(self._vectors) / self.cells
 
     def search(

@@ -184,7 +184,7 @@ class AuditLog:
     def _append(self, said: Sequence[str], until: float) -> None:
         size = self._hold(until)
         try:
-            if size < self._size:  # the chain goes on from the line that is gone, so that `verify` finds it
+            if size < self._size:  # the chain continues from the line that is gone, so that `verify` finds it
                 _logger.error("lines were cut off the end of the audit log while it was in use")
             elif size != self._size:  # another worker has written
                 self._mac = self._last_mac(size)

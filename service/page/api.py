@@ -56,7 +56,7 @@ async def call(request: Request, session: Session) -> Response:
     Raises:
         HTTPException: If browsers may not make it.
         InvalidInput: If the body is not its request.
-        ServiceError: With the status of a call that failed.
+        ServiceError: If the call failed, with its status.
     """
     name = f"{request.path_params['service']}/{request.path_params['method']}"
     if name not in _MESSAGES:

@@ -79,7 +79,7 @@ export class VerdictView {
     const often = `In about ${percent(1 - set.alpha)} of new patients the true class is among those that it can't exclude`;
     if (set.labels.length === 1) return `It excludes the other class. ${often}.`;
     if (set.labels.length === 2) return `It can't exclude either class, so this is a guess. ${often}.`;
-    return `It has seen nothing that looks like this, and neither class fits: take it for no answer. ${often}.`;
+    return `It has seen nothing that looks like this, and neither class fits: treat it as no answer. ${often}.`;
   }
 
   #votes(verdict) {
