@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = {".py", ".md", ".proto", ".js", ".html", ".j2", ".yaml", ".service", ".timer", ".toml", ".conf", ".mjs"}
-LEFT_ALONE = re.compile(r"^tests/|_pb2|^CONTRIBUTING\.md$|^CHANGELOG\.md$|package-lock")
+LEFT_ALONE = re.compile(r"^tests/|^docs/upgrading\.md$|_pb2|^CONTRIBUTING\.md$|^CHANGELOG\.md$|package-lock")
 OPENINGS = re.compile(r'^\s*"""(Of|As|By|See) ')
 """How no docstring begins."""
 
