@@ -36,7 +36,7 @@ class Workspace:
     bucket: str = ""
 
     @classmethod
-    def at(cls, place: str | Path) -> Workspace:
+    def at(cls, address: str | Path) -> Workspace:
         """The workspace that a user names: a folder, or `s3://bucket/prefix`.
 
         What a shared one keeps on this host lies in `$SEMIOME_LOCAL`, by default `~/.local/share/semiome`, in a folder
@@ -46,12 +46,12 @@ class Workspace:
             CannotWrite: If what this host keeps of a shared one can lie nowhere.
             InvalidInput: If it is any other address.
         """
-        place = str(place)
-        if "://" not in place:
-            return cls(Path(place))
-        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/(?!\.+(/|$))[\w.-]+)*/?", place):
+        address = str(address)
+        if "://" not in address:
+            return cls(Path(address))
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/(?!\.+(/|$))[\w.-]+)*/?", address):
             raise InvalidInput("expected a folder or s3://bucket/prefix as the workspace")
-        url = place.rstrip("/")
+        url = address.rstrip("/")
         local = Path(os.environ.get("SEMIOME_LOCAL") or Path.home() / ".local" / "share" / "semiome")
         bucket_name = url.removeprefix("s3://").replace("/", "-")
         root = local / f"{bucket_name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"

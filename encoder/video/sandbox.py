@@ -170,8 +170,8 @@ def _libraries() -> set[Path]:
     found = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     for package in _PACKAGES:
         spec = importlib.util.find_spec(package)
-        for place in (spec and spec.submodule_search_locations) or ():
-            folder = Path(place)
+        for location in (spec and spec.submodule_search_locations) or ():
+            folder = Path(location)
             found |= {folder, *folder.parent.glob("*.libs")}
     with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
         mapped = {line.split(maxsplit=5)[5].rstrip("\n") for line in maps if ".so" in line}

@@ -155,16 +155,16 @@ def restore(
     say("copying it back")
     with new_folder(workspace.root) as building:
         shutil.copytree(folder / _CONTENT, building, dirs_exist_ok=True)
-        place = Workspace(building)
-        if place.key.exists():
-            place.key.chmod(0o600)
+        restored = Workspace(building)
+        if restored.key.exists():
+            restored.key.chmod(0o600)
         if erased is not None:
-            _bring_up_to_date(place, erased)
-        again = erased_among(place, Store(place).patients())
+            _bring_up_to_date(restored, erased)
+        again = erased_among(restored, Store(restored).patients())
         for patient_id in sorted(again):
             say("erasing a patient who was erased since")
-            erase_patient(place, patient_id)
-        if damaged := [finding for finding in examine(place) if finding.state == DAMAGED]:
+            erase_patient(restored, patient_id)
+        if damaged := [finding for finding in examine(restored) if finding.state == DAMAGED]:
             raise DamagedData(f"what was brought back is not whole: {damaged[0].says}")
     return backup, len(again)
 

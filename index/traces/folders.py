@@ -160,8 +160,8 @@ def _tree(folder: Path, names: Names, ways: Ways, films: _Films, inside: list[Pa
         yield Trace(
             one, NOT_LOOKED_INTO, "a backup or a workspace of its own: erase the patient there, or make it again"
         )
-    for place, folders, files in os.walk(folder, topdown=False):
-        inner = Path(place)
+    for parent, folders, files in os.walk(folder, topdown=False):
+        inner = Path(parent)
         if _skipped(inner, ways) or any(inner.is_relative_to(one) for one in closed):
             continue
         touched = False

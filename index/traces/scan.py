@@ -55,11 +55,11 @@ def scan(
     files = size = 0
     finds = []
     for folder in folders:
-        for place, inner, names in os.walk(folder):
+        for parent, inner, names in os.walk(folder):
             if below is not None:
-                inner[:] = [name for name in inner if not Path(place, name).samefile(below)]
+                inner[:] = [name for name in inner if not Path(parent, name).samefile(below)]
             for name in names:
-                path = Path(place, name)
+                path = Path(parent, name)
                 if path in skip or path.is_symlink() or not path.is_file():
                     continue
                 files += 1

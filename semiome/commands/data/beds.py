@@ -14,7 +14,7 @@ from semiome.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, MediaRo
 
 def beds(
     manifest: Annotated[Path, typer.Argument(help="CSV, one row a video; files lie in its folder or below.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
     device: DeviceOption = "cpu",
     media_root: MediaRootOption = None,
@@ -33,12 +33,12 @@ def beds(
     from index.workspace import Workspace
 
     screen = Screen(as_json=as_json)
-    place = Workspace.at(workspace)
+    workspace = Workspace.at(address)
     rows = read_manifest(manifest, media_root)
-    chosen = current_encoder(place.encoders, encoder)
+    chosen = current_encoder(workspace.encoders, encoder)
     with screen.progress("Looking for beds") as progress:
-        found = survey(rows, chosen, Store(place), max(usable_cores() // 2, 1), progress, device)
-    boxes, *sheets = write_survey(found, place.new_run("beds"))
+        found = survey(rows, chosen, Store(workspace), max(usable_cores() // 2, 1), progress, device)
+    boxes, *sheets = write_survey(found, workspace.new_run("beds"))
     counts = Counter((one.row.camera, one.kind) for one in found)
     refused = [(one.row.video_id, one.row.file_name, one.reason) for one in found if one.reason]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     repair: Annotated[
         bool, typer.Option("--repair", help="Put right what can be; what is torn is moved to quarantine/.")
     ] = False,
@@ -35,8 +35,8 @@ def doctor(
             decoding = Finding("decoding", WARNING, "decord can't be used: PyAV reads in its place")
     except StateError as error:
         decoding = Finding("decoding", DAMAGED, f"{error}; install Semiome again, with all its libraries in one place")
-    place = Workspace.at(workspace)
-    findings = [decoding, _decoders(), *examine(place, repair=repair), *in_use(place)]
+    workspace = Workspace.at(address)
+    findings = [decoding, _decoders(), *examine(workspace, repair=repair), *in_use(workspace)]
     damaged = [finding for finding in findings if finding.state == DAMAGED and not finding.repaired]
     screen = Screen(as_json=as_json)
     rows = [(f.what, "repaired" if f.repaired else f.state, f.says) for f in findings]

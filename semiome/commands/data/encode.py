@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def encode(
     manifest: Annotated[Path, typer.Argument(help="CSV, one row a video; files lie in its folder or below.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
     device: DeviceOption = "cpu",
     precision: PrecisionOption = "auto",
@@ -86,14 +86,14 @@ def encode(
     ask_for_sandbox(least_sandbox)
     screen = Screen(as_json=as_json)
     rows = read_manifest(manifest, media_root)
-    place = Workspace.at(workspace)
-    warn_of_another_account(place, screen)
+    workspace = Workspace.at(address)
+    warn_of_another_account(workspace, screen)
     same_recording = same_recording if same_recording is None else same_recording.strip()
     if same_recording == "":
         raise InvalidInput("expected a reason with --same-recording")
     if not distinct_ids:
-        _ask_about_ids(rows, Store(place), screen)
-    chosen = encoder_for(place, encoder, screen, writes=not only_ask)
+        _ask_about_ids(rows, Store(workspace), screen)
+    chosen = encoder_for(workspace, encoder, screen, writes=not only_ask)
     options = EncodeOptions(batch, decoders or max(usable_cores() // 2, 1), salvage)
     if engine == "ray" and not only_ask:
         used, run = _on_cluster(chosen, device, precision, workers, options, screen)
@@ -104,7 +104,7 @@ def encode(
             screen.note(f"computing in {embedder.precision}: {embedder.why}")
     if only_ask:
         with screen.progress("Looking at videos") as progress:
-            forecast = dry_run(rows, embedder, Store(place), options, progress)
+            forecast = dry_run(rows, embedder, Store(workspace), options, progress)
         screen.result(
             {"encoder_id": chosen.encoder_id, "precision": used, **asdict(forecast)},
             lambda: _show_forecast(forecast, screen),
@@ -118,7 +118,7 @@ def encode(
     try:
         with screen.progress("Encoding videos") as progress:
             encode_with(
-                *(run, rows, chosen, Store(place)),
+                *(run, rows, chosen, Store(workspace)),
                 salvage=salvage,
                 same_recording=bool(same_recording),
                 progress=progress,
@@ -126,16 +126,16 @@ def encode(
             )
     except KeyboardInterrupt as interrupt:
         screen.note("interrupted: every finished video is stored, run the same command to go on")
-        if so_far := _write_refused(report, rows, place):
+        if so_far := _write_refused(report, rows, workspace):
             screen.note(f"{len(report.refused)} videos were refused until then: {so_far}")
         raise typer.Exit(143 if isinstance(interrupt, Terminated) else 130) from None
-    again = _write_refused(report, rows, place)
+    again = _write_refused(report, rows, workspace)
     if same_recording and report.same_content:
-        _keep_reason(same_recording, report, place)
+        _keep_reason(same_recording, report, workspace)
     previews = None
     if with_previews:
         with screen.progress("Making previews") as progress:
-            previews = make_previews(rows, place, usable_cores(), progress)
+            previews = make_previews(rows, workspace, usable_cores(), progress)
     screen.result(
         {
             "encoder_id": chosen.encoder_id,
@@ -152,7 +152,7 @@ def encode(
         for video_id in sorted(previews.refused.keys() - {refusal.video_id for refusal in report.refused}):
             screen.warn(f"no preview of {video_id}: {previews.refused[video_id]}")
     if again is not None:
-        screen.note(f"once they are fixed: semiome encode {again} --media-root {rows.folder} -w {workspace}")
+        screen.note(f"once they are fixed: semiome encode {again} --media-root {rows.folder} -w {address}")
     if report.refused:
         raise typer.Exit(3)
 

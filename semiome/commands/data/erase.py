@@ -40,7 +40,7 @@ def erase(
     ] = None,
     reason: Annotated[str, typer.Option(help="With --lift: why. It is kept beside the receipts.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Erase a patient: rows, vectors, old versions, indexes, previews, notes and reports. It can't be undone.
@@ -53,19 +53,19 @@ def erase(
     from index.workspace import Workspace
 
     screen = Screen(as_json=as_json)
-    place = Workspace.at(workspace)
+    workspace = Workspace.at(address)
     if sum(option is not None for option in (patient, check, lift)) != 1:
         raise InvalidInput("name one of --patient, --check and --lift")
     if check is not None:
-        _check(place, check, screen)
+        _check(workspace, check, screen)
     if lift is not None:
-        _lift(place, lift, reason, screen)
+        _lift(workspace, lift, reason, screen)
         return
     if missing := [folder for folder in also or () if not folder.is_dir()]:
         raise InvalidInput(f"--also: no such folder: {missing[0].name}")
     patient, folders = patient or "", list(also or ())
-    _check_id(place, patient, screen)
-    expected = forecast(place, patient, folders) if dry_run or not as_json else None
+    _check_id(workspace, patient, screen)
+    expected = forecast(workspace, patient, folders) if dry_run or not as_json else None
     if dry_run and expected is not None:
         values = {
             "videos": expected.videos,
@@ -83,19 +83,19 @@ def erase(
         typer.confirm("Erase this patient permanently?", abort=True)
         if also_text is None and (expected.feedback[2] or any(t.kind == "doubtful" for t in expected.traces)):
             also_text = typer.confirm("Remove these texts too, and rename files and folders? (No: they are kept)")
-    receipt = erase_patient(place, patient, folders, _silent if as_json else screen.say, texts=also_text)
+    receipt = erase_patient(workspace, patient, folders, _silent if as_json else screen.say, texts=also_text)
     screen.result(receipt, lambda: _tell(receipt, screen))
     if not receipt["complete"]:
         raise typer.Exit(3)
 
 
-def _check_id(place: Workspace, patient: str, screen: Screen) -> None:
+def _check_id(workspace: Workspace, patient: str, screen: Screen) -> None:
     """Ids that differ from the one given only as typing errors do are asked about before anything is done."""
     from index.errors import NotFound
     from index.near_misses import like
     from index.tables.store import Store
 
-    store = Store(place)
+    store = Store(workspace)
     patients = store.patients() if store.exists() else set()
     near = sorted(like(patient, patients))
     if near and patient not in patients and not store.erased({patient}):
@@ -148,13 +148,13 @@ def _first(places: list[str]) -> str:
     return ", ".join(places[:5]) + (f" and {len(places) - 5} more" if len(places) > 5 else "")
 
 
-def _check(place: Workspace, path: Path, screen: Screen) -> None:
+def _check(workspace: Workspace, path: Path, screen: Screen) -> None:
     from index.custody.erasure import check_receipt
     from index.errors import InvalidInput
 
     try:
         receipt = json.loads(path.read_text(encoding="utf-8"))
-        genuine = isinstance(receipt, dict) and check_receipt(place, receipt)
+        genuine = isinstance(receipt, dict) and check_receipt(workspace, receipt)
     except (OSError, ValueError) as error:
         raise InvalidInput(f"--check can't be read ({type(error).__name__}): give a receipt, a JSON file") from None
     complete = genuine and bool(receipt.get("complete", True))
@@ -166,13 +166,13 @@ def _check(place: Workspace, path: Path, screen: Screen) -> None:
     raise typer.Exit(0 if genuine else 4)
 
 
-def _lift(place: Workspace, patient: str, reason: str, screen: Screen) -> None:
+def _lift(workspace: Workspace, patient: str, reason: str, screen: Screen) -> None:
     from index.custody.erasure import lift_erasure
     from index.errors import InvalidInput
 
     if not reason.strip():
         raise InvalidInput("expected --reason with --lift: why may this patient be stored again?")
-    record = lift_erasure(place, patient, reason)
+    record = lift_erasure(workspace, patient, reason)
     screen.result(record, lambda: screen.say("the patient may be stored again; what was erased does not come back"))
 
 

@@ -15,7 +15,7 @@ from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 def film(
     video: Annotated[str, typer.Argument(help="Id of a stored video that has a preview.")],
     to: Annotated[Path, typer.Option(help="The file to write, MP4.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     blur_faces: Annotated[
         bool, typer.Option("--blur-faces", help="Make faces unrecognisable; needs the extra `blur`.")
     ] = False,
@@ -31,7 +31,7 @@ def film(
 
     screen = Screen(as_json=as_json)
     with screen.progress("Looking for faces" if blur_faces else "Writing the film") as progress:
-        made = export_film(Workspace.at(workspace), video, to, blur_faces=blur_faces, progress=progress)
+        made = export_film(Workspace.at(address), video, to, blur_faces=blur_faces, progress=progress)
 
     def show() -> None:
         faces = "faces blurred where they were found" if made.faces_blurred else "faces as they are"

@@ -36,7 +36,7 @@ _CANARIES, _TAKEN_UP_S = 64, 120.0
 
 @app.command()
 def build(
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     publish: Annotated[bool, typer.Option(help="Let servers take it up at once.")] = True,
     recall: Annotated[float, typer.Option(help="Share of the true nearest 10 that it has to find.")] = _RECALL,
     kind: Annotated[
@@ -80,14 +80,16 @@ def build(
     if server and not publish:
         raise InvalidInput("--server needs --publish: a server picks up what is published")
     os.nice(19)
-    place = Workspace.at(workspace)
-    encoder_id = encoder_in_use(place, encoder)
+    workspace = Workspace.at(address)
+    encoder_id = encoder_in_use(workspace, encoder)
     screen = Screen(as_json=as_json)
-    warn_of_another_account(place, screen)
-    fetch(place)
+    warn_of_another_account(workspace, screen)
+    fetch(workspace)
     with screen.progress("Building and measuring recall") as progress:
-        stored = Store(place).clips(encoder_id)
-        manifest = build_generation(stored, place.generations, progress, kind=kind, recall_target=recall, map_by=map_by)
+        stored = Store(workspace).clips(encoder_id)
+        manifest = build_generation(
+            stored, workspace.generations, progress, kind=kind, recall_target=recall, map_by=map_by
+        )
     rolled_out: Rollout | None = None
     if server:
         from service.calling.connection import Connection
@@ -96,9 +98,9 @@ def build(
             Connection(one, ca=ca, certificate=certificate, key=key, token_file=token_file) for one in server
         ]
         with screen.progress("Rolling out"):
-            rolled_out = _rolled_out(place, manifest, connections, least_overlap, force=force)
+            rolled_out = _rolled_out(workspace, manifest, connections, least_overlap, force=force)
     else:
-        release(place, manifest.generation, publish_it=publish, force=force)
+        release(workspace, manifest.generation, publish_it=publish, force=force)
     low, high = manifest.recall_interval
     for other, found in manifest.tried.items():
         screen.note(f"{other} finds {found:.3f}, below {manifest.recall_target}: {manifest.index} was taken")
@@ -116,12 +118,12 @@ def build(
 
 
 @app.command("list")
-def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+def list_(address: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Generations of this workspace; the one that serves is marked."""
     from index.vectors.generation import list_generations, read_manifest
 
-    place, serving, before = _places(workspace)
-    folder = place.generations
+    workspace, serving, before = _places(address)
+    folder = workspace.generations
     manifests = [read_manifest(folder, name) for name in list_generations(folder)]
     screen = Screen(as_json=as_json)
     marks = {before: "served before", serving: "serves"}
@@ -140,7 +142,7 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
 @app.command()
 def verify(
     generation: Annotated[str | None, typer.Argument(help="By default the one that serves.")] = None,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Check every digest of a generation, and its rows against the store."""
@@ -149,11 +151,11 @@ def verify(
     from index.vectors.publication import fetch
     from index.workspace import Workspace
 
-    place = Workspace.at(workspace)
-    fetch(place, everything=True)
-    loaded = load_generation(place.generations, generation)
+    workspace = Workspace.at(address)
+    fetch(workspace, everything=True)
+    loaded = load_generation(workspace.generations, generation)
     manifest = loaded.manifest
-    changes = Store(place).changes(manifest.encoder_id, loaded.clips, manifest.table_version)
+    changes = Store(workspace).changes(manifest.encoder_id, loaded.clips, manifest.table_version)
     screen = Screen(as_json=as_json)
     new, gone = len(changes.added.clips), len(changes.gone)
     screen.result(
@@ -168,7 +170,7 @@ def verify(
 @app.command()
 def activate(
     generation: Annotated[str, typer.Argument(help="See `semiome index list`.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     force: Annotated[bool, typer.Option("--force", help="Even if its recall is below its target.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -176,39 +178,39 @@ def activate(
     from index.vectors.generation import load_generation, read_manifest
     from index.vectors.publication import publish
 
-    place, _, _ = _places(workspace)
-    folder = place.generations
+    workspace, _, _ = _places(address)
+    folder = workspace.generations
     read_manifest(folder, generation)
     load_generation(folder, generation)
-    publish(place, generation, force=force)
+    publish(workspace, generation, force=force)
     _say_who_serves(folder, Screen(as_json=as_json))
 
 
 @app.command()
-def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+def rollback(address: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Let the generation that served before serve again; a second time undoes it."""
     from index.vectors.generation import load_generation
     from index.vectors.publication import roll_back
 
-    place, _, before = _places(workspace)
-    folder = place.generations
+    workspace, _, before = _places(address)
+    folder = workspace.generations
     if before is not None:
         load_generation(folder, before)
-    roll_back(place)
+    roll_back(workspace)
     _say_who_serves(folder, Screen(as_json=as_json))
 
 
 @app.command()
 def gc(
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     keep: Annotated[int, typer.Option(min=0, help="Number of newest generations to keep, besides those in use.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
     """Remove old generations: not the one that serves, nor the one before it."""
     from index.vectors.publication import collect
 
-    place, _, _ = _places(workspace)
-    removed = collect(place, keep)
+    workspace, _, _ = _places(address)
+    removed = collect(workspace, keep)
     screen = Screen(as_json=as_json)
     screen.result(
         {"removed": removed}, lambda: screen.say(f"removed {', '.join(removed)}" if removed else "nothing to remove")
@@ -219,7 +221,7 @@ def gc(
 def compare(
     first: Annotated[str, typer.Argument(help="Encoder id.")],
     second: Annotated[str, typer.Argument(help="Encoder id.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of each clip.")] = 10,
     queries: Annotated[int, typer.Option(min=1, help="Largest number of clips to compare, drawn at random.")] = 1000,
     as_json: JsonOption = False,
@@ -229,7 +231,7 @@ def compare(
     from index.tables.store import Store
     from index.workspace import Workspace
 
-    store = Store(Workspace.at(workspace))
+    store = Store(Workspace.at(address))
     found = overlap_of(store.clips(first), store.clips(second), k, queries)
     screen = Screen(as_json=as_json)
     interval = f"{found.interval[0]:.1%} to {found.interval[1]:.1%}" if found.interval else "too few patients to tell"
@@ -245,7 +247,12 @@ def compare(
 
 
 def _rolled_out(
-    place: Workspace, manifest: GenerationManifest, connections: list[Connection], least_overlap: float, *, force: bool
+    workspace: Workspace,
+    manifest: GenerationManifest,
+    connections: list[Connection],
+    least_overlap: float,
+    *,
+    force: bool,
 ) -> Rollout:
     """Publish a generation to servers, or leave everything as it was."""
     from contextlib import ExitStack
@@ -258,30 +265,30 @@ def _rolled_out(
     from service.client import Client
     from service.rollout import roll_out
 
-    before = current(place.generations)
-    release(place, manifest.generation, publish_it=False)
-    ids = read_clips(place.generations, manifest.generation).clip_ids
+    before = current(workspace.generations)
+    release(workspace, manifest.generation, publish_it=False)
+    ids = read_clips(workspace.generations, manifest.generation).clip_ids
     chosen = np.random.default_rng(0).choice(len(ids), min(_CANARIES, len(ids)), replace=False)
     with ExitStack() as stack:
         return roll_out(
             [stack.enter_context(Client(one)) for one in connections],
             manifest.generation,
             [ids[int(row)].as_py() for row in chosen],
-            lambda: publish(place, manifest.generation, force=force),
-            lambda: publish(place, before, force=True) if before else None,
+            lambda: publish(workspace, manifest.generation, force=force),
+            lambda: publish(workspace, before, force=True) if before else None,
             least_overlap=least_overlap,
             timeout_s=_TAKEN_UP_S,
         )
 
 
-def _places(workspace: str) -> tuple[Workspace, str | None, str | None]:
+def _places(address: str) -> tuple[Workspace, str | None, str | None]:
     """The workspace with all its generations here, the one that serves, and the one before."""
     from index.vectors.publication import fetch
     from index.workspace import Workspace, current, previous
 
-    place = Workspace.at(workspace)
-    fetch(place, everything=True)
-    return place, current(place.generations), previous(place.generations)
+    workspace = Workspace.at(address)
+    fetch(workspace, everything=True)
+    return workspace, current(workspace.generations), previous(workspace.generations)
 
 
 def _say_who_serves(folder: Path, screen: Screen) -> None:

@@ -21,7 +21,7 @@ from semiome.options import (
 
 def previews(
     manifest: Annotated[Path, typer.Argument(help="CSV that names the videos.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     media_root: MediaRootOption = None,
     decoders: Annotated[int | None, typer.Option(min=1, help="Videos at once; by default one a core.")] = None,
     least_sandbox: LeastSandboxOption = "limits",
@@ -40,7 +40,7 @@ def previews(
     screen = Screen(as_json=as_json)
     with screen.progress("Making previews") as progress:
         made = make_previews(
-            read_manifest(manifest, media_root), Workspace.at(workspace), decoders or usable_cores(), progress
+            read_manifest(manifest, media_root), Workspace.at(address), decoders or usable_cores(), progress
         )
 
     def show() -> None:

@@ -17,7 +17,7 @@ def remove(
     manifest: Annotated[Path | None, typer.Option(help="CSV whose videos are removed, as `encode` reads it.")] = None,
     media_root: MediaRootOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Remove videos that were stored by mistake: rows, vectors, previews and feedback.
@@ -33,10 +33,10 @@ def remove(
     from index.workspace import Workspace
 
     screen = Screen(as_json=as_json)
-    place = Workspace.at(workspace)
+    workspace = Workspace.at(address)
     if not video and manifest is None:
         raise InvalidInput("name videos with --video or --manifest")
-    stored = Store(place).videos()
+    stored = Store(workspace).videos()
     listed = [row for row in read_manifest(manifest, media_root).rows if row.video_id in stored] if manifest else []
     if others := [row.video_id for row in listed if stored[row.video_id].patient_id != row.patient_id]:
         raise InvalidInput(
@@ -53,7 +53,7 @@ def remove(
         if not screen.can_ask():
             raise InvalidInput("expected --yes, since no question can be asked here")
         typer.confirm(f"Remove {counted(len(known), 'video')}?", abort=True)
-    removed = remove_videos(place, wanted, (lambda step: None) if as_json else screen.say)
+    removed = remove_videos(workspace, wanted, (lambda step: None) if as_json else screen.say)
     screen.result(
         asdict(removed),
         lambda: screen.say(

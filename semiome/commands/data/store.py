@@ -25,7 +25,7 @@ def compact(
         float,
         typer.Option(min=0, help="Keep versions younger than this: a server may be reading them."),
     ] = 1.0,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Merge small files and remove old versions, as every `encode` does at its end; fit for cron."""
@@ -34,7 +34,7 @@ def compact(
     from index.tables.store import Store
     from index.workspace import Workspace
 
-    store = Store(Workspace.at(workspace))
+    store = Store(Workspace.at(address))
     before = [table_facts(store, name) for name in store.table_names()]
     with store.writing() as still_mine:
         merge(store, still_mine, keep_versions=timedelta(hours=keep_hours))
@@ -62,7 +62,7 @@ def export(
     ] = "parquet",
     clips: Annotated[int, typer.Option(min=1, help="Largest number of clips to write with projector.")] = 10_000,
     encoder: EncoderOption = None,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Write an encoder's clips, vectors and videos into a folder. It holds pseudonyms: treat it as patients' data."""
@@ -70,12 +70,12 @@ def export(
     from index.tables.store import Store
     from index.workspace import Workspace
 
-    place = Workspace.at(workspace)
-    encoder_id = encoder_in_use(place, encoder)
+    workspace = Workspace.at(address)
+    encoder_id = encoder_in_use(workspace, encoder)
     if kind == "parquet":
-        moved = export_parquet(Store(place), encoder_id, folder)
+        moved = export_parquet(Store(workspace), encoder_id, folder)
     else:
-        moved = export_projector(Store(place), encoder_id, folder, clips)
+        moved = export_projector(Store(workspace), encoder_id, folder, clips)
     _say(moved, "written", Screen(as_json=as_json))
 
 
@@ -85,7 +85,7 @@ def import_(
     distinct_ids: Annotated[
         bool, typer.Option("--distinct-ids", help="Treat ids that look like misspellings of each other as different.")
     ] = False,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Take in clips and videos that another workspace exported; what is here already is not written again."""
@@ -93,21 +93,21 @@ def import_(
     from index.tables.store import Store
     from index.workspace import Workspace
 
-    moved = import_parquet(Store(Workspace.at(workspace)), folder, distinct_ids=distinct_ids)
+    moved = import_parquet(Store(Workspace.at(address)), folder, distinct_ids=distinct_ids)
     _say(moved, "new or changed", Screen(as_json=as_json))
 
 
 @app.command()
 def backup(
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Copy tables, models, key and the list of the erased; generations are built again. Guard it as the workspace."""
     from index.custody.backup import back_up
     from index.workspace import Workspace
 
-    made = back_up(Workspace.at(workspace), folder)
+    made = back_up(Workspace.at(address), folder)
     screen = Screen(as_json=as_json)
     screen.result(
         {**asdict(made), "digest": made.digest},
@@ -146,7 +146,7 @@ def restore(
         typer.Option(help="The file `erased` of the workspace that was lost: whom it names does not come back."),
     ] = None,
     noted: Annotated[str, typer.Option(help="Digest that was printed when the backup was made.")] = "",
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Bring a backup back as a new workspace; then `semiome index build` makes its index."""
@@ -157,7 +157,7 @@ def restore(
     if erased is not None and not erased.is_file():
         raise InvalidInput("--erased names no file")
     screen = Screen(as_json=as_json)
-    made, again = bring_back(folder, Workspace.at(workspace), erased, screen.note, noted)
+    made, again = bring_back(folder, Workspace.at(address), erased, screen.note, noted)
     screen.result(
         {**asdict(made), "digest": made.digest, "erased_again": again},
         lambda: screen.say(

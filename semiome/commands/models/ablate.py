@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def ablate(
     config: Annotated[Path, typer.Argument(help="TOML file; see examples/ablation.toml.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     decoders: Annotated[int | None, typer.Option(min=1, help="Videos decoded at once.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +43,7 @@ def ablate(
     shape = start.model.config
     clips = _clips(settings, config.parent, shape.num_frames, shape.image_size, decoders or usable_cores(), screen)
     references = {} if settings.frame_cache is None else read_references(config.parent / settings.frame_cache)
-    folder = Workspace.at(workspace).runs / settings.name
+    folder = Workspace.at(address).runs / settings.name
     with joined(settings.device) as ranks, screen.progress("Ablation") as progress:
 
         def step(what: str, done: int, total: int) -> None:

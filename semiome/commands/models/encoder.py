@@ -30,7 +30,7 @@ def import_(
     heads: Annotated[
         int | None, typer.Option(help="Attention heads of a .pyth file that is not 64 wide a head.")
     ] = None,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Bring weights into the workspace and use them from now on."""
@@ -42,7 +42,7 @@ def import_(
     path = shipped_folder() if source == "shipped" else Path(source)
     encoder = load_encoder(path) if path.is_dir() else import_pyth(path, heads)
     screen = Screen(as_json=as_json)
-    _install(encoder, workspace, screen)
+    _install(encoder, address, screen)
     if encoder.kind == "imported":
         screen.warn("weights trained on Kinetics-400 by the TimeSformer authors are CC-BY-NC-4.0: no commercial use")
     elif says := what_it_means(encoder.kind):
@@ -53,7 +53,7 @@ def import_(
 def init(
     preset: Annotated[str, typer.Option(help="timesformer-l, timesformer-b or timesformer-demo.")] = "timesformer-demo",
     seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Make an untrained encoder, to try out the workflow or to pretrain."""
@@ -61,7 +61,7 @@ def init(
     from encoder.model.timesformer import preset as architecture
 
     screen = Screen(as_json=as_json)
-    _install(new_encoder(architecture(preset), seed), workspace, screen)
+    _install(new_encoder(architecture(preset), seed), address, screen)
     screen.warn("these weights are random: neighbours and verdicts will mean nothing")
 
 
@@ -80,7 +80,7 @@ def crop(
         str, typer.Option(help="A video without a bed: refuse it, whole picture, or the last box of its camera.")
     ] = "refuse",
     encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Let an encoder crop each video to the bed in its first picture; it becomes another encoder, in use from now on.
@@ -93,7 +93,7 @@ def crop(
     from index.workspace import Workspace
     from semiome.shipped import shipped_bed_detector
 
-    chosen = current_encoder(Workspace.at(workspace).encoders, encoder)
+    chosen = current_encoder(Workspace.at(address).encoders, encoder)
     screen = Screen(as_json=as_json)
     source = str(shipped_bed_detector()) if crop_detector == "simulated" else crop_detector
     if crop_detector == "simulated":
@@ -101,30 +101,30 @@ def crop(
     with prepared_detector(source, weights) as folder:
         load_detector(folder, confidence)
         policy = CropPolicy(detector_id(folder), confidence, margin, no_bed)
-        _install(with_crop(chosen, policy, folder), workspace, screen)
+        _install(with_crop(chosen, policy, folder), address, screen)
 
 
 @app.command()
 def use(
     encoder: Annotated[str, typer.Argument(help="See `semiome encoder list`.")],
     force: Annotated[bool, typer.Option("--force", help="Even if it has not embedded all clips.")] = False,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Use another encoder whose clips are stored and indexed: its index and its head with it."""
     from encoder.switch import switch
     from index.workspace import Workspace
 
-    _say_switched(switch(Workspace.at(workspace), encoder, force=force), Screen(as_json=as_json))
+    _say_switched(switch(Workspace.at(address), encoder, force=force), Screen(as_json=as_json))
 
 
 @app.command()
-def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+def rollback(address: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Use the encoder that was in use before, with its index and its head; a second time undoes it."""
     from encoder.switch import switch_back
     from index.workspace import Workspace
 
-    _say_switched(switch_back(Workspace.at(workspace)), Screen(as_json=as_json))
+    _say_switched(switch_back(Workspace.at(address)), Screen(as_json=as_json))
 
 
 def _say_switched(done: Switched, screen: Screen) -> None:
@@ -142,12 +142,12 @@ def _say_switched(done: Switched, screen: Screen) -> None:
 
 
 @app.command("list")
-def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+def list_(address: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Encoders of this workspace, with where their weights come from; the one in use is marked."""
     from encoder.model.kind import stored_kind
     from index.workspace import Workspace, current
 
-    folder = Workspace.at(workspace).encoders
+    folder = Workspace.at(address).encoders
     in_use = current(folder)
     names = sorted(path.name for path in folder.glob("*") if path.is_dir())
     screen = Screen(as_json=as_json)
@@ -159,11 +159,11 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
     )
 
 
-def _install(encoder: Encoder, workspace: str, screen: Screen) -> None:
+def _install(encoder: Encoder, address: str, screen: Screen) -> None:
     from encoder.model.folder import install_encoder
     from index.workspace import Workspace
 
-    install_encoder(encoder, Workspace.at(workspace).encoders)
+    install_encoder(encoder, Workspace.at(address).encoders)
     config = encoder.model.config
     values = {
         "encoder_id": encoder.encoder_id,

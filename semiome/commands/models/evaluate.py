@@ -26,7 +26,7 @@ _CAVEAT = (
 
 
 def evaluate(
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     folds: Annotated[int, typer.Option(min=2, help="By patient; each is judged by a head that never saw it.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="How often, with other folds.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Of the head.")] = 10,
@@ -50,9 +50,9 @@ def evaluate(
     from trainer.judging.metrics import difference, scores
 
     screen = Screen(as_json=as_json)
-    place = Workspace.at(workspace)
-    encoder_id = encoder_in_use(place)
-    clips, vectors = stored_clips(Store(place), encoder_id)
+    workspace = Workspace.at(address)
+    encoder_id = encoder_in_use(workspace)
+    clips, vectors = stored_clips(Store(workspace), encoder_id)
     patients = {clip.patient_id for clip in clips}
     outside = patients_held_out(((clip.patient_id, clip.split) for clip in clips), hold_out_split) & patients
 

@@ -26,7 +26,7 @@ def _group() -> None:
 
 @app.command()
 def train(
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     hold_out_split: Annotated[
         str, typer.Option(help="Split of the manifest whose patients are left out; empty to train on all.")
     ] = "test",
@@ -55,13 +55,17 @@ def train(
     from index.workspace import Workspace
     from trainer.judging.head import HeadConfig
 
-    screen, place = Screen(as_json=as_json), Workspace.at(workspace)
+    screen, workspace = Screen(as_json=as_json), Workspace.at(address)
     if trust_one and not feedback:
         raise InvalidInput("--trust-one says how far --feedback goes: give both")
     with screen.progress("Training the head") as progress:
         config = HeadConfig(epochs=epochs, seed=seed)
-        said = labels_of(FeedbackStore(place).each(), Store(place).videos(), trust_one=trust_one) if feedback else None
-        head = train_and_install(place, config, hold_out_split, progress, alpha, said.labels if said else {})
+        said = (
+            labels_of(FeedbackStore(workspace).each(), Store(workspace).videos(), trust_one=trust_one)
+            if feedback
+            else None
+        )
+        head = train_and_install(workspace, config, hold_out_split, progress, alpha, said.labels if said else {})
     card = head.card
     values = {
         "head_id": head.head_id,
@@ -109,7 +113,7 @@ def train(
 
 
 def train_and_install(
-    place: Workspace,
+    workspace: Workspace,
     config: HeadConfig,
     hold_out_split: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -129,16 +133,16 @@ def train_and_install(
     from trainer.judging.calibrate import calibrated
     from trainer.judging.head import train_head
 
-    data, held_out = labelled_clips(Store(place), encoder_in_use(place), hold_out_split, labels)
+    data, held_out = labelled_clips(Store(workspace), encoder_in_use(workspace), hold_out_split, labels)
     head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
-    key = workspace_key(place)  # a head outlives its patients' erasure, and goes to other machines
+    key = workspace_key(workspace)  # a head outlives its patients' erasure, and goes to other machines
     kept_out, learned = (
         tuple(sorted(patient_hash(key, patient) for patient in patients or ()))
         for patients in (head.card.held_out_patients, head.card.training_patients)
     )
     head = Head(head.layers, replace(head.card, held_out_patients=kept_out, training_patients=learned))
-    save_head(head, place.heads)
-    set_current(place.heads, head.head_id)
+    save_head(head, workspace.heads)
+    set_current(workspace.heads, head.head_id)
     return head
 
 

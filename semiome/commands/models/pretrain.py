@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def pretrain(
     config: Annotated[Path, typer.Argument(help="TOML file; see examples/pretrain.toml.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     decoders: Annotated[int | None, typer.Option(min=1, help="Videos decoded at once.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write the log for TensorBoard.")] = False,
     as_json: JsonOption = False,
@@ -37,7 +37,7 @@ def pretrain(
     settings = read_config(config, RunConfig)
     rank, world_size, local_rank = launched_ranks()
     screen = Screen(as_json=as_json, silent=rank > 0)
-    place = Workspace.at(workspace)
+    workspace = Workspace.at(address)
     start = initial_encoder(settings.encoder, config.parent, settings.pretrain.seed)
     if start.crop is not None:
         screen.warn(
@@ -59,7 +59,7 @@ def pretrain(
             start,
             clips,
             settings,
-            place.runs / settings.name,
+            workspace.runs / settings.name,
             ranks,
             on_step=lambda log: progress(log.step, total),
             warn=screen.warn,
@@ -67,8 +67,8 @@ def pretrain(
             tensorboard=tensorboard,
         )
     if rank == 0:
-        install_encoder(encoder, place.encoders)
-        values = _values(encoder, settings, place, clips)
+        install_encoder(encoder, workspace.encoders)
+        values = _values(encoder, settings, workspace, clips)
         screen.result(values, lambda: _show(values, screen))
 
 
@@ -157,13 +157,13 @@ class _Stop:
         return self._asked
 
 
-def _values(encoder: Encoder, settings: RunConfig, place: Any, clips: TrainingClips) -> dict[str, Any]:  # noqa: ANN401
+def _values(encoder: Encoder, settings: RunConfig, workspace: Any, clips: TrainingClips) -> dict[str, Any]:  # noqa: ANN401
     from dataclasses import asdict
 
     from trainer.pretraining.run import read_log
     from trainer.pretraining.sampler import coverage
 
-    log = read_log(place.runs / settings.name)
+    log = read_log(workspace.runs / settings.name)
     steps = [line for line in log if "loss" in line]
     probes = [line["probes"] for line in log if "probes" in line]
     return {

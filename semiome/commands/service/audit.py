@@ -14,7 +14,7 @@ app = typer.Typer(help="The audit log: who read or was refused what.", no_args_i
 
 @app.command()
 def verify(
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     noted: Annotated[str, typer.Option(help="Hash that an earlier check gave: it must still be there.")] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -22,7 +22,7 @@ def verify(
     from index.workspace import Workspace
     from service.audit.trail import verify as check
 
-    found = check(Workspace.at(workspace), noted)
+    found = check(Workspace.at(address), noted)
     screen = Screen(as_json=as_json)
     screen.result(
         {"lines": found.lines, "last": found.last},
@@ -36,7 +36,7 @@ def verify(
 @app.command()
 def report(
     patient: Annotated[str, typer.Option(help="The manifest's patient_id.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Who read something of one patient, and who was refused."""
@@ -44,9 +44,9 @@ def report(
     from service.audit.trail import of_patient
     from service.audit.trail import verify as check
 
-    place = Workspace.at(workspace)
-    check(place)
-    lines = of_patient(place, patient)
+    workspace = Workspace.at(address)
+    check(workspace)
+    lines = of_patient(workspace, patient)
     screen = Screen(as_json=as_json)
     shown = ("at", "caller", "method", "code", "generation", "request_id")
     rows = [tuple(line[name] for name in shown) for line in lines]

@@ -16,7 +16,7 @@ app = typer.Typer(help="What people have said of videos: look at it, take it els
 
 
 @app.command("list")
-def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+def list_(address: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """All that was said, oldest first, and the labels that follow from it."""
     from index.feedback.labels import labels_of
     from index.feedback.store import FeedbackStore
@@ -24,9 +24,9 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
     from index.words import counted
     from index.workspace import Workspace
 
-    place = Workspace.at(workspace)
-    said = FeedbackStore(place).all()
-    weighed = labels_of(said, Store(place).videos())
+    workspace = Workspace.at(address)
+    said = FeedbackStore(workspace).all()
+    weighed = labels_of(said, Store(workspace).videos())
     screen = Screen(as_json=as_json)
     rows = [
         (
@@ -51,7 +51,7 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write to; made if missing.")],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Write events.tsv with HED tags (and events.json), and label-studio.json."""
@@ -61,8 +61,8 @@ def export(
     from index.tables.store import Store
     from index.workspace import Workspace
 
-    place = Workspace.at(workspace)
-    store, videos, count = FeedbackStore(place), Store(place).videos(), 0
+    workspace = Workspace.at(address)
+    store, videos, count = FeedbackStore(workspace), Store(workspace).videos(), 0
 
     def write_events(path: Path) -> None:
         nonlocal count

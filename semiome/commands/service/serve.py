@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def serve(
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     config: Annotated[
         Path | None, typer.Option(help="TOML file: TLS, tokens, limits; see docs/service.md. Options go before it.")
     ] = None,
@@ -90,22 +90,22 @@ def serve(
         ready(address, watcher.state.summary())
 
     with page:
-        if (wait or settings.page is not None) and not _has_index(Workspace.at(workspace), settings, page, screen):
+        if (wait or settings.page is not None) and not _has_index(Workspace.at(address), settings, page, screen):
             return
         if settings.workers > 1:
             from service.server.supervisor import supervise
 
-            supervise(Workspace.at(workspace), settings, ready)
+            supervise(Workspace.at(address), settings, ready)
         else:
-            run(serving(Workspace.at(workspace), settings, ready_alone))
+            run(serving(Workspace.at(address), settings, ready_alone))
 
 
-def _has_index(place: Workspace, settings: ServerConfig, page: ExitStack, screen: Screen) -> bool:
+def _has_index(workspace: Workspace, settings: ServerConfig, page: ExitStack, screen: Screen) -> bool:
     """Whether there is something to serve; waits for it, and shows a page that says what to do. False at SIGTERM."""
     from service.processes.starting import page_beside
     from service.server.standby import has_index, wait_for_index
 
-    if has_index(place):
+    if has_index(workspace):
         return True
 
     def listening(address: str) -> None:
@@ -114,4 +114,4 @@ def _has_index(place: Workspace, settings: ServerConfig, page: ExitStack, screen
             told += f"; what to do stands at {page.enter_context(page_beside(settings, address))}"
         screen.note(told)
 
-    return wait_for_index(place, settings, listening)
+    return wait_for_index(workspace, settings, listening)
