@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index.files.locks import TEMPORARY
@@ -12,8 +12,49 @@ from index.traces.names import Names
 from index.traces.scan import SCRATCH
 from index.workspace import Workspace
 
-_OWN_RULES = ("store", "generations", "models", "audit", "key", "erased", "erasures", "commit.lock", "feedback.sqlite")
-"""Entries of a workspace that are not gone through as texts: each has a step of its own, or holds keyed hashes only."""
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How an erasure cleans one entry of a workspace.
+
+    Attributes:
+        step: what takes the patient out; "as text" where its files are read and cleaned one by one.
+        own: endings of the files that Semiome keeps in it, which that step rewrites or which hold keyed hashes only.
+            Anything else in it is looked at, and reported if it names the patient. None where nothing else can be
+            in it.
+        whole_pictures: pictures go with the text beside them that names the patient (a job's charts).
+        named_after: an entry that is named after a video goes as a whole (previews).
+    """
+
+    step: str
+    own: tuple[str, ...] | None = None
+    whole_pictures: bool = False
+    named_after: bool = False
+
+    @property
+    def as_text(self) -> bool:
+        """Whether its files are gone through as text."""
+        return self.step == _AS_TEXT
+
+
+_AS_TEXT = "as text"
+_KEYED_HASHES = "nothing to take out: it holds keyed hashes only"
+RULES = {
+    "store": Rule("rows are deleted, and all files rewritten", own=()),
+    "generations": Rule(
+        "built again without the patient",
+        own=("manifest.json", ".arrow", ".npy", ".faiss", "CURRENT", "PREVIOUS", ".lock"),
+    ),
+    "models": Rule(_KEYED_HASHES, own=(".jsonl", ".segments", ".safetensors", "CURRENT", "PREVIOUS", ".lock")),
+    "audit": Rule(_KEYED_HASHES, own=(".jsonl", ".segments", ".safetensors", "CURRENT", "PREVIOUS", ".lock")),
+    "feedback.sqlite": Rule("rows are deleted, and the file rewritten"),
+    "erasures": Rule("receipts are signed, and hold a keyed hash; an erasure's own note goes at its end"),
+    **dict.fromkeys(("key", "erased", "commit.lock"), Rule(_KEYED_HASHES)),
+    "runs": Rule(_AS_TEXT, whole_pictures=True),
+    "previews": Rule(_AS_TEXT, named_after=True),
+}
+"""Each entry of a workspace with its rule. Whatever else lies there is gone through as text."""
+_OTHERWISE = Rule(_AS_TEXT)
 _LOCKS_AND_NOTES = ("-wal", "-shm", "-journal", ".lock")
 
 
@@ -37,31 +78,31 @@ def gone_through(
     """Everything that is gone through as text, inside the workspace and out."""
     plain = Ways(doubtful=texts is True, change=change, sources=sources, asks=texts is None, waiting=waiting)
     for path in sorted(workspace.root.iterdir()) if workspace.root.is_dir() else ():
-        own = path.name in _OWN_RULES or path.name.startswith((SCRATCH, TEMPORARY))
-        if own or path.name.endswith(_LOCKS_AND_NOTES):
+        rule = RULES.get(path.name, _OTHERWISE)
+        if path.name.startswith((SCRATCH, TEMPORARY)) or path.name.endswith(_LOCKS_AND_NOTES):
             continue
-        if path.is_dir() and not path.is_symlink():
-            jobs, previews = path == workspace.runs, path == workspace.previews
-            yield from traces(path, names, replace(plain, whole_pictures=jobs, named_after=previews))
+        if not rule.as_text:
+            yield from _foreign(path, rule, names)
+        elif path.is_dir() and not path.is_symlink():
+            ways = replace(plain, whole_pictures=rule.whole_pictures, named_after=rule.named_after)
+            yield from traces(path, names, ways)
         else:
             yield from entry(path, names, plain)
-    for folder in (workspace.store, workspace.generations, workspace.root / "audit", workspace.root / "models"):
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            if path.is_file() and _is_foreign(path, folder):
-                for trace in entry(path, names, Ways(change=False)):
-                    if trace.kind in (GOES, LEFT):
-                        yield Trace(path, LEFT, "it names the patient among files of Semiome: remove it yourself")
     for folder in also:
         yield from traces(folder, names, replace(plain, skip=workspace.root.resolve()))
 
 
-def _is_foreign(path: Path, folder: Path) -> bool:
-    """Whether a file is none of those that Semiome itself keeps in a folder, which hold no names or are rewritten."""
-    if any(parent.suffix == ".lance" for parent in path.parents):
-        return False
-    own = {"generations": ("manifest.json", ".arrow", ".npy", ".faiss", "CURRENT", "PREVIOUS", ".lock"), "store": ()}
-    known = own.get(folder.name, (".jsonl", ".segments", ".safetensors", "CURRENT", "PREVIOUS", ".lock"))
-    return not path.name.endswith(known) if known else True
+def _foreign(folder: Path, rule: Rule, names: Names) -> Iterator[Trace]:
+    """Files that are none of Semiome's own in a folder of its own, as far as they name the patient."""
+    if rule.own is None:
+        return
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        own = path.name.endswith(rule.own) or any(parent.suffix == ".lance" for parent in path.parents)
+        if own or not path.is_file():
+            continue
+        for trace in entry(path, names, Ways(change=False)):
+            if trace.kind in (GOES, LEFT):
+                yield Trace(path, LEFT, "it names the patient among files of Semiome: remove it yourself")
 
 
 def shown(path: Path, workspace: Workspace, also: Iterable[Path], names: Names) -> str:
