@@ -83,7 +83,7 @@ class ErasedMeanwhile(StateError):
     """A patient was erased while an index with them was built."""
 
     def __init__(self) -> None:
-        super().__init__("a patient was erased while the index was built: it is removed, build it again")
+        super().__init__("a patient was erased while the index was being built, so it was discarded: build it again")
 
 
 class Locked(StateError):

@@ -26,19 +26,19 @@ CaOption = Annotated[
     Path | None, typer.Option("--ca", envvar="SEMIOME_CA", help="CA certificate of the server, PEM; enables TLS.")
 ]
 TokenOption = Annotated[
-    Path | None, typer.Option("--token-file", envvar="SEMIOME_TOKEN_FILE", help="File with a token that says who asks.")
+    Path | None, typer.Option("--token-file", envvar="SEMIOME_TOKEN_FILE", help="File with the token to sign in with.")
 ]
 CertificateOption = Annotated[
     Path | None, typer.Option("--certificate", envvar="SEMIOME_CERTIFICATE", help="Your own certificate, PEM.")
 ]
 KeyOption = Annotated[Path | None, typer.Option("--key", envvar="SEMIOME_KEY", help="Its private key, PEM.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
-PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: what a short measurement finds.")]
+PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: the faster one, by a short measurement.")]
 LeastSandboxOption = Annotated[
     Literal["limits", "files", "calls", "full"],
     typer.Option(envvar="SEMIOME_LEAST_SANDBOX", help="Lowest sandbox level at which videos may be decoded."),
 ]
-EncoderOption = Annotated[str | None, typer.Option(help="Whose clips; by default those of the encoder in use.")]
+EncoderOption = Annotated[str | None, typer.Option(help="Id of the encoder whose clips are used; by default the one in use.")]
 
 DEFAULT_WORKSPACE = "workspace"
 DEFAULT_SERVER = "127.0.0.1:50051"

@@ -1,4 +1,8 @@
-"""The blocklist of erased patients: keyed hashes, which do not say who they were."""
+"""The blocklist of erased patients: keyed hashes, which do not say who they were.
+
+It is enforced where clips are stored (`index.tables.committer`, `encoder.job.storing`), where rows are read
+(`index.tables.store`), and where a server answers (`index.search.loader`, `service.gate.middleware`).
+"""
 
 from __future__ import annotations
 
@@ -138,7 +142,7 @@ class ErasedList:
 
 
 def block(workspace: Workspace, patient_id: str) -> None:
-    """From now on this patient is not taken in, and is asked about under an id that looks like a misspelling.
+    """Refuse this patient from now on, and ask about ids that look like a misspelling of theirs.
 
     The caller holds `Place.changing` of the list.
     """
@@ -148,7 +152,7 @@ def block(workspace: Workspace, patient_id: str) -> None:
 
 
 def lift(workspace: Workspace, patient_id: str) -> None:
-    """From now on this patient may be taken in again; the list remembers that it was so.
+    """Let this patient be stored again from now on; the list remembers that they were erased.
 
     The caller holds `Place.changing` of the list.
     """

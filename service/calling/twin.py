@@ -47,11 +47,11 @@ def waiting(awaiting: str) -> str:
 
 
 def main() -> None:
-    """Write it, or say that it is another."""
+    """Write it, or check that it is up to date."""
     text, path = waiting((SERVICE / "aio_client.py").read_text(encoding="utf-8")), SERVICE / "client.py"
     if "--check" in sys.argv[1:]:
         if path.read_text(encoding="utf-8") != text:
-            raise SystemExit("service/client.py is not what its twin says: run `python -m service.calling.twin`")
+            raise SystemExit("service/client.py is out of date: run `python -m service.calling.generate_sync_client`")
         return
     path.write_text(text, encoding="utf-8")
 

@@ -47,7 +47,7 @@ class Duties:
         self._ending = threading.Event()
         self._late: set[str] = set()
         now = time.monotonic()
-        self._came_through = {duty.name: now for duty in duties}
+        self._last_success = {duty.name: now for duty in duties}
 
     def start(self) -> None:
         """Begin; threads that end with the process, whatever they are doing."""
@@ -59,9 +59,9 @@ class Duties:
         self._ending.set()
 
     def ages(self) -> dict[str, float]:
-        """Seconds since each came through, or since the start."""
+        """Seconds since each last succeeded, or since the start."""
         now = time.monotonic()
-        return {name: now - at for name, at in self._came_through.items()}
+        return {name: now - at for name, at in self._last_success.items()}
 
     def late(self) -> list[str]:
         """Those that answers rest on and that have not succeeded for too long."""
@@ -85,4 +85,4 @@ class Duties:
                 complaint = said
             else:
                 complaint = ""
-                self._came_through[duty.name] = time.monotonic()
+                self._last_success[duty.name] = time.monotonic()

@@ -58,7 +58,7 @@ def encode(
     same_recording: Annotated[
         str | None,
         typer.Option(
-            help="Reason to store a recording for a patient though it is stored for another one. Kept with this run."
+            help="Reason to store a recording that is stored under another patient too. Saved with this run."
         ),
     ] = None,
     least_sandbox: LeastSandboxOption = "limits",
@@ -125,7 +125,7 @@ def encode(
                 report=report,
             )
     except KeyboardInterrupt as interrupt:
-        screen.note("interrupted: every finished video is stored, run the same command to go on")
+        screen.note("interrupted: every finished video is stored, run the same command again to resume")
         if so_far := _write_refused(report, rows, workspace):
             screen.note(f"{len(report.refused)} videos were refused until then: {so_far}")
         raise typer.Exit(143 if isinstance(interrupt, Terminated) else 130) from None

@@ -28,9 +28,9 @@ def erase(
         bool | None,
         typer.Option(
             "--also-text/--keep-text",
-            help="Texts and file names that contain an id which may mean something else, such as a plain number: "
-            "remove it, or keep it as being about something else. By default you are asked; with --yes they are kept "
-            "and listed as undecided.",
+            help="What to do with texts and file names that contain the id but may not mean this patient, such as a "
+            "plain number: remove or keep them. By default you are asked; with --yes they are kept and listed as "
+            "undecided.",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed; change nothing.")] = False,
@@ -127,8 +127,8 @@ def _tell(receipt: dict[str, Any], screen: Screen) -> None:
     shared = found["shared_with_others"]
     screen.say(
         f"erased: {counted(len(receipt['places']), 'place')} cleared; {counted(found['files'], 'file')} "
-        f"({found['size_bytes'] / 1e6:.1f} MB) searched afterwards for {counted(found['needles'], 'trace')} of the "
-        f"patient alone, none found{f' ({shared} more belong to others too)' if shared else ''}. "
+        f"({found['size_bytes'] / 1e6:.1f} MB) searched afterwards for {counted(found['needles'], 'byte pattern')} "
+        f"unique to the patient, none found{f' ({shared} more belong to others too)' if shared else ''}. "
         f"Not covered: {receipt['not_covered']}."
     )
     if receipt["undecided"]:

@@ -45,14 +45,14 @@ def build(
             help="flat, ivf-rabitq or ivf-sq8; default: flat up to 20,000 clips, then the first to reach --recall."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Publish it even if it finds fewer.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Publish even if recall is below --recall.")] = False,
     map_by: Annotated[str, typer.Option("--map", help="How the review page's map is made: pca or umap.")] = "pca",
     encoder: EncoderOption = None,
     server: Annotated[
         list[str] | None,
         typer.Option(
-            help="Wait until this server has taken it up, ask it the same before and after, and go back if the answers "
-            "differ; repeat for more.",
+            help="Wait until this server has loaded the new index, compare its answers before and after, and roll "
+            "back if they differ. May be given more than once.",
         ),
     ] = None,
     least_overlap: Annotated[

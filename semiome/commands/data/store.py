@@ -143,7 +143,7 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="What `semiome store backup` wrote.")],
     erased: Annotated[
         Path | None,
-        typer.Option(help="The file `erased` of the workspace that was lost: whom it names does not come back."),
+        typer.Option(help="File `erased` of the lost workspace: the patients on it are not restored."),
     ] = None,
     noted: Annotated[str, typer.Option(help="Digest that was printed when the backup was made.")] = "",
     address: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -161,8 +161,8 @@ def restore(
     screen.result(
         {**asdict(made), "digest": made.digest, "erased_again": again},
         lambda: screen.say(
-            f"the backup of {made.made_at} is back, {again} patients erased since left out; now run "
-            f"`semiome index build`. Patients erased after the backup and not on its list would be back too."
+            f"restored the backup of {made.made_at}; {again} patients erased since then were left out. Now run "
+            "`semiome index build`. Patients erased after the backup who are not on that list have been restored too."
         ),
     )
 

@@ -37,10 +37,10 @@ def search(
     file: Annotated[Path | None, typer.Option(help="Video file that is not stored; nothing of it is kept.")] = None,
     vector: Annotated[Path | None, typer.Option(help="File of one embedding: .npy or a JSON list.")] = None,
     like: Annotated[
-        list[str] | None, typer.Option(help="Id of a clip or video that hits are to be like; repeat.")
+        list[str] | None, typer.Option(help="Id of a clip or video that hits should resemble. May be given more than once.")
     ] = None,
     unlike: Annotated[
-        list[str] | None, typer.Option(help="With --like: id that hits are not to be like; repeat.")
+        list[str] | None, typer.Option(help="With --like: id that hits should not resemble. May be given more than once.")
     ] = None,
     new: NewOption = None,
     encoder: Annotated[str, typer.Option(help="Encoder id of --vector.")] = "",
@@ -68,14 +68,14 @@ def search(
 ) -> None:
     """Which past seizures look like this one? Asks a running server."""
     from index.errors import InvalidInput
-    from index.query import GroupBy, Options, SearchFilter
+    from index.query import MAX_K, GroupBy, Options, SearchFilter
     from service.calling.connection import Connection
     from service.client import Client
 
     if group_by not in {group.value for group in GroupBy}:
         raise InvalidInput(f"expected --group-by clip, video or patient, got {group_by!r}")
-    if not 0 <= k < 2**32:
-        raise InvalidInput(f"expected --k of 1 to 1000, got {k}")
+    if not 1 <= k <= MAX_K:
+        raise InvalidInput(f"expected --k of 1 to {MAX_K}, got {k}")
     if sum(bool(given) for given in (clip, video, file, vector, like, new)) != 1:
         raise InvalidInput("name exactly one of --clip, --video, --file, --vector, --like and --new")
     where = SearchFilter(
@@ -191,7 +191,7 @@ def classify(
 
     items: list[ClipQuery | VideoQuery] = [*map(ClipQuery, clip or ()), *map(VideoQuery, video or ())]
     if bool(items) == (new is not None):
-        raise InvalidInput("name at least one --clip or --video, or --new")
+        raise InvalidInput("give either clips and videos, or --new")
     screen = Screen(as_json=as_json)
     results: list[dict[str, Any]] = []
     made: dict[str, Any] = {}
@@ -229,7 +229,7 @@ def _show_verdicts(results: list[dict[str, Any]], screen: Screen) -> None:
         _verdict_row(one) if one["code"] == "OK" else (one["id"], one["code"], "", "", "", one["message"])
         for one in results
     ]
-    columns = ("item", "verdict", "P(exTLE)", "not excluded", "votes TLE : exTLE", "")
+    columns = ("item", "verdict", "P(exTLE)", "possible classes", "votes TLE : exTLE", "")
     screen.table("Verdicts (research use only)", columns, rows)
 
 
