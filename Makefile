@@ -54,7 +54,7 @@ check: .venv .venv/node
 	$(BIN)/python -m protos.generate --check
 	$(BIN)/python -m protos.lint
 	$(BIN)/python -m protos.document --check
-	$(BIN)/python -m service.calling.twin --check
+	$(BIN)/python -m service.calling.generate_sync_client --check
 	$(BIN)/python -m tests.words
 
 # Longer than a test run may take: kills, full disks, flipped bits and moved clocks (needs unshare and Debian's faketime),

@@ -38,7 +38,9 @@ LeastSandboxOption = Annotated[
     Literal["limits", "files", "calls", "full"],
     typer.Option(envvar="SEMIOME_LEAST_SANDBOX", help="Lowest sandbox level at which videos may be decoded."),
 ]
-EncoderOption = Annotated[str | None, typer.Option(help="Id of the encoder whose clips are used; by default the one in use.")]
+EncoderOption = Annotated[
+    str | None, typer.Option(help="Id of the encoder whose clips are used; by default the one in use.")
+]
 
 DEFAULT_WORKSPACE = "workspace"
 DEFAULT_SERVER = "127.0.0.1:50051"

@@ -1,6 +1,6 @@
-"""A small typed client for programs that await. Records in, records out; a status becomes a `ServiceError`.
+"""A small typed asynchronous client. Records in, records out; a status becomes a `ServiceError`.
 
-`service.client`, for programs that wait, is written from this file by `python -m service.calling.twin`.
+`service.client` is written from this file by `python -m service.calling.generate_sync_client`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
 from protos import review_pb2 as review
 from service.calling import requests
-from service.calling.awaiting import Transport
+from service.calling.async_transport import Transport
 from service.calling.connection import Connection, Rpc
 from service.calling.requests import PAGE, POLL_S, STREAMED_ITEMS, Item, in_parts
 from service.messages import convert, convert_review, convert_verdict

@@ -1,6 +1,6 @@
-"""A small typed client for programs that wait. Records in, records out; a status becomes a `ServiceError`.
+"""A small typed client. Records in, records out; a status becomes a `ServiceError`.
 
-Written from `service.aio_client` by `python -m service.calling.twin`: change that one.
+Written from `service.aio_client` by `python -m service.calling.generate_sync_client`: change that one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from protos import review_pb2 as review
 from service.calling import requests
 from service.calling.connection import Connection, Rpc
 from service.calling.requests import PAGE, POLL_S, STREAMED_ITEMS, Item, in_parts
-from service.calling.waiting import Transport
+from service.calling.sync_transport import Transport
 from service.messages import convert, convert_review, convert_verdict
 from service.records import (
     MAX_CLIPS,

@@ -13,7 +13,7 @@ import grpc
 from index.errors import ServiceError
 from service.aio_client import AioClient
 from service.calling import requests
-from service.calling.awaiting import open_channel
+from service.calling.async_transport import open_channel
 from service.calling.connection import Connection
 from service.records import CallerFacts
 

@@ -316,7 +316,7 @@ def test_bad_weights_are_wrong_input_and_install_nothing(tmp_path, name):
         (("search", "--video", "v", "--label", "tle"), 2, "expected labels of TLE, exTLE"),
         (("search", "--vector", "absent.npy"), 2, "--vector can't be read"),
         (("search", "--video", "v", "--server", "127.0.0.1:9"), 4, "semiome serve"),
-        (("classify",), 2, "at least one --clip or --video"),
+        (("classify",), 2, "either clips and videos, or --new"),
         (("encoder", "init", "--preset", "timesformer-xl"), 2, "expected a preset"),
         (("encode",), 2, "Missing argument"),
         (("nonsense",), 2, "No such command"),
@@ -370,7 +370,7 @@ def test_checking_a_manifest_lists_what_it_holds_and_what_is_missing(folder):
 
     (folder / "more.csv").write_text("file_name,patient_id,video_id\nabsent.mp4,p1,v1\n")
     assert result_of(semiome("manifest", "check", "more.csv", "--json", cwd=folder), code=3)["refused"] == [
-        {"video_id": "v1", "file_name": "absent.mp4", "reason": "the file is not there, or may not be read"}
+        {"video_id": "v1", "file_name": "absent.mp4", "reason": "the file is missing, or may not be read"}
     ]
 
 

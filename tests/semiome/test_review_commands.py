@@ -80,7 +80,7 @@ def test_a_video_without_its_file_gets_no_preview_and_the_rest_goes_on(stored, t
 
     assert (told["made"], told["there"]) == ([], [])
     assert told["refused"] == {
-        "v0-0": "the file is not there, or may not be read",
+        "v0-0": "the file is missing, or may not be read",
         "v9": "it is not stored: encode it first",
     }
 

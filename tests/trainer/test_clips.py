@@ -64,7 +64,7 @@ def test_a_broken_video_is_left_out_by_name_and_nothing_takes_its_place(hospital
 
     assert {clip.video_id for clip in built.clips} == {"v1", "v2"}
     assert [video.video_id for video in built.left_out] == ["bad", "gone"]
-    assert built.left_out[1] == LeftOut("gone", "the file is not there, or may not be read")
+    assert built.left_out[1] == LeftOut("gone", "the file is missing, or may not be read")
     matches(read_cache(tmp_path / "cache"), manifest, 4, 32)
 
 

@@ -57,9 +57,7 @@ def encode(
     ] = False,
     same_recording: Annotated[
         str | None,
-        typer.Option(
-            help="Reason to store a recording that is stored under another patient too. Saved with this run."
-        ),
+        typer.Option(help="Reason to store a recording that is stored under another patient too. Saved with this run."),
     ] = None,
     least_sandbox: LeastSandboxOption = "limits",
     only_ask: Annotated[

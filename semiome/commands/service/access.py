@@ -60,7 +60,9 @@ def renew(
 def token(
     folder: FolderArgument,
     name: Annotated[str, typer.Option(help="User or program it is for, as the audit log names it.")],
-    role: Annotated[list[str], typer.Option(help="reader, clinician, classifier, trainer or admin. May be given more than once.")],
+    role: Annotated[
+        list[str], typer.Option(help="reader, clinician, classifier, trainer or admin. May be given more than once.")
+    ],
     out: Annotated[Path, typer.Option(help="File to write it to, readable by you alone.")],
     days: Annotated[float, typer.Option(help="Validity in days.")] = 30.0,
     authority: AuthorityOption = None,

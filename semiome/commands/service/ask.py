@@ -37,10 +37,12 @@ def search(
     file: Annotated[Path | None, typer.Option(help="Video file that is not stored; nothing of it is kept.")] = None,
     vector: Annotated[Path | None, typer.Option(help="File of one embedding: .npy or a JSON list.")] = None,
     like: Annotated[
-        list[str] | None, typer.Option(help="Id of a clip or video that hits should resemble. May be given more than once.")
+        list[str] | None,
+        typer.Option(help="Id of a clip or video that hits should resemble. May be given more than once."),
     ] = None,
     unlike: Annotated[
-        list[str] | None, typer.Option(help="With --like: id that hits should not resemble. May be given more than once.")
+        list[str] | None,
+        typer.Option(help="With --like: id that hits should not resemble. May be given more than once."),
     ] = None,
     new: NewOption = None,
     encoder: Annotated[str, typer.Option(help="Encoder id of --vector.")] = "",

@@ -134,7 +134,7 @@ def test_files_that_are_missing_or_lead_out_are_refused_and_the_rest_is_stored(h
 
     assert report.clips_written == 1
     assert report.refused == [
-        Refusal("v1", "absent.mp4", "the file is not there, or may not be read"),
+        Refusal("v1", "absent.mp4", "the file is missing, or may not be read"),
         Refusal("v2", "link.mp4", "a symbolic link leads out of the manifest's folder"),
     ]
 

@@ -186,7 +186,7 @@ def test_an_index_built_during_an_erasure_is_not_released(hosts):
     erase_patient(one, "patient-of-mine")
     late = build_generation(stored, two.generations).generation
 
-    with pytest.raises(StateError, match="erased while the index was built"):
+    with pytest.raises(StateError, match="erased while the index was being built"):
         release(two, late, publish_it=True)
 
     assert left_in(bucket(one.bucket), clips) == []

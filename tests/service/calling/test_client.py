@@ -10,8 +10,8 @@ from index.errors import InvalidInput, ServiceError
 from index.query import ClipQuery, ExamplesQuery, GroupBy, Options, SearchFilter, VideoQuery
 from index.workspace import Workspace
 from service.aio_client import AioClient
+from service.calling import generate_sync_client as twin
 from service.calling import requests as calls
-from service.calling import twin
 from service.calling.connection import Connection
 from service.calling.requests import in_parts
 from service.client import Client
@@ -114,10 +114,10 @@ def test_tries_end_with_the_time_there_is(stubborn):
     assert time.monotonic() - started < 30  # a hundred tries would take minutes
 
 
-def test_the_client_that_waits_is_written_from_the_one_that_awaits():
+def test_the_synchronous_client_is_written_from_the_asynchronous_one():
     text = (twin.SERVICE / "aio_client.py").read_text()
 
-    assert (twin.SERVICE / "client.py").read_text() == twin.waiting(text)
+    assert (twin.SERVICE / "client.py").read_text() == twin.synchronous(text)
     assert {name for name in vars(Client) if not name.startswith("_")} == {
         name for name in vars(AioClient) if not name.startswith("_")
     }

@@ -1,4 +1,4 @@
-"""Write the client that waits from the one that awaits: `python -m service.calling.twin`; `--check` compares only.
+"""Write the synchronous client from the asynchronous one; with `--check`, compare only.
 
 The two differ in their names, in `async` and `await`, and in the transport below them, so that one text says both.
 """
@@ -11,14 +11,14 @@ from pathlib import Path
 
 SERVICE = Path(__file__).resolve().parents[1]
 _WORDS = (
-    ("A small typed client for programs that await.", "A small typed client for programs that wait."),
+    ("A small typed asynchronous client.", "A small typed client."),
     (
-        "`service.client`, for programs that wait, is written from this file by `python -m service.calling.twin`.",
-        "Written from `service.aio_client` by `python -m service.calling.twin`: change that one.",
+        "`service.client` is written from this file by `python -m service.calling.generate_sync_client`.",
+        "Written from `service.aio_client` by `python -m service.calling.generate_sync_client`: change that one.",
     ),
     ("; may be shared.", ". Threads may share it."),
     ("import AsyncIterator, Iterable, Sequence", "import Iterable, Iterator, Sequence"),
-    ("service.calling.awaiting", "service.calling.waiting"),
+    ("service.calling.async_transport", "service.calling.sync_transport"),
     ("AioClient", "Client"),
     ("AsyncIterator", "Iterator"),
     ("__aenter__", "__enter__"),
@@ -29,26 +29,28 @@ _WORDS = (
 )
 
 
-def waiting(awaiting: str) -> str:
-    """The client that waits.
+def synchronous(asynchronous: str) -> str:
+    """Text of the synchronous client.
 
     Args:
-        awaiting: text of the one that awaits.
+        asynchronous: text of the asynchronous one.
     """
-    text = awaiting
+    text = asynchronous
     for old, new in _WORDS:
         if old not in text:
-            raise SystemExit(f"service/aio_client.py has no {old!r} any more: correct service/calling/twin.py")
+            raise SystemExit(
+                f"service/aio_client.py has no {old!r} any more: correct service/calling/generate_sync_client.py"
+            )
         text = text.replace(old, new)
     text = re.sub(r"^( *)for (\w+) in (.+):\n\1    yield \2\n", r"\1yield from \3\n", text, flags=re.MULTILINE)
-    imported = "from service.calling.waiting import Transport\n"  # goes to its place in the alphabet
+    imported = "from service.calling.sync_transport import Transport\n"  # goes to its place in the alphabet
     last = "from service.calling.requests import PAGE, POLL_S, STREAMED_ITEMS, Item, in_parts\n"
     return text.replace(imported, "").replace(last, last + imported)
 
 
 def main() -> None:
     """Write it, or check that it is up to date."""
-    text, path = waiting((SERVICE / "aio_client.py").read_text(encoding="utf-8")), SERVICE / "client.py"
+    text, path = synchronous((SERVICE / "aio_client.py").read_text(encoding="utf-8")), SERVICE / "client.py"
     if "--check" in sys.argv[1:]:
         if path.read_text(encoding="utf-8") != text:
             raise SystemExit("service/client.py is out of date: run `python -m service.calling.generate_sync_client`")
