@@ -141,7 +141,7 @@ def test_a_symbolic_link_is_followed_inside_the_folder_only(tmp_path):
 
     near, far, loop, absent, folder = manifest.rows
     assert manifest.path_of(near) == inside / "real.mp4"
-    for row, says in ((far, "out of the manifest's folder"), (loop, "not there"), (absent, "not there")):
+    for row, says in ((far, "out of the manifest's folder"), (loop, "missing"), (absent, "missing")):
         with pytest.raises(VideoRefused, match=says):
             manifest.path_of(row)
     with pytest.raises(VideoRefused, match="not a plain file"):

@@ -69,7 +69,7 @@ def test_a_broken_video_is_left_out_by_name_and_nothing_takes_its_place(hospital
 
 
 def test_no_video_that_can_be_read_is_an_error(hospital):
-    with pytest.raises(InvalidInput, match="none of 1 videos can be read; the first: the file is not there"):
+    with pytest.raises(InvalidInput, match="none of 1 videos can be read; the first: the file is missing"):
         decode_all(read_manifest(hospital(("absent.mp4", "p", "v"))), 4, 32, decoders=1)
 
 

@@ -100,7 +100,7 @@ def test_a_film_goes_out_as_it_is_and_nothing_is_written_over(filmed, tmp_path):
     assert (tmp_path / "out.mp4").read_bytes() == film.read_bytes()
     nowhere = semiome("film", "v0-0", "--to", "none/out.mp4", "--blur-faces", "-w", workspace.root, cwd=tmp_path)
     assert (nowhere.returncode, "Traceback" in nowhere.stderr) == (2, False)
-    assert "the folder that the film should go to is not there" in nowhere.stderr
+    assert "the film's folder is missing" in nowhere.stderr
     for video_id in ("absent", "../v0-0", ""):
         with pytest.raises(NotFound):
             export_film(workspace, video_id, tmp_path / "other.mp4", blur_faces=False)

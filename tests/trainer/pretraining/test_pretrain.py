@@ -112,7 +112,7 @@ def test_two_checkpoints_are_kept_and_a_torn_one_is_named(tmp_path):
 
     last.write_bytes(last.read_bytes()[:-100])
     with pytest.raises(
-        DamagedData, match=r"checkpoint-00000008.safetensors is torn .*: delete it, and the run goes on"
+        DamagedData, match=r"checkpoint-00000008.safetensors is torn .*: delete it, and the run resumes"
     ):
         trained({"epochs": 4}, tmp_path)
 

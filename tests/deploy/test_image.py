@@ -13,8 +13,8 @@ import yaml
 
 from service.server.credentials import make_access
 from tests.conftest import DATA
-from tests.image import build
-from tests.test_deploy import DEPLOY, ROOT
+from tests.deploy.image import build
+from tests.deploy.test_deploy import DEPLOY, ROOT
 from tests.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chroot")]

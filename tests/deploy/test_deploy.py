@@ -17,7 +17,7 @@ from semiome.app import app
 from service.config import read_config
 from service.telemetry.metrics import Metrics
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 PIN = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
 KUBERNETES = DEPLOY / "kubernetes"

@@ -8,7 +8,7 @@ from trainer.pretraining.pretrain import PretrainConfig
 from trainer.pretraining.run import RunConfig, read_config
 from trainer.study.ablation import AblationConfig
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize(("name", "kind"), [("pretrain.toml", RunConfig), ("ablation.toml", AblationConfig)])
