@@ -160,9 +160,9 @@ def _check_layers(layers: Mapping[str, NDArray[np.float32]], widths: tuple[int, 
     expected: dict[str, tuple[int, ...]] = {}
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
         expected |= {f"{_layer_name(number)}.weight": (outputs, inputs), f"{_layer_name(number)}.bias": (outputs,)}
-    found = {name: values.shape for name, values in layers.items()}
-    if found != expected or any(values.dtype != np.float32 for values in layers.values()):
-        raise ValueError(f"expected float32 layers {expected}, got {found}")
+    shapes = {name: values.shape for name, values in layers.items()}
+    if shapes != expected or any(values.dtype != np.float32 for values in layers.values()):
+        raise ValueError(f"expected float32 layers {expected}, got {shapes}")
 
 
 def probabilities_of(log_odds_N: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:

@@ -237,13 +237,13 @@ def _without_dot(file_name: str) -> str:
 
 def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRow | None:
     before = len(problems)
-    found: dict[str, Cell] = {}
+    cells: dict[str, Cell] = {}
     for column in (*REQUIRED, *OPTIONAL):
         value = values.get(column, "")
         if not value and column in OPTIONAL:
             continue
         try:
-            found[column] = read_cell(column, value)
+            cells[column] = read_cell(column, value)
         except ValueError as wrong:
             problems.append(f"row {number}, column {column}: {value[:200]!r} is not {wrong}")
     metadata = []
@@ -258,4 +258,4 @@ def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRo
             metadata.append((name, value))
     if len(problems) > before:
         return None
-    return ManifestRow(**found, metadata=tuple(sorted(metadata)))  # type: ignore[arg-type]
+    return ManifestRow(**cells, metadata=tuple(sorted(metadata)))  # type: ignore[arg-type]

@@ -134,14 +134,14 @@ def _patient(name: str, pattern: re.Pattern[str] | None) -> str:
 def _video_id(name: str, taken: set[str]) -> str:
     """Id of a video after its file's name, another one for each."""
     base = _id(PurePosixPath(name).stem) or "video"
-    found = base
-    if found in taken:
-        found = _id(PurePosixPath(name).with_suffix("").as_posix()) or base
+    name_in_use = base
+    if name_in_use in taken:
+        name_in_use = _id(PurePosixPath(name).with_suffix("").as_posix()) or base
     number = 2
-    while found in taken:
-        found, number = f"{base[:60]}-{number}", number + 1
-    taken.add(found)
-    return found
+    while name_in_use in taken:
+        name_in_use, number = f"{base[:60]}-{number}", number + 1
+    taken.add(name_in_use)
+    return name_in_use
 
 
 def _recorded_at(name: str) -> str:

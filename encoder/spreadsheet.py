@@ -125,10 +125,10 @@ def _check_header(header: Sequence[str], rows: Sequence[tuple[int, list[str]]]) 
         raise ManifestErrors(problems)
 
 
-def _wrong_count(number: int, found: int, expected: int, separator: str) -> str:
+def _wrong_count(number: int, actual: int, expected: int, separator: str) -> str:
     advice = (
         f"a value that holds a {_SEPARATORS[separator]} must stand in double quotes"
-        if found > expected
+        if actual > expected
         else "give an empty value for each column that has none"
     )
-    return f"row {number}: {counted(found, 'value')}, expected {expected}, one for each column: {advice}"
+    return f"row {number}: {counted(actual, 'value')}, expected {expected}, one for each column: {advice}"

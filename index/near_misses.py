@@ -40,5 +40,5 @@ def near_misses(names: Iterable[str], known: Iterable[str] = ()) -> list[tuple[s
     groups: dict[tuple[str, ...], set[str]] = {}
     for name in new | set(known):
         groups.setdefault(likeness(name), set()).add(name)
-    found = (tuple(sorted(group)) for group in groups.values() if len(group) > 1 and not new.isdisjoint(group))
-    return sorted(found)
+    near = (tuple(sorted(group)) for group in groups.values() if len(group) > 1 and not new.isdisjoint(group))
+    return sorted(near)

@@ -46,7 +46,7 @@ def _quotas(cgroups: Path, own: Path) -> list[float]:
         lines = os.fsdecode(own.read_bytes()).split("\n")
     except OSError:
         return []
-    found = []
+    limits = []
     for line in lines:
         _, separator, rest = line.partition(":")
         controllers, separator, path = rest.partition(":")
@@ -58,8 +58,8 @@ def _quotas(cgroups: Path, own: Path) -> list[float]:
         # A container sees its own group as the root, or the host's path below which nothing is mounted: look at all.
         inside = PurePosixPath(path.lstrip("/"))
         groups = [place / group for place in places for group in (inside, *inside.parents)]
-        found += [_quota(group, version=1 if controllers else 2) for group in groups]
-    return [quota for quota in found if quota is not None]
+        limits += [_quota(group, version=1 if controllers else 2) for group in groups]
+    return [quota for quota in limits if quota is not None]
 
 
 def _quota(group: Path, version: int) -> float | None:

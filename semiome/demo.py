@@ -138,9 +138,9 @@ class DemoResult:
 
     def show(self, screen: Screen) -> None:
         """The results as tables."""
-        found = sum(one.kind == "bed" for one in self.beds)
+        beds_found = sum(one.kind == "bed" for one in self.beds)
         screen.say(
-            f"The bed was found in {found} of {len(self.beds)} videos: look at {', '.join(map(str, self.sheets))}"
+            f"The bed was found in {beds_found} of {len(self.beds)} videos: look at {', '.join(map(str, self.sheets))}"
         )
         show_report(self.report, self.generation.encoder_id, screen)
         last = self.last_step

@@ -50,9 +50,9 @@ class CropPolicy:
         if self.no_bed not in NO_BED:
             raise InvalidInput(f"expected {', '.join(NO_BED)} for a video without a bed, got {self.no_bed!r}")
 
-    def crop(self, found: Sequence[FoundBed], width: int, height: int) -> Crop | None:
+    def crop(self, beds: Sequence[FoundBed], width: int, height: int) -> Crop | None:
         """The box to use of a picture of this size, None when no bed was found."""
-        sure = [bed for bed in found if bed.confidence >= self.confidence]
+        sure = [bed for bed in beds if bed.confidence >= self.confidence]
         if not sure:
             return None
         bed = max(sure, key=lambda bed: bed.confidence)
@@ -120,10 +120,10 @@ def follows(used: str, fixed: Crop | None, policy: CropPolicy | None) -> bool:
     """Whether clips that were embedded with `used` are what a manifest's crop and an encoder's policy ask for."""
     if policy is None:
         return used == str(fixed or "")
-    found = used_crop(used)
+    crop = used_crop(used)
     if fixed is not None:
-        return found.origin == "manifest" and found.box == fixed
-    return found.origin in {"bed", "camera", "whole"}
+        return crop.origin == "manifest" and crop.box == fixed
+    return crop.origin in {"bed", "camera", "whole"}
 
 
 def write_policy(policy: CropPolicy, folder: Path) -> None:

@@ -160,9 +160,11 @@ def load_detector(
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InvalidInput("no CUDA device is here: use --device cpu")
-    found = detector_id(folder)
-    if expected_id is not None and found != expected_id:
-        raise DamagedData(f"expected bed detector {expected_id}, got {found}: its files were changed, import it again")
+    actual_id = detector_id(folder)
+    if expected_id is not None and actual_id != expected_id:
+        raise DamagedData(
+            f"expected bed detector {expected_id}, got {actual_id}: its files were changed, import it again"
+        )
     try:
         kind = json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError):
@@ -187,8 +189,8 @@ class MaskRcnn:
         """Beds of a picture, as torchvision finds them; masks are not drawn."""
         picture = torch.from_numpy(picture_HWC.copy()).permute(2, 0, 1).to(self._device).float() / 255
         with torch.inference_mode():
-            found = self._model([picture])[0]
-        return _beds(found, _COCO_BED)
+            outputs = self._model([picture])[0]
+        return _beds(outputs, _COCO_BED)
 
 
 class TransformersDetector:
@@ -238,8 +240,8 @@ class TransformersDetector:
         with torch.inference_mode():
             outputs = self._model(**inputs)
         size = [picture_HWC.shape[:2]]
-        found = self._prepare.post_process_object_detection(outputs, threshold=self._confidence, target_sizes=size)
-        return _beds(found[0], self._bed)
+        detections = self._prepare.post_process_object_detection(outputs, threshold=self._confidence, target_sizes=size)
+        return _beds(detections[0], self._bed)
 
 
 class OneAtATime:
@@ -255,8 +257,8 @@ class OneAtATime:
             return self._detector.beds(picture_HWC)
 
 
-def _beds(found: dict[str, torch.Tensor], bed: int) -> list[FoundBed]:
-    rows = zip(found["boxes"].tolist(), found["scores"].tolist(), found["labels"].tolist(), strict=True)
+def _beds(detections: dict[str, torch.Tensor], bed: int) -> list[FoundBed]:
+    rows = zip(detections["boxes"].tolist(), detections["scores"].tolist(), detections["labels"].tolist(), strict=True)
     return [
         FoundBed(left, top, right, bottom, confidence)
         for (left, top, right, bottom), confidence, label in rows

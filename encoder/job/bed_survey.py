@@ -67,14 +67,14 @@ def survey(
     limits = DecodeLimits()
     known = job_reader(manifest, encoder, store).looking_for_beds(encoder.bed_detector(device), limits, keep)
     reader = replace(known, encoded={}, videos={})  # what is stored tells of cameras, and is looked at again
-    found: dict[str, Surveyed] = {}
+    surveyed: dict[str, Surveyed] = {}
     progress(0, len(manifest.rows))
     with reading(reader, manifest.rows, (0, encoder.model.config.image_size), decoders, 64, limits) as events:
         for event in events:
             if isinstance(event, VideoDone):
-                found[event.row.video_id] = _surveyed(event, pictures.pop(event.row.video_id, None))
-                progress(len(found), len(manifest.rows))
-    return tuple(found[row.video_id] for row in manifest.rows)
+                surveyed[event.row.video_id] = _surveyed(event, pictures.pop(event.row.video_id, None))
+                progress(len(surveyed), len(manifest.rows))
+    return tuple(surveyed[row.video_id] for row in manifest.rows)
 
 
 def _surveyed(done: VideoDone, picture: tuple[bytes, float] | None) -> Surveyed:
@@ -83,15 +83,15 @@ def _surveyed(done: VideoDone, picture: tuple[bytes, float] | None) -> Surveyed:
     return Surveyed(done.row, kind, done.row.crop or used.box, done.reason, *(picture or (b"", 0.0)))
 
 
-def write_survey(found: tuple[Surveyed, ...], folder: Path) -> tuple[Path, ...]:
+def write_survey(surveyed: tuple[Surveyed, ...], folder: Path) -> tuple[Path, ...]:
     """Write the manifest with the boxes found, and the contact sheets, camera by camera.
 
     Returns:
         The manifest, then the sheets.
     """
     boxes = folder / BOXES
-    write_manifest(boxes, [(replace(one.row, crop=one.crop), one.reason or one.kind) for one in found])
-    ordered = sorted(found, key=lambda one: (one.row.camera, one.row.recorded_at))
+    write_manifest(boxes, [(replace(one.row, crop=one.crop), one.reason or one.kind) for one in surveyed])
+    ordered = sorted(surveyed, key=lambda one: (one.row.camera, one.row.recorded_at))
     sheets = []
     for start in range(0, len(ordered), PER_SHEET):
         some = ordered[start : start + PER_SHEET]

@@ -66,7 +66,7 @@ def dry_run(
         options: how.
         progress: told (videos done, videos in all, "").
     """
-    found = DryRun()
+    forecast = DryRun()
     encoder = embedder.encoder
     reader = job_reader(manifest, encoder, store)
     wanted: list[ManifestRow] = []
@@ -82,22 +82,25 @@ def dry_run(
             done += 1
             progress(done, len(manifest.rows), "")
             if event.stored is not None:
-                found.clips_stored += event.stored.clip_count
+                forecast.clips_stored += event.stored.clip_count
             elif event.reason and not (event.damaged and options.salvage):
-                found.refused.append(Refusal(event.row.video_id, event.row.file_name, event.reason))
+                forecast.refused.append(Refusal(event.row.video_id, event.row.file_name, event.reason))
             else:
                 wanted.append(event.row)
-    found.videos = len(wanted)
-    found.clips = sum(len(seconds[row.video_id]) for row in wanted)
-    found.hours = sum(sum(seconds[row.video_id]) for row in wanted) / 3600
-    found.store_bytes = found.clips * (4 * encoder.model.embedding_dim + _ROW_BYTES)
-    if found.clips:
+    forecast.videos = len(wanted)
+    forecast.clips = sum(len(seconds[row.video_id]) for row in wanted)
+    forecast.hours = sum(sum(seconds[row.video_id]) for row in wanted) / 3600
+    forecast.store_bytes = forecast.clips * (4 * encoder.model.embedding_dim + _ROW_BYTES)
+    if forecast.clips:
         took_s = _measured(reader, wanted, embedder, options)
         if took_s:
             fast, usual, slow = np.quantile(took_s, (0.1, 0.5, 0.9)).tolist()
-            found.clips_per_s = 1 / usual
-            found.seconds, found.seconds_between = found.clips * usual, (found.clips * fast, found.clips * slow)
-    return found
+            forecast.clips_per_s = 1 / usual
+            forecast.seconds, forecast.seconds_between = (
+                forecast.clips * usual,
+                (forecast.clips * fast, forecast.clips * slow),
+            )
+    return forecast
 
 
 def _measured(reader: Reader, wanted: Sequence[ManifestRow], embedder: Embedder, options: EncodeOptions) -> list[float]:

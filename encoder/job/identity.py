@@ -53,8 +53,10 @@ class Copies:
         """
         if self.allowed:
             return
-        found = self.stored.get(source_sha256, {})
-        others = {name for patient, ids in found.items() if patient != row.patient_id for name in ids} - {row.video_id}
+        by_patient = self.stored.get(source_sha256, {})
+        others = {name for patient, ids in by_patient.items() if patient != row.patient_id for name in ids} - {
+            row.video_id
+        }
         names = sorted(others | set(self.listed.get(row.video_id, ())))
         if names:
             raise VideoRefused(
@@ -65,8 +67,10 @@ class Copies:
 
     def beside(self, row: ManifestRow, source_sha256: str) -> tuple[str, ...]:
         """Ids of other stored videos with the same file that a row is allowed to stand beside, sorted."""
-        found = self.stored.get(source_sha256, {})
-        ids = {name for patient, names in found.items() if self.allowed or patient == row.patient_id for name in names}
+        by_patient = self.stored.get(source_sha256, {})
+        ids = {
+            name for patient, names in by_patient.items() if self.allowed or patient == row.patient_id for name in names
+        }
         return tuple(sorted(ids - {row.video_id}))
 
 
@@ -87,7 +91,7 @@ def _listed(manifest: Manifest) -> dict[str, tuple[str, ...]]:
             by_size[manifest.path_of(row).stat().st_size].append(row)
         except (VideoRefused, OSError):
             continue  # refused with its reason when its turn comes
-    found: dict[str, tuple[str, ...]] = {}
+    copies: dict[str, tuple[str, ...]] = {}
     for rows in by_size.values():
         if len({row.patient_id for row in rows}) < 2:
             continue
@@ -100,5 +104,5 @@ def _listed(manifest: Manifest) -> dict[str, tuple[str, ...]]:
         for same in by_digest.values():
             for row in same:
                 if others := tuple(other.video_id for other in same if other.patient_id != row.patient_id):
-                    found[row.video_id] = others
-    return found
+                    copies[row.video_id] = others
+    return copies

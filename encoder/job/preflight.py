@@ -60,15 +60,15 @@ def look_into(
             idle.put(decoder)
 
     pool = ThreadPoolExecutor(len(every))
-    found = []
+    results = []
     try:
         for looked in pool.map(look, manifest.rows):
-            found.append(looked)
-            progress(len(found), len(manifest.rows))
+            results.append(looked)
+            progress(len(results), len(manifest.rows))
     finally:
         for decoder in every:  # what is under way ends soon where this ends early, Ctrl-C above all
             decoder.interrupt()
         pool.shutdown(cancel_futures=True)
         for decoder in every:
             decoder.close()
-    return found
+    return results

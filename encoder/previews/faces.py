@@ -71,10 +71,10 @@ def blurred(
         yield _without(picture, np.concatenate(near)) if near else picture, bool(near)
 
 
-def stretches_without(found: Sequence[bool], fps: int) -> tuple[tuple[float, float], ...]:
+def stretches_without(seen: Sequence[bool], fps: int) -> tuple[tuple[float, float], ...]:
     """From when to when, in seconds, no face was found."""
     stretches, at = [], 0
-    for there, run in groupby(found):
+    for there, run in groupby(seen):
         end = at + len(list(run))
         if not there:
             stretches.append((round(at / fps, 2), round(end / fps, 2)))

@@ -138,16 +138,16 @@ def export_film(
         return Exported(seconds, faces_blurred=False, without_a_face=())
     total = 2 * round(seconds * fps)
     looks = find_faces(own_pictures(preview.film), fps, lambda number: progress(number, total))
-    found: list[bool] = []
+    seen: list[bool] = []
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
         for picture, there in blurred(own_pictures(preview.film), looks, fps):
-            found.append(there)
-            progress(total // 2 + len(found), total)
+            seen.append(there)
+            progress(total // 2 + len(seen), total)
             yield picture
 
     write_h264(to, pictures(), fps, facts["width"], facts["height"])
-    return Exported(seconds, faces_blurred=True, without_a_face=stretches_without(found, fps))
+    return Exported(seconds, faces_blurred=True, without_a_face=stretches_without(seen, fps))
 
 
 def remove_previews_of_the_gone(workspace: Workspace) -> None:

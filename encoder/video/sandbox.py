@@ -167,15 +167,15 @@ def _libraries() -> set[Path]:
     That is not always where Python looks first: a cluster has modules on PYTHONPATH, an editable installation lies in
     a checkout. A wheel keeps the shared libraries that it brings in a folder beside its package.
     """
-    found = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    folders = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     for package in _PACKAGES:
         spec = importlib.util.find_spec(package)
         for location in (spec and spec.submodule_search_locations) or ():
             folder = Path(location)
-            found |= {folder, *folder.parent.glob("*.libs")}
+            folders |= {folder, *folder.parent.glob("*.libs")}
     with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
         mapped = {line.split(maxsplit=5)[5].rstrip("\n") for line in maps if ".so" in line}
-    return found | {Path(library).parent for library in mapped if library.startswith("/")}
+    return folders | {Path(library).parent for library in mapped if library.startswith("/")}
 
 
 if __name__ == "__main__":

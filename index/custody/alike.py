@@ -61,11 +61,11 @@ def too_alike(stored: StoredClips, nearer: float = NEARER, seed: int = 0) -> tup
     patients = np.array([patient_of[np.searchsorted(video_of, video)] for video in chosen])
     usual = _usual(distance, patients)
     share = distance / np.minimum(usual[:, None], usual[None, :])
-    found = []
+    pairs = []
     for one, other in zip(*np.nonzero((share < nearer) & (patients[:, None] < patients[None, :])), strict=True):
         names = sorted(stored.clips.video_ids[chosen[number]] for number in (one, other))
-        found.append(Alike((names[0], names[1]), float(1 - distance[one, other]), float(share[one, other])))
-    return sorted(found, key=lambda pair: pair.share), len(chosen)
+        pairs.append(Alike((names[0], names[1]), float(1 - distance[one, other]), float(share[one, other])))
+    return sorted(pairs, key=lambda pair: pair.share), len(chosen)
 
 
 def nearest_of_videos(

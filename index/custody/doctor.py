@@ -198,15 +198,15 @@ def _patients(store: Store) -> tuple[list[Finding], set[str]]:
 
 def _impossible_clips(batch: Any) -> list[str]:  # noqa: ANN401  of pyarrow
     columns = [batch.column(name).to_pylist() for name in (*CLIP_FIELDS, "source_sha256", "crop")]
-    found = []
+    findings = []
     for *values, source, crop in zip(*columns, strict=True):
         clip = Clip(*values)
         try:
             check_clip(clip, source)
             check_crop(crop)
         except InvalidInput:
-            found.append(clip.clip_id)
-    return found
+            findings.append(clip.clip_id)
+    return findings
 
 
 def _videos(videos: Mapping[str, Video]) -> list[Finding]:

@@ -99,8 +99,8 @@ def forecast(workspace: Workspace, patient_id: str, also: Iterable[Path] = ()) -
         clips += store.clip_table(encoder_id).count_rows(id_predicate("patient_key", [pending.patient_key]))
     said = FeedbackStore(workspace).erase(patient_id, own, names, change=False)
     folders = outside_of(workspace, [*also, *map(Path, pending.also)])
-    found = tuple(gone_through(workspace, folders, names, sources, texts=None, change=False))
-    return Forecast(len(own), clips, said, found)
+    traces = tuple(gone_through(workspace, folders, names, sources, texts=None, change=False))
+    return Forecast(len(own), clips, said, traces)
 
 
 @naming_failed_writes()

@@ -23,11 +23,11 @@ def usual_distances(snapshot: Snapshot, seed: int = 0) -> NDArray[np.float64]:
     everything = np.arange(len(snapshot))
     stored = everything[snapshot.row_set().admits(everything)]
     rows = np.random.default_rng(seed).permutation(stored)[:_SAMPLE]
-    found = [
+    distances = [
         _distances(snapshot, snapshot.vectors(np.array([row])), snapshot.patient_ids[snapshot.patient_of_row[row]])
         for row in rows
     ]
-    known = np.sort(np.concatenate([one for one in found if one is not None] or [np.empty(0)]))
+    known = np.sort(np.concatenate([one for one in distances if one is not None] or [np.empty(0)]))
     return known if len(known) >= _LEAST_SAMPLE else np.empty(0)
 
 
@@ -58,11 +58,11 @@ def _distances(snapshot: Snapshot, vectors_ND: NDArray[np.float32], patient_id: 
     allowed = snapshot.row_set(without_patient=patient_id)
     if allowed.total < NEIGHBOUR:
         return None
-    found = snapshot.nearest(vectors_ND, NEIGHBOUR, allowed)
-    if found is None:
+    nearest_k = snapshot.nearest(vectors_ND, NEIGHBOUR, allowed)
+    if nearest_k is None:
         each = [snapshot.scores(vector_D[None], allowed)[0] for vector_D in vectors_ND]
         nearest = np.array([np.partition(scores, -NEIGHBOUR)[-NEIGHBOUR] for scores in each])
     else:
-        nearest = found[0][:, NEIGHBOUR - 1]
+        nearest = nearest_k[0][:, NEIGHBOUR - 1]
     distances: NDArray[np.float64] = 1.0 - np.clip(nearest.astype(np.float64), -1.0, 1.0)
     return distances

@@ -55,9 +55,9 @@ def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLA
         raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
     asked = resolved(snapshot, query, options)
     if len(asked.vectors_QD) == 1 and options.group_by is GroupBy.CLIP and not options.exact:  # what most searches are
-        found = snapshot.nearest(asked.vectors_QD, min(k, asked.allowed.total), asked.allowed)
-        if found is not None:
-            return _plain_results(snapshot, *found, asked.clip_ids or ("",))[0]
+        plain = snapshot.nearest(asked.vectors_QD, min(k, asked.allowed.total), asked.allowed)
+        if plain is not None:
+            return _plain_results(snapshot, *plain, asked.clip_ids or ("",))[0]
     find = _aligned if options.aligned else _nearest
     return _answer(snapshot, asked, find(snapshot, asked, k, options), options)
 
@@ -97,11 +97,11 @@ def _is_of_one_vector(query: Query) -> bool:
 
 def _plain_batch(snapshot: Snapshot, queries: Sequence[Query], k: int) -> list[SearchAnswer]:
     """Queries of one vector each, with nothing but their own patients to leave out."""
-    found = nearest_rows(snapshot, queries, k)
-    if found is None:
+    nearest = nearest_rows(snapshot, queries, k)
+    if nearest is None:
         return [search(snapshot, query, k) for query in queries]
     clip_ids = [query.clip_id if isinstance(query, ClipQuery) else "" for query in queries]
-    return _plain_results(snapshot, found.similarities, found.rows, clip_ids)
+    return _plain_results(snapshot, nearest.similarities, nearest.rows, clip_ids)
 
 
 class NearestRows(NamedTuple):
@@ -143,9 +143,11 @@ def nearest_rows(snapshot: Snapshot, queries: Sequence[Query], k: int) -> Neares
     for number, query in enumerate(queries):
         if isinstance(query, VectorQuery):
             vectors[number], patients[number] = unit_vectors(snapshot, query)[0], query.patient_id
-    found = snapshot.nearest_apart(vectors, k, patients)
+    nearest = snapshot.nearest_apart(vectors, k, patients)
     return (
-        None if found is None or (found[1] < 0).any() else NearestRows(np.clip(found[0], -1.0, 1.0), found[1], patients)
+        None
+        if nearest is None or (nearest[1] < 0).any()
+        else NearestRows(np.clip(nearest[0], -1.0, 1.0), nearest[1], patients)
     )
 
 

@@ -121,8 +121,8 @@ class ClipTable:
 
     def clip_indexes(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """Number of each of these rows' clips in its video."""
-        found: NDArray[np.int32] = self._numbers[0][rows]
-        return found
+        numbers: NDArray[np.int32] = self._numbers[0][rows]
+        return numbers
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[row] for row in range(len(self)))

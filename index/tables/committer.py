@@ -188,9 +188,11 @@ class Committer:
             ]
             if not wrong:
                 continue
-            found = select(table, None, where=id_predicate("clip_id", wrong))
+            rows_table = select(table, None, where=id_predicate("clip_id", wrong))
             rows = []
-            for row, vector in zip(found.drop_columns(["vector"]).to_pylist(), vectors_of(found), strict=True):
+            for row, vector in zip(
+                rows_table.drop_columns(["vector"]).to_pylist(), vectors_of(rows_table), strict=True
+            ):
                 patient = videos[row["video_id"]].patient_id
                 new = {**row, "patient_id": patient, "patient_key": self._keys[patient]}
                 rows.append({**new, "row_sha256": row_sha256(new, vector), "vector": vector})

@@ -42,12 +42,12 @@ class Tables:
         """
         if not self.exists():
             raise StateError("this workspace has no store yet: run `semiome encode` first")
-        found = [name for name in self._folders() if self._was_created(name)]
-        if any(name.startswith("clips_") for name in found):  # which is made last
+        created = [name for name in self._folders() if self._was_created(name)]
+        if any(name.startswith("clips_") for name in created):  # which is made last
             for name in ("videos", "patients"):
-                if name not in found:
+                if name not in created:
                     raise DamagedData(f"table {name} of the store is gone: bring the store back from a backup")
-        return found
+        return created
 
     def open(self, name: str) -> Any:  # noqa: ANN401  lance's types are not checked here
         """A table at its newest version, to read.

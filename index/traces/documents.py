@@ -308,15 +308,15 @@ def _mentions(data: bytes, names: Names) -> list[Mention]:
     """Where bytes name the patient; three or four bytes turn up in any large file by chance."""
     long = [name for name in names.own if len(name) >= LEAST_IN_BYTES and name.isascii()]
     small = data.lower()
-    found = []
+    tables = []
     for name in long:
         at = small.find(name.lower().encode())
         while at >= 0:
             around = data[max(at - 80, 0) : at + len(name) + 80].decode("latin-1")
             printable = re.sub(r"[^\x20-\x7e]", " ", around)
-            found += [mention for mention in names.find(printable) if mention.certain]
+            tables += [mention for mention in names.find(printable) if mention.certain]
             at = small.find(name.lower().encode(), at + len(name) + 80)
-    return found
+    return tables
 
 
 def _decoded(data: bytes) -> tuple[str, Callable[[str], bytes]] | None:

@@ -61,8 +61,8 @@ _LOCKS_AND_NOTES = ("-wal", "-shm", "-journal", ".lock")
 def outside_of(workspace: Workspace, folders: Iterable[Path]) -> list[Path]:
     """Those of these folders that are there and not in the workspace, each once."""
     root = workspace.root.resolve()
-    found = dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir())
-    return [folder for folder in found if not folder.is_relative_to(root)]
+    existing = dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir())
+    return [folder for folder in existing if not folder.is_relative_to(root)]
 
 
 def gone_through(

@@ -268,12 +268,12 @@ class AuditLog:
         return json.dumps(values)[:-1]
 
     def _hash(self, patient: str) -> str:
-        found = self._hashes.get(patient)
-        if found is None:
+        hashed = self._hashes.get(patient)
+        if hashed is None:
             if len(self._hashes) >= _MAX_REMEMBERED:
                 self._hashes.clear()
-            found = self._hashes[patient] = patient_hash(self._key, patient)[:32]
-        return found
+            hashed = self._hashes[patient] = patient_hash(self._key, patient)[:32]
+        return hashed
 
     def _reopen(self) -> None:
         """Open the newest segment, or begin the next one where it is full. A worker may have done so already."""

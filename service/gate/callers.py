@@ -21,10 +21,10 @@ def _common_names(pem: bytes) -> tuple[str, ...]:
     from cryptography.x509.oid import NameOID
 
     try:
-        found = x509.load_pem_x509_certificate(pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        names = x509.load_pem_x509_certificate(pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except ValueError:
         return ()
-    return tuple(str(one.value) for one in found)
+    return tuple(str(one.value) for one in names)
 
 
 class Callers:

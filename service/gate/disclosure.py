@@ -103,12 +103,12 @@ def chosen(
 
     Of equally similar ones after rounding the order says nothing of what was rounded away.
     """
-    found: dict[str, Neighbour] = {}
+    best: dict[str, Neighbour] = {}
     for hit in nearest:
         video = videos.get(hit.clip.video_id)
         if video is not None and options.where.admits(video):
-            found.setdefault(_group(hit, options.group_by), hit)
-    listed = sorted(map(_rounded, found.values()), key=lambda hit: (-hit.similarity, hit.clip.clip_id))
+            best.setdefault(_group(hit, options.group_by), hit)
+    listed = sorted(map(_rounded, best.values()), key=lambda hit: (-hit.similarity, hit.clip.clip_id))
     return tuple(listed[:k])
 
 

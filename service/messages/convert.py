@@ -337,19 +337,19 @@ def provenance_from_proto(message: common.Provenance) -> Provenance:
 
 def patients_of(neighbours: Iterable[Neighbour]) -> set[str]:
     """Whose clips hits are."""
-    found = set()
+    patients = set()
     for hit in neighbours:
-        found.add(hit.clip.patient_id)
-        found.update(match.clip.patient_id for match in hit.matches)
-    return found
+        patients.add(hit.clip.patient_id)
+        patients.update(match.clip.patient_id for match in hit.matches)
+    return patients
 
 
 def queries_from_proto(messages: Sequence[retrieval.Query]) -> list[Query | InvalidInput]:
     """Many queries; one that can't be understood stands there as its error."""
-    found: list[Query | InvalidInput] = []
+    queries: list[Query | InvalidInput] = []
     for message in messages:
         try:
-            found.append(query_from_proto(message))
+            queries.append(query_from_proto(message))
         except InvalidInput as error:
-            found.append(error)
-    return found
+            queries.append(error)
+    return queries

@@ -16,13 +16,13 @@ from service.records import BatchAnswer, BatchItem, ClassifyAnswer, Evidence, Ju
 
 def items_from_proto(messages: Sequence[common.Item]) -> list[ClipQuery | VideoQuery | InvalidInput]:
     """Many items; one that can't be understood stands there as its error."""
-    found: list[ClipQuery | VideoQuery | InvalidInput] = []
+    items: list[ClipQuery | VideoQuery | InvalidInput] = []
     for message in messages:
         try:
-            found.append(convert.item_from_proto(message))
+            items.append(convert.item_from_proto(message))
         except InvalidInput as error:
-            found.append(error)
-    return found
+            items.append(error)
+    return items
 
 
 def classify_response(answer: ClassifyAnswer) -> classification.ClassifyResponse:
@@ -170,12 +170,16 @@ def judged_from_proto(message: classification.Verdict) -> Judged:
     return Judged(verdict, tuple(convert.clip_from_proto(clip.clip) for clip in message.clips), evidence)
 
 
-def _set_to_proto(found: PredictionSet | None) -> classification.ConformalSet | None:
-    if found is None:
+def _set_to_proto(prediction_set: PredictionSet | None) -> classification.ConformalSet | None:
+    if prediction_set is None:
         return None
-    tle_limit, extle_limit = found.limits
+    tle_limit, extle_limit = prediction_set.limits
     return classification.ConformalSet(
-        labels=found.labels, alpha=found.alpha, tle_limit=tle_limit, extle_limit=extle_limit, abstains=found.abstains
+        labels=prediction_set.labels,
+        alpha=prediction_set.alpha,
+        tle_limit=tle_limit,
+        extle_limit=extle_limit,
+        abstains=prediction_set.abstains,
     )
 
 

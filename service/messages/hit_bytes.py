@@ -58,10 +58,10 @@ class HitBytes:
         """
         return self._head + self._hits(rows, similarities, query_clip_id)
 
-    def batch_response(self, found: Iterable[tuple[NDArray[np.int64], Sequence[float], str]]) -> bytes:
+    def batch_response(self, results: Iterable[tuple[NDArray[np.int64], Sequence[float], str]]) -> bytes:
         """A `SearchBatchResponse` of searches that all went well, each as `response` takes one."""
         parts = [self._head]
-        for rows, similarities, query_clip_id in found:
+        for rows, similarities, query_clip_id in results:
             result = _WENT_WELL + self._hits(rows, similarities, query_clip_id)
             parts += (bytes((_RESULT,)), _varint(len(result)), result)
         return b"".join(parts)

@@ -266,12 +266,12 @@ def _rows_of_many(state: ServingState, queries: Sequence[Query | InvalidInput], 
     parts = [asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE)]
     try:
         with ThreadPoolExecutor(usable_cores()) as pool:
-            found = list(pool.map(lambda part: nearest_rows(state.snapshot, part, k), parts))
+            parts_found = list(pool.map(lambda part: nearest_rows(state.snapshot, part, k), parts))
     except SemiomeError:
         return None
-    if any(one is None for one in found):
+    if any(one is None for one in parts_found):
         return None
-    return [row for one in found if one for row in map(_Rows, one.rows, one.similarities, one.patients)]
+    return [row for one in parts_found if one for row in map(_Rows, one.rows, one.similarities, one.patients)]
 
 
 def _ask(key: object, queries: Sequence[Query]) -> list[_Rows | None]:
@@ -280,9 +280,9 @@ def _ask(key: object, queries: Sequence[Query]) -> list[_Rows | None]:
     k: int
     state, k = key  # type: ignore[misc]
     try:
-        found = nearest_rows(state.snapshot, queries, k)
+        nearest = nearest_rows(state.snapshot, queries, k)
     except SemiomeError:
         return [None] if len(queries) == 1 else [row for query in queries for row in _ask(key, [query])]
-    if found is None:
+    if nearest is None:
         return [None] * len(queries)
-    return list(map(_Rows, found.rows, found.similarities, found.patients))
+    return list(map(_Rows, nearest.rows, nearest.similarities, nearest.patients))

@@ -129,14 +129,14 @@ class Review:
             raise InvalidInput(f"expected at most {MAX_PAGE} videos, got {len(request.video_ids)}", field="video_ids")
         size = request.page_size or MAX_PAGE
         page = await self._apart(self._feedback.page, request.video_ids, size, request.page_token)
-        found = [
+        shown = [
             one
             for one in page.feedback
             if not any(map(self._watcher.is_erased, (one.patient_id, one.query_patient_id)))
         ]
-        patients = {patient for one in found for patient in (one.patient_id, one.query_patient_id)}
+        patients = {patient for one in shown for patient in (one.patient_id, one.query_patient_id)}
         call.reads(self._watcher.state.provenance, patients - {""})
-        listed = map(convert_review.feedback_to_proto, found)
+        listed = map(convert_review.feedback_to_proto, shown)
         return review.ListFeedbackResponse(feedback=listed, next_page_token=page.next_page_token)
 
     async def delete_feedback(self, request: review.DeleteFeedbackRequest, call: Call) -> review.DeleteFeedbackResponse:
@@ -209,10 +209,10 @@ def _checked(state: ServingState, said: Feedback) -> Feedback:
 
 
 def _reports(workspace: Workspace) -> tuple[ReportFacts, ...]:
-    found = []
+    reports = []
     for path in workspace.runs.glob("*/report.html"):
         if ID.fullmatch(path.parent.name) and not path.is_symlink() and is_plain(path, _MAX_REPORT_BYTES):
             about = path.stat()
             at = datetime.fromtimestamp(about.st_mtime, UTC).isoformat(timespec="seconds")
-            found.append(ReportFacts(path.parent.name, at, about.st_size))
-    return tuple(sorted(found, key=lambda one: one.written_at, reverse=True))
+            reports.append(ReportFacts(path.parent.name, at, about.st_size))
+    return tuple(sorted(reports, key=lambda one: one.written_at, reverse=True))

@@ -56,10 +56,10 @@ async def _range(request: Request, session: Session) -> tuple[int, int | None]:
         InvalidInput: If it is no range, or several.
     """
     said = request.headers.get("range", "bytes=0-")
-    found = re.fullmatch(r"bytes=(\d{0,15})-(\d{0,15})", said)
-    if found is None or not any(found.groups()):
+    match = re.fullmatch(r"bytes=(\d{0,15})-(\d{0,15})", said)
+    if match is None or not any(match.groups()):
         raise InvalidInput("expected one range of bytes")
-    start, end = found.groups()
+    start, end = match.groups()
     if start:
         if end and int(end) < int(start):
             raise InvalidInput("expected a range that ends after its beginning")

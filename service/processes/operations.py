@@ -97,28 +97,30 @@ class Operations:
         """
         if not re.fullmatch("[0-9a-f]{16}", operation_id):
             raise NotFound("no such operation: check the id")
-        found = self._read(operation_id)
-        if found.state == RUNNING and self._is_abandoned(found.kind):
-            found = self._read(operation_id)
-            if found.state == RUNNING:  # still: it has not just ended
-                message = "its process was killed" + (": start it again and it resumes" if found.kind == ERASE else "")
+        operation = self._read(operation_id)
+        if operation.state == RUNNING and self._is_abandoned(operation.kind):
+            operation = self._read(operation_id)
+            if operation.state == RUNNING:  # still: it has not just ended
+                message = "its process was killed" + (
+                    ": start it again and it resumes" if operation.kind == ERASE else ""
+                )
                 if self._stopped(operation_id).exists():  # before it could say so itself
-                    found = ended(found, CANCELLED)
+                    operation = ended(operation, CANCELLED)
                 else:
-                    found = replace(found, state=FAILED, code="ABORTED", message=message, ended_at=_now())
-                self.write(found)
-        return found
+                    operation = replace(operation, state=FAILED, code="ABORTED", message=message, ended_at=_now())
+                self.write(operation)
+        return operation
 
     def remembered(self) -> list[Operation]:
         """All that are remembered, newest first."""
-        found = []
+        operations = []
         for path in self._folder.glob("*.json"):
             with contextlib.suppress(NotFound):  # it was dropped just now
                 try:
-                    found.append(self.get(path.stem))
+                    operations.append(self.get(path.stem))
                 except DamagedData as error:
                     _logger.error("%s", error)
-        return sorted(found, key=lambda one: one.started_at, reverse=True)[:_KEPT]
+        return sorted(operations, key=lambda one: one.started_at, reverse=True)[:_KEPT]
 
     def _read(self, operation_id: str) -> Operation:
         try:
@@ -135,22 +137,22 @@ class Operations:
             NotFound: If there is none of that id.
             StateError: If it is an erasure, which can't be cancelled.
         """
-        found = self.get(operation_id)
-        if found.state != RUNNING:
-            return found
-        if found.kind == ERASE:
+        operation = self.get(operation_id)
+        if operation.state != RUNNING:
+            return operation
+        if operation.kind == ERASE:
             raise StateError("an erasure can't be stopped: it must go on to its end")
         until = time.monotonic() + _JUST_BEGUN_S
-        while not _is_ours(found.pid):
+        while not _is_ours(operation.pid):
             if time.monotonic() >= until:
                 raise StateError("it runs on another host: ask a server of that host to stop it")
             time.sleep(0.02)  # for a moment after its start a process has no name yet; or it has just ended
-            found = self.get(operation_id)
-            if found.state != RUNNING:
-                return found
+            operation = self.get(operation_id)
+            if operation.state != RUNNING:
+                return operation
         self._stopped(operation_id).touch()
         with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-            os.kill(found.pid, signal.SIGTERM)
+            os.kill(operation.pid, signal.SIGTERM)
         return self.get(operation_id)
 
     def write(self, operation: Operation) -> None:

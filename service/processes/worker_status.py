@@ -37,10 +37,10 @@ class WorkerStatuses:
         """All workers that live, in order."""
         if self._folder is None:
             return [self._own] if self._own else []
-        found = []
+        workers = []
         for path in sorted(self._folder.glob("*.json")):
             values = json.loads(path.read_text(encoding="utf-8"))
             worker = Worker(**{**values, "provenance": Provenance(**values["provenance"])})
             if Path(f"/proc/{worker.pid}").exists():
-                found.append(worker)
-        return found
+                workers.append(worker)
+        return workers

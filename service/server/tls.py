@@ -54,8 +54,8 @@ def ends_at(config: TlsConfig) -> float:
     """
     from cryptography import x509
 
-    found = x509.load_pem_x509_certificates(config.certificate.read_bytes())
-    return min(one.not_valid_after_utc.timestamp() for one in found)
+    certificates = x509.load_pem_x509_certificates(config.certificate.read_bytes())
+    return min(one.not_valid_after_utc.timestamp() for one in certificates)
 
 
 class _Certificates:

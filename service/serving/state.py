@@ -173,16 +173,16 @@ class ServingState:
         clips = [item.clip_id for item in items if isinstance(item, ClipQuery)]
         rows = self.snapshot.rows_in_index(clips)
         numbers = np.unique(self.snapshot.patient_of_row[rows[rows >= 0]]).tolist()
-        found = {self.snapshot.patient_ids[number] for number in numbers}
+        patients = {self.snapshot.patient_ids[number] for number in numbers}
         for item in items:
             if isinstance(item, VideoQuery) and (video := self.snapshot.videos.get(item.video_id)):
-                found.add(video.patient_id)
+                patients.add(video.patient_id)
         for place in np.flatnonzero(rows < 0).tolist():
             try:  # stored since the index was built
-                found.add(self.snapshot.clips_of(ClipQuery(clips[place]))[0][0].patient_id)
+                patients.add(self.snapshot.clips_of(ClipQuery(clips[place]))[0][0].patient_id)
             except NotFound:
                 continue
-        return found
+        return patients
 
     @cached_property
     def _learned(self) -> list[bool | None]:

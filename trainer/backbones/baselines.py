@@ -88,15 +88,15 @@ def backbone(config: BaselineConfig, folder: Path) -> nn.Module:
         wanted = model.state_dict()
         # Older files lack the counters of batch norm, which nothing here reads.
         counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
-        found = {**counters, **state}
-        wrong = [k for k in wanted.keys() | found.keys() if k not in wanted or k not in found]
-        wrong += [k for k in wanted.keys() & found.keys() if wanted[k].shape != found[k].shape]
+        values = {**counters, **state}
+        wrong = [k for k in wanted.keys() | values.keys() if k not in wanted or k not in values]
+        wrong += [k for k in wanted.keys() & values.keys() if wanted[k].shape != values[k].shape]
         if wrong:
             raise InvalidInput(
-                f"expected the {len(wanted)} weights of {config.title}, got {len(found)}: {len(wrong)} differ, the "
+                f"expected the {len(wanted)} weights of {config.title}, got {len(values)}: {len(wrong)} differ, the "
                 f"first is {min(wrong)}"
             )
-        model.load_state_dict(found)
+        model.load_state_dict(values)
     return model.eval()
 
 

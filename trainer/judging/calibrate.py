@@ -115,12 +115,14 @@ def _videos(clips: Sequence[Clip], labels: Sequence[str], probability: NDArray[n
     rows: dict[str, list[int]] = {}
     for row, clip in enumerate(clips):
         rows.setdefault(clip.video_id, []).append(row)
-    found = []
+    predictions = []
     for video_id, of_video in rows.items():
         verdict = vote(probability[of_video])
         first = of_video[0]
-        found.append(Prediction(video_id, clips[first].patient_id, labels[first], verdict.label, verdict.probability))
-    return found
+        predictions.append(
+            Prediction(video_id, clips[first].patient_id, labels[first], verdict.label, verdict.probability)
+        )
+    return predictions
 
 
 def needed_patients(alpha: float) -> int:

@@ -26,11 +26,10 @@ def labelled_patients(clips: Sequence[TrainingClip]) -> dict[str, set[str]]:
     for clip in clips:
         if clip.label:
             classes.setdefault(clip.patient_id, set()).add(clip.label)
-    found = {label for labels in classes.values() for label in labels}
-    if len(found) < len(LABELS):
-        raise InvalidInput(
-            f"expected labelled videos of both classes ({' and '.join(LABELS)}), got {' and '.join(found) or 'none'}"
-        )
+    labels_seen = {label for labels in classes.values() for label in labels}
+    if len(labels_seen) < len(LABELS):
+        both, got = " and ".join(LABELS), " and ".join(sorted(labels_seen)) or "none"
+        raise InvalidInput(f"expected labelled videos of both classes ({both}), got {got}")
     return classes
 
 
@@ -58,12 +57,12 @@ def cross_validate(
         InvalidInput: If there are too few patients for this number of folds.
         Leak: If something is on both sides.
     """
-    found: list[Prediction] = []
+    predictions: list[Prediction] = []
     for number, fold in enumerate(patient_folds(labelled_patients(clips), folds, seed)):
         of_fold = features(fold) if callable(features) else features
-        found += judge_patients(of_fold, clips, judge, fold.training, fold.test, number)
+        predictions += judge_patients(of_fold, clips, judge, fold.training, fold.test, number)
     order = {clip.video_id: place for place, clip in reversed(list(enumerate(clips)))}
-    return sorted(found, key=lambda prediction: order[prediction.video_id])
+    return sorted(predictions, key=lambda prediction: order[prediction.video_id])
 
 
 def judge_patients(
@@ -89,11 +88,13 @@ def verdicts(clips: Sequence[TrainingClip], probability: NDArray[np.float64], fo
     rows: dict[str, list[int]] = {}
     for row, clip in enumerate(clips):
         rows.setdefault(clip.video_id, []).append(row)
-    found = []
+    predictions = []
     for video_id, of_video in rows.items():
         first, verdict = clips[of_video[0]], vote(probability[of_video])
-        found.append(Prediction(video_id, first.patient_id, first.label, verdict.label, verdict.probability, fold))
-    return found
+        predictions.append(
+            Prediction(video_id, first.patient_id, first.label, verdict.label, verdict.probability, fold)
+        )
+    return predictions
 
 
 def _rows_of(clips: Sequence[TrainingClip], patients: set[str]) -> list[int]:

@@ -77,14 +77,14 @@ def patients_held_out(splits_of: Iterable[tuple[str, str]], hold_out_split: str)
         InvalidInput: If no video has this split though some have others: it is misspelled, or spelled otherwise.
     """
     pairs = list(splits_of)
-    found = {patient for patient, split in pairs if hold_out_split and split == hold_out_split}
+    held_out = {patient for patient, split in pairs if hold_out_split and split == hold_out_split}
     splits = sorted({split for _, split in pairs if split})
-    if hold_out_split and splits and not found:
+    if hold_out_split and splits and not held_out:
         raise InvalidInput(
             f"no video has split {hold_out_split!r}, so no patient would be held out; the splits are: "
             f"{', '.join(splits)}. Name one of these, or an empty one to learn from all"
         )
-    return found
+    return held_out
 
 
 def check_leaks(training: Sequence[TrainingClip], test: Sequence[TrainingClip]) -> None:
@@ -106,7 +106,9 @@ def check_leaks(training: Sequence[TrainingClip], test: Sequence[TrainingClip]) 
 
 def _identities(clips: Sequence[TrainingClip]) -> dict[str, dict[object, set[str]]]:
     """Videos that have each identity, by its kind."""
-    found: dict[str, dict[object, set[str]]] = {what: {} for what in ("patients", "videos", "clips", "source files")}
+    videos_of: dict[str, dict[object, set[str]]] = {
+        what: {} for what in ("patients", "videos", "clips", "source files")
+    }
     for clip in clips:
         for what, identity in (
             ("patients", clip.patient_id),
@@ -115,8 +117,8 @@ def _identities(clips: Sequence[TrainingClip]) -> dict[str, dict[object, set[str
             ("source files", clip.source_sha256),
         ):
             if identity:
-                found[what].setdefault(identity, set()).add(clip.video_id)
-    return found
+                videos_of[what].setdefault(identity, set()).add(clip.video_id)
+    return videos_of
 
 
 def _dealt(patient: str, members: list[list[str]]) -> bool:

@@ -101,8 +101,8 @@ def train_head(
     targets = np.array([LABELS.index(data.labels[row]) for row in rows], np.int64)
     counts = np.bincount(targets, minlength=len(LABELS))
     if counts.min() == 0:
-        found = ", ".join(f"{count} {name}" for name, count in zip(LABELS, counts.tolist(), strict=True))
-        raise InvalidInput(f"expected labelled clips of both classes to train on, got {found}: label more videos")
+        counted = ", ".join(f"{count} {name}" for name, count in zip(LABELS, counts.tolist(), strict=True))
+        raise InvalidInput(f"expected labelled clips of both classes to train on, got {counted}: label more videos")
     vectors = np.ascontiguousarray(data.vectors[rows], np.float32)
     widths = (vectors.shape[1], *config.hidden, len(LABELS))
     model = fit(vectors, targets, config, progress)

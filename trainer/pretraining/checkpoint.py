@@ -94,13 +94,13 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
 
 def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if wanted != found:
-        differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wanted != shapes:
+        differing = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
         first = differing[0]
         raise InvalidInput(
             f"the checkpoint is of another architecture: {len(differing)} weights differ, the first is {first}, "
-            f"expected {wanted.get(first, 'none')}, got {found.get(first, 'none')}; train in a new run"
+            f"expected {wanted.get(first, 'none')}, got {shapes.get(first, 'none')}; train in a new run"
         )
     model.load_state_dict(weights)
 

@@ -141,13 +141,13 @@ def run_pretraining(
         on_step(step)
 
     def probe_epoch(epoch: int, model: TimeSformer) -> None:
-        found = None
+        probes = None
         if len(probed.clips) > 1:
-            found = probe(_embedded(model, probed, config.pretrain, ranks), probed.clips)
-        log.write({"epoch": epoch, "step": recent[-1].step, "probes": None if found is None else asdict(found)})
+            probes = probe(_embedded(model, probed, config.pretrain, ranks), probed.clips)
+        log.write({"epoch": epoch, "step": recent[-1].step, "probes": None if probes is None else asdict(probes)})
         if (said := trouble(recent, steps, config.pretrain.warmup)) and ranks.rank == 0:
             warn(f"epoch {epoch + 1}: {said}")
-        if found is not None and ranks.rank == 0 and (said := shortcut(found)):
+        if probes is not None and ranks.rank == 0 and (said := shortcut(probes)):
             warn(f"epoch {epoch + 1}: {said}")
 
     model = start.model.to(ranks.device)

@@ -43,7 +43,7 @@ class Table(NamedTuple):
 
 def table(study: Study) -> list[tuple[str, list[tuple[str, ...]]]]:
     """For each mode its heading, and a line of `COLUMNS` for each row."""
-    found = []
+    tables = []
     for mode, rows in groupby(study.rows, key=lambda row: row.mode):
         of_mode = list(rows)
         counted = of_mode[0].scores
@@ -51,8 +51,8 @@ def table(study: Study) -> list[tuple[str, list[tuple[str, ...]]]]:
             f"{_MODES[mode]}: {counted.videos} videos of {counted.patients} patients; always saying the commoner class "
             f"is right in {counted.majority:.3f}"
         )
-        found.append((heading, [_cells(row) for row in of_mode]))
-    return found
+        tables.append((heading, [_cells(row) for row in of_mode]))
+    return tables
 
 
 def as_text(study: Study) -> str:
@@ -155,22 +155,22 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _estimate(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.2f} to {found.high:.2f})"
+def _estimate(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
-def _difference(found: Difference) -> str:
-    return f"{found.value:+.3f} ({found.low:+.2f} to {found.high:+.2f}), p {found.p:.3f}"
+def _difference(difference: Difference) -> str:
+    return f"{difference.value:+.3f} ({difference.low:+.2f} to {difference.high:+.2f}), p {difference.p:.3f}"
 
 
-def _judged(found: Difference) -> str:
-    if found.low > 0 and found.p < _LEVEL:
+def _judged(difference: Difference) -> str:
+    if difference.low > 0 and difference.p < _LEVEL:
         verdict = "right more often, by more than chance explains"
-    elif found.high < 0 and found.p < _LEVEL:
+    elif difference.high < 0 and difference.p < _LEVEL:
         verdict = "right less often, by more than chance explains"
     else:
         verdict = "no difference that these patients could show"
-    return f"{_difference(found)}: {verdict}."
+    return f"{_difference(difference)}: {verdict}."
 
 
 def _retrieval(study: Study) -> list[Table]:
@@ -275,5 +275,5 @@ def _training(study: Study) -> list[str]:
     return charts
 
 
-def _steps(found: Embedded) -> list[dict[str, Any]]:
-    return [line for line in found.log if "loss" in line]
+def _steps(embedded: Embedded) -> list[dict[str, Any]]:
+    return [line for line in embedded.log if "loss" in line]

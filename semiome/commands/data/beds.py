@@ -37,10 +37,10 @@ def beds(
     rows = read_manifest(manifest, media_root)
     chosen = current_encoder(workspace.encoders, encoder)
     with screen.progress("Looking for beds") as progress:
-        found = survey(rows, chosen, Store(workspace), max(usable_cores() // 2, 1), progress, device)
-    boxes, *sheets = write_survey(found, workspace.new_run("beds"))
-    counts = Counter((one.row.camera, one.kind) for one in found)
-    refused = [(one.row.video_id, one.row.file_name, one.reason) for one in found if one.reason]
+        surveyed = survey(rows, chosen, Store(workspace), max(usable_cores() // 2, 1), progress, device)
+    boxes, *sheets = write_survey(surveyed, workspace.new_run("beds"))
+    counts = Counter((one.row.camera, one.kind) for one in surveyed)
+    refused = [(one.row.video_id, one.row.file_name, one.reason) for one in surveyed if one.reason]
 
     def show() -> None:
         table = [(camera, kind, count) for (camera, kind), count in sorted(counts.items())]
@@ -55,7 +55,7 @@ def beds(
             "encoder_id": chosen.encoder_id,
             "videos": [
                 {"video_id": one.row.video_id, "crop": str(one.crop or ""), "kind": one.kind, "reason": one.reason}
-                for one in found
+                for one in surveyed
             ],
             "boxes_csv": str(boxes),
             "sheets": [str(sheet) for sheet in sheets],

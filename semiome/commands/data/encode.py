@@ -264,18 +264,19 @@ def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
 _COLUMNS = ("video", "file", "reason")
 
 
-def _show_forecast(found: DryRun, screen: Screen) -> None:
+def _show_forecast(forecast: DryRun, screen: Screen) -> None:
     screen.say(
-        f"{found.clips} clips of {found.videos} videos, {found.hours:.2f} hours, {found.clips_stored} stored already; "
-        f"about {found.store_bytes / 2**20:.1f} MiB of store"
+        f"{forecast.clips} clips of {forecast.videos} videos, {forecast.hours:.2f} hours, "
+        f"{forecast.clips_stored} stored already; "
+        f"about {forecast.store_bytes / 2**20:.1f} MiB of store"
     )
-    if found.clips:
-        least, most = map(duration, found.seconds_between)
+    if forecast.clips:
+        least, most = map(duration, forecast.seconds_between)
         between = f" ({least} to {most})" if least != most else ""
-        rate = f"{found.clips_per_s:.2f} clips/s, the median of some batches"
-        screen.say(f"about {duration(found.seconds)}{between} at {rate}")
-    if found.refused:
-        rows = [(refusal.video_id, refusal.file_name, refusal.reason) for refusal in found.refused]
+        rate = f"{forecast.clips_per_s:.2f} clips/s, the median of some batches"
+        screen.say(f"about {duration(forecast.seconds)}{between} at {rate}")
+    if forecast.refused:
+        rows = [(refusal.video_id, refusal.file_name, refusal.reason) for refusal in forecast.refused]
         screen.table("Would be refused", _COLUMNS, rows)
 
 

@@ -123,11 +123,11 @@ def _list(expected: Forecast, screen: Screen) -> None:
 def _tell(receipt: dict[str, Any], screen: Screen) -> None:
     from index.words import counted
 
-    found = receipt["scan"]
-    shared = found["shared_with_others"]
+    scan = receipt["scan"]
+    shared = scan["shared_with_others"]
     screen.say(
-        f"erased: {counted(len(receipt['places']), 'place')} cleared; {counted(found['files'], 'file')} "
-        f"({found['size_bytes'] / 1e6:.1f} MB) searched afterwards for {counted(found['needles'], 'byte pattern')} "
+        f"erased: {counted(len(receipt['places']), 'place')} cleared; {counted(scan['files'], 'file')} "
+        f"({scan['size_bytes'] / 1e6:.1f} MB) searched afterwards for {counted(scan['needles'], 'byte pattern')} "
         f"unique to the patient, none found{f' ({shared} more belong to others too)' if shared else ''}. "
         f"Not covered: {receipt['not_covered']}."
     )

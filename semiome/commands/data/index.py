@@ -232,16 +232,18 @@ def compare(
     from index.workspace import Workspace
 
     store = Store(Workspace.at(address))
-    found = overlap_of(store.clips(first), store.clips(second), k, queries)
+    overlap = overlap_of(store.clips(first), store.clips(second), k, queries)
     screen = Screen(as_json=as_json)
-    interval = f"{found.interval[0]:.1%} to {found.interval[1]:.1%}" if found.interval else "too few patients to tell"
+    interval = (
+        f"{overlap.interval[0]:.1%} to {overlap.interval[1]:.1%}" if overlap.interval else "too few patients to tell"
+    )
     screen.result(
-        asdict(found),
+        asdict(overlap),
         lambda: screen.say(
-            f"of the {k} nearest clips of other patients both encoders find {found.overlap:.1%} alike "
-            f"({interval}; {found.by_chance:.1%} by chance), asked of "
-            f"{found.queries} clips of {found.patients} patients; both have {found.clips} clips, "
-            f"{first} alone {found.only_first}, {second} alone {found.only_second}"
+            f"of the {k} nearest clips of other patients both encoders find {overlap.overlap:.1%} alike "
+            f"({interval}; {overlap.by_chance:.1%} by chance), asked of "
+            f"{overlap.queries} clips of {overlap.patients} patients; both have {overlap.clips} clips, "
+            f"{first} alone {overlap.only_first}, {second} alone {overlap.only_second}"
         ),
     )
 

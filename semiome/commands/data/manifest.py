@@ -97,25 +97,25 @@ def make(
     target = to or folder / "manifest.csv"
     if target.exists():
         raise InvalidInput(f"{target.name} is there already: name another file with --to")
-    found = first_manifest(folder, patient)
-    write_manifest(target, [(row, "") for row in found.rows])
-    patients = Counter(row.patient_id for row in found.rows)
-    dated = sum(bool(row.recorded_at) for row in found.rows)
+    draft = first_manifest(folder, patient)
+    write_manifest(target, [(row, "") for row in draft.rows])
+    patients = Counter(row.patient_id for row in draft.rows)
+    dated = sum(bool(row.recorded_at) for row in draft.rows)
 
     def show() -> None:
-        screen.say(f"{len(found.rows)} videos of {len(patients)} patients, {dated} with a date: {target}")
+        screen.say(f"{len(draft.rows)} videos of {len(patients)} patients, {dated} with a date: {target}")
         rows = [(name, count) for name, count in sorted(patients.items())[:20]]
         screen.table("Patients, as the names give them", ("patient", "videos"), rows)
-        if found.left_out:
-            screen.table("Left out", ("file", "reason"), found.left_out)
+        if draft.left_out:
+            screen.table("Left out", ("file", "reason"), draft.left_out)
 
     screen.result(
         {
             "manifest": str(target),
-            "videos": len(found.rows),
+            "videos": len(draft.rows),
             "patients": dict(patients),
             "dated": dated,
-            "left_out": [{"file_name": name, "reason": reason} for name, reason in found.left_out],
+            "left_out": [{"file_name": name, "reason": reason} for name, reason in draft.left_out],
         },
         show,
     )

@@ -22,13 +22,13 @@ def verify(
     from index.workspace import Workspace
     from service.audit.trail import verify as check
 
-    found = check(Workspace.at(address), noted)
+    verified = check(Workspace.at(address), noted)
     screen = Screen(as_json=as_json)
     screen.result(
-        {"lines": found.lines, "last": found.last},
+        {"lines": verified.lines, "last": verified.last},
         lambda: screen.say(
-            f"{found.lines} lines, all as they were written. Note {found.last} elsewhere: with --noted it shows later "
-            "that nothing was cut off the end."
+            f"{verified.lines} lines, all as they were written. Note {verified.last} elsewhere: with --noted it shows "
+            "later that nothing was cut off the end."
         ),
     )
 
