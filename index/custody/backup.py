@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from index.custody.doctor import DAMAGED, examine
-from index.custody.erasure import erase_patient, unfinished
+from index.custody.erasure import erase_patient
+from index.custody.erasure_note import unfinished
 from index.errors import DamagedData, InvalidInput, StateError
 from index.feedback.store import FeedbackStore, path_of
 from index.files.durable import digest_of_file, new_folder, small_file, write_text_atomically

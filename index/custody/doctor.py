@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from index.custody.alike import too_alike
-from index.custody.erasure import unfinished
+from index.custody.erasure_note import unfinished
 from index.errors import CannotRead, DamagedData, InvalidInput, NotFound, SemiomeError
 from index.files.durable import sync_folder
 from index.files.failures import may_not_read

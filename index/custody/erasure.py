@@ -9,18 +9,16 @@ same function, `index.traces.folders.traces`.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from index.custody.erasure_note import Done, Pending, note_of
+from index.custody.receipts import signed, write_receipt
 from index.custody.removal import rebuild_without, remove_patient
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.feedback.store import FeedbackStore
@@ -36,36 +34,7 @@ from index.traces.needles import needles_of, without_shared
 from index.traces.places import gone_through, outside_of, piece_of, shown
 from index.traces.scan import SCRATCH, scan
 from index.words import counted
-from index.workspace import ERASED, ERASURES, Workspace
-
-
-@dataclass(slots=True)
-class _Pending:
-    """What an erasure under way must not forget.
-
-    Attributes:
-        patient_hash: keyed.
-        patient_key: random; empty where no row was left when it began.
-        started_at: UTC, ISO 8601.
-        video_ids: theirs; once the rows are gone nothing else tells.
-        needles: bytes that must be nowhere afterwards, in hex.
-        sources: digests of their files.
-        also: folders outside the workspace that were gone through.
-        inferred: films that may be theirs by what stood around them when they were first looked at.
-        places: what has been done.
-        asking: all is done but what people have to decide.
-    """
-
-    patient_hash: str
-    patient_key: str
-    started_at: str
-    video_ids: list[str] = field(default_factory=list)
-    needles: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    also: list[str] = field(default_factory=list)
-    inferred: list[str] = field(default_factory=list)
-    places: list[dict[str, Any]] = field(default_factory=list)
-    asking: bool = False
+from index.workspace import ERASED, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +61,7 @@ def forecast(workspace: Workspace, patient_id: str, also: Iterable[Path] = ()) -
         NotFound: If nothing of this patient is stored, and they were not erased before.
     """
     store = _existing(workspace)
-    pending = _note_of(workspace, patient_id).read() or _begin(store, workspace, patient_id)
+    pending = note_of(workspace, patient_id).read() or _begin(store, workspace, patient_id)
     own, names, sources = _names(store, patient_id, pending)
     clips = 0
     for encoder_id in store.encoder_ids() if pending.patient_key else ():
@@ -137,7 +106,7 @@ def erase_patient(
         raise InvalidInput("expected a patient id, got none")
     store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
-    note = _note_of(workspace, patient_id)
+    note = note_of(workspace, patient_id)
     withhold(workspace, patient_id)
     with _writing(store) as still_mine:
         for scratch in workspace.root.glob(f"{SCRATCH}*"):
@@ -156,7 +125,7 @@ def erase_patient(
             remove_patient(store, pending.patient_key, own, still_mine)
         say("rewriting the store's files")
         compact(store, still_mine, keep_versions=timedelta(0), deletions=True)
-        done = _Done(pending, note)
+        done = Done(pending, note)
         done("store", "rows deleted, files rewritten, older versions removed")
         rows, notes, _ = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True)
         if rows or notes:
@@ -201,7 +170,7 @@ def erase_patient(
         undecided.append("feedback.sqlite")
     of[LEFT] += [trace for trace in first if trace.kind == LEFT and trace.path.exists()]  # where a link led, too
     left = sorted({*(shown(trace.path, workspace, also, names) for trace in of[LEFT]), *outside})
-    receipt = _signed(
+    receipt = signed(
         key,
         {
             "patient_hash": hashed,
@@ -226,8 +195,7 @@ def erase_patient(
             "starts; for runs/, and for notes that spell the id otherwise, run the same command on each host",
         },
     )
-    name = f"{receipt['finished_at'].replace(':', '')}-{secrets.token_hex(4)}.json"
-    workspace.place.write(f"{ERASURES}/{name}", (json.dumps(receipt, indent=2) + "\n").encode())
+    write_receipt(workspace, receipt, receipt["finished_at"])
     if undecided:
         pending.asking = True
         note.write(pending)
@@ -247,7 +215,7 @@ def withhold(workspace: Workspace, patient_id: str) -> None:
         Locked: If another process has been changing the list of the erased for too long.
         DiskFull: If there is no room.
     """
-    store, note = _existing(workspace), _note_of(workspace, patient_id)
+    store, note = _existing(workspace), note_of(workspace, patient_id)
     with workspace.place.changing(ERASED):
         try:
             if note.read() is None:
@@ -278,84 +246,30 @@ def lift_erasure(workspace: Workspace, patient_id: str, reason: str) -> dict[str
     store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
     with store.writing(), workspace.place.changing(ERASED):
-        if _note_of(workspace, patient_id).read() is not None:
+        if note_of(workspace, patient_id).read() is not None:
             raise StateError("the erasure of this patient has not ended: finish it with `semiome erase` first")
         if not is_erased(workspace, hashed):
             raise NotFound("this patient is not on the list of the erased: check the id")
         at = datetime.now(UTC).isoformat(timespec="seconds")
         said = Names({patient_id})
         record = {"patient_hash": hashed, "lifted_at": at, "reason": said.cut(reason, said.find(reason))}
-        signed = _signed(key, record)
-        name = f"{at.replace(':', '')}-{secrets.token_hex(4)}-lifted.json"
-        workspace.place.write(f"{ERASURES}/{name}", (json.dumps(signed, indent=2) + "\n").encode())
+        lifted = signed(key, record)
+        write_receipt(workspace, lifted, at, "-lifted")
         lift(workspace, patient_id)
-    return signed
+    return lifted
 
 
-def check_receipt(workspace: Workspace, receipt: dict[str, Any]) -> bool:
-    """Whether a receipt was written by this workspace and is unchanged."""
-    values = {name: value for name, value in receipt.items() if name != "signature"}
-    return hmac.compare_digest(str(receipt.get("signature")), _signed(workspace_key(workspace), values)["signature"])
-
-
-def unfinished(workspace: Workspace, *, asking: bool = False) -> list[str]:
-    """When each erasure began that was interrupted, or, of those, that has an answer to wait for."""
-    names = [name for name in workspace.place.names(ERASURES) if name.startswith(".pending-")]
-    notes = (_Note(workspace, name).read() for name in names if name.endswith(".json"))
-    return [note.started_at for note in notes if note is not None and note.asking == asking]
-
-
-class _Note:
-    """Where an erasure under way stands, for the process that resumes it."""
-
-    def __init__(self, workspace: Workspace, name: str) -> None:
-        self._place, self._name = workspace.place, f"{ERASURES}/{name}"
-        self.places = {workspace.erasures / name, Path(self._name)}
-
-    def read(self) -> _Pending | None:
-        data = self._place.read(self._name)
-        try:
-            return None if data is None else _Pending(**json.loads(data))
-        except (ValueError, TypeError):
-            raise DamagedData(
-                f"{Path(self._name).name} can't be read: remove it, and erase the patient again"
-            ) from None
-
-    def write(self, pending: _Pending) -> None:
-        self._place.write(self._name, json.dumps(asdict(pending)).encode())
-
-    def remove(self) -> None:
-        self._place.remove([self._name])
-
-
-class _Done:
-    """Keeps what has been done in the note, once each."""
-
-    def __init__(self, pending: _Pending, note: _Note) -> None:
-        self._pending, self._note = pending, note
-
-    def __call__(self, place: str, action: str) -> None:
-        entry = {"place": place, "action": action}
-        if entry not in self._pending.places:
-            self._pending.places.append(entry)
-            self._note.write(self._pending)
-
-
-def _note_of(workspace: Workspace, patient_id: str) -> _Note:
-    return _Note(workspace, f".pending-{patient_hash(workspace_key(workspace), patient_id)[:16]}.json")
-
-
-def _begin(store: Store, workspace: Workspace, patient_id: str) -> _Pending:
+def _begin(store: Store, workspace: Workspace, patient_id: str) -> Pending:
     keys = {}
     if "patients" in store.table_names():
         keys = {row["patient_id"]: row["patient_key"] for row in select(store.open_table("patients"), None).to_pylist()}
     hashed = patient_hash(workspace_key(workspace), patient_id)
     if patient_id not in keys and not is_erased(workspace, hashed):
         raise NotFound("nothing of this patient is stored here: check the id")
-    return _Pending(hashed, keys.get(patient_id, ""), datetime.now(UTC).isoformat(timespec="seconds"))
+    return Pending(hashed, keys.get(patient_id, ""), datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def _answered(pending: _Pending, texts: bool | None, removed: Callable[[Path], None]) -> frozenset[Path]:
+def _answered(pending: Pending, texts: bool | None, removed: Callable[[Path], None]) -> frozenset[Path]:
     """Films that may be theirs by what stood around them: removed if people say so; those that wait for an answer."""
     there = frozenset(path for path in map(Path, pending.inferred) if path.is_file())
     for path in sorted(there) if texts else ():
@@ -374,7 +288,7 @@ def _existing(workspace: Workspace) -> Store:
     return store
 
 
-def _names(store: Store, patient_id: str, pending: _Pending) -> tuple[set[str], Names, frozenset[str]]:
+def _names(store: Store, patient_id: str, pending: Pending) -> tuple[set[str], Names, frozenset[str]]:
     """The patient's videos, what they and all others are called, and digests of files that are theirs alone."""
     videos = store.videos()
     own = {*pending.video_ids, *(name for name, video in videos.items() if video.patient_id == patient_id)}
@@ -392,8 +306,3 @@ def _writing(store: Store) -> Iterator[Callable[[], None]]:
         except Locked as error:
             raise Locked(f"nothing of this patient is answered any more, but it is still stored: {error}") from None
         yield still_mine
-
-
-def _signed(key: bytes, values: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps(values, sort_keys=True).encode()
-    return {**values, "signature": hmac.new(key, b"receipt/" + text, hashlib.sha256).hexdigest()}

@@ -149,7 +149,7 @@ def _first(places: list[str]) -> str:
 
 
 def _check(workspace: Workspace, path: Path, screen: Screen) -> None:
-    from index.custody.erasure import check_receipt
+    from index.custody.receipts import check_receipt
     from index.errors import InvalidInput
 
     try:

@@ -8,7 +8,8 @@ import lancedb
 import pytest
 
 from index.custody.backup import back_up, restore, verify
-from index.custody.erasure import check_receipt, erase_patient
+from index.custody.erasure import erase_patient
+from index.custody.receipts import check_receipt
 from index.errors import DamagedData, InvalidInput, Locked, StateError
 from index.search.loader import SnapshotLoader
 from index.tables.store import Store

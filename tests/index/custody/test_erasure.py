@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from index.custody.doctor import examine
-from index.custody.erasure import check_receipt, erase_patient, unfinished
+from index.custody.erasure import erase_patient
+from index.custody.erasure_note import unfinished
+from index.custody.receipts import check_receipt
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.query import VectorQuery
 from index.records import Clip, EmbeddedClip, clip_id

@@ -10,7 +10,8 @@ import pytest
 from index.custody.alike import too_alike
 from index.custody.backup import back_up, restore, verify
 from index.custody.doctor import examine
-from index.custody.erasure import check_receipt, erase_patient, lift_erasure
+from index.custody.erasure import erase_patient, lift_erasure
+from index.custody.receipts import check_receipt
 from index.custody.removal import remove_videos
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.feedback.statement import Feedback

@@ -14,7 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from index.custody.doctor import examine
-from index.custody.erasure import check_receipt, erase_patient
+from index.custody.erasure import erase_patient
+from index.custody.receipts import check_receipt
 from index.errors import DamagedData, InvalidInput, Locked, StateError
 from index.files import bucket as objects
 from index.files.bucket import bucket

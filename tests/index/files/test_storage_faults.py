@@ -19,7 +19,8 @@ from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
 from index.custody import erasure
 from index.custody.doctor import examine
-from index.custody.erasure import erase_patient, unfinished
+from index.custody.erasure import erase_patient
+from index.custody.erasure_note import Note, unfinished
 from index.errors import Locked, StateError, Unreachable
 from index.files import bucket as objects
 from index.files.bucket import Bucket, bucket
@@ -108,7 +109,7 @@ def test_a_pause_within_a_build_loses_nothing(shared, monkeypatch, where, what):
         (erasure, "compact"),
         (erasure, "rebuild_without"),
         (erasure, "scan"),
-        (erasure._Note, "remove"),
+        (Note, "remove"),
     ],
 )
 def test_a_pause_within_an_erasure_leaves_nothing_of_the_patient(shared, monkeypatch, where, what):

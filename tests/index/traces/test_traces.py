@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from index.custody.backup import back_up, verify
-from index.custody.erasure import check_receipt, erase_patient, forecast
+from index.custody.erasure import erase_patient, forecast
+from index.custody.receipts import check_receipt
 from index.errors import NotFound
 from index.feedback.statement import Feedback
 from index.feedback.store import FeedbackStore
