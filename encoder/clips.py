@@ -96,7 +96,7 @@ class ClipPlan:
     """One clip to be read: which frames of the file make it.
 
     Attributes:
-        clip_index: k, from 0.
+        clip_index: number of the clip, from 0.
         start_s: 10 k.
         valid_seconds: seconds of picture in it, [1, 10].
         frame_numbers: T frame numbers in presentation order, not decreasing; a slow video repeats some.

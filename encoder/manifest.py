@@ -111,7 +111,7 @@ def read_manifest(path: Path, media_root: Path | None = None) -> Manifest:
     """Read and check a manifest.
 
     Args:
-        path: of the CSV.
+        path: the CSV file.
         media_root: the folder its files lie in or below; its own folder by default.
 
     Raises:

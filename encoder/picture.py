@@ -70,7 +70,7 @@ class Reduced:
 
     Attributes:
         width: of the whole smaller picture.
-        height: of it.
+        height: its height in pixels.
         left: where the square begins.
         top: where it begins.
         size: of the square.

@@ -38,7 +38,7 @@ def read_table(data: bytes, required: Sequence[str]) -> Table:
     """Read a table whose header names some columns.
 
     Args:
-        data: of the file.
+        data: the file's bytes.
         required: columns that tell which separator is meant.
 
     Raises:

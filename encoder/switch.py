@@ -23,8 +23,8 @@ class Switched:
     """What is in use now.
 
     Attributes:
-        encoder_id: that embeds.
-        generation: that serves.
+        encoder_id: the encoder in use.
+        generation: the index in use.
         head_id: that classifies; empty where this encoder has none yet.
         left_behind: the encoder that served before; empty where none did.
         missing_clips: clips of that one that the new encoder has not embedded.
@@ -41,7 +41,7 @@ def switch(workspace: Workspace, encoder_id: str, *, force: bool = False) -> Swi
     """Use another encoder, with its index and its head.
 
     Args:
-        workspace: where.
+        workspace: the workspace.
         encoder_id: of an installed encoder whose clips are stored and indexed.
         force: also when it has not embedded all clips of the one that serves.
 

@@ -154,7 +154,7 @@ class ServiceError(SemiomeError):
 
     Attributes:
         code: gRPC status name, such as `NOT_FOUND`.
-        message: without it.
+        message: the status' own words.
     """
 
     def __init__(self, code: str, message: str) -> None:

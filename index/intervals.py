@@ -16,8 +16,8 @@ def over_groups(
     Args:
         sums: (G,) or (G, F) of each group's values.
         counts: (G,) how many values each has.
-        random: draws.
-        draws: how often.
+        random: source of random numbers.
+        draws: number of draws.
 
     Returns:
         2.5 % and 97.5 % quantiles, each a number or (F,).

@@ -33,7 +33,7 @@ def near_misses(names: Iterable[str], known: Iterable[str] = ()) -> list[tuple[s
     """Groups of ids that are like each other, each with at least one of `names`; sorted.
 
     Args:
-        names: that are new.
+        names: new ids.
         known: that are there already; groups of these alone are not told.
     """
     new = set(names)

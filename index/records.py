@@ -84,8 +84,8 @@ class Clip:
     Attributes:
         clip_id: opaque and deterministic, see `clip_id`.
         video_id: the video it was cut from.
-        patient_id: whose it is.
-        clip_index: k, from 0.
+        patient_id: the patient's pseudonym.
+        clip_index: number of the clip, from 0.
         start_s: 10 k.
         valid_seconds: how much of it exists, (0, 10].
     """
@@ -103,7 +103,7 @@ class EmbeddedClip:
     """A clip and its embedding, (D,) float32 of unit length.
 
     Attributes:
-        clip: which.
+        clip: the clip.
         vector: its embedding.
         crop: the part of the picture that was embedded, in the encoder's words (`encoder.bed.crop.UsedCrop`).
     """
@@ -196,7 +196,7 @@ class ClipVerdict:
     """One clip's probabilities.
 
     Attributes:
-        probability: of exTLE, [0, 1].
+        probability: probability of exTLE, 0 to 1.
         label: the class it votes for.
     """
 

@@ -202,8 +202,8 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
 
     Args:
         folder: the workspace to make; the cohort goes into `cohort/` in it.
-        config: how large.
-        screen: for progress.
+        config: size of the demo.
+        screen: shows progress.
 
     Raises:
         StateError: If the folder holds something else.
@@ -278,10 +278,10 @@ def show_page(workspace: Path, screen: Screen, *, wait: bool, open_it: bool) -> 
     """The end of the demo: its review page.
 
     Args:
-        workspace: of the demo.
+        workspace: the demo's.
         screen: shows where the page is.
         wait: serve it until Ctrl-C; else only say how.
-        open_it: in a browser too.
+        open_it: open it in a browser too.
     """
     if not wait:
         screen.note(f"to look at it: `semiome serve --workspace {workspace} --web`, then http://127.0.0.1:{PAGE_PORT}")

@@ -54,7 +54,7 @@ class PredictionSet:
     """Classes that can't be excluded; see `encoder.head.Conformal`.
 
     Attributes:
-        labels: in the set.
+        labels: labels in the set.
         alpha: how often a set may miss.
         limits: largest 1 - P(class) at which TLE and exTLE are in it.
     """
@@ -212,7 +212,7 @@ class GenerationFacts:
     """An index generation; see `index.vectors.generation.GenerationManifest`.
 
     Attributes:
-        serving: it serves.
+        serving: whether it serves.
         served_before: it served before the one that serves.
     """
 
@@ -278,7 +278,7 @@ class Worker:
         pid: process id.
         provenance: what it serves.
         tail_clips: clips stored since the index was built.
-        calls: it has answered.
+        calls: number of calls answered.
     """
 
     pid: int

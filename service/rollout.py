@@ -20,7 +20,7 @@ class Rollout:
 
     Attributes:
         workers: processes that serve it, of all servers.
-        seconds: until all did.
+        seconds: seconds until all did.
         overlap: average share of the canary queries' hits that are the same as before; None where nothing served
             before.
     """
@@ -60,8 +60,8 @@ def roll_out(
 
     Args:
         clients: one for each server, of a caller who may ask for its status.
-        generation: that was built.
-        clip_ids: canary queries.
+        generation: the new index.
+        clip_ids: clips to search by.
         publish: lets it serve.
         take_back: lets serve again what served before.
         least_overlap: of the hits before and after, 0 to 1.

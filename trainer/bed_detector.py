@@ -31,7 +31,7 @@ def train_detector(
     Args:
         pictures_NHWC: RGB, of the detector's size.
         beds: of each picture, in its pixels; None where there is none.
-        steps: how many.
+        steps: number of steps.
         batch: pictures a step.
         seed: of weights, order and augmentation.
         progress: told (steps done, steps in all).

@@ -26,7 +26,7 @@ class BedFinder:
 
     Args:
         detector: may be asked by several threads.
-        policy: of the encoder.
+        policy: the encoder's.
         manifest: all of the job; earlier rows of a camera tell where its bed stands.
         encoded: what the encoder's clip table holds, by video id, with the crops used; the same is asked of videos
             that the manifest does not name.
@@ -66,7 +66,7 @@ class BedFinder:
         """What part of a video to use.
 
         Args:
-            row: of the video.
+            row: the video's.
             picture: (H, W, 3) RGB, its first.
 
         Raises:

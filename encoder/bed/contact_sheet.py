@@ -68,9 +68,9 @@ def write_sheet(path: Path, tiles: Sequence[Tile], heading: str) -> None:
     """Draw up to `PER_SHEET` tiles as a PNG.
 
     Args:
-        path: of the file.
+        path: the file to write.
         tiles: in the order in which they are read.
-        heading: over them all.
+        heading: above all tiles.
     """
     rows = -(-len(tiles) // _COLUMNS)
     across, down = _WIDTH + _GAP, _HEIGHT + _TEXT + _GAP

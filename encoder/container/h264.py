@@ -37,9 +37,9 @@ class _Slice:
         fresh: nothing before it is needed.
         intra: it builds on no other picture.
         kept: others build on it.
-        number: of the frame.
+        number: the frame's.
         field: 1 for a top field, 2 for a bottom one, 0 for a whole frame.
-        sequence: its parameters.
+        sequence: parameters of its sequence.
     """
 
     fresh: bool

@@ -33,9 +33,9 @@ class Packets:
     """What the packets of one video track say.
 
     Attributes:
-        stream: of the track.
+        stream: number of the track's stream.
         times: presentation times, decoding times where those are missing; in decoding order.
-        marks: of each packet.
+        marks: marks of each packet.
         end: latest end of a packet, in the time base.
         trouble: why its clock can't be trusted, or empty.
     """
@@ -104,7 +104,7 @@ def survey_of(container: av.container.InputContainer, alive: Callable[[], None])
     """Look through a file that has just been opened.
 
     Args:
-        container: open.
+        container: an open container.
         alive: called from time to time.
 
     Raises:

@@ -37,8 +37,8 @@ def cut_short(path: Path, demuxer: str) -> str:
     """Why a file is shorter than its container says, or empty; containers that end anywhere are never cut.
 
     Args:
-        path: the file.
-        demuxer: its container.
+        path: the video file.
+        demuxer: its container's demuxer.
     """
     follow = _FOLLOWED.get(demuxer)
     if follow is None:

@@ -28,7 +28,7 @@ class Surveyed:
     """What would be used of one video.
 
     Attributes:
-        row: of the manifest.
+        row: the manifest's.
         kind: `bed`, `camera`, `manifest`, `whole` or `refused`.
         crop: the box; None for the whole picture or nothing.
         reason: it is refused for, or empty.

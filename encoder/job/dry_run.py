@@ -26,8 +26,8 @@ class DryRun:
     """What would happen.
 
     Attributes:
-        videos: to be encoded.
-        clips: in them.
+        videos: number of videos to encode.
+        clips: number of their clips.
         hours: of video in them.
         clips_stored: skipped, since they are stored.
         store_bytes: that the new clips would take in the store.
@@ -61,9 +61,9 @@ def dry_run(
 
     Args:
         manifest: what would be encoded.
-        embedder: with what.
+        embedder: computes embeddings.
         store: what is stored already.
-        options: how.
+        options: how to run it.
         progress: told (videos done, videos in all, "").
     """
     forecast = DryRun()

@@ -19,7 +19,7 @@ class ClipReady(Generic[Content]):
     """A clip: decoded, later embedded. Clips of one video come in order, before its end.
 
     Attributes:
-        row: of the manifest.
+        row: the manifest's.
         content: frames, or an embedding.
         clip_count: clips of the whole video, as far as its container says.
         source_sha256: of the file.
@@ -38,7 +38,7 @@ class VideoDone:
     """A video that has no more clips, and what became of it.
 
     Attributes:
-        row: of the manifest.
+        row: the manifest's.
         source_sha256: of the file; empty where it could not be read.
         crop: what part of the picture was used; empty where none was looked at.
         stored: what the store has of just this content, where nothing had to be done.

@@ -73,9 +73,9 @@ def encode(
 
     Args:
         manifest: what to encode.
-        embedder: with what.
-        store: where to.
-        options: how.
+        embedder: computes embeddings.
+        store: to write to.
+        options: how to run it.
         progress: told (videos done, a part of one for each clip; videos in all; speed and where the time goes).
 
     Raises:
@@ -136,7 +136,7 @@ def local_engine(embedder: Embedder, options: EncodeOptions, stop: threading.Eve
 
     Args:
         embedder: the model.
-        options: of the job.
+        options: the job's.
         stop: once set, no more clips come.
     """
     config = embedder.encoder.model.config

@@ -17,8 +17,8 @@ class Looked:
     """What the timestamps of a video say.
 
     Attributes:
-        row: of the manifest.
-        clips: it would give.
+        row: the manifest's.
+        clips: number of clips it would give.
         seconds: of picture in them.
         reason: why it would be refused, or empty.
     """
@@ -35,7 +35,7 @@ def look_into(
     """Look through all videos without decoding a picture, in the order of the manifest.
 
     Args:
-        manifest: of the videos.
+        manifest: the videos.
         decoders: videos looked at at once.
         progress: told (videos done, in all).
 

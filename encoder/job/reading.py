@@ -37,7 +37,7 @@ class Reader:
     """What it takes to read one video after another.
 
     Attributes:
-        manifest: names their files.
+        manifest: lists the videos.
         encoded: what the clip table holds, by video id.
         videos: what the videos table holds, by video id.
         policy: of the encoder, None where it takes whole pictures.
@@ -58,7 +58,7 @@ class Reader:
         """The same reader, able to choose crops by the encoder's policy; as it is where there is no detector.
 
         Args:
-            detector: of the encoder.
+            detector: the encoder's.
             limits: of a decoding child.
             watch: called with each choice.
         """
@@ -147,8 +147,8 @@ def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recor
 
     Args:
         manifest: what is to be read.
-        encoder: for which.
-        store: where to.
+        encoder: to embed with.
+        store: to write to.
         same_recording: whether one recording may be stored for several patients.
     """
     try:

@@ -52,7 +52,7 @@ class Embedder:
     """Holds the model where it runs.
 
     Args:
-        encoder: what to run.
+        encoder: to run.
         device: `cpu` or `cuda`.
         precision: `fp32`, `bf16`, or `auto`, see `chosen_precision`.
         threads: of the whole process, from now on; torch's choice by default.

@@ -33,7 +33,7 @@ class Look:
     """What was found in one picture.
 
     Attributes:
-        number: of the picture.
+        number: the picture's.
         faces: rows of left, top, right, bottom in pixels, right and bottom beyond it.
     """
 

@@ -106,7 +106,7 @@ def export_film(
 
     Args:
         workspace: where its preview is.
-        video_id: of the video.
+        video_id: the video's.
         to: the file, MP4; none may be there.
         blur_faces: find faces and make them unrecognisable.
         progress: told (pictures done, pictures in all), each of them looked at once and written once.

@@ -90,7 +90,7 @@ class Decoder:
         """Frames of every clip of a video, in order; none in them when the decoder was made for 0 frames.
 
         Args:
-            path: of the video.
+            path: the video file.
             track: number of its track, where several are films.
             crop: what part of the picture to use, or who chooses it; what that raises ends the decoding.
 

@@ -40,9 +40,9 @@ def read_decord(
     """Frames of as many leading clips as decord reads without a complaint, (T, S, S, 3) RGB each.
 
     Args:
-        path: the file.
+        path: the video file.
         facts: what the demuxer found; where decord finds anything else, it reads nothing.
-        plans: of the clips.
+        plans: the clips and their frames.
         squared: makes a picture small.
         complaints: bytes FFmpeg has written to stderr so far.
     """

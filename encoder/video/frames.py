@@ -64,7 +64,7 @@ def decode_clips(
     """Read every clip of a video, in order.
 
     Args:
-        path: the file.
+        path: the video file.
         facts: what `probe` found.
         num_frames: T.
         size: S.

@@ -57,7 +57,7 @@ def render(path: Path, facts: VideoFacts, alive: Callable[[], None]) -> Iterator
     """Strips as their clips are read, then the film. Of a damaged file, what comes before the damage.
 
     Args:
-        path: the file.
+        path: the video file.
         facts: what `probe` found.
         alive: called every second of video.
 

@@ -95,7 +95,7 @@ def probe(
     """Look at a file: demux it all, decode its first frame.
 
     Args:
-        path: the file.
+        path: the video file.
         track: number of the film's track, where the manifest gives one.
         max_seconds: longest video that is accepted.
         alive: called from time to time.
@@ -156,7 +156,7 @@ def shown_frames(
     """Every frame that can be shown, in order.
 
     Args:
-        container: open.
+        container: an open container.
         stream: of the film, see `video_stream`.
         demuxer: name of the container.
         times: timestamps of the frames that are needed; of the others, those that no frame builds on are left out.

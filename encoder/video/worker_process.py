@@ -49,7 +49,7 @@ class ClipFrames:
     """One clip as the encoder wants it.
 
     Attributes:
-        clip_index: k.
+        clip_index: number of the clip, from 0.
         start_s: 10 k.
         valid_seconds: seconds of picture in it.
         frames: (T, S, S, 3) uint8 RGB.
@@ -75,7 +75,7 @@ class Preview:
         fps: frames a second.
         width: in pixels.
         height: in pixels.
-        seconds: how long it is.
+        seconds: duration.
     """
 
     mp4: bytes

@@ -18,7 +18,7 @@ def write_h264(
     """Write (height, width, 3) RGB frames as constant-rate H.264 with the index in front; whole or not at all.
 
     Args:
-        path: of the MP4.
+        path: the MP4 file.
         frames: RGB.
         fps: frames a second.
         width: in pixels.

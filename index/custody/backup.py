@@ -38,7 +38,7 @@ class Backup:
         format: of the backup.
         made_at: UTC, ISO 8601.
         clips: stored clips of each encoder.
-        videos: how many.
+        videos: number of videos.
         digests: of each file, see `index.files.durable.digest_of_file`.
     """
 
@@ -140,8 +140,8 @@ def restore(
         folder: the backup.
         workspace: not there yet, or empty.
         erased: the file `erased` of the workspace that was lost, if it is younger than the backup.
-        say: told each step.
-        noted: see `verify`.
+        say: called with each step in words.
+        noted: the digest noted earlier, see `verify`.
 
     Returns:
         The backup, and how many patients were erased again.

@@ -41,7 +41,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        what: was looked at.
+        what: what was examined.
         state: `ok`, `warning` or `damaged`.
         says: what was found, what it means, what to do.
         repaired: it has been put right.
@@ -57,7 +57,7 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
     """Look at everything.
 
     Args:
-        workspace: which.
+        workspace: to examine.
         repair: put right what can be.
 
     Raises:

@@ -45,7 +45,7 @@ class Forecast:
         videos: how many are theirs.
         clips: rows of whatever encoder.
         feedback: rows that go, notes that are blanked, notes that may name them.
-        traces: in files.
+        traces: what names them in files.
     """
 
     videos: int
@@ -86,10 +86,10 @@ def erase_patient(
     From the first moment nothing of them is answered or taken in, whatever else is being written.
 
     Args:
-        workspace: from where.
-        patient_id: the manifest's.
+        workspace: to erase from.
+        patient_id: as in the manifest.
         also: folders outside the workspace, such as frame caches, to search for the patient too.
-        say: told each step.
+        say: called with each step in words.
         texts: what becomes of texts in which an id stands that may mean something else, such as a plain number: True,
             they go; False, they are not about the patient; None, they stay and the receipt lists them as undecided.
 

@@ -17,7 +17,7 @@ class Pending:
     """What an erasure under way must not forget.
 
     Attributes:
-        patient_hash: keyed.
+        patient_hash: keyed hash of the patient's id.
         patient_key: random; empty where no row was left when it began.
         started_at: UTC, ISO 8601.
         video_ids: theirs; once the rows are gone nothing else tells.

@@ -16,8 +16,8 @@ def signed(key: bytes, values: dict[str, Any]) -> dict[str, Any]:
     """Values with their signature, an HMAC-SHA-256.
 
     Args:
-        key: of the workspace.
-        values: what JSON holds.
+        key: the workspace's.
+        values: values that JSON can hold.
     """
     text = json.dumps(values, sort_keys=True).encode()
     return {**values, "signature": hmac.new(key, b"receipt/" + text, hashlib.sha256).hexdigest()}
@@ -27,7 +27,7 @@ def write_receipt(workspace: Workspace, receipt: dict[str, Any], at: str, kind: 
     """Put a receipt beside the others.
 
     Args:
-        workspace: where it was made.
+        workspace: to which it belongs.
         receipt: as `signed` gives it.
         at: UTC, ISO 8601; the beginning of its name.
         kind: end of its name.

@@ -39,7 +39,7 @@ class Removed:
     """What `remove_videos` took out.
 
     Attributes:
-        videos: how many.
+        videos: number of videos.
         clips: rows of whatever encoder.
         patients: of whom no video is left.
         feedback: how much that people said of them.

@@ -20,9 +20,9 @@ class Feedback:
 
     Attributes:
         video_id: the video it is about.
-        patient_id: whose that is.
+        patient_id: that video's patient.
         query_video_id: of a judgement: the video that was asked about; empty otherwise, and where an upload was.
-        query_patient_id: whose that is.
+        query_patient_id: that video's patient.
         clip_id: the clip of the video that was shown, or empty.
         query_clip_id: the clip that was asked about, or empty.
         relevance: whether the video resembles what was asked about: `relevant`, `not_relevant`, or empty.
@@ -30,7 +30,7 @@ class Feedback:
         semiology: signs seen in it, HED-SCORE names.
         start_s: where in the video the signs begin.
         end_s: where they end; 0 with `start_s` 0: they are of the whole video.
-        note: in words.
+        note: free text.
         feedback_id: 16 hex digits, given when it is saved.
         author: identity of who said it.
         at: UTC, ISO 8601.

@@ -89,7 +89,7 @@ class FeedbackStore:
         """A page of what was said, oldest first: of these videos, on either side of a judgement, or of all.
 
         Args:
-            video_ids: which; none: all.
+            video_ids: videos to list; all where none is given.
             size: most pieces; a page ends before that where its notes are long.
             token: of the page before; empty: the first.
 
@@ -153,7 +153,7 @@ class FeedbackStore:
         """Take one thing back.
 
         Args:
-            feedback_id: which.
+            feedback_id: the statement's.
             author: who must have said it; empty: anybody.
 
         Raises:
@@ -184,8 +184,8 @@ class FeedbackStore:
         Of what others said of others, only the note goes in which the patient is named.
 
         Args:
-            patient_id: whom.
-            video_ids: theirs.
+            patient_id: the patient to erase.
+            video_ids: the patient's videos.
             names: what they are called, in notes.
             doubtful: whether notes that may name them go too.
             change: whether anything is removed, or only counted.

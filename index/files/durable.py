@@ -43,7 +43,7 @@ def sync_tree(root: Path, synced: dict[Path, int]) -> None:
     """Fsync every file and folder below `root` that is new or changed, whatever the clock says.
 
     Args:
-        root: of the tree.
+        root: the folder at the top.
         synced: times of modification of what has been synced, in ns, by path; brought up to date.
     """
     for folder, _, names in os.walk(root):

@@ -124,7 +124,7 @@ class Place(ABC):
         """Make what other libraries wrote below a prefix survive a power cut.
 
         Args:
-            prefix: of it.
+            prefix: what their names begin with.
             settled: what is known to survive; kept up to date.
         """
 

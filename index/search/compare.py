@@ -22,9 +22,9 @@ class Overlap:
     """How far two encoders agree.
 
     Attributes:
-        first: encoder.
-        second: encoder.
-        clips: that both have.
+        first: id of one encoder.
+        second: id of the other encoder.
+        clips: number of clips that both have.
         only_first: clips that the second lacks.
         only_second: clips that the first lacks.
         queries: how many clips were asked about.
@@ -56,7 +56,7 @@ def compare(first: StoredClips, second: StoredClips, k: int = 10, queries: int =
         second: clips of the other.
         k: neighbours of each query.
         queries: most clips that are asked about, drawn at random.
-        seed: of the draw.
+        seed: decides the draw.
 
     Raises:
         InvalidInput: If k or the number of queries is below 1.

@@ -19,7 +19,7 @@ class ResolvedQuery(NamedTuple):
     """What a query comes to in one snapshot.
 
     Attributes:
-        vectors_QD: of unit length.
+        vectors_QD: vectors of unit length.
         clip_ids: of the clips that these are of; empty where they are of none.
         allowed: rows that may be found.
     """

@@ -31,7 +31,7 @@ class RowSet:
     """Which rows may be found.
 
     Attributes:
-        main: of the generation.
+        main: rows of the generation.
         tail: (T,) of the rows after it.
     """
 

@@ -27,8 +27,8 @@ class ClipTable:
     Attributes:
         video_of_row: (N,) number of each row's video, not decreasing.
         patient_of_row: (N,) number of each row's patient, not decreasing.
-        video_ids: by number.
-        patient_ids: by number.
+        video_ids: ids by number.
+        patient_ids: ids by number.
     """
 
     def __init__(self, columns: pa.Table) -> None:

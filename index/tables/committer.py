@@ -36,7 +36,7 @@ def committing(store: Store, encoder_id: str, width: int) -> Iterator[Committer]
 
     Args:
         store: which; its tables are made where they are missing.
-        encoder_id: whose table.
+        encoder_id: the table's encoder.
         width: D of its embeddings.
 
     Raises:

@@ -20,12 +20,12 @@ class TableFacts:
     """What a table is made of.
 
     Attributes:
-        name: of the table.
-        rows: how many.
+        name: the table's.
+        rows: number of rows.
         fragments: files of rows.
         small_fragments: those that a compaction would merge.
-        versions: how many are kept.
-        size_bytes: of its folder.
+        versions: number of versions kept.
+        size_bytes: size of its folder.
     """
 
     name: str
@@ -60,7 +60,7 @@ def compact(
     """Merge small files and remove old versions; the caller holds `Store.writing`.
 
     Args:
-        store: whose tables.
+        store: the store.
         still_mine: what `Store.writing` gave.
         keep_versions: younger ones stay.
         deletions: rewrite every file that a row was deleted from, so that its bytes go. LanceDB by itself leaves a

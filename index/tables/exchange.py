@@ -39,10 +39,10 @@ class Moved:
     """What went out or came in.
 
     Attributes:
-        encoder_id: whose vectors.
+        encoder_id: the encoder of the vectors.
         clips: how many; of an import only those that were new or different.
-        videos: how many.
-        patients: how many.
+        videos: number of videos.
+        patients: number of patients.
     """
 
     encoder_id: str
@@ -86,7 +86,7 @@ def import_parquet(store: Store, folder: Path, *, distinct_ids: bool = False) ->
     """Take in what `export_parquet` wrote; what is stored already, unchanged, is not written again.
 
     Args:
-        store: where to.
+        store: to write to.
         folder: the export.
         distinct_ids: ids that look like misspellings of each other are different.
 
@@ -150,11 +150,11 @@ def export_projector(store: Store, encoder_id: str, folder: Path, clips: int, se
     """Write clips for TensorBoard's projector (`tensorboard --logdir FOLDER`) into a new folder.
 
     Args:
-        store: from where.
-        encoder_id: whose clips.
-        folder: to make.
+        store: to read from.
+        encoder_id: the encoder of the clips.
+        folder: the folder to make.
         clips: most to write, in whole videos drawn at random: the projector shows no million.
-        seed: of the draw.
+        seed: decides the draw.
 
     Raises:
         InvalidInput: If the folder is there already.

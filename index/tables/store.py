@@ -57,8 +57,8 @@ class Changes:
         """The changes as if no row of these patients were in the table.
 
         Args:
-            patient_ids: whose.
-            clips: of the generation.
+            patient_ids: the patients to leave out.
+            clips: the generation's.
         """
         runs = [np.array(clips.rows_of_patient(patient), np.int64) for patient in sorted(patient_ids)]
         tail = self.added.clips
@@ -193,8 +193,8 @@ class Store:
         """What the newest version has and a generation does not, and the other way round.
 
         Args:
-            encoder_id: whose table.
-            clips: of the generation.
+            encoder_id: the table's encoder.
+            clips: the generation's.
             table_version: what it was built from.
 
         Raises:

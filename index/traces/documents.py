@@ -60,7 +60,7 @@ class Cleaned:
         content: without it: None where all of the file is the patient's, or where nothing has to change.
         changed: something goes.
         certain: how many places name the patient.
-        doubtful: how many may.
+        doubtful: number of doubtful mentions.
         files: that rows which go name.
         kept_files: that rows which stay name.
         rows: numbers of the rows that go.
@@ -85,8 +85,8 @@ def cleaned(path: Path, names: Names, *, doubtful: bool = False) -> Cleaned:
     A file that breaks its reader is reported as one that can't be looked into.
 
     Args:
-        path: of a plain file.
-        names: of the patient.
+        path: a plain file.
+        names: the patient's.
         doubtful: whether what may name them goes too.
     """
     try:

@@ -81,8 +81,8 @@ def traces(folder: Path, names: Names, ways: Ways) -> Iterator[Trace]:
 
     Args:
         folder: need not exist.
-        names: of the patient.
-        ways: how.
+        names: the patient's.
+        ways: how to treat what is found.
     """
     if not folder.is_dir() or _skipped(folder, ways):
         return

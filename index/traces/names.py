@@ -72,7 +72,7 @@ class Names:
     Args:
         patients: their ids.
         videos: ids of their videos.
-        other_patients: of all who stay.
+        other_patients: ids of all other patients.
         other_videos: of all videos that stay.
     """
 

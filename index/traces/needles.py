@@ -35,7 +35,7 @@ def without_shared(store: Store, needles: Sequence[bytes]) -> list[bytes]:
 
     Args:
         store: as it is without the patient.
-        needles: of the patient.
+        needles: the patient's byte patterns.
     """
     shared = {needle for needle in needles if len(set(needle)) < _LEAST_VARIETY}
     for encoder_id in store.encoder_ids():

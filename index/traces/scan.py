@@ -24,8 +24,8 @@ class Scan:
 
     Attributes:
         needles: how many different ones.
-        files: how many.
-        size_bytes: of all of them.
+        files: number of files.
+        size_bytes: their size together.
         files_with_finds: their places below the folders.
     """
 

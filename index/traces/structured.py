@@ -60,7 +60,7 @@ class Values:
     """Decides on single values.
 
     Args:
-        names: of the patient.
+        names: the patient's.
         doubtful: whether what is doubtful goes too.
         tally: kept up to date.
     """
@@ -153,7 +153,7 @@ def without_patient(value: Any, values: Values) -> Any:  # noqa: ANN401
 
     Args:
         value: as `json.loads` gives it, with `Number` for numbers.
-        values: decides.
+        values: decides what goes.
     """
     found = _json(value, "", values)
     return None if found is _GONE else found
@@ -226,8 +226,8 @@ def rows_without_patient(
 
     Args:
         header: names of the columns, where there are some; a column named after the patient loses its values.
-        rows: of texts.
-        values: decides.
+        rows: rows of texts.
+        values: decides what goes.
     """
     theirs = {number for number, name in enumerate(header or ()) if _names_a_column(name, values)}
     kept: list[list[str] | None] = []

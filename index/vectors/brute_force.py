@@ -164,7 +164,7 @@ def nearest(
     Args:
         queries_QD: unit length.
         vectors: N of them, unit length.
-        k: how many.
+        k: number of neighbours.
         allowed: for each query, or one for all.
 
     Returns:
@@ -242,7 +242,7 @@ def ranked(
     Args:
         scores_QR: -inf where there is no row.
         rows_QR: which rows.
-        k: how many.
+        k: number of neighbours.
     """
     order = np.lexsort((rows_QR, -scores_QR))[:, :k]
     similarities = np.full((len(scores_QR), k), -np.inf, np.float32)

@@ -52,7 +52,7 @@ class Index(Protocol):
 
         Args:
             queries_QD: finite, unit length.
-            k: how many.
+            k: number of neighbours.
             allowed: which rows may be found.
 
         Returns:

@@ -42,17 +42,17 @@ class GenerationManifest:
 
     Attributes:
         generation: its name: a number that grows, and the beginning of the digest of the manifest's file.
-        encoder_id: whose embeddings.
+        encoder_id: the encoder of the embeddings.
         table_version: the clip table's version it was built from; later rows are searched beside it.
-        clips: rows.
-        videos: distinct videos.
-        patients: distinct patients.
+        clips: number of rows.
+        videos: number of distinct videos.
+        patients: number of distinct patients.
         width: D.
         index: kind of index.
         effort: how hard it looks; None where it compares with everything.
         recall: share of the true nearest 10 that it found, each query without its own patient.
         recall_interval: 95 %, resampled over queries.
-        recall_target: what was aimed at.
+        recall_target: recall that was aimed at.
         recall_queries: on how many queries it was measured; others than it was tuned on.
         built_at: UTC, ISO 8601.
         digests: of each file, see `index.files.durable.digest_of_file`.

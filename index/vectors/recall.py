@@ -97,8 +97,8 @@ def tuned_recall(
 
     Args:
         index: an `IvfIndex` is tuned; of others the recall is measured.
-        vectors: its rows.
-        clips: what they are.
+        vectors: the vectors of its rows.
+        clips: the clips of its rows.
         target: recall to reach.
         progress: told (queries done, in all) while the truth is looked up.
     """

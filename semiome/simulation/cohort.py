@@ -77,7 +77,7 @@ class Recording:
         video_id: its id.
         patient: who is in it.
         recorded_at: when, on the clock of the made-up hospital.
-        seconds: how long.
+        seconds: duration.
         night: infrared.
         blanket: colour of a blanket over the legs.
         nurse_s: when a nurse passes, from and to; None when none does.
@@ -121,9 +121,9 @@ def simulate_cohort(patients: int, videos: int, seed: int, prefix: str = "sim") 
 
     Args:
         patients: how many, at least 4.
-        videos: of each.
+        videos: number of videos of each.
         seed: decides it all.
-        prefix: of patient ids.
+        prefix: beginning of patient ids.
     """
     random = np.random.default_rng(seed)
     extle = round(0.4 * patients)

@@ -78,11 +78,11 @@ class View:
 
     Args:
         room: what stands still.
-        camera: from where.
+        camera: where it is seen from.
         night: infrared.
-        noise: of the sensor.
+        noise: the sensor's noise.
         width: of the picture, in pixels.
-        height: of the picture.
+        height: height of the picture.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class _Limb:
         Args:
             picture_CHW: a part of the picture that holds all of the limb.
             depth: of the whole still picture.
-            moment: which.
+            moment: number of the moment.
             from_x: where the part begins.
             from_y: where the part begins.
         """

@@ -23,8 +23,8 @@ class Scene:
     """All that is seen, besides the movement of who lies there.
 
     Attributes:
-        room: where.
-        camera: from where.
+        room: the room.
+        camera: where it is seen from.
         night: infrared.
         look: skin, hair, clothes, blanket.
         size: scale of lengths.
@@ -48,7 +48,7 @@ class Scene:
         Args:
             motion: joint angles at those moments.
             times_s: when they are, in the video's time.
-            noise: of the sensor.
+            noise: the sensor's noise.
             width: pixels.
             height: pixels.
         """

@@ -58,8 +58,8 @@ def write_study(
     """Draw a study's cohort into a frame cache, with the true joint angles beside it as a reference.
 
     Args:
-        folder: of the cache.
-        size: of the study.
+        folder: the cache's.
+        size: size of the study.
         seed: decides it all.
         num_frames: T.
         image_size: S.
@@ -91,7 +91,7 @@ def labelled_sets(class_of: Mapping[str, str], patients: int) -> list[list[str]]
 
     Args:
         class_of: each patient's class.
-        patients: of one set.
+        patients: the patients of one set.
     """
     of_class = {label: [patient for patient, found in class_of.items() if found == label] for label in LABELS}
     extle = round(patients * len(of_class[LABELS[1]]) / len(class_of))

@@ -129,7 +129,7 @@ class AuditLog:
         """Write entries; when this returns they survive the end of this process.
 
         Args:
-            entries: in their order.
+            entries: entries, in their order.
             patience_s: how long another thread or process may hold the log.
 
         Raises:

@@ -17,7 +17,7 @@ class Ballast:
     """A file of a megabyte that holds nothing.
 
     Args:
-        path: where.
+        path: the file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -34,7 +34,7 @@ class Entry:
         request_id: as the caller was told.
         patients: pseudonyms of whose data the answer holds or the change concerns; hashed as it is written.
         model: ids of encoder and head.
-        generation: that was read.
+        generation: the index that was read.
         peer: address that the call came from: what IHE ATNA calls the network access point.
         behalf: address that `peer` says it asks for: the browser's, where `peer` is the review page.
         count: how many calls the line stands for.
@@ -107,7 +107,7 @@ def verify(workspace: Workspace, noted: str = "") -> Verified:
     """Check every line of a workspace's log.
 
     Args:
-        workspace: whose.
+        workspace: whose log.
         noted: hash of a line that was the last one once; it must still be there.
 
     Raises:

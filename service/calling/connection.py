@@ -38,7 +38,7 @@ class Rpc(Generic[Answer]):
     """One call, not yet made.
 
     Attributes:
-        method: full name.
+        method: full name of the method.
         request: its message.
         response: class of the answer.
         read: makes the answer a record.

@@ -29,8 +29,8 @@ class Call:
     """What a behaviour knows of the call it answers.
 
     Attributes:
-        caller: who asks.
-        context: gRPC's own.
+        caller: the caller.
+        context: gRPC's context.
         request_id: what logs and errors call it.
         deadline: by the event loop's clock; None where the caller waits for ever.
         patients: whose data the next answer holds.

@@ -49,7 +49,7 @@ class Callers:
         """Who makes a call. A token that is there must be right, whatever else says who it is.
 
         Args:
-            metadata: of the call.
+            metadata: the call's.
             certificate: gRPC's authentication context.
             open_to_all: a caller without credentials is let through.
 

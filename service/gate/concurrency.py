@@ -21,7 +21,7 @@ class CallSlots:
     erasure finds a place, whatever readers hold. Without sign-in all are one caller, and an administrator.
 
     Args:
-        most: places.
+        most: number of places.
     """
 
     def __init__(self, most: int) -> None:
@@ -83,7 +83,7 @@ class Watching:
     """Counts who asks for the server's health, by address: it needs no sign-in.
 
     Args:
-        most: at once.
+        most: largest number at once.
         of_one: at once, of one address.
     """
 

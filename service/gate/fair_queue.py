@@ -18,7 +18,7 @@ class FairQueue:
     """Gives out places; one caller has at most one, and few waiting.
 
     Args:
-        places: at once.
+        places: number of places.
     """
 
     def __init__(self, places: int) -> None:

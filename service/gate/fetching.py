@@ -66,7 +66,7 @@ def fetched(address: str, most_bytes: int, seconds: float) -> bytes:
 
     Args:
         address: is asked, through the proxy of the environment where there is one; no redirect is followed.
-        most_bytes: of an answer.
+        most_bytes: largest answer.
         seconds: for everything together.
 
     Raises:

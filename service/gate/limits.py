@@ -39,7 +39,7 @@ class Limits:
         config: has the limits of each role.
         ledger: path of that database; None where it can't be written, and each worker counts for itself.
         clock: seconds, for rates.
-        now: of the day.
+        now: gives the time of day.
     """
 
     def __init__(

@@ -60,9 +60,9 @@ class Middleware:
     """Wraps methods.
 
     Args:
-        config: the server's.
-        callers: says who calls.
-        limits: counts.
+        config: the server's settings.
+        callers: identifies callers.
+        limits: counts calls and queries.
         audit: is written to before an answer is sent.
         refusals: says which refusals are written at once.
         metrics: counts and measures.

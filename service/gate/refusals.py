@@ -31,7 +31,7 @@ class _Kind:
         last: the newest of them.
         count: how many are not written yet.
         pause_s: how long they are counted before they are.
-        due: when they are.
+        due: when their line is due.
     """
 
     last: Entry
@@ -44,7 +44,7 @@ class Refusals:
     """Tells which refusal is written now, and writes the others.
 
     Args:
-        audit: where to.
+        audit: the log to write to.
         clock: seconds.
     """
 

@@ -22,8 +22,8 @@ class Classification:
     """Answers with verdicts.
 
     Args:
-        watcher: of what is served.
-        on_verdict: told each verdict.
+        watcher: gives the state that serves.
+        on_verdict: called with each verdict.
     """
 
     def __init__(self, watcher: StateWatcher, on_verdict: Callable[[Judged], None]) -> None:

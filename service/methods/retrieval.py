@@ -36,7 +36,7 @@ class Retrieval:
     """Answers searches.
 
     Args:
-        watcher: of what is served.
+        watcher: gives the state that serves.
         uploads: embeds videos.
         on_batch: told how many searches were made in one pass.
         on_verdict: told each verdict on an upload.
@@ -163,9 +163,9 @@ class Retrieval:
 
         Args:
             queries: one that can't be understood stands there as its error.
-            k: hits of each.
-            options: of all.
-            call: that asks.
+            k: number of hits of each.
+            options: options of all.
+            call: the call.
             rows: give numbers instead of hits where all are plain searches, as most are.
         """
         asked = [query for query in queries if not isinstance(query, SemiomeError)]

@@ -48,7 +48,7 @@ class BoundedHttp(H11Protocol):
 
     Args:
         *given: as uvicorn gives them.
-        connections: of the whole page.
+        connections: connections of the whole page.
         **named: as uvicorn gives them.
     """
 

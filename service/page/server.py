@@ -99,7 +99,7 @@ def run_page(connection: Connection, config: PageConfig, on_ready: Callable[[str
 
     Args:
         connection: to the gRPC server; without a token.
-        config: where.
+        config: where to listen.
         on_ready: told the page's address.
 
     Raises:

@@ -36,7 +36,7 @@ class Duties:
     """Runs several, each at its interval in seconds, until stopped.
 
     Args:
-        duties: what.
+        duties: what to run.
         every_s: from the end of one time to the beginning of the next.
         late_s: one that has not succeeded for this many seconds is late.
     """

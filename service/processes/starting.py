@@ -49,7 +49,7 @@ class Child:
         """Start `python -m module`.
 
         Args:
-            module: with a `main`.
+            module: a module with a `main`.
             arguments: of its command line.
             request: see `tell`; by default none yet.
             log: what it says on stderr goes there; by default to this process's stderr.
@@ -171,7 +171,7 @@ def server_process(workspace: Path, *options: str, patience_s: float = 60.0) -> 
     """A `semiome serve` process on a free port, for the length of the block.
 
     Args:
-        workspace: what it serves.
+        workspace: the workspace it serves.
         options: more of its options.
         patience_s: how long it may take to end, in seconds.
 

@@ -16,7 +16,7 @@ class WorkerStatuses:
 
     Args:
         folder: where its workers say what they serve; None where there is one alone.
-        number: of this worker.
+        number: number of this worker.
     """
 
     def __init__(self, folder: Path | None = None, number: int = 0) -> None:

@@ -79,7 +79,7 @@ def renew_server_certificate(folder: Path, hosts: Sequence[str], authority: Path
     """A new certificate for the server; one that runs takes it up.
 
     Args:
-        folder: of `make_access`.
+        folder: what `make_access` wrote.
         hosts: names and addresses that clients reach the server by.
         authority: where the keys that sign lie; by default in the folder.
 
@@ -94,7 +94,7 @@ def make_client_certificate(folder: Path, name: str, authority: Path | None = No
     """A certificate for a client: `NAME.pem` and `NAME.key`.
 
     Args:
-        folder: of `make_access`.
+        folder: what `make_access` wrote.
         name: the certificate's common name.
         authority: where the keys that sign lie; by default in the folder.
 
@@ -114,7 +114,7 @@ def make_token(folder: Path, name: str, roles: Sequence[str], days: float, autho
     """A signed token.
 
     Args:
-        folder: of `make_access`.
+        folder: what `make_access` wrote.
         name: whose it is; stands in the audit log.
         roles: what they may do.
         days: how long it is good for.

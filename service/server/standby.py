@@ -38,7 +38,7 @@ def wait_for_index(
     Args:
         workspace: what is to be served.
         config: where, and with which certificate.
-        on_listening: told the address.
+        on_listening: called with the address.
 
     Returns:
         Whether there is one now.

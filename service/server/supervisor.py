@@ -42,7 +42,7 @@ def supervise(
 
     Args:
         workspace: what to serve.
-        config: how.
+        config: settings.
         on_ready: told the address and what the first worker says of itself, once all answer calls.
 
     Raises:

@@ -81,7 +81,7 @@ class WorkerSlot:
 
     Attributes:
         port: to listen on; 0 takes a free one.
-        statuses: who else serves.
+        statuses: the workers' status files.
         alone: whether it is the only one, and so serves the metrics and clears what a killed server left.
         pulse: of the pipe on which its supervisor hears that its event loop turns; None without a supervisor.
     """
@@ -301,7 +301,7 @@ async def serve(
 
     Args:
         workspace: what to serve.
-        config: how.
+        config: settings.
         on_ready: told the address, once calls are answered.
         slot: its place among other workers; by default it is alone.
 

@@ -37,8 +37,8 @@ def judge(
     """The verdict on clips of one video, or on one clip, with what speaks for and against it.
 
     Args:
-        head: judges.
-        clips: of one video.
+        head: the head.
+        clips: clips of one video.
         vectors_ND: their embeddings.
         encoder_id: which encoder made them.
         learned_from: whether the head learned from this patient; None where that is not known.

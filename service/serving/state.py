@@ -132,7 +132,7 @@ class ServingState:
         """The verdict on clips of one video, stored or not, with all evidence.
 
         Args:
-            clips: of one video.
+            clips: clips of one video.
             vectors_ND: their embeddings.
             patient_id: whose they are where the clips do not say; empty if that is not known.
             item: what is stored and they are of; None where they are not stored.

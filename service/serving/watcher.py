@@ -25,7 +25,7 @@ class StateWatcher:
     """Follows a workspace; callers take `state` once and hold it to the end of their call.
 
     Attributes:
-        state: the newest.
+        state: the newest state.
         erasures: how often the list of the erased has changed since the start.
     """
 

@@ -46,9 +46,9 @@ def cross_validate(
         features: (N, D), one row a clip; or what makes them for a fold, where the encoder itself must not have seen
             the fold's test patients.
         clips: one for each row; those without a label are not used.
-        judge: learns and judges.
-        folds: how many.
-        seed: of the folds.
+        judge: the classifier.
+        folds: number of folds.
+        seed: decides the folds.
 
     Returns:
         One prediction a labelled video, in the order of the clips.

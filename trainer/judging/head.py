@@ -65,7 +65,7 @@ class LabelledClips:
     """What a head learns from.
 
     Attributes:
-        encoder_id: whose embeddings.
+        encoder_id: the encoder of the embeddings.
         clips: one for each row.
         labels: class of each, of `LABELS`.
         vectors: (N, D) float32.
@@ -86,8 +86,8 @@ def train_head(
     """Train a head.
 
     Args:
-        data: labelled clips.
-        config: the run.
+        data: labelled clips to learn from.
+        config: the run's settings.
         held_out: patients whose clips are left out.
         progress: told (epochs done, in all).
 
@@ -136,7 +136,7 @@ def fit(
     Args:
         vectors: (N, D) embeddings.
         targets: (N,) numbers of classes; both must occur.
-        config: the run.
+        config: the run's settings.
         progress: told (epochs done, in all).
     """
     x_ND, y_N = torch.from_numpy(vectors), torch.from_numpy(targets)

@@ -19,7 +19,7 @@ class Prediction:
     """What was predicted of one video by a model that had not seen its patient.
 
     Attributes:
-        video_id: the video.
+        video_id: the video's id.
         patient_id: its patient, the unit of every interval.
         truth: its class.
         verdict: the class it was given.
@@ -51,13 +51,13 @@ class Scores:
     Attributes:
         accuracy: share of videos judged rightly.
         balanced_accuracy: mean of the classes' shares.
-        f1: of exTLE.
+        f1: F1 of exTLE.
         macro_f1: mean of both classes'.
         auroc: of the probabilities.
         confusion: true TLE said TLE, true TLE said exTLE, true exTLE said TLE, true exTLE said exTLE.
-        accuracy_by_fold: of each fold.
+        accuracy_by_fold: accuracy of each fold.
         majority: share of the commoner class: the accuracy of always saying it.
-        videos: judged.
+        videos: number of videos judged.
         patients: of how many patients; this is the N that counts.
     """
 

@@ -39,8 +39,8 @@ class Probes:
         patient: the nearest clip of another video is of the same patient.
         camera: the nearest clip of another patient is from the same camera.
         label: the vote of the 10 nearest labelled clips of other patients is the clip's class.
-        mean_cosine: over all pairs.
-        effective_rank: of all embeddings.
+        mean_cosine: mean cosine over all pairs.
+        effective_rank: effective rank of all embeddings.
     """
 
     patient: Share | None
@@ -105,8 +105,8 @@ def embed_clips(
     """Unit embeddings (N, D) of clips, by a model that may be in training.
 
     Args:
-        model: on the device.
-        frames: of clips.
+        model: the model, on the device.
+        frames: frames of clips.
         device: cpu or cuda.
         at_once: clips that fit.
         dtype: bfloat16 for autocast.

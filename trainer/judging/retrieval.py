@@ -24,11 +24,11 @@ class Ranking:
     Attributes:
         recall_at_1: the nearest one is relevant.
         recall_at_5: one of the 5 nearest is.
-        mean_average_precision: of whole rankings.
+        mean_average_precision: mean average precision of whole rankings.
         chance_at_1: what a random ranking would reach, for each of the three.
-        chance_at_5: likewise.
+        chance_at_5: chance value of `recall_at_5`.
         chance: likewise, of the mean average precision.
-        queries: how many.
+        queries: number of queries.
         patients: of how many patients.
     """
 

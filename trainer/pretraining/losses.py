@@ -31,7 +31,7 @@ class Memory:
     Wang et al., "Cross-Batch Memory for Embedding Learning" (2020).
 
     Attributes:
-        z_MD: unit length.
+        z_MD: embeddings of unit length.
         video_M: number of each one's video.
         patient_M: number of each one's patient.
     """
@@ -151,7 +151,7 @@ def contrastive_loss(
         pairs: see `pair_losses`.
         same_patient_negatives: whether, at video level, other videos of the anchor's patient are negatives. In the
             paper they are, although eq. 2 draws them together.
-        memory: more negatives.
+        memory: further negatives.
     """
     video_N, patient_N, memory_MD = video_B, patient_B, None
     if memory is not None:

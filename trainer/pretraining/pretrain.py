@@ -124,7 +124,7 @@ class StepLog:
         patient_chance: its chance value.
         mean_cosine: over all pairs of the batch; near 1 is collapse.
         effective_rank: of the batch's embeddings; near 1 is collapse.
-        learning_rate: of this step.
+        learning_rate: learning rate of this step.
     """
 
     step: int
@@ -185,7 +185,7 @@ def pretrain(
     Args:
         model: to train; the same on all ranks.
         clips: to train on.
-        config: the run.
+        config: the run's settings.
         ranks: this process among the others.
         folder: for checkpoints; a run that has some resumes from the last. None for a run that leaves none.
         watch: callbacks.

@@ -111,10 +111,10 @@ def run_pretraining(
     Args:
         start: initial weights.
         clips: all clips; those of patients with a video of `config.hold_out_split` serve as probes only.
-        config: the run.
+        config: the run's settings.
         folder: the run's own; made.
         ranks: this process among the others.
-        on_step: told each step.
+        on_step: called after each step.
         warn: told of a shortcut or a collapse, in words.
         should_stop: asked after each step.
         tensorboard: also write the log for TensorBoard, into the run's folder.

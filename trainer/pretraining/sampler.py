@@ -32,7 +32,7 @@ class Coverage:
     """What a cohort can serve for.
 
     Attributes:
-        clips: in the cohort.
+        clips: clips of the cohort.
         lone_clips: of patients with no other clip: they have no positive at any level and are left out.
         single_clip_videos: serve as negatives and at patient level, never as a positive pair of eq. 1.
         single_video_patients: their patient-level pairs are within one video.
@@ -73,7 +73,7 @@ def epoch_batches(
     Args:
         video_of: number of each clip's video.
         patient_of: number of each clip's patient.
-        shape: of a batch.
+        shape: shape of a batch.
         seed: with the epoch, the only source of chance.
         epoch: from 0.
         camera_of_video: room or camera of each video number. Where it is given, the patients of a batch are taken

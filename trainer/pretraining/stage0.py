@@ -113,10 +113,10 @@ def train_stage0(
     Args:
         encoder: to train.
         actions: to train on.
-        steps: how many.
+        steps: number of steps.
         batch: clips a step.
         seed: of the heads, batches and augmentation.
-        on_step: told (step, loss).
+        on_step: called with (step, loss).
     """
     random = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):

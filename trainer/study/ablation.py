@@ -84,7 +84,7 @@ class Row:
         kind: `ours`, `baseline` or `reference`.
         mode: how pretraining and test patients are related.
         predictions: of the first seed, on each labelled video.
-        scores: of those.
+        scores: scores of those predictions.
         accuracy_by_seed: of each seed; one where there is nothing random.
         against_none: difference to the row without pretraining, None for that row itself.
         against_motion: difference to motion energy.
@@ -140,7 +140,7 @@ def ablate(
     Args:
         clips: the cohort.
         start: initial weights of all settings.
-        config: the study.
+        config: the study's settings.
         folder: of the study; made.
         config_folder: where the configuration's paths begin.
         ranks: one process; pretraining of several is for `semiome pretrain`.

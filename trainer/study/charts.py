@@ -93,9 +93,9 @@ def confusion(title: str, counts: tuple[int, int, int, int], names: tuple[str, s
     """Counts with true classes as rows and verdicts as columns.
 
     Args:
-        title: above it.
+        title: title above it.
         counts: true negatives, false positives, false negatives, true positives.
-        names: of both classes.
+        names: names of both classes.
     """
     with mpl.rc_context({**_STYLE, "svg.hashsalt": f"confusion {title}"}):
         figure, frame = _figure(title)

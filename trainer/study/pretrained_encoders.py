@@ -31,7 +31,7 @@ class Embedded:
     """What one setting's encoder makes of all clips, and what that is worth for retrieval.
 
     Attributes:
-        encoder_id: of the encoder.
+        encoder_id: the encoder's.
         vectors: (N, D), unit length.
         probes: on patients that were kept out of pretraining, or on all where none was.
         labels: ranking by class, of the same clips.
@@ -62,8 +62,8 @@ class Pretrained:
         clips: the cohort.
         start: initial weights of all settings.
         recipe: its `levels` are replaced by those of each setting.
-        folder: of the study.
-        ranks: one process.
+        folder: the study's.
+        ranks: the processes; one.
         device: cpu or cuda.
         reporter: told how far it is.
     """

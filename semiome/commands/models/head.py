@@ -152,8 +152,8 @@ def labelled_clips(
     """The stored clips of labelled videos, and which of their patients are held out.
 
     Args:
-        store: holds them.
-        encoder_id: whose embeddings.
+        store: holds the clips.
+        encoder_id: the encoder of the embeddings.
         hold_out_split: patients with a video of it are held out.
         labels: of videos, that count instead of the stored ones.
 

@@ -30,7 +30,7 @@ def new_videos(client: Client, since: str, command: str, server: str) -> tuple[l
     """The new videos by id, and what remembers them, to be called once they were answered.
 
     Args:
-        client: of the server.
+        client: the server's client.
         since: an ISO 8601 time, or `last`.
         command: what is remembered for; `search` and `classify` each have seen their own.
         server: its address.
