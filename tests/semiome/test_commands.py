@@ -420,6 +420,14 @@ def test_the_index_is_looked_after_by_command(tmp_path):
     assert "can't be read" in missing["error"]["message"]
 
 
+def test_the_doctor_of_a_path_without_a_workspace_calls_nothing_healthy(tmp_path):
+    done = semiome("doctor", "-w", "mistyped", cwd=tmp_path)
+
+    assert done.returncode == 0  # it is asked of new machines too
+    assert "is this the right workspace?" in done.stdout
+    assert "healthy" not in done.stdout
+
+
 def test_a_patient_is_erased_by_command_and_the_doctor_finds_all_well(tmp_path):
     workspace = Workspace(tmp_path / "workspace")
     commit(workspace, [make_video(p, 0, 2, np.random.default_rng(p)) for p in range(4)])

@@ -42,10 +42,17 @@ def doctor(
     rows = [(f.what, "repaired" if f.repaired else f.state, f.says) for f in findings]
     screen.result(
         {"healthy": not damaged, "findings": [asdict(finding) for finding in findings]},
-        lambda: screen.table("healthy" if not damaged else "DAMAGED", ("what", "state", "found"), rows),
+        lambda: screen.table(_headline(findings, damaged=bool(damaged)), ("what", "state", "found"), rows),
     )
     if damaged:
         raise typer.Exit(4)
+
+
+def _headline(findings: list[Finding], *, damaged: bool) -> str:
+    if damaged:
+        return "DAMAGED"
+    empty = any(finding.what == "store" and finding.state == "warning" for finding in findings)
+    return "nothing is stored here yet: is this the right workspace?" if empty else "healthy"
 
 
 def in_use(workspace: Workspace) -> list[Finding]:
