@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
@@ -23,16 +24,55 @@ MIN_CLIP_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a file that is a video of its own.
+
+    Attributes:
+        start_s: where it begins, in seconds after the first frame of the file; at most three decimals.
+        end_s: where it ends; None for the end of the file.
+    """
+
+    start_s: float = 0.0
+    end_s: float | None = None
+
+    def __str__(self) -> str:
+        """The text that the store keeps: `from 12.5 to 80`, or empty for the whole file."""
+        if self == Segment():
+            return ""
+        return f"from {self.start_s:.12g} to {'end' if self.end_s is None else format(self.end_s, '.12g')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A video to decode.
+
+    Attributes:
+        path: the file.
+        track: number of its track, where several are films.
+        segment: the part of the file that is the video.
+    """
+
+    path: Path
+    track: int | None = None
+    segment: Segment = Segment()
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """When each shown frame of a video appears.
 
     Attributes:
         ticks: presentation timestamps in increasing order, in units of `time_base`.
         time_base: seconds a tick.
+        begin: the moment that times count from, in ticks; by default the first frame. A segment may begin while a frame
+            is shown, which is then its first.
+        end: the moment that the video ends, in ticks; by default when the last frame is no longer shown.
     """
 
     ticks: tuple[int, ...]
     time_base: Fraction
+    begin: Fraction | None = None
+    end: Fraction | None = None
 
     def __post_init__(self) -> None:
         if not self.ticks:
@@ -41,16 +81,23 @@ class Timeline:
             raise VideoRefused("two frames carry the same timestamp: the file's clock can't be trusted")
 
     @property
+    def zero(self) -> Fraction:
+        """The moment that times count from, in ticks."""
+        return Fraction(self.ticks[0]) if self.begin is None else self.begin
+
+    @property
     def duration(self) -> Fraction:
-        """Seconds from the first frame to the end of the last.
+        """Seconds from the beginning to the end of the last frame, or to where a segment ends.
 
         The last is shown as long as the one before it, or as most are where that one was left standing.
         """
+        if self.end is not None:
+            return (self.end - self.zero) * self.time_base
         if len(self.ticks) == 1:
             return Fraction(0)
         gaps, usual = np.diff(self.ticks), self._usual
         shown_for = int(gaps[-1]) if gaps[-1] <= 2 * usual else usual
-        return (self.ticks[-1] + shown_for - self.ticks[0]) * self.time_base
+        return (self.ticks[-1] + shown_for - self.zero) * self.time_base
 
     @property
     def usual_gap_s(self) -> float:
@@ -62,28 +109,53 @@ class Timeline:
         return int(np.median(np.diff(self.ticks)))
 
     def frame_at(self, time: Fraction) -> int:
-        """Number of the frame shown `time` seconds after the first: the last one that has appeared by then."""
-        tick = self.ticks[0] + time // self.time_base
+        """Number of the frame shown `time` seconds after the beginning: the last one that has appeared by then."""
+        tick = (self.zero + time / self.time_base) // 1
         return max(bisect_right(self.ticks, tick) - 1, 0)
 
     def shows_new_picture(self, start: Fraction, end: Fraction) -> bool:
-        """Whether a frame appears at `start` seconds after the first, or later, and before `end`."""
-        first = self.ticks[0] + math.ceil(start / self.time_base)
-        number = bisect_left(self.ticks, first)
-        return number < len(self.ticks) and (self.ticks[number] - self.ticks[0]) * self.time_base < end
+        """Whether a frame appears at `start` seconds after the beginning, or later, and before `end`.
+
+        The one that is shown as a segment begins counts as appearing then.
+        """
+        first = math.ceil(self.zero + start / self.time_base)
+        number = 0 if start == 0 else bisect_left(self.ticks, first)
+        return number < len(self.ticks) and (self.ticks[number] - self.zero) * self.time_base < end
 
     def gap_longer_than(self, seconds: float) -> tuple[Fraction, Fraction] | None:
-        """The first time longer than this between two frames: seconds after the first, and how long it is."""
-        gaps = np.diff(self.ticks)
+        """The first time longer than this between two frames, or after the last: when it begins, and how long it is."""
+        moments = self.ticks if self.end is None else (*self.ticks, math.floor(self.end))
+        gaps = np.diff(moments)
         long = np.flatnonzero(gaps > math.floor(Fraction(seconds) / self.time_base))
         if not len(long):
             return None
         number = int(long[0])
-        return (self.ticks[number] - self.ticks[0]) * self.time_base, int(gaps[number]) * self.time_base
+        return (self.ticks[number] - self.zero) * self.time_base, int(gaps[number]) * self.time_base
+
+    def segment(self, part: Segment) -> tuple[int, Timeline]:
+        """The frames that are shown within a segment.
+
+        Returns:
+            The number of the first of them, and the timeline of all of them.
+
+        Raises:
+            VideoRefused: If the segment does not lie within the file.
+        """
+        start, duration = Fraction(str(part.start_s)), self.duration
+        end = duration if part.end_s is None else Fraction(str(part.end_s))
+        if start >= duration or end > duration + Fraction(self.usual_gap_s):
+            raise VideoRefused(
+                f"the segment {part} s is not within the file, which holds {float(duration):.3f} s of picture: correct "
+                "start_s or end_s"
+            )
+        first = self.frame_at(start)
+        stop = bisect_left(self.ticks, self.zero + end / self.time_base)
+        last_tick = None if part.end_s is None else self.zero + min(end, duration) / self.time_base
+        return first, Timeline(self.ticks[first:stop], self.time_base, self.zero + start / self.time_base, last_tick)
 
     def until(self, end: Fraction) -> Timeline:
-        """The frames that have appeared `end` seconds after the first."""
-        return Timeline(self.ticks[: self.frame_at(end) + 1], self.time_base)
+        """The frames that have appeared `end` seconds after the beginning."""
+        return Timeline(self.ticks[: self.frame_at(end) + 1], self.time_base, self.begin)
 
     def has_constant_rate(self) -> bool:
         """Whether all frames are equally far apart, to within the rounding of the time base."""
@@ -97,9 +169,10 @@ class ClipPlan:
 
     Attributes:
         clip_index: number of the clip, from 0.
-        start_s: 10 k.
+        start_s: 10 k, from where the video or segment begins.
         valid_seconds: seconds of picture in it, [1, 10].
-        frame_numbers: T frame numbers in presentation order, not decreasing; a slow video repeats some.
+        frame_numbers: T frame numbers of the video or segment in presentation order, not decreasing; a slow video
+            repeats some.
     """
 
     clip_index: int

@@ -6,10 +6,11 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from encoder.clips import MIN_CLIP_SECONDS, Segment, Source
 from encoder.manifest_cells import Cell, is_spreadsheet_error, read_cell
 from encoder.picture import Crop
 from encoder.spreadsheet import Table, read_table
@@ -19,7 +20,10 @@ from index.near_misses import likeness, resembles
 from index.records import METADATA_NAME, METADATA_VALUE
 
 REQUIRED = ("file_name", "patient_id", "video_id")
-OPTIONAL = ("label", "recorded_at", "crop", "semiology", "split", "camera", "track")
+OPTIONAL = (
+    *("label", "recorded_at", "crop", "semiology", "split", "camera", "track"),
+    *("start_s", "end_s", "onset_s", "seizure_end_s"),
+)
 NOT_READ = ("reason",)
 """What `write_manifest` says of refused videos."""
 _IDENTIFYING = frozenset(
@@ -58,6 +62,10 @@ class ManifestRow:
         split: data split, or empty.
         camera: room or camera, or empty.
         track: FFmpeg's number of the video track, where the file has several films.
+        start_s: where in the file the video begins, in seconds after the file's first frame.
+        end_s: where it ends; None at the end of the file.
+        onset_s: clinical onset of the seizure, in the same time; None where it is not known.
+        seizure_end_s: clinical end of the seizure, in the same time; None where it is not known.
         metadata: values of all other columns that have one, by name, sorted.
     """
 
@@ -71,7 +79,24 @@ class ManifestRow:
     split: str = ""
     camera: str = ""
     track: int | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+    onset_s: float | None = None
+    seizure_end_s: float | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def segment(self) -> Segment:
+        """The part of the file that is the video."""
+        return Segment(self.start_s, self.end_s)
+
+    def source(self, path: Path) -> Source:
+        """What a decoder reads.
+
+        Args:
+            path: the file, see `Manifest.path_of`.
+        """
+        return Source(path, self.track, self.segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +164,10 @@ def write_manifest(path: Path, rows: Sequence[tuple[ManifestRow, str]]) -> None:
     writer.writerow((*REQUIRED, *OPTIONAL, *names, *NOT_READ))
     for row, reason in rows:
         described = (row.label, row.recorded_at, str(row.crop or ""), ";".join(row.semiology), row.split, row.camera)
-        track, others = "" if row.track is None else row.track, dict(row.metadata)
-        more = (track, *(others.get(name, "") for name in names), reason)
+        times = (row.start_s or None, row.end_s, row.onset_s, row.seizure_end_s)
+        numbers = ("" if value is None else format(value, ".12g") for value in (row.track, *times))
+        others = dict(row.metadata)
+        more = (*numbers, *(others.get(name, "") for name in names), reason)
         writer.writerow((row.file_name, row.patient_id, row.video_id, *described, *more))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, text.getvalue())
@@ -213,26 +240,49 @@ def _tells_who(name: str) -> bool:
 
 
 def _duplicates(table: Table) -> list[str]:
-    """Ids and files that stand in two rows, faulty rows included; two tracks of one file are two videos."""
+    """Ids and files that stand in two rows, faulty rows included; two tracks or segments of one file are two videos."""
     problems = []
-    for columns in (("video_id",), ("file_name", "track")):
+    for columns in (("video_id",), ("file_name", "track", "start_s", "end_s")):
         seen: dict[tuple[str, ...], int] = {}
         for number, values in table.rows:
-            value = tuple(_without_dot(values.get(column, "")) for column in columns)
+            value = tuple(_plain(column, values.get(column, "")) for column in columns)
             if not value[0]:
                 continue
             if value in seen:
                 problems.append(
                     f"row {number}, column {columns[0]}: {value[0]!r} stands in row {seen[value]} too; each video has "
-                    "its own"
+                    + _ITS_OWN[columns[0]]
                 )
             seen.setdefault(value, number)
     return problems
 
 
-def _without_dot(file_name: str) -> str:
-    """`./x.mp4` and `x.mp4` are one file."""
-    return file_name.removeprefix("./")
+_ITS_OWN = {"video_id": "its own", "file_name": "its own file, or its own part of one by start_s and end_s"}
+
+
+def _plain(column: str, value: str) -> str:
+    """`./x.mp4` and `x.mp4` are one file, 10.0 and 10 one time, and a video without a start begins at 0."""
+    if column == "start_s" and not value:
+        return "0"
+    try:
+        return format(float(value), ".12g") if column in {"start_s", "end_s"} and value else value.removeprefix("./")
+    except ValueError:
+        return value
+
+
+def _times_wrong(cells: dict[str, Cell]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a segment and its seizure: a column, and in words."""
+    start, end, onset, seizure_end = (cells.get(name) for name in ("start_s", "end_s", "onset_s", "seizure_end_s"))
+    begins = start if isinstance(start, float) else 0.0
+    if isinstance(end, float) and end < begins + MIN_CLIP_SECONDS:
+        yield "end_s", f"{end:g} s is less than {MIN_CLIP_SECONDS} s after the segment begins, at {begins:g} s"
+    last = end if isinstance(end, float) else float("inf")
+    for name, value in (("onset_s", onset), ("seizure_end_s", seizure_end)):
+        if isinstance(value, float) and not begins <= value <= last:
+            until = f"{last:g} s" if end is not None else "the end of the file"
+            yield name, f"{value:g} s is outside the segment, {begins:g} s to {until}"
+    if isinstance(onset, float) and isinstance(seizure_end, float) and seizure_end <= onset:
+        yield "seizure_end_s", f"{seizure_end:g} s is not after the onset, at {onset:g} s"
 
 
 def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRow | None:
@@ -256,6 +306,8 @@ def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRo
             elif not METADATA_VALUE.fullmatch(value):
                 problems.append(f"row {number}, column {name}: expected one line of up to 200 characters")
             metadata.append((name, value))
+    if len(problems) == before:
+        problems += (f"row {number}, column {name}: {wrong}" for name, wrong in _times_wrong(cells))
     if len(problems) > before:
         return None
     return ManifestRow(**cells, metadata=tuple(sorted(metadata)))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from encoder.picture import Crop
 from index.records import ID, LABELS, TAG
 
-Cell = str | int | Crop | tuple[str, ...]
+Cell = str | int | float | Crop | tuple[str, ...]
 _SLASHED = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T,]+(\d{1,2}:\d{2}(?::\d{2})?))?")
 _YEAR_FIRST = re.compile(r"(\d{4})[./-](\d{1,2})[./-](\d{1,2})(?:[ T]+(\d{1,2}:\d{2}(?::\d{2})?))?")
 _ERROR = re.compile(r"#(N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|NV|WERT!|BEZUG!)")
@@ -136,6 +136,17 @@ def _track(value: str) -> int:
     return int(value)
 
 
+def _seconds(value: str) -> float:
+    if not re.fullmatch(r"\d{1,7}(\.\d{1,3})?", value):
+        mended = value.replace(",", ".")
+        clock = re.fullmatch(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,3})?)", mended)
+        if clock:
+            mended = f"{3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3]):.12g}"
+        good = re.fullmatch(r"\d{1,7}(\.\d{1,3})?", mended)
+        raise ValueError("seconds, 0 or more, with at most three decimals" + _instead(good and mended))
+    return float(value)
+
+
 def _instead(mended: object) -> str:
     return f": write {mended}" if mended else ""
 
@@ -151,4 +162,5 @@ _COLUMNS: dict[str, Callable[[str], Cell]] = {
     "split": _identifier,
     "camera": _identifier,
     "track": _track,
+    **dict.fromkeys(("start_s", "end_s", "onset_s", "seizure_end_s"), _seconds),
 }

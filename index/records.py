@@ -34,8 +34,10 @@ METADATA_VALUE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CROP = re.compile(r"\d{1,6} \d{1,6} \d{1,6} \d{1,6}")
+_SEGMENT = r"from [\d.]{1,16} to ([\d.]{1,16}|end)"
 _USED_CROP = re.compile(
-    rf"(none ?)?(track \d{{1,3}} ?)?(whole|((bed|camera|manifest) )?{_CROP.pattern}( of \d{{1,6}}x\d{{1,6}})?)?"
+    rf"(none ?)?(track \d{{1,3}} ?)?({_SEGMENT} ?)?"
+    rf"(whole|((bed|camera|manifest) )?{_CROP.pattern}( of \d{{1,6}}x\d{{1,6}})?)?"
 )
 _MOST_TAGS = 64
 _MOST_METADATA = 64
@@ -60,6 +62,10 @@ class Video:
         salvaged: the file is damaged and only its clips before the damage are kept.
         crop: the part of the picture that the manifest fixes, `x y w h` in pixels, or empty.
         metadata: what else its manifest says of it: (name, value), sorted by name.
+        start_s: where in its file the video begins, in seconds after the file's first frame.
+        end_s: where in its file it ends; None at the end of the file.
+        onset_s: clinical onset of the seizure, in the file's seconds; None where it is not known.
+        seizure_end_s: clinical end of the seizure, in the file's seconds; None where it is not known.
     """
 
     video_id: str
@@ -75,11 +81,15 @@ class Video:
     salvaged: bool = False
     crop: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
+    start_s: float = 0.0
+    end_s: float | None = None
+    onset_s: float | None = None
+    seizure_end_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Seconds [10 k, 10 k + 10) of a video, by presentation time.
+    """Seconds [10 k, 10 k + 10) of a video, from where it begins, by presentation time.
 
     Attributes:
         clip_id: opaque and deterministic, see `clip_id`.
@@ -257,6 +267,11 @@ def check_video(video: Video) -> None:
     wants("clip_count", type(video.clip_count) is int and video.clip_count >= 0, "a whole number, 0 or more")
     wants("salvaged", isinstance(video.salvaged, bool), "true or false")
     wants("crop", video.crop == "" or _is(_CROP, video.crop), "x y w h in pixels, or nothing")
+    wants("start_s", _is_number(video.start_s, 0, _MOST_SECONDS), "a finite number of seconds, 0 or more")
+    for name in ("end_s", "onset_s", "seizure_end_s"):
+        value = getattr(video, name)
+        good = value is None or _is_number(value, video.start_s, _MOST_SECONDS)
+        wants(name, good, "a finite number of seconds, not before start_s, or nothing")
     wants("metadata", _is_metadata(video.metadata), "names with one line of text each, in order, each once")
 
 

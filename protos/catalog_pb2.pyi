@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Video(_message.Message):
-    __slots__ = ("video_id", "patient_id", "label", "recorded_at", "semiology", "camera", "split", "duration_seconds", "clip_count", "salvaged", "metadata")
+    __slots__ = ("video_id", "patient_id", "label", "recorded_at", "semiology", "camera", "split", "duration_seconds", "clip_count", "salvaged", "metadata", "start_seconds", "end_seconds", "onset_seconds", "seizure_end_seconds")
     VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
     PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,10 @@ class Video(_message.Message):
     CLIP_COUNT_FIELD_NUMBER: _ClassVar[int]
     SALVAGED_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    END_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ONSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SEIZURE_END_SECONDS_FIELD_NUMBER: _ClassVar[int]
     video_id: str
     patient_id: str
     label: str
@@ -31,7 +35,11 @@ class Video(_message.Message):
     clip_count: int
     salvaged: bool
     metadata: _containers.RepeatedCompositeFieldContainer[_common_pb2.Metadata]
-    def __init__(self, video_id: _Optional[str] = ..., patient_id: _Optional[str] = ..., label: _Optional[str] = ..., recorded_at: _Optional[str] = ..., semiology: _Optional[_Iterable[str]] = ..., camera: _Optional[str] = ..., split: _Optional[str] = ..., duration_seconds: _Optional[float] = ..., clip_count: _Optional[int] = ..., salvaged: _Optional[bool] = ..., metadata: _Optional[_Iterable[_Union[_common_pb2.Metadata, _Mapping]]] = ...) -> None: ...
+    start_seconds: float
+    end_seconds: float
+    onset_seconds: float
+    seizure_end_seconds: float
+    def __init__(self, video_id: _Optional[str] = ..., patient_id: _Optional[str] = ..., label: _Optional[str] = ..., recorded_at: _Optional[str] = ..., semiology: _Optional[_Iterable[str]] = ..., camera: _Optional[str] = ..., split: _Optional[str] = ..., duration_seconds: _Optional[float] = ..., clip_count: _Optional[int] = ..., salvaged: _Optional[bool] = ..., metadata: _Optional[_Iterable[_Union[_common_pb2.Metadata, _Mapping]]] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., onset_seconds: _Optional[float] = ..., seizure_end_seconds: _Optional[float] = ...) -> None: ...
 
 class Patient(_message.Message):
     __slots__ = ("patient_id", "videos", "clips", "tle_videos", "extle_videos")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.bed.crop import with_track
+from encoder.bed.crop import with_source
+from encoder.job.digests import FileDigests
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import shows_nothing
 from encoder.video.decoder import Decoder
+from encoder.video.decoder_pool import DecoderPool
 from index.errors import InvalidInput, VideoRefused
-from index.files.durable import sha256_of_file
 from trainer.clips import LeftOut, TrainingClip, TrainingClips
 
 Progress = Callable[[int, int], None]
@@ -45,11 +45,12 @@ def decode_each(
     keep: Callable[[NDArray[np.uint8]], object],
 ) -> tuple[tuple[TrainingClip, ...], tuple[LeftOut, ...]]:
     """Hand every clip's frames to `keep`, in the order of the manifest; a video that breaks off gives none."""
+    digests = FileDigests()
 
     def decode(decoder: Decoder, row: ManifestRow) -> tuple[str, list[NDArray[np.uint8]]] | LeftOut:
         try:
             path = manifest.path_of(row)
-            return sha256_of_file(path), [clip.frames for clip in decoder.decode(path, row.crop, row.track)]
+            return digests.sha256(path), [clip.frames for clip in decoder.decode(row.source(path), row.crop)]
         except VideoRefused as refused:
             return LeftOut(row.video_id, str(refused))
         except OSError as error:
@@ -57,7 +58,7 @@ def decode_each(
 
     clips: list[TrainingClip] = []
     left_out: list[LeftOut] = []
-    outcomes = each_video(manifest.rows, decode, num_frames, size, decoders, progress)
+    outcomes = each_video(manifest, decode, num_frames, size, decoders, progress)
     for row, outcome in zip(manifest.rows, outcomes, strict=True):
         if isinstance(outcome, LeftOut):
             left_out.append(outcome)
@@ -81,7 +82,7 @@ def decode_each(
 
 
 def each_video(
-    rows: Sequence[ManifestRow],
+    manifest: Manifest,
     work: Callable[[Decoder, ManifestRow], Found],
     num_frames: int,
     size: int,
@@ -89,43 +90,36 @@ def each_video(
     progress: Progress,
 ) -> Iterator[Found]:
     """What `work` finds in each video, in order, `decoders` of them at a time and not many more in memory."""
-    idle: SimpleQueue[Decoder] = SimpleQueue()
-    pool, waiting = ThreadPoolExecutor(decoders), deque[Future[Found]]()
-    all_decoders = [Decoder(num_frames, size) for _ in range(decoders)]
-    for decoder in all_decoders:
-        idle.put(decoder)
+    pool = DecoderPool(decoders, num_frames, size)
+    waiting: deque[Future[Found]] = deque()
 
     def task(row: ManifestRow) -> Found:
-        decoder = idle.get()
-        try:
+        with pool.decoder_for(manifest.folder / row.file_name) as decoder:
             return work(decoder, row)
-        finally:
-            idle.put(decoder)
 
+    rows = manifest.rows
     progress(0, len(rows))
-    try:
-        done = 0
-        for row in rows:
-            waiting.append(pool.submit(task, row))
-            if len(waiting) > decoders:
-                yield waiting.popleft().result()
+    with pool, ThreadPoolExecutor(decoders) as threads:
+        try:
+            done = 0
+            for row in rows:
+                waiting.append(threads.submit(task, row))
+                if len(waiting) > decoders:
+                    yield waiting.popleft().result()
+                    done += 1
+                    progress(done, len(rows))
+            for future in waiting:
+                yield future.result()
                 done += 1
                 progress(done, len(rows))
-        for future in waiting:
-            yield future.result()
-            done += 1
-            progress(done, len(rows))
-    finally:
-        for decoder in all_decoders:
-            decoder.interrupt()
-        pool.shutdown(cancel_futures=True)
-        for decoder in all_decoders:
-            decoder.close()
+        finally:
+            pool.interrupt()
+            threads.shutdown(cancel_futures=True)
 
 
 def crop_text(row: ManifestRow) -> str:
-    """A row's track and crop; empty for the whole picture of the only film."""
-    return with_track(str(row.crop or ""), row.track)
+    """A row's track, segment and crop; empty for the whole picture of all of the only film."""
+    return with_source(str(row.crop or ""), row.track, str(row.segment))
 
 
 def file_bytes(manifest: Manifest, row: ManifestRow) -> int:

@@ -30,11 +30,11 @@ def cache_bytes(manifest: Manifest, num_frames: int, size: int, decoders: int, p
 
     def count(decoder: Decoder, row: ManifestRow) -> int:
         try:
-            return decoder.count(manifest.path_of(row), row.track)
+            return decoder.count(row.source(manifest.path_of(row)))
         except (VideoRefused, OSError):
             return 0  # said when it is decoded
 
-    return sum(each_video(manifest.rows, count, num_frames, size, decoders, progress)) * num_frames * size * size * 3
+    return sum(each_video(manifest, count, num_frames, size, decoders, progress)) * num_frames * size * size * 3
 
 
 def build_cache(

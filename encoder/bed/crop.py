@@ -21,7 +21,7 @@ NO_BED = ("refuse", "whole", "camera")
 known of the same camera (and refuse the video where none is known)."""
 LEAST_PIXELS = 16
 _POLICY = "crop.json"
-_TRACK = "track"
+_SOURCE = re.compile(r"(track (?P<track>\d+) ?)?(?P<segment>from [\d.]+ to [\w.]+ ?)?")
 _USED = re.compile(r"(bed|camera|manifest) (\d+) (\d+) (\d+) (\d+) of (\d+)x(\d+)")
 
 
@@ -93,23 +93,29 @@ class UsedCrop:
         return self.origin if self.box is None else str(self.box)
 
 
-def with_track(used: str, track: int | None) -> str:
-    """A used crop as the store keeps it of a file with several films: with the track's number before it."""
-    return used if track is None else f"{_TRACK} {track} {used}".rstrip()
+def with_source(used: str, track: int | None, segment: str) -> str:
+    """A used crop as the store keeps it: with the track and the segment of the file before it, where there are any.
+
+    Args:
+        used: see `UsedCrop`.
+        track: number of the track, where the file has several films.
+        segment: as `str(Segment)`.
+    """
+    return " ".join(filter(None, ("" if track is None else f"track {track}", segment, used)))
 
 
-def track_and_crop(text: str) -> tuple[int | None, str]:
-    """The reverse of `with_track`."""
-    word, _, rest = text.partition(" ")
-    if word != _TRACK:
-        return None, text
-    number, _, used = rest.partition(" ")
-    return int(number), used
+def source_and_crop(text: str) -> tuple[int | None, str, str]:
+    """The reverse of `with_source`: track, segment, used crop."""
+    match = _SOURCE.match(text)
+    if match is None:
+        return None, "", text
+    track = match["track"]
+    return None if track is None else int(track), (match["segment"] or "").strip(), text[match.end() :]
 
 
 def used_crop(text: str) -> UsedCrop:
-    """The reverse of `str(UsedCrop)`, with a track or without; what it can't read counts as a manifest's."""
-    _, text = track_and_crop(text)
+    """The reverse of `str(UsedCrop)`, with a source or without; what it can't read counts as a manifest's."""
+    *_, text = source_and_crop(text)
     if match := _USED.fullmatch(text):
         x, y, w, h, width, height = (int(number) for number in match.groups()[1:])
         return UsedCrop(Crop(x, y, w, h), match[1], (width, height))

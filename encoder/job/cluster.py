@@ -24,7 +24,7 @@ import pyarrow as pa
 from encoder.bed.detector import Detector
 from encoder.job.events import ClipReady, EmbeddingEvent, VideoDone, clip_of, stored_crop
 from encoder.job.pipeline import Engine
-from encoder.job.reading import Reader
+from encoder.job.reading import Reader, by_file
 from encoder.job.report import EncodeReport
 from encoder.manifest import ManifestRow
 from encoder.model.embed import DTYPES, Embedder
@@ -102,9 +102,9 @@ def ray_engine(encoder: Encoder, options: ClusterOptions) -> Engine:
         reader: Reader, wanted: Sequence[ManifestRow], report: EncodeReport
     ) -> Iterator[Iterator[EmbeddingEvent]]:
         config = encoder.model.config
-        read = data.from_items(
-            [{"number": number} for number in range(len(wanted))], override_num_blocks=min(len(wanted), _MOST_BLOCKS)
-        )
+        numbers = {row.video_id: number for number, row in enumerate(wanted)}
+        files = [{"numbers": [numbers[row.video_id] for row in rows]} for rows in by_file(wanted)]
+        read = data.from_items(files, override_num_blocks=min(len(files), _MOST_BLOCKS))
         decoded = read.map_batches(
             _Decode,
             batch_size=1,
@@ -185,7 +185,7 @@ def _see_that_it_answers(address: str) -> None:
 
 
 class _Decode:
-    """An actor that decodes one video at a time."""
+    """An actor that decodes the videos of one file at a time."""
 
     def __init__(
         self, reader: Reader, detector: Detector | None, frame_shape: tuple[int, int], limits: DecodeLimits
@@ -194,7 +194,7 @@ class _Decode:
         self._decoder = Decoder(*frame_shape, limits)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
-        for number in map(int, batch["number"]):
+        for number in (int(number) for numbers in batch["numbers"] for number in numbers):
             given = 0
             for event in self._reader.read(self._reader.manifest.rows[number], self._decoder):
                 if isinstance(event, ClipReady):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from encoder.bed.crop import with_track
+from encoder.bed.crop import with_source
 from encoder.manifest import ManifestRow
 from encoder.video.worker_process import ClipFrames
 from index.records import Clip, EmbeddedClip, Video, clip_id
@@ -76,5 +76,5 @@ def clip_of(row: ManifestRow, source_sha256: str, frames: ClipFrames) -> Clip:
 
 def stored_crop(row: ManifestRow, crop: str, *, blank: bool) -> str:
     """What the store keeps of the part of the picture that was embedded; where there was no picture it says that."""
-    used = with_track(crop, row.track)
+    used = with_source(crop, row.track, str(row.segment))
     return f"{NO_PICTURE} {used}".rstrip() if blank else used

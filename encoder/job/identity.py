@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from encoder.job.digests import FileDigests
 from encoder.manifest import Manifest, ManifestRow
 from index.errors import VideoRefused
-from index.files.durable import sha256_of_file
 from index.near_misses import near_misses
 from index.records import Video
 
@@ -36,12 +36,12 @@ class Copies:
     """Which videos of other patients have the same file.
 
     Attributes:
-        stored: ids of stored videos, by digest of their file and then by patient.
+        stored: stored videos, by digest of their file and then by patient.
         listed: of rows of the manifest: ids of rows of other patients with the same file.
         allowed: whether one recording may be stored for several patients.
     """
 
-    stored: Mapping[str, Mapping[str, tuple[str, ...]]]
+    stored: Mapping[str, Mapping[str, tuple[Video, ...]]]
     listed: Mapping[str, tuple[str, ...]]
     allowed: bool = False
 
@@ -54,9 +54,8 @@ class Copies:
         if self.allowed:
             return
         by_patient = self.stored.get(source_sha256, {})
-        others = {name for patient, ids in by_patient.items() if patient != row.patient_id for name in ids} - {
-            row.video_id
-        }
+        strangers = (video for patient, videos in by_patient.items() if patient != row.patient_id for video in videos)
+        others = {video.video_id for video in strangers} - {row.video_id}
         names = sorted(others | set(self.listed.get(row.video_id, ())))
         if names:
             raise VideoRefused(
@@ -66,25 +65,24 @@ class Copies:
             )
 
     def beside(self, row: ManifestRow, source_sha256: str) -> tuple[str, ...]:
-        """Ids of other stored videos with the same file that a row is allowed to stand beside, sorted."""
+        """Ids of other stored videos of the same part of the same file that a row may stand beside, sorted."""
         by_patient = self.stored.get(source_sha256, {})
-        ids = {
-            name for patient, names in by_patient.items() if self.allowed or patient == row.patient_id for name in names
-        }
-        return tuple(sorted(ids - {row.video_id}))
+        may = (videos for patient, videos in by_patient.items() if self.allowed or patient == row.patient_id)
+        same = {v.video_id for videos in may for v in videos if (v.start_s, v.end_s) == (row.start_s, row.end_s)}
+        return tuple(sorted(same - {row.video_id}))
 
 
-def copies(manifest: Manifest, videos: Iterable[Video], *, allowed: bool = False) -> Copies:
+def copies(manifest: Manifest, videos: Iterable[Video], digests: FileDigests, *, allowed: bool = False) -> Copies:
     """Find them; only files of equal size are read for it."""
-    stored: dict[str, dict[str, tuple[str, ...]]] = {}
+    stored: dict[str, dict[str, tuple[Video, ...]]] = {}
     for video in videos:
         of_file = stored.setdefault(video.source_sha256, {})
-        of_file[video.patient_id] = (*of_file.get(video.patient_id, ()), video.video_id)
-    listed = {} if allowed else _listed(manifest)
+        of_file[video.patient_id] = (*of_file.get(video.patient_id, ()), video)
+    listed = {} if allowed else _listed(manifest, digests)
     return Copies(stored, listed, allowed)
 
 
-def _listed(manifest: Manifest) -> dict[str, tuple[str, ...]]:
+def _listed(manifest: Manifest, digests: FileDigests) -> dict[str, tuple[str, ...]]:
     by_size: dict[int, list[ManifestRow]] = defaultdict(list)
     for row in manifest.rows:
         try:
@@ -98,7 +96,7 @@ def _listed(manifest: Manifest) -> dict[str, tuple[str, ...]]:
         by_digest: dict[str, list[ManifestRow]] = defaultdict(list)
         for row in rows:
             try:
-                by_digest[sha256_of_file(manifest.path_of(row))].append(row)
+                by_digest[digests.sha256(manifest.path_of(row))].append(row)
             except (VideoRefused, OSError):
                 continue
         for same in by_digest.values():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from encoder.manifest import Manifest, ManifestRow
-from encoder.video.decoder import Decoder
+from encoder.video.decoder_pool import DecoderPool
 from index.errors import VideoRefused
 
 
@@ -42,33 +41,27 @@ def look_into(
     Raises:
         StateError: If videos can't be decoded here at all.
     """
-    every = [Decoder(0, 0) for _ in range(min(decoders, len(manifest.rows)))]
-    idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
-    for decoder in every:
-        idle.put(decoder)
+    count = min(decoders, len(manifest.rows))
+    pool = DecoderPool(count, 0, 0)
 
     def look(row: ManifestRow) -> Looked:
-        decoder = idle.get()
         try:
-            lengths = [clip.valid_seconds for clip in decoder.decode(manifest.path_of(row), None, row.track)]
+            path = manifest.path_of(row)
+            with pool.decoder_for(path) as decoder:
+                lengths = [clip.valid_seconds for clip in decoder.decode(row.source(path))]
             return Looked(row, len(lengths), sum(lengths))
         except VideoRefused as refused:
             return Looked(row, reason=str(refused))
         except OSError as error:
             return Looked(row, reason=f"the file can't be read: {error.strerror}")
-        finally:
-            idle.put(decoder)
 
-    pool = ThreadPoolExecutor(len(every))
     results = []
-    try:
-        for looked in pool.map(look, manifest.rows):
-            results.append(looked)
-            progress(len(results), len(manifest.rows))
-    finally:
-        for decoder in every:  # what is under way ends soon where this ends early, Ctrl-C above all
-            decoder.interrupt()
-        pool.shutdown(cancel_futures=True)
-        for decoder in every:
-            decoder.close()
+    with pool, ThreadPoolExecutor(count) as threads:
+        try:
+            for looked in threads.map(look, manifest.rows):
+                results.append(looked)
+                progress(len(results), len(manifest.rows))
+        finally:
+            pool.interrupt()  # what is under way ends soon where this ends early, Ctrl-C above all
+            threads.shutdown(cancel_futures=True)
     return results

@@ -6,14 +6,16 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder.bed.cohort_beds import BedFinder, Watch
-from encoder.bed.crop import CropPolicy, follows, track_and_crop
+from encoder.bed.crop import CropPolicy, follows, source_and_crop
 from encoder.bed.detector import Detector, OneAtATime
+from encoder.job.digests import FileDigests
 from encoder.job.events import ClipReady, DecodingEvent, VideoDone
 from encoder.job.identity import Copies, copies
 from encoder.manifest import Manifest, ManifestRow
@@ -22,7 +24,6 @@ from encoder.picture import Crop
 from encoder.video.decoder import DecodeLimits, Decoder
 from encoder.video.worker_process import Choose, ClipFrames
 from index.errors import StateError, VideoRefused
-from index.files.durable import sha256_of_file
 from index.records import Video
 from index.tables.store import EncodedVideo, Store
 
@@ -44,6 +45,7 @@ class Reader:
         beds: finds them; None where no picture is decoded, or the encoder has no policy.
         erased: patients of the manifest that are not taken in again.
         copies: videos of the same content; None where nothing is stored.
+        digests: of the files that have been read.
     """
 
     manifest: Manifest
@@ -53,6 +55,7 @@ class Reader:
     beds: BedFinder | None = None
     erased: frozenset[str] = frozenset()
     copies: Copies | None = None
+    digests: FileDigests = field(default_factory=FileDigests)
 
     def looking_for_beds(self, detector: Detector | None, limits: DecodeLimits, watch: Watch | None = None) -> Reader:
         """The same reader, able to choose crops by the encoder's policy; as it is where there is no detector.
@@ -83,7 +86,7 @@ class Reader:
         path = self.manifest.path_of(row)
         try:
             before = path.stat()
-            digest = learned.source_sha256 = sha256_of_file(path)
+            digest = learned.source_sha256 = self.digests.sha256(path)
             if self.copies is not None:
                 learned.copy_of = self.copies.beside(row, digest)
             stored_for = self._stored_for(row, digest)
@@ -92,7 +95,7 @@ class Reader:
             if stored_for is not None:
                 learned.stored, learned.stored_patient_id = self.videos[row.video_id], stored_for
                 return
-            for frames in decoder.decode(path, self._crop(row, learned), row.track):
+            for frames in decoder.decode(row.source(path), self._crop(row, learned)):
                 yield ClipReady(row, frames, frames.clip_count, digest, learned.crop)
             after = path.stat()
         except OSError as error:
@@ -123,8 +126,9 @@ class Reader:
         clips, video = self.encoded.get(row.video_id), self.videos.get(row.video_id)
         if clips is None or video is None or {clips.source_sha256, video.source_sha256} != {source_sha256}:
             return None
-        track, crop = track_and_crop(clips.crop)
-        return clips.patient_id if track == row.track and follows(crop, row.crop, self.policy) else None
+        track, segment, crop = source_and_crop(clips.crop)
+        same = (track, segment) == (row.track, str(row.segment))
+        return clips.patient_id if same and follows(crop, row.crop, self.policy) else None
 
 
 @dataclass(slots=True)
@@ -156,8 +160,17 @@ def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recor
     except StateError:
         encoded, videos = {}, {}
     erased = store.erased({row.patient_id for row in manifest.rows})
-    same = copies(manifest, videos.values(), allowed=same_recording)
-    return Reader(manifest, encoded, videos, encoder.crop, erased=frozenset(erased), copies=same)
+    digests = FileDigests()
+    same = copies(manifest, videos.values(), digests, allowed=same_recording)
+    return Reader(manifest, encoded, videos, encoder.crop, erased=frozenset(erased), copies=same, digests=digests)
+
+
+def by_file(rows: Sequence[ManifestRow]) -> list[list[ManifestRow]]:
+    """Rows of one file together, by where they begin in it: one decoder reads them one after another."""
+    groups: dict[str, list[ManifestRow]] = {}
+    for row in rows:
+        groups.setdefault(row.file_name, []).append(row)
+    return [sorted(group, key=lambda row: row.start_s) for group in groups.values()]
 
 
 @contextmanager
@@ -182,11 +195,12 @@ def reading(
         stop: once set, no more clips come, whatever the videos hold; set at the end too.
     """
     events: queue.Queue[DecodingEvent | BaseException | None] = queue.Queue(maxsize=ahead)
-    waiting: queue.SimpleQueue[ManifestRow] = queue.SimpleQueue()
-    for row in rows:
-        waiting.put(row)
+    waiting: queue.SimpleQueue[Sequence[ManifestRow]] = queue.SimpleQueue()
+    groups = by_file(rows)
+    for group in groups:
+        waiting.put(group)
     stop = threading.Event() if stop is None else stop
-    children = [Decoder(*frame_shape, limits) for _ in range(min(decoders, len(rows)))]
+    children = [Decoder(*frame_shape, limits) for _ in range(min(decoders, len(groups)))]
 
     def put(event: DecodingEvent | BaseException | None) -> None:
         while not stop.is_set():
@@ -199,7 +213,8 @@ def reading(
     def work(decoder: Decoder) -> None:
         try:
             while not stop.is_set():
-                for event in reader.read(waiting.get_nowait(), decoder):
+                group = waiting.get_nowait()
+                for event in chain.from_iterable(reader.read(row, decoder) for row in group):
                     put(event)
                     if stop.is_set():
                         return

@@ -68,7 +68,7 @@ class Storing:
         for row in rows:
             if row.video_id in self._copies:
                 digest, others = self._copies[row.video_id]
-                owners.setdefault(digest, {}).update(dict.fromkeys((row.video_id, *others)))
+                owners.setdefault(f"{digest} {row.segment}", {}).update(dict.fromkeys((row.video_id, *others)))
         return [tuple(ids) for ids in owners.values() if len(ids) > 1]
 
     def _finish(self, done: VideoDone, clips: list[EmbeddedClip]) -> None:
@@ -169,4 +169,8 @@ def _described(row: ManifestRow, video: Video) -> Video:
         crop=str(row.crop or ""),
         split=row.split,
         metadata=row.metadata,
+        start_s=row.start_s,
+        end_s=row.end_s,
+        onset_s=row.onset_s,
+        seizure_end_s=row.seizure_end_s,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -14,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.clips import Segment
+from encoder.job.digests import FileDigests
 from encoder.manifest import Manifest, ManifestRow
-from encoder.video.decoder import Decoder
+from encoder.video.decoder_pool import DecoderPool
 from encoder.video.worker_process import Preview
 from index.errors import InvalidInput, Locked, NotFound, VideoRefused
-from index.files.durable import is_plain, new_folder, sha256_of_file, small_file, write_atomically
+from index.files.durable import is_plain, new_folder, small_file, write_atomically
 from index.records import ID, Video
 from index.tables.store import Store
 from index.workspace import Workspace
@@ -60,7 +61,8 @@ def stored_preview(workspace: Workspace, video: Video) -> StoredPreview:
     folder = _folder(workspace, video.video_id)
     try:
         facts = json.loads(small_file(folder / _FACTS))
-        if is_plain(folder / _FILM) and facts["source_sha256"] == video.source_sha256:
+        made_of = facts["source_sha256"], facts.get("segment", "")
+        if is_plain(folder / _FILM) and made_of == (video.source_sha256, _segment(video)):
             return StoredPreview(folder / _FILM, int(facts["fps"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -181,9 +183,8 @@ def make_previews(
     made: list[str] = []
     there: list[str] = []
     refused: dict[str, str] = {}
-    every: list[Decoder] = []
-    idle: list[Decoder] = []
-    lock = threading.Lock()
+    digests = FileDigests()
+    pool = DecoderPool(decoders, 0, 0)
 
     def work(row: ManifestRow) -> bool:
         video = videos.get(row.video_id)
@@ -193,38 +194,29 @@ def make_previews(
             return False
         if video.duration_s > LONGEST_S:
             raise VideoRefused(f"it is longer than {LONGEST_S / 3600:.0f} hours: cut out what is to be looked at")
-        with lock:
-            if not idle:
-                idle.append(Decoder(0, 0))
-                every.append(idle[-1])
-            decoder = idle.pop()
-        try:
-            _write(workspace, video, decoder.preview(_same_file(manifest, row, video), row.track))
-            if row.video_id not in Store(workspace).videos():  # erased meanwhile
-                shutil.rmtree(_folder(workspace, row.video_id), ignore_errors=True)
-                raise VideoRefused("its patient was erased meanwhile")
-        finally:
-            with lock:
-                idle.append(decoder)
+        path = _same_file(manifest, row, video, digests)
+        with pool.decoder_for(path) as decoder:
+            preview = decoder.preview(row.source(path))
+        _write(workspace, video, preview)
+        if row.video_id not in Store(workspace).videos():  # erased meanwhile
+            shutil.rmtree(_folder(workspace, row.video_id), ignore_errors=True)
+            raise VideoRefused("its patient was erased meanwhile")
         return True
 
     total = len(manifest.rows)
     progress(0, total)
-    pool = ThreadPoolExecutor(decoders)
-    try:
-        tasks = {pool.submit(work, row): row.video_id for row in manifest.rows}
-        for done, task in enumerate(as_completed(tasks), start=1):
-            try:
-                (made if task.result() else there).append(tasks[task])
-            except (VideoRefused, Locked) as error:
-                refused[tasks[task]] = str(error)
-            progress(done, total)
-    finally:
-        for decoder in every:  # what is under way ends soon where this ends early, Ctrl-C above all
-            decoder.interrupt()
-        pool.shutdown(wait=True, cancel_futures=True)
-        for decoder in every:
-            decoder.close()
+    with pool, ThreadPoolExecutor(decoders) as threads:
+        try:
+            tasks = {threads.submit(work, row): row.video_id for row in manifest.rows}
+            for done, task in enumerate(as_completed(tasks), start=1):
+                try:
+                    (made if task.result() else there).append(tasks[task])
+                except (VideoRefused, Locked) as error:
+                    refused[tasks[task]] = str(error)
+                progress(done, total)
+        finally:
+            pool.interrupt()  # what is under way ends soon where this ends early, Ctrl-C above all
+            threads.shutdown(cancel_futures=True)
     return PreviewsMade(tuple(sorted(made)), tuple(sorted(there)), dict(sorted(refused.items())))
 
 
@@ -242,10 +234,16 @@ def _is_there(workspace: Workspace, video: Video) -> bool:
     return True
 
 
-def _same_file(manifest: Manifest, row: ManifestRow, video: Video) -> Path:
+def _segment(video: Video) -> str:
+    return str(Segment(video.start_s, video.end_s))
+
+
+def _same_file(manifest: Manifest, row: ManifestRow, video: Video, digests: FileDigests) -> Path:
     path = manifest.path_of(row)
+    if str(row.segment) != _segment(video):
+        raise VideoRefused("the row names another part of the file than was encoded: encode it again first")
     try:
-        same = sha256_of_file(path) == video.source_sha256
+        same = digests.sha256(path) == video.source_sha256
     except OSError as error:
         raise VideoRefused(f"the file can't be read: {error.strerror}") from None
     if not same:
@@ -260,6 +258,7 @@ def _write(workspace: Workspace, video: Video, preview: Preview) -> None:
     facts = {
         "video_id": video.video_id,
         "source_sha256": video.source_sha256,
+        "segment": _segment(video),
         "fps": preview.fps,
         "width": preview.width,
         "height": preview.height,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.clips import MAX_SECONDS
+from encoder.clips import MAX_SECONDS, Segment, Source
 from encoder.picture import Crop
 from encoder.video.sandbox import least_sandbox
 from encoder.video.worker_process import Child, Choose, ClipFrames, Died, Patience, Preview, Stalled, box_of
@@ -45,8 +45,29 @@ class DecodeLimits:
     least_sandbox: str = field(default_factory=least_sandbox)
 
 
+class FileState(NamedTuple):
+    """What tells one content of a file from another without reading it."""
+
+    path: Path
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """The state of a file now.
+
+        Raises:
+            OSError: If it can't be looked at.
+        """
+        stat = path.stat()
+        return cls(path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
 class Decoder:
-    """Decodes videos one after another, each in a child process of its own.
+    """Decodes videos one after another, each file in a child process of its own, which looks through it once.
 
     The next child is started while the one before works, so that its imports cost no waiting. A child that gives no
     sign of life is killed and its video refused; one that dies (out of memory, a crash, a stray signal) is replaced
@@ -60,6 +81,7 @@ class Decoder:
         self._limits = limits or DecodeLimits()
         self._waiting = Child()
         self._working: Child | None = None
+        self._open: FileState | None = None
         self._interrupted = False
 
     def __enter__(self) -> Self:
@@ -82,24 +104,28 @@ class Decoder:
                 child.interrupt()
 
     @property
+    def open_path(self) -> Path | None:
+        """The file that the child at work has open, or had last and waits for more of."""
+        return None if self._open is None else self._open.path
+
+    @property
     def child_pid(self) -> int | None:
         """Process id of the child at work."""
         return None if self._working is None else self._working.pid
 
-    def decode(self, path: Path, crop: Crop | Choose | None = None, track: int | None = None) -> Iterator[ClipFrames]:
+    def decode(self, source: Source | Path, crop: Crop | Choose | None = None) -> Iterator[ClipFrames]:
         """Frames of every clip of a video, in order; none in them when the decoder was made for 0 frames.
 
         Args:
-            path: the video file.
-            track: number of its track, where several are films.
+            source: the video; a path stands for all of the file's only film.
             crop: what part of the picture to use, or who chooses it; what that raises ends the decoding.
 
         Raises:
             VideoRefused: If the video can't be trusted; clips yielded before are whole.
         """
-        return self._clips(path, self._num_frames, crop, track)
+        return self._clips(source, self._num_frames, crop)
 
-    def first_picture(self, path: Path, track: int | None = None) -> NDArray[np.uint8]:
+    def first_picture(self, source: Source | Path) -> NDArray[np.uint8]:
         """The first frame shown, (H, W, 3) RGB.
 
         Raises:
@@ -107,7 +133,7 @@ class Decoder:
         """
         seen: list[NDArray[np.uint8]] = []
         try:
-            for _ in self._clips(path, 0, seen.append, track):
+            for _ in self._clips(source, 0, seen.append):
                 pass
         except VideoRefused as refused:
             if not (refused.damaged and seen):  # what is damaged later on has a first picture all the same
@@ -116,30 +142,28 @@ class Decoder:
             raise VideoRefused("the decoder showed no picture")
         return seen[-1]
 
-    def count(self, path: Path, track: int | None = None) -> int:
+    def count(self, source: Source | Path) -> int:
         """How many clips a video has by its timestamps; no picture is decoded.
 
         Raises:
             VideoRefused: If the video can't be trusted.
         """
-        return sum(1 for _ in self._clips(path, 0, None, track))
+        return sum(1 for _ in self._clips(source, 0, None))
 
-    def preview(self, path: Path, track: int | None = None) -> Preview:
+    def preview(self, source: Source | Path) -> Preview:
         """A small copy of a video; of a damaged one what comes before the damage.
 
         Raises:
             VideoRefused: If the video can't be trusted.
         """
-        for made in self._twice(lambda quick: self._attempt(path, 0, None, track, quick=quick, preview=True)):
+        for made in self._twice(lambda quick: self._attempt(source, 0, None, quick=quick, preview=True)):
             if isinstance(made, Preview):
                 return made
         raise VideoRefused("the decoder made no preview")
 
-    def _clips(
-        self, path: Path, num_frames: int, crop: Crop | Choose | None, track: int | None
-    ) -> Iterator[ClipFrames]:
+    def _clips(self, source: Source | Path, num_frames: int, crop: Crop | Choose | None) -> Iterator[ClipFrames]:
         yielded = 0
-        for clip in self._twice(lambda quick: self._attempt(path, num_frames, crop, track, quick=quick)):
+        for clip in self._twice(lambda quick: self._attempt(source, num_frames, crop, quick=quick)):
             if isinstance(clip, ClipFrames) and clip.clip_index >= yielded:
                 yield clip
                 yielded = clip.clip_index + 1
@@ -163,7 +187,7 @@ class Decoder:
     def trouble(self, readers: set[str]) -> str:
         """What keeps this decoder from decoding a video that is known to be whole, or empty; adds who read it."""
         try:
-            clips = list(self._attempt(SAMPLE, self._num_frames, None, None, quick=True))
+            clips = list(self._attempt(SAMPLE, self._num_frames, None, quick=True))
         except Died as died:
             return died.reason or "the child process ends before it answers"
         except Stalled as stalled:
@@ -176,19 +200,19 @@ class Decoder:
 
     def _attempt(
         self,
-        path: Path,
+        source: Source | Path,
         num_frames: int,
         crop: Crop | Choose | None,
-        track: int | None,
         *,
         quick: bool,
         preview: bool = False,
     ) -> Iterator[ClipFrames | Preview]:
-        child, self._waiting = self._waiting, Child()
-        self._working = child
-        stall_s = self._limits.stall_s + path.stat().st_size // _SLOWEST_BYTES_PER_S
+        source = source if isinstance(source, Source) else Source(source)
+        file = FileState.of(source.path)
+        child = self._child_for(file)
+        stall_s = self._limits.stall_s + file.size // _SLOWEST_BYTES_PER_S
         request = {
-            "path": str(path),
+            "path": str(source.path),
             "num_frames": num_frames,
             "size": self._size,
             "crop": "ask" if callable(crop) else box_of(crop),
@@ -196,19 +220,32 @@ class Decoder:
             "cpu_s": int((stall_s + self._limits.clip_s * self._limits.max_seconds / CLIP_SECONDS) * usable_cores()),
             "least_sandbox": self._limits.least_sandbox,
             "max_seconds": self._limits.max_seconds,
-            "track": track,
+            "track": source.track,
+            "segment": [source.segment.start_s, source.segment.end_s],
             "quick": quick,
             "preview": preview,
         }
         patience = Patience(stall_s, self._limits.clip_s)
+        more = False
         try:
             if preview:
                 yield child.preview(request, patience)
             else:
                 yield from child.decode(request, patience, crop if callable(crop) else None)
+            more = source.segment != Segment()  # the file's other segments may follow
         finally:
-            self._working = None
-            child.kill()
+            if not more:
+                self._working = self._open = None
+                child.kill()
+
+    def _child_for(self, file: FileState) -> Child:
+        """The child that has this file open, or a new one in its place."""
+        if self._working is None or self._open != file:
+            if self._working is not None:
+                self._working.kill()
+            self._working, self._waiting = self._waiting, Child()
+            self._open = file
+        return self._working
 
 
 def check_decoding() -> set[str]:

@@ -104,6 +104,7 @@ def reads_fast(facts: VideoFacts) -> bool:
     """Whether decord is known to read this kind of file right."""
     return (
         (facts.demuxer, facts.codec) in _FAST
+        and facts.whole
         and facts.timeline.has_constant_rate()
         and facts.timeline.ticks[0] == 0
         and facts.alone
@@ -193,7 +194,7 @@ def _upright(frame: av.VideoFrame, facts: VideoFacts) -> NDArray[np.uint8]:
 def _last_number(facts: VideoFacts, plan: ClipPlan) -> int:
     start = plan.start_s + plan.valid_seconds
     ticks = facts.timeline.ticks
-    last = bisect_left(ticks, ticks[0] + start / float(facts.timeline.time_base)) - 1
+    last = bisect_left(ticks, float(facts.timeline.zero) + start / float(facts.timeline.time_base)) - 1
     return max(last, plan.frame_numbers[-1])
 
 
@@ -218,15 +219,64 @@ class _Picture:
         return ""
 
 
+_Shown = Iterator[tuple[av.VideoFrame, av.video.stream.VideoStream]]
+_INDEXED = frozenset({"mov", "matroska"})
+"""Containers with an index of their key frames."""
+
+
+def _shown(path: Path, facts: VideoFacts, times: Set[int] | None) -> _Shown:
+    """Frames from the first of a segment, or of the whole film, on to the end of the file.
+
+    Decoding begins at the key frame before the segment. Where there is no index, or what it leads to is not what it
+    should be, it begins at the first frame of the file.
+    """
+    told_by_time = facts.exact_clock and not (facts.hides_frames or facts.in_fields)
+    if facts.first_frame and told_by_time and facts.demuxer in _INDEXED:
+        frames = _from_key_frame(path, facts, times)
+        try:
+            first = next(frames, None)
+        except MemoryError:  # one of FFmpeg's errors too, and no reason to try again
+            raise
+        except av.error.FFmpegError:
+            first = None
+        if first is not None:
+            yield first
+            yield from frames
+            return
+    start = facts.timeline.ticks[0]
+    with open_video(path, facts.demuxer) as container:
+        stream = video_stream(container, facts.track)
+        for number, frame in enumerate(shown_frames(container, stream, facts.demuxer, times)):
+            if number >= facts.first_frame or (told_by_time and frame.pts is not None and frame.pts >= start):
+                yield frame, stream
+
+
+def _from_key_frame(path: Path, facts: VideoFacts, times: Set[int] | None) -> _Shown:
+    """The same by the index; nothing where that leads behind the first frame, or to one that is incomplete."""
+    start, arrived = facts.timeline.ticks[0], False
+    with open_video(path, facts.demuxer) as container:
+        stream = video_stream(container, facts.track)
+        container.seek(start, stream=stream)
+        for frame in shown_frames(container, stream, facts.demuxer, times):
+            if not arrived:
+                if frame.pts is None or frame.is_corrupt or frame.pts > start:
+                    return
+                arrived = frame.pts == start
+            if arrived:
+                yield frame, stream
+
+
 def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> Generator[tuple[int, av.VideoFrame]]:
     """Every shown frame and its number, in order; with `needed`, those at least and what they build on.
+
+    Of a segment, its own frames alone.
 
     Raises:
         VideoRefused: If a frame is damaged, missing, or not the one whose turn it is.
         MemoryError: If that may be because this process has reached its limit of memory.
     """
     ticks, time_base = facts.timeline.ticks, facts.timeline.time_base
-    times = None if needed is None else {ticks[n] for n in needed}
+    times = None if needed is None else {ticks[0], *(ticks[n] for n in needed)}
     left_out = set() if needed is None else set(range(len(ticks))) - needed
     number = 0
     picture = _Picture(facts)
@@ -234,29 +284,27 @@ def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> 
     def damage(what: str) -> VideoRefused:
         if short_of_memory():
             raise MemoryError
-        at = ticks[min(number, len(ticks) - 1)] - ticks[0]
+        at = ticks[min(number, len(ticks) - 1)] - facts.timeline.zero
         return VideoRefused(f"{what} about {float(at * time_base):.1f} s in", damaged=True)
 
-    with open_video(path, facts.demuxer) as container:
-        stream = video_stream(container, facts.track)
-        try:
-            for frame in shown_frames(container, stream, facts.demuxer, times):
-                while number in left_out and frame.pts != ticks[number]:
-                    number += 1
-                if number == len(ticks) and facts.damage:
-                    return  # what is beyond the damage was not planned
-                if frame.is_corrupt:
-                    raise damage("damaged picture data")
-                if number >= len(ticks) or (facts.exact_clock and frame.pts != ticks[number]):
-                    raise damage("frames are missing or out of order")
-                if changed := picture.changed_in(frame, stream):
-                    raise damage(changed)
-                yield number, frame
+    try:
+        for frame, stream in _shown(path, facts, times):
+            while number in left_out and frame.pts != ticks[number]:
                 number += 1
-        except MemoryError:  # one of FFmpeg's errors too, and no damage
-            raise
-        except av.error.FFmpegError:
-            raise damage("damaged picture data") from None
+            if number == len(ticks) and (facts.damage or not facts.to_end):
+                return  # what is beyond the damage, or the segment, was not planned
+            if frame.is_corrupt:
+                raise damage("damaged picture data")
+            if number >= len(ticks) or (facts.exact_clock and frame.pts != ticks[number]):
+                raise damage("frames are missing or out of order")
+            if changed := picture.changed_in(frame, stream):
+                raise damage(changed)
+            yield number, frame
+            number += 1
+    except MemoryError:  # one of FFmpeg's errors too, and no damage
+        raise
+    except av.error.FFmpegError:
+        raise damage("damaged picture data") from None
     while number in left_out:
         number += 1
     if number < len(ticks):

@@ -158,12 +158,12 @@ def _frames_until(facts: VideoFacts, number: int, fps: int) -> int:
     """How many frames of the preview begin before the next frame of the video is shown, or the video ends."""
     timeline = facts.timeline
     last = number + 1 == len(timeline.ticks)
-    end = timeline.duration if last else (timeline.ticks[number + 1] - timeline.ticks[0]) * timeline.time_base
+    end = timeline.duration if last else (timeline.ticks[number + 1] - timeline.zero) * timeline.time_base
     return -int(-Fraction(end) * fps // 1)  # rounded up
 
 
 def _clip_of(facts: VideoFacts, number: int) -> int:
-    at = (facts.timeline.ticks[number] - facts.timeline.ticks[0]) * facts.timeline.time_base
+    at = max((facts.timeline.ticks[number] - facts.timeline.zero) * facts.timeline.time_base, Fraction(0))
     return int(at // CLIP_SECONDS)
 
 

@@ -8,7 +8,7 @@ are allowed; everything else in FFmpeg stays out of reach.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ import av
 import av.error
 import av.logging
 import numpy as np
-from numpy.typing import NDArray
 
-from encoder.clips import MAX_SECONDS, MIN_CLIP_SECONDS, Timeline
+from encoder.clips import MAX_SECONDS, MIN_CLIP_SECONDS, Segment, Timeline
 from encoder.container.kinds import HEAD_BYTES, demuxer_of
 from encoder.container.survey import (
     CORRUPT,
@@ -69,6 +68,10 @@ class VideoFacts:
         exact_clock: every frame carries its own presentation timestamp, so that a decoded frame can be told by it.
         in_fields: some pictures are coded as two fields, each a packet.
         damage: why the file is known to be cut or broken, or empty.
+        misplaced: timestamp of the first packet that shows that pictures are missing or out of order; None where none.
+        incomplete: timestamp of the first packet that is known to be incomplete; None where none.
+        first_frame: how many frames of the file come before the segment that this is about.
+        to_end: whether it goes on to the end of the file.
     """
 
     demuxer: str
@@ -84,25 +87,65 @@ class VideoFacts:
     exact_clock: bool
     in_fields: bool
     damage: str
+    misplaced: int | None = None
+    incomplete: int | None = None
+    first_frame: int = 0
+    to_end: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is about the whole file."""
+        return self.first_frame == 0 and self.to_end
+
+    def part(self, segment: Segment, max_seconds: float = MAX_SECONDS) -> VideoFacts:
+        """What the file says of a part of its film, up to where that can no longer be trusted.
+
+        Damage behind the part does not count.
+
+        Raises:
+            VideoRefused: If it does not lie within the file, or is too long or damaged from its beginning.
+        """
+        first, timeline = self._within(segment)
+        timeline, trouble = _up_to_trouble(timeline, self.misplaced)
+        if timeline.duration > max_seconds:
+            longest = f"{max_seconds / 3600:g} hours" if max_seconds >= 2 * 3600 else f"{max_seconds:g} seconds"
+            raise VideoRefused(f"longer than {longest}: cut it into shorter videos")
+        to_end = segment.end_s is None
+        broken = self.incomplete is not None and timeline.ticks[0] <= self.incomplete <= timeline.ticks[-1]
+        damage = trouble or (self.damage if to_end or broken else "")
+        return replace(self, timeline=timeline, first_frame=first, to_end=to_end, damage=damage)
+
+    def _within(self, segment: Segment) -> tuple[int, Timeline]:
+        if segment == Segment():
+            return 0, self.timeline
+        try:
+            return self.timeline.segment(segment)
+        except VideoRefused as refused:
+            if not self.damage:
+                raise
+            raise VideoRefused(f"{refused}; {self.damage}", damaged=True) from None
 
 
 def probe(
     path: Path,
     track: int | None = None,
     max_seconds: float = MAX_SECONDS,
-    alive: Callable[[], None] = lambda: None,
 ) -> VideoFacts:
+    """Look at a whole video, see `look_through`, up to where it can no longer be trusted."""
+    return look_through(path, track).part(Segment(), max_seconds)
+
+
+def look_through(path: Path, track: int | None = None, alive: Callable[[], None] = lambda: None) -> VideoFacts:
     """Look at a file: demux it all, decode its first frame.
 
     Args:
         path: the video file.
         track: number of the film's track, where the manifest gives one.
-        max_seconds: longest video that is accepted.
         alive: called from time to time.
 
     Raises:
-        VideoRefused: If it is not a video on the allow-list, too large or too long, or without a usable clock; or
-            nothing says which of several tracks is the film.
+        VideoRefused: If it is not a video on the allow-list, too large, or without a usable clock; or nothing
+            says which of several tracks is the film.
     """
     with path.open("rb") as stream:
         demuxer = demuxer_of(stream.read(HEAD_BYTES))
@@ -111,7 +154,7 @@ def probe(
             survey = survey_of(container, alive)
             film = chosen([packets.track() for packets in survey.tracks.values()], track)
             first = _first_frame(path, demuxer, film.number)
-            return _facts(path, container, demuxer, survey, film.number, first, max_seconds)
+            return _facts(path, container, demuxer, survey, film.number, first)
     except MemoryError:  # one of FFmpeg's errors too, and nothing is wrong with the file; so below
         raise
     except av.error.FFmpegError as error:
@@ -235,7 +278,6 @@ def _facts(
     survey: Survey,
     track: int,
     first: _First | None,
-    max_seconds: float,
 ) -> VideoFacts:
     stream, packets = video_stream(container, track), survey.tracks[track]
     if stream.time_base is None:
@@ -257,11 +299,6 @@ def _facts(
     misplaced = (marks & OUT_OF_ORDER != 0) & ~before
     if codec_of(stream) != "h264" and 100 * misplaced.sum() > len(misplaced):
         misplaced[:] = False  # an encoder that does not keep the order of its clock, rather than pictures lost
-    timeline, trouble = _up_to_trouble(timeline, times, misplaced)
-    damage = trouble or damage
-    if timeline.duration > max_seconds:
-        longest = f"{max_seconds / 3600:g} hours" if max_seconds >= 2 * 3600 else f"{max_seconds:g} seconds"
-        raise VideoRefused(f"longer than {longest}: cut it into shorter videos")
     return VideoFacts(
         demuxer=demuxer,
         track=track,
@@ -278,23 +315,23 @@ def _facts(
         damage=damage
         or _declared_more(container, demuxer, survey, packets, timeline.usual_gap_s)
         or cut_short(path, demuxer),
+        # What is shown from then on may be built on another picture than it should be.
+        misplaced=int(times[int(misplaced.argmax()) :].min()) if misplaced.any() else None,
+        incomplete=int(times[incomplete[0]]) if len(incomplete) else None,
     )
 
 
-def _up_to_trouble(
-    timeline: Timeline, times: NDArray[np.int64], out_of_order: NDArray[np.bool_]
-) -> tuple[Timeline, str]:
+def _up_to_trouble(timeline: Timeline, misplaced: int | None) -> tuple[Timeline, str]:
     """The part of a timeline before pictures are missing, and what is wrong there; all of it, and empty, if nothing."""
     troubles = []  # the last moment that can be trusted, and why
     if gap := timeline.gap_longer_than(MAX_GAP_S):
         start, length = gap
         why = "the clock jumps, or the recording was interrupted"
         troubles.append((start, f"no picture for {float(length):.1f} s, {float(start):.1f} s in: {why}"))
-    if out_of_order.any():
-        # What is shown from then on may be built on another picture than it should be.
-        first = int(times[int(out_of_order.argmax()) :].min()) - timeline.ticks[0]
+    if misplaced is not None and (timeline.end is None or misplaced < timeline.end):
+        first = misplaced - timeline.zero
         at_s = float(first * timeline.time_base)
-        last = max(first - 1, 0) * timeline.time_base
+        last = max(first - 1, Fraction(0)) * timeline.time_base
         troubles.append((last, f"pictures are missing or out of order about {at_s:.1f} s in"))
     if not troubles:
         return timeline, ""

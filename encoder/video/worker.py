@@ -1,6 +1,7 @@
-"""The child process that decodes one video: one request in on stdin, messages out on stdout, then it ends.
+"""The child process that decodes one file: requests in on stdin, one after another, messages out on stdout.
 
-Where the request's `crop` is "ask", the first picture goes out first, and the box to use comes in as a second line.
+Each request is for a part of that file, which is looked through once. Where its `crop` is "ask", the first picture goes
+out first, and the box to use comes in as a line of its own.
 
 One child, one file: before it opens the file it gives up every other one (`encoder.video.sandbox`). Messages are a line
 of JSON each, a clip's line followed by its frames as bytes; nothing is unpickled on either side, because a child that a
@@ -32,53 +33,84 @@ _STDERR_BYTES = 64 * 1024
 
 
 def main() -> None:
-    """Serve the one request."""
+    """Serve the requests."""
     sys.excepthook = _report_bug  # before anything that may be missing is loaded
-    from encoder.clips import plan_clips
-    from encoder.picture import Crop
-    from encoder.video.frames import decode_clips, first_picture
-    from encoder.video.probe import probe
+    import encoder.video.frames  # noqa: F401  now, while no request waits for it
 
     complaints = capture_stderr(_STDERR_BYTES)
     _send({"event": "ready"})
-    line = sys.stdin.buffer.readline()
-    if not line:
-        return
-    request = json.loads(line)
+    film: _Film | None = None
+    for line in iter(sys.stdin.buffer.readline, b""):
+        request = json.loads(line)
+        try:
+            if film is None:
+                path = _shut_in_with(request)
+                if path is None:
+                    return
+                film = _Film(path, complaints)
+            film.serve(request)
+        except VideoRefused as refused:
+            _send({"event": "refused", "reason": str(refused), "damaged": refused.damaged})
+        except (MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+                raise
+            reason = "decoding it takes more memory than a child process may have"
+            _send({"event": "refused", "reason": reason, "damaged": False})
+            return
+
+
+def _shut_in_with(request: Mapping[str, Any]) -> Path | None:
+    """Give up all but the file of the first request; None where the system can't make that sure enough."""
     path = Path(request["path"])
     if path.is_relative_to("/proc"):  # an open file of the parent, which a sandboxed child can't reach later on
         path = Path(f"/proc/self/fd/{os.open(path, os.O_RDONLY)}")
     limit_resources(int(request["memory_bytes"]), int(request["cpu_s"]))
-    try:
-        level = shut_in(path)
-        _send({"event": "opened", "sandbox": level})
-        if LEVELS.index(level) < LEVELS.index(request["least_sandbox"]):
+    level = shut_in(path)
+    _send({"event": "opened", "sandbox": level})
+    return path if LEVELS.index(level) >= LEVELS.index(request["least_sandbox"]) else None
+
+
+class _Film:
+    """The file, looked through once for each of its tracks that is asked for."""
+
+    def __init__(self, path: Path, complaints: int) -> None:
+        self._path = path
+        self._complaints = complaints
+        self._facts: dict[int | None, VideoFacts] = {}
+
+    def serve(self, request: Mapping[str, Any]) -> None:
+        """Answer one request."""
+        from encoder.clips import Segment, plan_clips
+        from encoder.video.frames import first_picture
+        from encoder.video.probe import look_through
+
+        track = request["track"]
+        if track not in self._facts:
+            self._facts[track] = look_through(self._path, track, lambda: _send({"event": "looking"}))
+        facts = self._facts[track].part(Segment(*request["segment"]), request["max_seconds"])
+        plans = plan_clips(facts.timeline, 0)
+        _send({"event": "planned", "clips": len(plans)})
+        if request["preview"]:
+            _preview(self._path, facts)
             return
-        facts = probe(path, request["track"], request["max_seconds"], lambda: _send({"event": "looking"}))
-        _send({"event": "planned", "clips": sum(1 for _ in plan_clips(facts.timeline, 0))})
-        if request.get("preview"):
-            _preview(path, facts)
-            return
-        box = _asked(first_picture(path, facts)) if request["crop"] == "ask" else request["crop"]
-        crop = Crop(*box) if box else None
-        num_frames, size = request["num_frames"], request["size"]
-        if num_frames == 0:  # only how many clips there are
-            for plan in plan_clips(facts.timeline, num_frames):
+        box = _asked(first_picture(self._path, facts)) if request["crop"] == "ask" else request["crop"]
+        if request["num_frames"] == 0:  # only how many clips there are
+            for plan in plans:
                 _send({"event": "clip", "reader": "", **asdict(plan)})
             if facts.damage:
                 raise VideoRefused(facts.damage, damaged=True)
         else:
-            complained = lambda: os.fstat(complaints).st_size  # noqa: E731
-            for clip in decode_clips(path, facts, num_frames, size, crop, complained, quick=request["quick"]):
-                _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.data)
+            self._decode(facts, request, box)
         _send({"event": "done"})
-    except VideoRefused as refused:
-        _send({"event": "refused", "reason": str(refused), "damaged": refused.damaged})
-    except (MemoryError, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
-            raise
-        reason = "decoding it takes more memory than a child process may have"
-        _send({"event": "refused", "reason": reason, "damaged": False})
+
+    def _decode(self, facts: VideoFacts, request: Mapping[str, Any], box: Sequence[int] | None) -> None:
+        from encoder.picture import Crop
+        from encoder.video.frames import decode_clips
+
+        shape = request["num_frames"], request["size"], Crop(*box) if box else None
+        complained = lambda: os.fstat(self._complaints).st_size  # noqa: E731
+        for clip in decode_clips(self._path, facts, *shape, complained, quick=request["quick"]):
+            _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.data)
 
 
 def _preview(path: Path, facts: VideoFacts) -> None:

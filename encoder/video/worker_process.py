@@ -1,4 +1,4 @@
-"""One decoding process and what is said with it: what it answers is checked like any input.
+"""One decoding process, for one file, and what is said with it: what it answers is checked like any input.
 
 A hostile file may have taken the process over; nothing that it sends is unpickled or trusted to have its size.
 """
@@ -149,6 +149,7 @@ class Child:
         self._buffer = bytearray()
         self._clips = self._looks = 0
         self._waited_s = 0.0
+        self._once = {"ready", "opened"}
 
     @property
     def pid(self) -> int:
@@ -235,8 +236,8 @@ class Child:
 
     def _messages(self, request: dict[str, Any], patience: Patience) -> Iterator[dict[str, Any]]:
         """What a child says, checked like any input: a hostile file may have taken it over."""
+        self._clips, self._waited_s, once = 0, 0.0, self._once
         self._say(request)
-        once = {"ready", "opened"}
         while True:
             with self._checked():
                 message = json.loads(self._line(patience))

@@ -16,6 +16,8 @@ from index.errors import DamagedData, InvalidInput
 from index.records import Video
 
 _PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+_TIMES = ("start_s", "end_s", "onset_s", "seizure_end_s")
+"""Where a video lies in its file, and the seizure in that."""
 VIDEOS = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
@@ -32,9 +34,10 @@ VIDEOS = pa.schema(
         pa.field("salvaged", pa.bool_(), nullable=False),
         pa.field("crop", pa.string(), nullable=False),
         pa.field("metadata", pa.string(), nullable=True),
+        *(pa.field(name, pa.float64(), nullable=True) for name in _TIMES),
     ]
 )
-LATER_COLUMNS = ("metadata",)
+LATER_COLUMNS = ("metadata", *_TIMES)
 """Columns of the videos table that workspaces of earlier versions don't have."""
 PATIENTS = pa.schema(
     [
@@ -89,7 +92,8 @@ def video_of_row(row: Mapping[str, Any]) -> Video:
         metadata = json.loads(row.get("metadata") or "{}").items()
     except (ValueError, AttributeError):
         raise InvalidInput("expected metadata as a JSON object of texts", field="metadata") from None
-    return Video(**{**row, "semiology": tuple(row["semiology"]), "metadata": tuple(sorted(metadata))})
+    described = {"semiology": tuple(row["semiology"]), "metadata": tuple(sorted(metadata))}
+    return Video(**{**row, **described, "start_s": row.get("start_s") or 0.0})
 
 
 def id_predicate(column: str, ids: Sequence[str]) -> str:

@@ -95,6 +95,10 @@ def video_to_proto(video: Video) -> catalog.Video:
         clip_count=video.clip_count,
         salvaged=video.salvaged,
         metadata=[common.Metadata(name=name, value=value) for name, value in video.metadata],
+        start_seconds=video.start_s,
+        end_seconds=video.end_s,
+        onset_seconds=video.onset_s,
+        seizure_end_seconds=video.seizure_end_s,
     )
 
 
@@ -113,6 +117,10 @@ def video_from_proto(message: catalog.Video) -> Video:
         clip_count=message.clip_count,
         salvaged=message.salvaged,
         metadata=tuple((one.name, one.value) for one in message.metadata),
+        start_s=message.start_seconds,
+        end_s=message.end_seconds if message.HasField("end_seconds") else None,
+        onset_s=message.onset_seconds if message.HasField("onset_seconds") else None,
+        seizure_end_s=message.seizure_end_seconds if message.HasField("seizure_end_seconds") else None,
     )
 
 

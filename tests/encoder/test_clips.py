@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder.clips import Timeline, plan_clips
+from encoder.clips import Segment, Timeline, plan_clips
 from index.errors import VideoRefused
 
 gaps = st.lists(st.integers(1, 400), min_size=2, max_size=400)
@@ -39,6 +39,49 @@ def test_clips_cover_a_video_once_and_frames_are_those_shown(gaps, start, num_fr
             moment = ticks[0] + (10 * plan.clip_index + valid * (2 * i + 1) / (2 * num_frames)) * 90
             assert ticks[number] <= moment
             assert number == len(ticks) - 1 or ticks[number + 1] > moment
+
+
+@given(gaps=gaps, data=st.data())
+def test_a_segment_between_two_frames_is_the_file_that_is_cut_there(gaps, data):
+    ticks = [7]
+    for gap in gaps:
+        ticks.append(ticks[-1] + gap)
+    whole = Timeline(tuple(ticks), Fraction(1, 100))
+    start, stop = sorted(data.draw(st.sets(st.integers(0, len(ticks) - 1), min_size=2, max_size=2)))
+    segment = Segment((ticks[start] - 7) / 100, (ticks[stop] - 7) / 100)
+
+    first, part = whole.segment(segment)
+
+    assert (first, part.ticks) == (start, tuple(ticks[start:stop]))
+    assert (part.zero, part.duration) == (ticks[start], Fraction(ticks[stop] - ticks[start], 100))
+    cut = Timeline(tuple(ticks[start:stop]), whole.time_base, end=Fraction(ticks[stop]))
+    if part.duration >= 1:
+        assert plan_clips(part, 12) == plan_clips(cut, 12)
+
+
+@given(gaps=gaps, data=st.data())
+def test_a_segment_shows_at_each_moment_what_the_file_shows_then(gaps, data):
+    ticks = [0]
+    for gap in gaps:
+        ticks.append(ticks[-1] + gap)
+    whole = Timeline(tuple(ticks), Fraction(1, 1000))
+    last = float(whole.duration)
+    begin, end = sorted(data.draw(st.tuples(*[st.floats(0, last).map(lambda s: round(s, 3))] * 2)))
+    if begin >= whole.duration or end - begin < 0.001:
+        return
+
+    first, part = whole.segment(Segment(begin, end))
+
+    assert part.duration == Fraction(str(end)) - Fraction(str(begin))
+    for number in range(20):
+        moment = part.duration * number / 20
+        assert first + part.frame_at(moment) == whole.frame_at(Fraction(str(begin)) + moment)
+
+
+@pytest.mark.parametrize("segment", [Segment(10), Segment(12, 13), Segment(2, 10.6)])
+def test_a_segment_outside_the_file_is_refused_with_what_the_file_holds(segment):
+    with pytest.raises(VideoRefused, match=r"is not within the file, which holds 10\.000 s of picture"):
+        Timeline(tuple(range(0, 100)), Fraction(1, 10)).segment(segment)
 
 
 def test_a_slow_video_repeats_frames():

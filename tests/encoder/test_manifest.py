@@ -4,6 +4,7 @@ import unicodedata
 
 import pytest
 
+from encoder.clips import Segment, Source
 from encoder.manifest import Manifest, ManifestRow, read_manifest, write_manifest
 from encoder.picture import Crop
 from index.errors import InvalidInput, ManifestErrors, VideoRefused
@@ -38,6 +39,62 @@ def test_a_full_row_is_read(tmp_path):
         ),
         ManifestRow("c.mp4", "p2", "v2"),
     )
+
+
+def test_rows_of_one_file_name_its_parts_and_the_seizure_in_each(tmp_path):
+    path = written(
+        tmp_path,
+        "file_name,patient_id,video_id,start_s,end_s,onset_s,seizure_end_s\n"
+        "day.mp4,p1,v1,,60,,\n"
+        "day.mp4,p1,v2,3600.5,3700,3610.25,3690\n"
+        "day.mp4,p1,v3,3600.5,,,\n"
+        "day.mp4,p1,v4,,,,\n",
+    )
+
+    rows = read_manifest(path).rows
+
+    assert [row.segment for row in rows] == [Segment(0, 60), Segment(3600.5, 3700), Segment(3600.5), Segment()]
+    assert (rows[1].onset_s, rows[1].seizure_end_s) == (3610.25, 3690)
+    assert rows[2].source(path) == Source(path, None, Segment(3600.5))
+    write_manifest(tmp_path / "again.csv", [(row, "") for row in rows])
+    assert read_manifest(tmp_path / "again.csv").rows == rows
+
+
+@pytest.mark.parametrize(
+    ("times", "problem"),
+    [
+        ("5,5.5,,", "end_s: 5.5 s is less than 1 s after the segment begins, at 5 s"),
+        ("9,5,,", "end_s: 5 s is less than 1 s after the segment begins, at 9 s"),
+        ("5,50,4,", "onset_s: 4 s is outside the segment, 5 s to 50 s"),
+        ("5,50,10,51", "seizure_end_s: 51 s is outside the segment, 5 s to 50 s"),
+        ("5,,4,", "onset_s: 4 s is outside the segment, 5 s to the end of the file"),
+        ("5,50,30,20", "seizure_end_s: 20 s is not after the onset, at 30 s"),
+        ("-1,5,,", "start_s: '-1' is not seconds, 0 or more, with at most three decimals"),
+        ("1.2345,5,,", "start_s: '1.2345' is not seconds, 0 or more, with at most three decimals"),
+        ('"1,5",9,,', "start_s: '1,5' is not seconds, 0 or more, with at most three decimals: write 1.5"),
+        ("01:02:03.5,,,", "start_s: '01:02:03.5' is not seconds, 0 or more, with at most three decimals: write 3723.5"),
+        ("nan,,,", "start_s: 'nan' is not seconds, 0 or more, with at most three decimals"),
+    ],
+)
+def test_a_part_that_can_not_be_is_said_with_its_row_and_values(tmp_path, times, problem):
+    path = written(
+        tmp_path, f"file_name,patient_id,video_id,start_s,end_s,onset_s,seizure_end_s\nday.mp4,p1,v1,{times}\n"
+    )
+
+    with pytest.raises(ManifestErrors) as caught:
+        read_manifest(path)
+
+    assert caught.value.problems == (f"row 2, column {problem}",)
+
+
+@pytest.mark.parametrize("same", ["10,20", "10.0,20", "10,20.000"])
+def test_one_part_in_two_rows_is_said(tmp_path, same):
+    path = written(
+        tmp_path, f"file_name,patient_id,video_id,start_s,end_s\nday.mp4,p1,v1,10,20\n./day.mp4,p1,v2,{same}\n"
+    )
+
+    with pytest.raises(ManifestErrors, match=r"'\./day\.mp4' stands in row 2 too|'day\.mp4' stands in row 2 too"):
+        read_manifest(path)
 
 
 def test_rows_with_reasons_are_read_again_and_their_files_from_another_folder(tmp_path):
@@ -81,7 +138,8 @@ def test_every_problem_is_said_at_once_with_row_column_value_and_what_is_allowed
         "row 5, column recorded_at: '01/05/2023' is not an ISO 8601 date or time such as 2024-03-01T22:15:00: day and "
         "month can't be told apart; write 2023-05-01 or 2023-01-05",
         "row 5, column video_id: 'v2' stands in row 4 too; each video has its own",
-        "row 5, column file_name: 'c.mp4' stands in row 4 too; each video has its own",
+        "row 5, column file_name: 'c.mp4' stands in row 4 too; each video has its own file, or its own part of one by "
+        "start_s and end_s",
     )
 
 

@@ -91,4 +91,4 @@ def test_clips_of_a_track_are_counted(two_cameras):
     path = manifest.path_of(manifest.rows[0])
 
     with Decoder(0, 0) as decoder:
-        assert decoder.count(path, manifest.rows[0].track) == 2
+        assert decoder.count(manifest.rows[0].source(path)) == 2

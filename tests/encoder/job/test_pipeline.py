@@ -238,10 +238,10 @@ def after_decoding(monkeypatch, name, act):
     """`act(path)` once a file's clips are decoded, before the job has closed it."""
     real = Decoder.decode
 
-    def decode(self, path, crop=None, track=None):
-        yield from real(self, path, crop)
-        if path.name == name:
-            act(path)
+    def decode(self, source, crop=None):
+        yield from real(self, source, crop)
+        if source.path.name == name:
+            act(source.path)
 
     monkeypatch.setattr(Decoder, "decode", decode)
 
@@ -373,10 +373,10 @@ def test_finished_videos_are_stored_when_the_job_fails_later(hospital, job, work
     manifest = hospital(("short_7s.mp4", "p1", "v1"), ("exactly_10s.mp4", "p2", "v2"))
     real = Decoder.decode
 
-    def fails(self, path, crop=None, track=None):
-        if path.name == "exactly_10s.mp4":
+    def fails(self, source, crop=None):
+        if source.path.name == "exactly_10s.mp4":
             raise ZeroDivisionError
-        yield from real(self, path, crop)
+        yield from real(self, source, crop)
 
     monkeypatch.setattr(Decoder, "decode", fails)
     with pytest.raises(ZeroDivisionError):

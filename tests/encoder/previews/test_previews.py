@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from encoder.clips import Segment, Source
 from encoder.job.pipeline import EncodeOptions, encode
 from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
@@ -71,6 +72,16 @@ def test_a_preview_shows_at_each_time_what_the_video_shows_then(decoder, name):
     assert preview.seconds == pytest.approx(len(found) / preview.fps)
     assert preview.seconds == pytest.approx(eval_fraction(facts["seconds"]), abs=1 / preview.fps + 0.01)
     assert (preview.width, preview.height) == ((240, 320) if turned else (320, 240))
+
+
+def test_a_preview_of_a_part_of_a_file_shows_that_part(decoder):
+    preview = decoder.preview(Source(VIDEOS / "h264_25fps.mp4", segment=Segment(7.02, 20)))
+
+    with av.open(io.BytesIO(preview.mp4)) as film:
+        found = [number_in(frame.to_ndarray(format="rgb24"), turned=False) for frame in film.decode(video=0)]
+    facts = EXPECTED["h264_25fps.mp4"]
+    assert found == [shown(facts, 7.02 + n / preview.fps) for n in range(len(found))]
+    assert (preview.seconds, sorted(preview.strips)) == (pytest.approx(12.98, abs=1 / preview.fps), [0, 1])
 
 
 @pytest.mark.parametrize("name", ["h264_25fps.mp4", "h264_1fps.mp4", "h264_rotate90.mp4"])

@@ -29,8 +29,11 @@ def read_numbers(left_TSSC, right_TSSC, turned=False):
     return numbers.tolist()
 
 
-def expected_clips(facts, num_frames):
-    """(start, valid seconds, frame numbers) of each clip, from what `expected.json` says of a file alone."""
+def expected_clips(facts, num_frames, begin=0, end=None):
+    """(start, valid seconds, frame numbers) of each clip, from what `expected.json` says of a file alone.
+
+    Of a part of the file, where `begin` and `end` say which, in seconds after its first frame.
+    """
     seconds = Fraction(str(facts["seconds"]))
     if "pts" in facts:
         times = [Fraction(round(pts * 30), 30) for pts in facts["pts"]]
@@ -38,11 +41,12 @@ def expected_clips(facts, num_frames):
         times = [Fraction(i) / Fraction(facts["fps"]) for i in range(facts["frames"])]
         seconds = Fraction(facts["frames"]) / Fraction(facts["fps"])
     first = facts.get("first_frame", 0)
-    clips, start = [], Fraction(0)
+    begin, seconds = Fraction(str(begin)), seconds if end is None else min(Fraction(str(end)), seconds)
+    clips, start = [], begin
     while seconds - start >= 1:
         valid = min(Fraction(10), seconds - start)
         moments = [start + valid * (2 * i + 1) / (2 * num_frames) for i in range(num_frames)]
         shown = [first + max(n for n, time in enumerate(times) if time <= moment) for moment in moments]
-        clips.append((float(start), round(float(valid), 3), shown))
+        clips.append((float(start - begin), round(float(valid), 3), shown))
         start += 10
     return clips

@@ -105,7 +105,8 @@ def test_batch_answers_survive_the_wire(response, provenance, good, words):
 
 def test_what_the_catalogue_says_survives_the_wire():
     provenance = Provenance("e", "g", "h", 3)
-    more = {"salvaged": True, "metadata": (("Ort", "Halle, 2. OG"), ("montage", "10-20"))}
+    times = {"start_s": 3.5, "end_s": 16.0, "onset_s": 3.5, "seizure_end_s": 12.25}
+    more = {"salvaged": True, "metadata": (("Ort", "Halle, 2. OG"), ("montage", "10-20")), **times}
     video = Video("v", "p", "", "TLE", "2024-01-01", ("Semiology-versive",), "room1", "test", 12.5, 2, **more)
     count = Count("TLE", 3, 2, 1)
     answer = VideoAnswer(provenance, video, (Clip("c", "v", "p", 0, 0.0, 10.0),))
