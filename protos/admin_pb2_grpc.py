@@ -189,7 +189,7 @@ class AdminServiceServicer:
     def CancelOperation(self, request, context):
         """Stops a build; nothing is left of it. One that has ended stays as it is.
 
-        Errors: NOT_FOUND, FAILED_PRECONDITION (an erasure: it must go on to its end).
+        Errors: NOT_FOUND, FAILED_PRECONDITION (an erasure can't be cancelled).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

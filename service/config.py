@@ -5,16 +5,17 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from index.errors import InvalidInput
+from service.environment import settings_in, variable_of
 from service.roles import Role
 
 PAGE_PORT = 8050
-_PREFIX = "SEMIOME_SERVE_"
 
 
 class _Config(BaseModel):
@@ -116,6 +117,14 @@ class ServerConfig(_Config):
     trace: bool = False
     """OpenTelemetry spans, sent where the usual OTEL_ variables say; needs `semiome[trace]`."""
 
+    @field_validator("host")
+    @classmethod
+    def _address(cls, host: str) -> str:
+        try:
+            return host if host == "localhost" else str(ipaddress.ip_address(host))
+        except ValueError:
+            raise ValueError("expected an IPv4 or IPv6 address, or localhost") from None
+
     @field_validator("limits", mode="before")
     @classmethod
     def _what_is_not_said_stays(cls, limits: object) -> object:
@@ -172,8 +181,9 @@ embedding (see docs/service.md)."""
 def read_config(path: Path | None, **given: Any) -> ServerConfig:  # noqa: ANN401
     """Read a server's settings: those given, else those of the environment, else of the file, else the defaults.
 
-    Relative paths in the file are relative to it. A variable is named `SEMIOME_SERVE_` and the setting, with `__`
-    before a part of one: `SEMIOME_SERVE_MAX_CALLS=64`, `SEMIOME_SERVE_TLS__KEY=/run/secrets/key.pem`.
+    Relative paths in the file are relative to it, those in the environment to the current folder. A variable is named
+    `SEMIOME_SERVE_` and the setting, with `__` before a part of one: `SEMIOME_SERVE_MAX_CALLS=64`,
+    `SEMIOME_SERVE_TLS__KEY=/run/secrets/key.pem`.
 
     Raises:
         InvalidInput: If settings are wrong, all of which the message names, or the file can't be read.
@@ -195,35 +205,24 @@ def read_config(path: Path | None, **given: Any) -> ServerConfig:  # noqa: ANN40
             for name in names:
                 if isinstance(part.get(name), str) and "://" not in part[name]:
                     part[name] = str(path.parent / part[name])
-    values = _over(values, _of_environment())
+    from_environment, variables = settings_in(os.environ, ServerConfig)
+    values = _over(values, from_environment)
     values |= {name: value for name, value in given.items() if value is not None}
     try:
         return ServerConfig(**values)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in error.errors())
-        raise InvalidInput("; ".join(problems)) from None
+        raise InvalidInput("; ".join(_problems(error, variables, given))) from None
 
 
-def _of_environment() -> dict[str, Any]:
-    """Settings in variables of the environment.
-
-    Raises:
-        InvalidInput: If one names no setting, or its value can't be read.
-    """
-    named = {name: name.removeprefix(_PREFIX).lower().split("__")[0] for name in os.environ if name.startswith(_PREFIX)}
-    if not named:
-        return {}
-    if unknown := sorted(name for name, setting in named.items() if setting not in ServerConfig.model_fields):
-        raise InvalidInput(f"no setting of a server is named by {', '.join(unknown)}: see docs/service.md")
-    from pydantic_settings import BaseSettings, EnvSettingsSource
-    from pydantic_settings.exceptions import SettingsError
-
-    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in ServerConfig.model_fields.items()}
-    settings = create_model("Settings", __base__=BaseSettings, **fields)
-    try:
-        return EnvSettingsSource(settings, env_prefix=_PREFIX, env_nested_delimiter="__")()
-    except SettingsError as error:
-        raise InvalidInput(f"a setting in the environment can't be read: {error}") from None
+def _problems(error: ValidationError, variables: Mapping[tuple[str, ...], str], given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with which setting, or with which variable of the environment."""
+    problems = []
+    for one in error.errors():
+        place = one["loc"]
+        variable = "" if not place or given.get(str(place[0])) is not None else variable_of(place, variables)
+        where = variable or ".".join(map(str, place))
+        problems.append(f"{where}: {one['msg'].removeprefix('Value error, ')}".removeprefix(": "))
+    return problems
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

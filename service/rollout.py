@@ -69,7 +69,8 @@ def roll_out(
 
     Raises:
         ServiceError: If a server does not answer, before anything was published.
-        StateError: If servers did not take it up in time, or answer differently with it; the previous one serves again.
+        StateError: If servers did not switch to it in time, or answer differently with it; the previous one serves
+            again.
     """
     before = ask_canaries(clients, clip_ids)
     encoders = {client.status().provenance.encoder_id for client in clients}

@@ -85,7 +85,19 @@ LAYERS = {
     ),
     "trainer": (("clips", "decoding", "frame_cache", "bed_detector", "judging", "pretraining", "backbones", "study"),),
     "service": (
-        ("roles", "metadata", "records", "config", "errors", "messages", "telemetry", "audit", "serving", "processes"),
+        (
+            "roles",
+            "metadata",
+            "records",
+            "environment",
+            "config",
+            "errors",
+            "messages",
+            "telemetry",
+            "audit",
+            "serving",
+            "processes",
+        ),
         ("gate", "methods", "server", "calling", "client", "aio_client", "rollout", "page"),
     ),
     "semiome": (

@@ -14,8 +14,7 @@ from encoder.bed.crop import with_source
 from encoder.job.digests import FileDigests
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import shows_nothing
-from encoder.video.decoder import Decoder
-from encoder.video.decoder_pool import DecoderPool
+from encoder.video.decoder import Decoder, DecoderPool
 from index.errors import InvalidInput, VideoRefused
 from trainer.clips import LeftOut, TrainingClip, TrainingClips
 

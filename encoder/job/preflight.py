@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from encoder.manifest import Manifest, ManifestRow
-from encoder.video.decoder_pool import DecoderPool
+from encoder.video.decoder import DecoderPool
 from index.errors import VideoRefused
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from encoder.clips import Segment
 from encoder.job.digests import FileDigests
 from encoder.manifest import Manifest, ManifestRow
-from encoder.video.decoder_pool import DecoderPool
+from encoder.video.decoder import DecoderPool
 from encoder.video.worker_process import Preview
 from index.errors import InvalidInput, Locked, NotFound, VideoRefused
 from index.files.durable import is_plain, new_folder, small_file, write_atomically

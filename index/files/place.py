@@ -223,8 +223,10 @@ class Folder(Place):
                 sync_folder(path.parent)
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        files = (path for path in (self._root / prefix).rglob("*") if path.is_file())
-        return {path.relative_to(self._root).as_posix(): path.stat().st_size for path in files}
+        # Behind links too: a generation may have been moved to another disk.
+        walk = os.walk(self._root / prefix, followlinks=True)
+        files = (Path(folder) / name for folder, _, names in walk for name in names)
+        return {path.relative_to(self._root).as_posix(): path.stat().st_size for path in files if path.is_file()}
 
     def folders(self, prefix: str) -> list[str]:
         folder = self._root / prefix

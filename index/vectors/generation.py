@@ -222,9 +222,9 @@ def check_publishable(folder: Path, generation: str, *, force: bool = False) -> 
 
 
 def remove_generation(folder: Path, name: str) -> None:
-    """Remove one, so that a crash leaves it either whole or unseen."""
+    """Remove one, so that a crash leaves it either whole or unseen; one behind a link with the link."""
     (folder / name / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder / name)
+    _remove_tree(folder / name)
     sync_folder(folder)
 
 
@@ -319,7 +319,13 @@ def _files_of(manifest: GenerationManifest) -> set[str]:
 def remove_unfinished(folder: Path) -> None:
     """What builds and removals that were killed have left; the caller holds the lock, so no process is building."""
     for left in (*folder.glob(".building-*"), *(f for f in folder.glob("[0-9]*") if not (f / MANIFEST).exists())):
-        shutil.rmtree(left, ignore_errors=True)
+        _remove_tree(left, ignore_errors=True)
+
+
+def _remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
+    shutil.rmtree(folder.resolve(), ignore_errors=ignore_errors)
+    if folder.is_symlink():
+        folder.unlink()
 
 
 def _name_digest(manifest: bytes) -> str:

@@ -53,7 +53,9 @@ def healed(descriptor: int, size: int) -> int:
         if end or not start:
             break
         if window > _LONGEST_LINE:
-            raise DamagedData("the newest file of the audit log does not end as one does: move it away, and look")
+            raise DamagedData(
+                "the newest file of the audit log is cut off or changed at its end: move it elsewhere and find out why"
+            )
         window *= 4
     if start + end < size:
         os.ftruncate(descriptor, start + end)

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from protos import retrieval_pb2 as retrieval
 from service.calling.connection import UPLOAD_TIMEOUT_S, Connection, Rpc
-from service.calling.requests import UPLOAD
+from service.calling.requests import UPLOAD, Watched
 from service.metadata import TAKEN
 
 _TAKEN_S = 5.0
@@ -93,10 +93,12 @@ class Transport:
         method: Any = self._channel.stream_stream(
             name, lambda message: message.SerializeToString(), response.FromString
         )
-        call = method(messages, metadata=self._connection.metadata())
+        watched = Watched(messages)
+        call = method(watched, metadata=self._connection.metadata())
         try:
             async for answer in call:
                 yield answer
+            watched.check()
         except grpc.RpcError as error:
             raise self._connection.failure(error) from None
         finally:

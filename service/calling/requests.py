@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+
+from google.protobuf.message import Message
 
 from index.errors import ServiceError
 from index.feedback.statement import Feedback, FeedbackPage
@@ -84,12 +87,43 @@ def search_stream_request(query: Query, k: int, options: Options = PLAIN) -> ret
     )
 
 
+class Watched(Iterator[Message]):
+    """A caller's messages, which end where going through them fails: gRPC would cover up why.
+
+    Attributes:
+        error: what it failed with.
+    """
+
+    def __init__(self, messages: Iterator[Message], *, ends: bool = True) -> None:
+        """Take the messages, and whether a failure looks like their end: else it is raised."""
+        self.error: Exception | None = None
+        self._messages = messages
+        self._ends = ends
+
+    def __next__(self) -> Message:
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            if self._ends:
+                raise StopIteration from None
+            raise
+
+    def check(self) -> None:
+        """Raise what it failed with."""
+        if self.error is not None:
+            raise self.error
+
+
 def upload_parts(
     path: Path, k: int, options: Options, patient_id: str, store_as: str, label: str, *, classify: bool
 ) -> Iterator[retrieval.SearchByVideoRequest]:
     """A video as it is uploaded."""
-    yield upload_header(path.stat().st_size, k, options, patient_id, store_as, label, classify=classify)
     with path.open("rb") as stream:
+        size_bytes = os.fstat(stream.fileno()).st_size
+        yield upload_header(size_bytes, k, options, patient_id, store_as, label, classify=classify)
         while chunk := stream.read(CHUNK_BYTES):
             yield from upload_chunks(chunk)
 

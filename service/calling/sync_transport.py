@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 import grpc
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 
 from protos import retrieval_pb2 as retrieval
 from service.calling.connection import UPLOAD_TIMEOUT_S, Connection, Rpc
-from service.calling.requests import UPLOAD
+from service.calling.requests import UPLOAD, Watched
 
 Answer = TypeVar("Answer")
 
@@ -87,9 +88,11 @@ class Transport:
         method: Any = self._channel.stream_stream(
             name, lambda message: message.SerializeToString(), response.FromString
         )
-        call = method(messages, metadata=self._connection.metadata())
+        watched = Watched(messages)
+        call = method(watched, metadata=self._connection.metadata())
         try:
             yield from call
+            watched.check()
         except grpc.RpcError as error:
             raise self._connection.failure(error) from None
         finally:
@@ -112,7 +115,12 @@ class Transport:
             UPLOAD, retrieval.SearchByVideoRequest.SerializeToString, retrieval.SearchByVideoResponse.FromString
         )
         timeout_s = max(self._connection.timeout_s, UPLOAD_TIMEOUT_S)
+        watched = Watched(parts, ends=False)  # part of a film is no film
+        first = [next(watched)]  # fails before the call where there is no such file
         try:
-            return method(parts, timeout=timeout_s, metadata=self._connection.metadata())  # type: ignore[no-any-return]
+            return method(  # type: ignore[no-any-return]
+                chain(first, watched), timeout=timeout_s, metadata=self._connection.metadata()
+            )
         except grpc.RpcError as error:
+            watched.check()
             raise self._connection.failure(error) from None

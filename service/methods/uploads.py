@@ -127,7 +127,9 @@ class Uploads:
                     "expected a video id of 1 to 64 of A-Z a-z 0-9 . _ -", field="header.store_as_video_id"
                 )
             if not header.patient_id:
-                raise InvalidInput("expected whose the video is, to store it", field="header.patient_id")
+                raise InvalidInput(
+                    "expected the patient's pseudonym: without it the video can't be stored", field="header.patient_id"
+                )
         elif header.label:
             raise InvalidInput("expected a label only with a video that is stored", field="header.label")
         return header

@@ -35,10 +35,11 @@ async def events(request: Request, session: Session) -> Response:  # noqa: ARG00
     """Events with HED tags, a line for each."""
 
     async def lines() -> AsyncIterator[str]:
-        yield EVENTS_HEAD
+        before = EVENTS_HEAD
         async for page in _pages(session):
             videos = await named_videos(session, {one.video_id for one in page})
-            yield "".join(event_lines(page, videos))
+            yield before + "".join(event_lines(page, videos))
+            before = ""
 
     return await _sent(lines, "events.tsv", "text/tab-separated-values; charset=utf-8")
 

@@ -141,7 +141,7 @@ class Operations:
         if operation.state != RUNNING:
             return operation
         if operation.kind == ERASE:
-            raise StateError("an erasure can't be stopped: it must go on to its end")
+            raise StateError("an erasure can't be cancelled")
         until = time.monotonic() + _JUST_BEGUN_S
         while not _is_ours(operation.pid):
             if time.monotonic() >= until:

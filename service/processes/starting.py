@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from index.errors import StateError
 from service.config import PageSettings, ServerConfig
+from service.environment import PREFIX
 
 _PAGE_ENDS_S, _PAGE_AGAIN_S, _PAGE_AGAIN_MOST_S = 15.0, 0.5, 10.0
 _LOOKS_S = 0.2
@@ -45,6 +46,7 @@ class Child:
         log: IO[str] | None = None,
         descriptors: Sequence[int] = (),
         outlives: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start `python -m module`.
 
@@ -55,6 +57,7 @@ class Child:
             log: what it says on stderr goes there; by default to this process's stderr.
             descriptors: open files that it inherits, under the same numbers.
             outlives: it keeps running when this process ends, and answers nothing.
+            environment: its variables; by default those of this process.
         """
         self._process = subprocess.Popen(  # noqa: S603  this interpreter, without a shell
             [sys.executable, "-P", "-m", module, *arguments],  # -P: nothing is imported from the current folder
@@ -64,6 +67,7 @@ class Child:
             text=True,
             pass_fds=descriptors,
             start_new_session=outlives,
+            env=environment,
         )
         self._outlives = outlives
         if request is not None:
@@ -168,7 +172,7 @@ def end_with_parent() -> None:
 
 @contextmanager
 def server_process(workspace: Path, *options: str, patience_s: float = 60.0) -> Iterator[dict[str, Any]]:
-    """A `semiome serve` process on a free port, for the length of the block.
+    """A `semiome serve` process on a free port, for the length of the block, without settings of the environment.
 
     Args:
         workspace: the workspace it serves.
@@ -183,7 +187,8 @@ def server_process(workspace: Path, *options: str, patience_s: float = 60.0) -> 
     """
     served = ("--workspace", str(workspace), "--port", "0", "--json", "--until-stdin-ends", *options)
     with tempfile.TemporaryFile("w+") as log:  # a pipe that is not read would stop it once it is full
-        server = Child("semiome", "serve", *served, log=log)
+        plain = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+        server = Child("semiome", "serve", *served, log=log, environment=plain)
         try:
             try:
                 answered = server.answer()

@@ -76,7 +76,7 @@ def make_access(folder: Path, hosts: Sequence[str]) -> None:
 
 
 def renew_server_certificate(folder: Path, hosts: Sequence[str], authority: Path | None = None) -> None:
-    """A new certificate for the server; one that runs takes it up.
+    """Make a new certificate for the server; a running server picks it up.
 
     Args:
         folder: what `make_access` wrote.

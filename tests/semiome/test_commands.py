@@ -416,8 +416,8 @@ def test_the_index_is_looked_after_by_command(tmp_path):
     active = semiome("index", "activate", third["generation"], "--force", "--json", cwd=tmp_path)
     assert result_of(active)["generation"] == third["generation"]
     assert result_of(semiome("index", "gc", "--keep", "0", "--json", cwd=tmp_path)) == {"removed": [second]}
-    missing = result_of(semiome("index", "activate", "000099-x", "--json", cwd=tmp_path), code=4)
-    assert "can't be read" in missing["error"]["message"]
+    missing = result_of(semiome("index", "activate", "000099-x", "--json", cwd=tmp_path), code=2)
+    assert missing["error"]["message"] == "no generation '000099-x' in this workspace"
 
 
 def test_the_doctor_of_a_path_without_a_workspace_calls_nothing_healthy(tmp_path):

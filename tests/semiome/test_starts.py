@@ -57,7 +57,7 @@ COMMANDS = [
     ("index build", 0, INDEX),
     ("index list", 0, {"faiss", "pyarrow"}),
     ("index verify", 0, INDEX),
-    ("index activate absent", 4, INDEX),
+    ("index activate absent", 2, INDEX),
     ("index rollback", 0, INDEX),
     ("index gc --keep 1", 0, INDEX),
     ("index compare enc1 absent", 2, INDEX),

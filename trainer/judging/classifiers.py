@@ -61,7 +61,7 @@ def majority_judge(
     targets: NDArray[np.int64],
     judged: Features,
 ) -> NDArray[np.float64]:
-    """The commoner class of those learned from; TLE when both are equally common."""
+    """The more frequent class of those learned from; TLE when both are equally common."""
     return np.full(len(judged), float(targets.mean() > 0.5))
 
 

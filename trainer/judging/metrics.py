@@ -56,7 +56,7 @@ class Scores:
         auroc: of the probabilities.
         confusion: true TLE said TLE, true TLE said exTLE, true exTLE said TLE, true exTLE said exTLE.
         accuracy_by_fold: accuracy of each fold.
-        majority: share of the commoner class: the accuracy of always saying it.
+        majority: share of the more frequent class: the accuracy of always answering with it.
         videos: number of videos judged.
         patients: of how many patients; this is the N that counts.
     """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
-from typing import Any
+from pathlib import Path
 
+os.environ["MPLBACKEND"] = "svg"  # not what a notebook's shell sets, which may not be installed
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,18 +20,9 @@ from matplotlib.ticker import MaxNLocator
 Point = tuple[float, float]
 COLOURS = ("#3b6fb6", "#d1495b", "#2e8b57", "#b8860b", "#7b4fa3", "#5b6770", "#0f9fb5", "#a0522d")
 _SIZE_INCHES = (3.5, 3.0)
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
-    "text.parse_math": False,  # a dollar is a dollar
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "legend.frameon": False,
-    "figure.facecolor": "#fafbfc",
-    "axes.facecolor": "#fafbfc",
-}
+_STYLE = Path(__file__).with_name("matplotlibrc")
+_LONGEST_NAME = 24
+_MOST_NAMES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +31,7 @@ class Series:
 
     Attributes:
         name: in the legend; empty for none.
-        points: (x, y).
+        points: (x, y); those that are not finite, as of a loss that diverged, are not drawn.
         colour: of `COLOURS` by number.
         joined: a line through the points, each marked, instead of dots.
         dashed: the line, without marks.
@@ -73,19 +67,23 @@ def chart(
         axes: with ticks and labels.
         empty: what is written in the frame where no series but dashed ones has a point.
     """
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": title}):
+    with mpl.rc_context({"svg.hashsalt": title}, fname=_STYLE):
         figure, frame = _figure(title)
+        series = [replace(one, points=_finite(one.points)) for one in series]
         for one in series:
             _draw(frame, one)
         if not any(one.points for one in series if not one.dashed):
-            frame.text(0.5, 0.5, empty, transform=frame.transAxes, ha="center", va="center", wrap=True)
+            behind = {"facecolor": frame.get_facecolor(), "edgecolor": "none"}
+            frame.text(0.5, 0.5, empty, transform=frame.transAxes, ha="center", va="center", wrap=True, bbox=behind)
         frame.set(xlabel=x_label, ylabel=y_label, xlim=x_range, ylim=y_range)
         if all(isinstance(x, int) for one in series for x, _ in one.points):
             frame.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half steps
         if not axes:
             frame.set_axis_off()
         if any(one.name for one in series):
-            figure.legend(loc="outside lower center", ncols=2)
+            handles, names = frame.get_legend_handles_labels()
+            short = [_short(name) for name in names[:_MOST_NAMES]]
+            figure.legend(handles[:_MOST_NAMES], short, loc="outside lower center", ncols=2)
         return _svg(figure, title)
 
 
@@ -97,7 +95,7 @@ def confusion(title: str, counts: tuple[int, int, int, int], names: tuple[str, s
         counts: true negatives, false positives, false negatives, true positives.
         names: names of both classes.
     """
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": f"confusion {title}"}):
+    with mpl.rc_context({"svg.hashsalt": f"confusion {title}"}, fname=_STYLE):
         figure, frame = _figure(title)
         rows = [counts[:2], counts[2:]]
         most = max(*counts, 1)
@@ -109,6 +107,14 @@ def confusion(title: str, counts: tuple[int, int, int, int], names: tuple[str, s
         frame.set_yticks((0, 1), [f"true {name}" for name in names], rotation=90, va="center")
         frame.tick_params(length=0)
         return _svg(figure, title)
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [point for point in points if all(map(math.isfinite, point))]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _figure(title: str) -> tuple[Figure, Axes]:

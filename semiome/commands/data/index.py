@@ -37,7 +37,7 @@ _CANARIES, _TAKEN_UP_S = 64, 120.0
 @app.command()
 def build(
     address: WorkspaceOption = DEFAULT_WORKSPACE,
-    publish: Annotated[bool, typer.Option(help="Let servers take it up at once.")] = True,
+    publish: Annotated[bool, typer.Option(help="Make it the one that servers use, at once.")] = True,
     recall: Annotated[float, typer.Option(help="Share of the true nearest 10 that it has to find.")] = _RECALL,
     kind: Annotated[
         str | None,
@@ -175,12 +175,12 @@ def activate(
     as_json: JsonOption = False,
 ) -> None:
     """Let a generation serve; its files are checked first."""
-    from index.vectors.generation import load_generation, read_manifest
+    from index.vectors.generation import check_publishable, load_generation
     from index.vectors.publication import publish
 
     workspace, _, _ = _places(address)
     folder = workspace.generations
-    read_manifest(folder, generation)
+    check_publishable(folder, generation, force=force)
     load_generation(folder, generation)
     publish(workspace, generation, force=force)
     _say_who_serves(folder, Screen(as_json=as_json))
@@ -302,6 +302,6 @@ def _say_who_serves(folder: Path, screen: Screen) -> None:
         asdict(serving),
         lambda: screen.say(
             f"generation {serving.generation} serves: {serving.clips} clips of encoder {serving.encoder_id}; "
-            "running servers take it up within a second"
+            "running servers switch to it within a second"
         ),
     )

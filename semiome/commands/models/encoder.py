@@ -74,7 +74,7 @@ def crop(
     weights: Annotated[
         Path | None, typer.Option(help="With maskrcnn: torchvision's weights file; default: torchvision's cache.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="What is less sure is not a bed.")] = 0.5,
+    confidence: Annotated[float, typer.Option(help="Lowest score of a detection that counts as a bed, 0 to 1.")] = 0.5,
     margin: Annotated[float, typer.Option(help="Added on each side, as a share of the bed's size.")] = 0.1,
     no_bed: Annotated[
         str, typer.Option(help="A video without a bed: refuse it, whole picture, or the last box of its camera.")

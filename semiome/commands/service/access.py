@@ -46,7 +46,7 @@ def renew(
     authority: AuthorityOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A new certificate for the server; one that runs takes it up without a break."""
+    """Make a new certificate for the server; a running server picks it up without an interruption."""
     from service.server.credentials import renew_server_certificate
 
     renew_server_certificate(folder, host, authority)

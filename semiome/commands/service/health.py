@@ -23,7 +23,9 @@ def health(
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the answer.")] = 5.0,
     alive: Annotated[
         bool,
-        typer.Option("--alive", help="End with 0 if it answers at all, also with NOT_SERVING: for liveness probes."),
+        typer.Option(
+            "--alive", help="Exit with status 0 if it answers at all, even with NOT_SERVING: for liveness probes."
+        ),
     ] = False,
     ca: CaOption = None,
     certificate: CertificateOption = None,

@@ -111,7 +111,7 @@ def _has_index(workspace: Workspace, settings: ServerConfig, page: ExitStack, sc
     def listening(address: str) -> None:
         told = "nothing is published yet: waiting for `semiome index build`"
         if settings.page is not None:
-            told += f"; what to do stands at {page.enter_context(page_beside(settings, address))}"
+            told += f"; it says what to do at {page.enter_context(page_beside(settings, address))}"
         screen.note(told)
 
     return wait_for_index(workspace, settings, listening)

@@ -19,8 +19,8 @@ NewOption = Annotated[
     str | None,
     typer.Option(
         "--new",
-        help="Every stored video recorded since this time (ISO 8601); `last`: every one that was not there when this "
-        "was last asked.",
+        help="Every stored video recorded since this time (ISO 8601); `last`: every one stored since this command last "
+        "ran.",
     ),
 ]
 LAST = "last"

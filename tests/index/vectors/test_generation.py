@@ -208,6 +208,22 @@ def test_collecting_keeps_what_serves_and_what_did_and_the_newest(stored):
     assert not (folder / ".building-1").exists()
 
 
+def test_a_generation_that_was_moved_behind_a_link_is_one_like_the_others(stored, tmp_path):
+    folder = stored.generations
+    first = current(folder)
+    (folder / first).rename(tmp_path / first)
+    (folder / first).symlink_to(tmp_path / first)
+
+    second = publish_all(stored).generation
+    assert roll_back(stored) == first
+    assert roll_back(stored) == second
+    third = publish_all(stored).generation
+    assert collect(stored, keep=0) == [first]
+    assert list_generations(folder) == [second, third]
+    assert not (tmp_path / first).exists()
+    assert not (folder / first).is_symlink()
+
+
 def test_collecting_keeps_all_where_there_are_fewer_than_are_kept(stored):
     for _ in range(3):
         publish_all(stored)

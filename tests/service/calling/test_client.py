@@ -182,6 +182,50 @@ def served(tmp_path_factory):
         yield said["address"]
 
 
+class Unreadable(Exception):
+    pass
+
+
+async def test_what_a_callers_own_queries_raise_is_raised_after_the_answers_to_those_before(served):
+    def queries():
+        yield ClipQuery("absent")
+        raise Unreadable("my file")
+
+    with Client(served) as client:
+        answers = client.search_stream(queries())
+        assert next(answers).code == "NOT_FOUND"
+        with pytest.raises(Unreadable, match="my file"):
+            next(answers)
+    async with AioClient(served) as client:
+        answers = client.search_stream(queries())
+        assert (await anext(answers)).code == "NOT_FOUND"
+        with pytest.raises(Unreadable, match="my file"):
+            await anext(answers)
+
+
+async def test_a_film_that_is_not_there_or_can_not_be_read_on_is_the_callers_error(served, tmp_path):
+    def parts():
+        yield b"x" * 10
+        raise Unreadable
+
+    async def awaited_parts():
+        for part in parts():
+            yield part
+
+    (tmp_path / "folder").mkdir()
+    with Client(served) as client:
+        for path, kind in ((tmp_path / "absent.mp4", FileNotFoundError), (tmp_path / "folder", IsADirectoryError)):
+            with pytest.raises(kind):
+                client.search_by_video(path)
+        with pytest.raises(Unreadable):
+            client.search_by_stream(parts(), 1000)
+    async with AioClient(served) as client:
+        with pytest.raises(FileNotFoundError):
+            await client.search_by_video(tmp_path / "absent.mp4")
+        with pytest.raises(Unreadable):
+            await client.search_by_stream(awaited_parts(), 1000)
+
+
 async def test_both_clients_get_the_same_answers(served, monkeypatch):
     monkeypatch.setattr("service.client.PAGE", 5)
     monkeypatch.setattr("service.aio_client.PAGE", 5)

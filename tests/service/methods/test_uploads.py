@@ -186,7 +186,7 @@ def chunk(data=b"0123456789"):
         ([header(size_bytes=2**50)], "expected a video of 1 to"),
         ([header(patient_id="../p")], "expected a patient id"),
         ([header(patient_id="p", store_as_video_id="a/b")], "expected a video id"),
-        ([header(store_as_video_id="v7")], "whose the video is"),
+        ([header(store_as_video_id="v7")], "the patient's pseudonym"),
         ([header(label="TLE")], "only with a video that is stored"),
         ([header(label="tle")], "expected a label"),
         ([header(options=retrieval.SearchOptions(aligned=True, group_by=2))], "can't be aligned"),

@@ -3,7 +3,7 @@
 import http.client
 import json
 import urllib.parse
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -383,6 +383,18 @@ def test_an_upload_that_is_no_video_is_refused_with_the_reason(browser):
 
     assert status in {400, 404}  # 404: this workspace has no encoder
     assert said["error"]
+
+
+def test_a_file_that_can_not_be_made_is_refused_by_its_status(workspace):
+    with ExitStack() as stack:
+        server = stack.enter_context(ExitStack())
+        address = server.enter_context(answering(workspace, ServerConfig(port=0)))
+        browser = Browser(stack.enter_context(page_process("--server", address, "--port", "0")))
+        browser.sign_in()
+        server.close()  # and the page goes on
+
+        for path in ("/api/events.tsv", "/api/label-studio.json"):
+            assert browser.json("GET", path)[0] == 503, path
 
 
 def test_a_page_without_its_server_says_what_to_do(tmp_path):

@@ -1,7 +1,6 @@
 """A whole study on a tiny cohort: every row, every mode, the report, and nothing trained twice."""
 
 import json
-import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -19,7 +18,6 @@ from trainer.judging.head import HeadConfig
 from trainer.pretraining.pretrain import PretrainConfig
 from trainer.pretraining.ranks import alone
 from trainer.study.ablation import AblationConfig, ablate
-from trainer.study.charts import Series, chart, confusion
 from trainer.study.pretrained_encoders import Reporter
 from trainer.study.report import as_html, as_text, laid_out, principal_components
 
@@ -199,36 +197,3 @@ def test_a_map_that_is_not_installed_is_said(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(StateError, match=r"pip install 'semiome\[map\]'"):
         laid_out(np.zeros((3, 2), np.float32), "umap")
-
-
-def written_in(svg):
-    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
-
-
-def test_a_chart_escapes_names_and_takes_a_dollar_for_a_dollar():
-    drawn = chart("a < b", "x", "y", [Series("<i> $a$", [(0.0, 0.0), (1.0, 2.0)])])
-
-    assert "<i>" not in drawn
-    assert {"a &lt; b", "&lt;i&gt; $a$"} <= set(written_in(drawn))
-
-
-def test_a_chart_of_hardly_different_values_repeats_no_tick():
-    ticks = written_in(chart("", "", "", [Series("", [(1, 0.50001), (2, 0.50002)])]))
-
-    assert len(ticks) == len(set(ticks)) > 4
-    assert {"1", "2"} <= set(ticks)
-    assert "1.5" not in ticks
-
-
-def test_a_chart_without_points_says_so():
-    diagonal = Series("", [(0.0, 0.0), (1.0, 1.0)], dashed=True)
-
-    assert "too few videos" in chart("", "", "", [diagonal, Series("a", [])], empty="too few videos")
-    assert "too few videos" not in chart("", "", "", [Series("a", [(0.5, 0.5)])], empty="too few videos")
-
-
-def test_the_same_chart_is_the_same_text():
-    series = [Series("a", [(0.0, 1.0), (1.0, 0.0)])]
-
-    assert chart("t", "x", "y", series) == chart("t", "x", "y", series)
-    assert confusion("t", (1, 2, 3, 4), ("TLE", "exTLE")) == confusion("t", (1, 2, 3, 4), ("TLE", "exTLE"))
