@@ -13,7 +13,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from index.errors import Locked
@@ -226,7 +226,12 @@ class Folder(Place):
         # Behind links too: a generation may have been moved to another disk.
         walk = os.walk(self._root / prefix, followlinks=True)
         files = (Path(folder) / name for folder, _, names in walk for name in names)
-        return {path.relative_to(self._root).as_posix(): path.stat().st_size for path in files if path.is_file()}
+        sizes = {}
+        for path in files:
+            with suppress(FileNotFoundError):  # gone meanwhile
+                if path.is_file():
+                    sizes[path.relative_to(self._root).as_posix()] = path.stat().st_size
+        return sizes
 
     def folders(self, prefix: str) -> list[str]:
         folder = self._root / prefix

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -67,8 +68,12 @@ def kept_by(host):
 
 def holding(host, name):
     """Files of a host that hold the patient's id or, in their name, their video's."""
-    paths = [path for path in host(name).root.rglob("*") if path.is_file()]
-    return [path for path in paths if PATIENT.encode() in path.read_bytes() or "v7-0" in str(path)]
+    found = []
+    for path in host(name).root.rglob("*"):
+        with suppress(FileNotFoundError):  # SQLite's journals come and go
+            if path.is_file() and (PATIENT.encode() in path.read_bytes() or "v7-0" in str(path)):
+                found.append(path)
+    return found
 
 
 def until(wanted):
