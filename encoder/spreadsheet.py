@@ -34,18 +34,19 @@ class Table:
     problems: tuple[str, ...] = ()
 
 
-def read_table(data: bytes, required: Sequence[str]) -> Table:
+def read_table(data: bytes, required: Sequence[str], what: str = "the manifest") -> Table:
     """Read a table whose header names some columns.
 
     Args:
         data: the file's bytes.
         required: columns that tell which separator is meant.
+        what: it is called in messages.
 
     Raises:
         InvalidInput: If it is no text, empty, or no table; or there is no telling what separates its columns.
         ManifestErrors: If its header can't be read.
     """
-    first, lines = _lines(_text(data))
+    first, lines = _lines(_text(data, what))
     separator = first or _separator(lines, required)
     reader = csv.reader(io.StringIO(lines, newline=""), delimiter=separator, strict=True)
     cells: list[list[str]] = []
@@ -53,11 +54,11 @@ def read_table(data: bytes, required: Sequence[str]) -> Table:
         cells += reader
     except csv.Error as error:
         raise InvalidInput(
-            f"the manifest is not a CSV: {error}, after row {len(cells)}; a value with a double quote in it must stand "
+            f"{what} is not a CSV: {error}, after row {len(cells)}; a value with a double quote in it must stand "
             "in double quotes, and that quote twice"
         ) from None
     if not cells:
-        raise InvalidInput(f"the manifest is empty: the first line names its columns ({', '.join(required)}, ...)")
+        raise InvalidInput(f"{what} is empty: the first line names its columns ({', '.join(required)}, ...)")
     begins = 2 if first else 1
     numbered = [(number, [cell.strip() for cell in row]) for number, row in enumerate(cells, start=begins)]
     (_, header), *rows = [(number, row) for number, row in numbered if any(row) or number == begins]
@@ -72,17 +73,17 @@ def read_table(data: bytes, required: Sequence[str]) -> Table:
     return Table(tuple(name for name in header if name), tuple(read), tuple(problems))
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytes, what: str) -> str:
     encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         raise InvalidInput(
-            "the manifest is not UTF-8: save it as `CSV UTF-8` (in Excel a file type of its own, in LibreOffice a "
+            f"{what} is not UTF-8: save it as `CSV UTF-8` (in Excel a file type of its own, in LibreOffice a "
             "choice of the export)"
         ) from None
     if "\0" in text:
-        raise InvalidInput("the manifest is not a text file: save the table as a CSV in UTF-8")
+        raise InvalidInput(f"{what} is not a text file: save the table as a CSV in UTF-8")
     return text
 
 

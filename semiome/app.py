@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from semiome.commands import demo
-from semiome.commands.data import beds, doctor, encode, erase, film, index, manifest, previews, remove, store
+from semiome.commands.data import beds, doctor, encode, erase, events, film, index, manifest, previews, remove, store
 from semiome.commands.models import ablate, encoder, evaluate, head, pretrain
 from semiome.commands.service import access, ask, audit, feedback, health, serve, web
 from semiome.console import Log, Screen
@@ -58,6 +58,7 @@ app.command("search")(ask.search)
 app.command("classify")(ask.classify)
 for name, group in (
     ("manifest", manifest.app),
+    ("events", events.app),
     ("encoder", encoder.app),
     ("head", head.app),
     ("index", index.app),

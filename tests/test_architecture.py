@@ -81,7 +81,7 @@ LAYERS = {
     ),
     "encoder": (
         ("picture", "clips", "spreadsheet", "head", "manifest_cells", "manifest", "container", "manifest_draft"),
-        ("video", "bed", "model", "switch", "job", "previews"),
+        ("video", "bed", "model", "switch", "job", "previews", "events"),
     ),
     "trainer": (("clips", "decoding", "frame_cache", "bed_detector", "judging", "pretraining", "backbones", "study"),),
     "service": (

@@ -33,12 +33,13 @@ INDEX = TABLES | {"faiss"}
 MODEL = {"PIL", "torch", "transformers"}
 CLIENT = {"grpc"}
 STUDY = {"scipy", "sklearn", "torch"}
-GROUPS = ("access", "audit", "encoder ", "feedback", "head", "index", "manifest", "store")
+GROUPS = ("access", "audit", "encoder ", "events", "feedback", "head", "index", "manifest", "store")
 COMMANDS = [
     ("--version", 0, set()),
     ("demo --workspace .", 4, MODEL | {"av"} | INDEX | STUDY | CLIENT),
     ("manifest check m.csv", 0, set()),
     ("manifest make .", 0, set()),
+    ("events import absent.edf --recordings m.csv --to new.csv", 2, {"PIL"}),
     ("encoder list", 0, set()),
     ("encoder init -w new", 0, MODEL),
     ("encoder import absent.pyth -w new", 2, MODEL),
