@@ -68,6 +68,8 @@ class HeadCard:
         epochs: passes over the clips.
         conformal: how sure a verdict must be to stand alone; None where too few patients allow no such statement.
         training_patients: whom it learned from; in a workspace's heads as keyed hashes. None in heads of version 0.1.
+        from_onset_s: of each seizure whose onset is known it learned, and judges, the first seconds only; None for all
+            of it.
     """
 
     widths: tuple[int, ...]
@@ -84,6 +86,7 @@ class HeadCard:
     epochs: int
     conformal: Conformal | None = None
     training_patients: tuple[str, ...] | None = None
+    from_onset_s: float | None = None
 
     @property
     def separates_nothing(self) -> bool:

@@ -18,6 +18,14 @@ WorkspaceOption = Annotated[
 MediaRootOption = Annotated[
     Path | None, typer.Option(help="Folder that file_name is relative to; by default the manifest's own.")
 ]
+FromOnsetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--from-onset",
+        help="Seconds from the onset that count, of seizures whose onset is known; default: all of the seizure.",
+        min=1,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ServerOption = Annotated[
     str, typer.Option("--server", envvar="SEMIOME_SERVER", help="Address of a running `semiome serve`.")

@@ -86,6 +86,7 @@ class Evidence:
         calibrated: whether the probabilities are calibrated; never for a patient the head learned from.
         separates_nothing: the head's own patients, left out in turn, were judged no better than by chance.
         clips_without_picture: clips of the video that have no vote.
+        clips_outside_seizure: clips of the video before the onset, or after the end, that have no vote.
     """
 
     threshold: float
@@ -100,6 +101,7 @@ class Evidence:
     calibrated: bool = False
     separates_nothing: bool = False
     clips_without_picture: int = 0
+    clips_outside_seizure: int = 0
 
 
 @dataclass(frozen=True, slots=True)

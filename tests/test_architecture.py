@@ -76,7 +76,7 @@ PACKAGE_OWNERS = {
 }
 LAYERS = {
     "index": (
-        ("errors", "words", "processors", "intervals", "near_misses", "semiology", "records", "query"),
+        ("errors", "words", "processors", "intervals", "near_misses", "semiology", "records", "phases", "query"),
         ("files", "workspace", "tables", "traces", "vectors", "feedback", "custody", "search"),
     ),
     "encoder": (

@@ -125,6 +125,7 @@ def judged_to_proto(judged: Judged) -> classification.Verdict:
         calibrated=evidence.calibrated,
         separates_nothing=evidence.separates_nothing,
         clips_without_picture=evidence.clips_without_picture,
+        clips_outside_seizure=evidence.clips_outside_seizure,
     )
     if judged.clips:
         message.clips.extend(
@@ -166,6 +167,7 @@ def judged_from_proto(message: classification.Verdict) -> Judged:
         calibrated=message.calibrated,
         separates_nothing=message.separates_nothing,
         clips_without_picture=message.clips_without_picture,
+        clips_outside_seizure=message.clips_outside_seizure,
     )
     return Judged(verdict, tuple(convert.clip_from_proto(clip.clip) for clip in message.clips), evidence)
 

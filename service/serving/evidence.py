@@ -33,6 +33,7 @@ def judge(
     neighbours: OfEachClass = (),
     distance: Distance | None = None,
     clips_without_picture: int = 0,
+    clips_outside_seizure: int = 0,
 ) -> Judged:
     """The verdict on clips of one video, or on one clip, with what speaks for and against it.
 
@@ -45,6 +46,7 @@ def judge(
         neighbours: see `Evidence`.
         distance: see `Evidence`.
         clips_without_picture: see `Evidence`.
+        clips_outside_seizure: see `Evidence`.
 
     Raises:
         EncoderMismatch: If the embeddings are of another encoder than the head.
@@ -67,6 +69,7 @@ def judge(
         neighbours=neighbours,
         distance=distance,
         clips_without_picture=clips_without_picture,
+        clips_outside_seizure=clips_outside_seizure,
         **standing(head, learned_from=learned_from),
     )
     return Judged(verdict, clips, evidence)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from encoder.head import POSITIVE, Head, probabilities_of
 from index.errors import InvalidInput, NotFound, SemiomeError, StateError
+from index.phases import counted_clips
 from index.query import PLAIN, ClipQuery, Options, Query, VideoQuery
 from index.records import LABELS, Clip, Provenance, SearchAnswer, Verdict
 from index.search.novelty import novelty, usual_distances
@@ -104,9 +105,8 @@ class ServingState:
             StateError: If no head is loaded, or it belongs to another encoder.
             NotFound: If the id is not stored.
         """
-        clips, vectors = self.snapshot.clips_of(item)
         nearest = evidence.nearest_of_each_class(self.snapshot, item)
-        return ClassifyAnswer(self.provenance, self.judge(clips, vectors, item=item, neighbours=nearest))
+        return ClassifyAnswer(self.provenance, self.judge(*self.snapshot.clips_of(item), item=item, neighbours=nearest))
 
     @property
     def can_judge(self) -> bool:
@@ -142,15 +142,18 @@ class ServingState:
             StateError: If no head is loaded, or it belongs to another encoder.
         """
         patient_id = clips[0].patient_id if patient_id is None else patient_id
+        head, counted = self._head(), self._counted(item, clips)
+        voters, vectors_ND = tuple(clips[place] for place in counted), vectors_ND[counted]
         return evidence.judge(
-            self._head(),
-            clips,
+            head,
+            voters,
             vectors_ND,
             self.snapshot.encoder_id,
             learned_from=self.learned_from(patient_id),
             neighbours=neighbours,
             distance=novelty(self.snapshot, vectors_ND, patient_id, self.usual),
             clips_without_picture=self._without_picture(item, len(clips)),
+            clips_outside_seizure=len(clips) - len(voters),
         )
 
     def classify_batch(self, items: Sequence[Item | InvalidInput], *, summaries: bool = False) -> BatchAnswer:
@@ -194,6 +197,11 @@ class ServingState:
         video = self.snapshot.videos.get(item.video_id) if isinstance(item, VideoQuery) else None
         return 0 if video is None else max(video.clip_count - clips, 0)
 
+    def _counted(self, item: Item | None, clips: Sequence[Clip]) -> list[int]:
+        """Which clips have a vote: of a stored video those in its seizure, where that is known."""
+        video = self.snapshot.videos.get(item.video_id) if isinstance(item, VideoQuery) else None
+        return counted_clips(video, clips, self._head().card.from_onset_s)
+
     def _head(self) -> Head:
         if self.head is None:
             raise StateError("no head is loaded: train one with `semiome head train`")
@@ -204,12 +212,12 @@ class ServingState:
             if isinstance(item, InvalidInput):
                 raise item
             clips, vectors = self.snapshot.clips_of(item)
-            learned = self.learned_from(clips[0].patient_id)
-            missing = self._without_picture(item, len(clips))
+            counted = self._counted(item, clips)
             judged = evidence.judge(
-                *(self._head(), clips, vectors, self.snapshot.encoder_id),
-                learned_from=learned,
-                clips_without_picture=missing,
+                *(self._head(), tuple(clips[place] for place in counted), vectors[counted], self.snapshot.encoder_id),
+                learned_from=self.learned_from(clips[0].patient_id),
+                clips_without_picture=self._without_picture(item, len(clips)),
+                clips_outside_seizure=len(clips) - len(counted),
             )
             return BatchItem("OK", "", judged)
         except SemiomeError as error:

@@ -1,10 +1,12 @@
 """`semiome evaluate` and `semiome ablate` as their users run them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from encoder.head import load_head
 from index.errors import SemiomeError
 from index.workspace import Workspace, set_current
 from semiome.__main__ import exit_code
@@ -39,7 +41,13 @@ def test_evaluate_judges_every_labelled_video_without_its_patient(tmp_path, caps
 
     values = result_of(semiome("evaluate", "-w", workspace, "--folds", 5, "--seeds", 2, "--json", cwd=tmp_path))
 
-    assert list(values["rows"]) == ["head", "10 nearest clips", "logistic regression", "majority class"]
+    assert list(values["rows"]) == [
+        "head",
+        "10 nearest clips",
+        "logistic regression",
+        "duration alone",
+        "majority class",
+    ]
     for row in values["rows"].values():
         assert (row["videos"], row["patients"], len(row["accuracy_by_fold"]), len(row["accuracy_by_seed"])) == (
             20,
@@ -50,11 +58,35 @@ def test_evaluate_judges_every_labelled_video_without_its_patient(tmp_path, caps
         assert sum(row["confusion"]) == 20
         assert row["accuracy"]["low"] <= row["accuracy"]["value"] <= row["accuracy"]["high"]
     assert values["rows"]["majority class"]["majority"] == 0.5
-    assert set(values["head_against"]) == {"10 nearest clips", "logistic regression", "majority class"}
+    assert set(values["head_against"]) == {
+        "10 nearest clips",
+        "logistic regression",
+        "duration alone",
+        "majority class",
+    }
     evaluate(workspace, folds=2, seeds=1, epochs=1)
     shown = capsys.readouterr().out
     assert "20 videos of 10 patients" in shown
     assert "Research use only" in shown
+
+
+def test_what_lies_outside_a_seizure_neither_teaches_the_head_nor_is_judged(tmp_path):
+    cohort = labelled_cohort(10)
+    for number, (video, clips) in enumerate(cohort):  # the first clip of each of half of them lies before the onset
+        if number % 2:
+            cohort[number] = replace(video, onset_s=10.0, seizure_end_s=30.0), clips
+    workspace = stored(tmp_path / "w", cohort)
+
+    head = result_of(semiome("head", "train", "-w", workspace, "--json", cwd=tmp_path))
+    first = result_of(semiome("head", "train", "-w", workspace, "--from-onset", 10, "--json", cwd=tmp_path))
+    values = result_of(semiome("evaluate", "-w", workspace, "--folds", 5, "--seeds", 1, "--json", cwd=tmp_path))
+
+    assert (head["clips"], first["clips"]) == (60 - 10, 60 - 20)
+    assert head["head_id"] != first["head_id"]
+    assert load_head(Workspace(workspace).heads).card.from_onset_s == 10
+    assert (values["clips"], values["clips_outside_seizure"]) == (50, 10)
+    assert "head, first 20 s" in values["rows"]
+    assert values["rows"]["head, first 20 s"]["videos"] == 20
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ class HeadConfig(BaseModel):
     """Weigh each clip by the inverse frequency of its class, so that the rarer class is not drowned."""
     seed: int = 0
     """Seed of initial weights and batches."""
+    from_onset_s: float | None = Field(default=None, gt=0)
+    """Seconds from the onset that are learned and judged, of seizures whose onset is known; by default all of them."""
 
 
 class HeadModel(nn.Module):
@@ -121,6 +123,7 @@ def train_head(
         seed=config.seed,
         epochs=config.epochs,
         training_patients=tuple(sorted({clip.patient_id for clip in clips})),
+        from_onset_s=config.from_onset_s,
     )
     return Head(model.arrays(), card)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from semiome.console import Screen
-from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, encoder_in_use
+from semiome.options import DEFAULT_WORKSPACE, FromOnsetOption, JsonOption, WorkspaceOption, encoder_in_use
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from trainer.judging.classifiers import Judge
     from trainer.judging.metrics import Difference, Prediction, Scores
 
+_FIRST_S = 20
+"""Seconds from the onset that a row of its own judges by: the first signs localise."""
 _CAVEAT = (
     "Research use only. Patients are what counts: intervals are over patients, and no row is known better than that."
 )
@@ -36,6 +39,7 @@ def evaluate(
             help="Judge the patients of this split of the manifest by heads that learned from all others, not by folds."
         ),
     ] = "",
+    from_onset: FromOnsetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Cross-validate the head on the stored, labelled clips of the encoder in use, beside what it has to beat."""
@@ -52,28 +56,35 @@ def evaluate(
     screen = Screen(as_json=as_json)
     workspace = Workspace.at(address)
     encoder_id = encoder_in_use(workspace)
-    clips, vectors = stored_clips(Store(workspace), encoder_id)
-    patients = {clip.patient_id for clip in clips}
-    outside = patients_held_out(((clip.patient_id, clip.split) for clip in clips), hold_out_split) & patients
+    store = Store(workspace)
+    whole = stored_clips(store, encoder_id, from_onset)
+    patients = {clip.patient_id for clip in whole.clips}
+    outside = patients_held_out(((clip.patient_id, clip.split) for clip in whole.clips), hold_out_split) & patients
 
-    def judged(judge: Judge, seed: int) -> list[Prediction]:
+    def judged(of: LabelledVideos, judge: Judge, seed: int) -> list[Prediction]:
         if outside:
-            return judge_patients(vectors, clips, judge, sorted(patients - outside), sorted(outside))
-        return cross_validate(vectors, clips, judge, folds, seed)
+            return judge_patients(of.features, of.clips, judge, sorted(patients - outside), sorted(outside))
+        return cross_validate(of.features, of.clips, judge, folds, seed)
 
-    judges: dict[str, Callable[[int], Judge]] = {
-        "head": lambda seed: head_judge(HeadConfig(epochs=epochs, seed=seed)),
-        "10 nearest clips": lambda seed: neighbour_judge,
-        "logistic regression": lambda seed: logistic_judge,
-        "majority class": lambda seed: majority_judge,
+    def head_of(seed: int) -> Judge:
+        return head_judge(HeadConfig(epochs=epochs, seed=seed))
+
+    judges: dict[str, tuple[LabelledVideos, Callable[[int], Judge]]] = {
+        "head": (whole, head_of),
+        "10 nearest clips": (whole, lambda seed: neighbour_judge),
+        "logistic regression": (whole, lambda seed: logistic_judge),
+        "duration alone": (durations(whole, store), lambda seed: logistic_judge),
+        "majority class": (whole, lambda seed: majority_judge),
     }
+    if whole.outside_seizure and from_onset is None:
+        judges[f"head, first {_FIRST_S} s"] = stored_clips(store, encoder_id, _FIRST_S), head_of
     rows: dict[str, tuple[Scores, list[float]]] = {}
     first: dict[str, list[Prediction]] = {}
     with screen.progress("Cross-validating") as progress:
-        for number, (name, judge_of) in enumerate(judges.items()):
+        for number, (name, (of, judge_of)) in enumerate(judges.items()):
             of_seed = []
             for seed in range(seeds):
-                of_seed.append(judged(judge_of(seed), seed))
+                of_seed.append(judged(of, judge_of(seed), seed))
                 progress(number * seeds + seed + 1, len(judges) * seeds)
             accuracies = [sum(p.truth == p.verdict for p in found) / len(found) for found in of_seed]
             first[name] = of_seed[0]
@@ -83,18 +94,62 @@ def evaluate(
         "encoder_id": encoder_id,
         "folds": 0 if outside else folds,
         "held_out_patients": len(outside),
+        "clips": len(whole.clips),
+        "clips_outside_seizure": whole.outside_seizure,
         "rows": {name: {**asdict(found), "accuracy_by_seed": by_seed} for name, (found, by_seed) in rows.items()},
         "head_against": {name: asdict(found) for name, found in against.items()},
         "caveat": _CAVEAT,
     }
+    if whole.outside_seizure:
+        screen.note(f"{whole.outside_seizure} clips before an onset or after the end of a seizure are not counted")
     screen.result(values, lambda: _show(rows, against, screen))
 
 
-def stored_clips(store: Store, encoder_id: str) -> tuple[list[TrainingClip], NDArray[np.float32]]:
-    """The stored clips of labelled videos, with their embeddings."""
+@dataclass(frozen=True, slots=True)
+class LabelledVideos:
+    """What videos are judged by.
+
+    Attributes:
+        clips: that count for their class.
+        features: (N, D), one row a clip.
+        outside_seizure: how many clips do not count.
+    """
+
+    clips: list[TrainingClip]
+    features: NDArray[np.float32]
+    outside_seizure: int = 0
+
+
+def stored_clips(store: Store, encoder_id: str, from_onset_s: float | None = None) -> LabelledVideos:
+    """The stored clips of labelled videos that count for their class, with their embeddings.
+
+    Args:
+        store: where they are.
+        encoder_id: whose embeddings.
+        from_onset_s: of seizures whose onset is known, the first seconds only; None for all of the seizure.
+    """
+    from index.phases import counted_rows
+
     stored, videos = store.clips(encoder_id), store.videos()
-    rows = [r for r, clip in enumerate(stored.clips) if clip.video_id in videos and videos[clip.video_id].label]
-    return [training_clip(stored.clips[row], videos) for row in rows], stored.vectors[rows]
+    labelled = [r for r, clip in enumerate(stored.clips) if clip.video_id in videos and videos[clip.video_id].label]
+    rows = counted_rows(stored.clips, videos, labelled, from_onset_s)
+    clips = [training_clip(stored.clips[row], videos) for row in rows]
+    return LabelledVideos(clips, stored.vectors[rows], len(labelled) - len(rows))
+
+
+def durations(whole: LabelledVideos, store: Store) -> LabelledVideos:
+    """The same clips by how long their seizure lasts, or their video where that is not known: it is telling enough."""
+    import numpy as np
+
+    videos = store.videos()
+
+    def seconds(video: Video) -> float:
+        if video.onset_s is not None and video.seizure_end_s is not None:
+            return video.seizure_end_s - video.onset_s
+        return video.duration_s
+
+    lasts = np.array([[seconds(videos[clip.video_id])] for clip in whole.clips], np.float32)
+    return LabelledVideos(whole.clips, np.log1p(lasts))
 
 
 def training_clip(clip: Clip, videos: Mapping[str, Video]) -> TrainingClip:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semiome.console import Screen
-from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, encoder_in_use
+from semiome.options import DEFAULT_WORKSPACE, FromOnsetOption, JsonOption, WorkspaceOption, encoder_in_use
 
 if TYPE_CHECKING:
     from encoder.head import Head
@@ -42,6 +42,7 @@ def train(
         bool,
         typer.Option("--trust-one", help="With --feedback: one person is enough to turn a stored label; else two are."),
     ] = False,
+    from_onset: FromOnsetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a head on the labelled clips of the encoder in use, and use it from now on."""
@@ -59,7 +60,7 @@ def train(
     if trust_one and not feedback:
         raise InvalidInput("--trust-one says how far --feedback goes: give both")
     with screen.progress("Training the head") as progress:
-        config = HeadConfig(epochs=epochs, seed=seed)
+        config = HeadConfig(epochs=epochs, seed=seed, from_onset_s=from_onset)
         said = (
             labels_of(FeedbackStore(workspace).each(), Store(workspace).videos(), trust_one=trust_one)
             if feedback
@@ -133,7 +134,8 @@ def train_and_install(
     from trainer.judging.calibrate import calibrated
     from trainer.judging.head import train_head
 
-    data, held_out = labelled_clips(Store(workspace), encoder_in_use(workspace), hold_out_split, labels)
+    store, encoder_id = Store(workspace), encoder_in_use(workspace)
+    data, held_out = labelled_clips(store, encoder_id, hold_out_split, labels, config.from_onset_s)
     head = calibrated(train_head(data, config, held_out, progress), data, config, alpha)
     key = workspace_key(workspace)  # a head outlives its patients' erasure, and goes to other machines
     kept_out, learned = (
@@ -147,7 +149,11 @@ def train_and_install(
 
 
 def labelled_clips(
-    store: Store, encoder_id: str, hold_out_split: str, labels: Mapping[str, str] | None = None
+    store: Store,
+    encoder_id: str,
+    hold_out_split: str,
+    labels: Mapping[str, str] | None = None,
+    from_onset_s: float | None = None,
 ) -> tuple[LabelledClips, list[str]]:
     """The stored clips of labelled videos, and which of their patients are held out.
 
@@ -156,19 +162,22 @@ def labelled_clips(
         encoder_id: the encoder of the embeddings.
         hold_out_split: patients with a video of it are held out.
         labels: of videos, that count instead of the stored ones.
+        from_onset_s: of seizures whose onset is known, the first seconds only; None for all of the seizure.
 
     Raises:
         InvalidInput: If no video has this split though some have others.
         Leak: If a recording is both held out and learned from.
     """
     from index.feedback.labels import with_labels
+    from index.phases import counted_rows
     from semiome.commands.models.evaluate import training_clip
     from trainer.judging.folds import check_leaks, patients_held_out
     from trainer.judging.head import LabelledClips
 
     stored, videos = store.clips(encoder_id), with_labels(store.videos(), labels or {})
     labelled = {name for name, video in videos.items() if video.label}
-    rows = [row for row, clip in enumerate(stored.clips) if clip.video_id in labelled]
+    of_labelled = (row for row, clip in enumerate(stored.clips) if clip.video_id in labelled)
+    rows = counted_rows(stored.clips, videos, of_labelled, from_onset_s)
     clips = [stored.clips[row] for row in rows]
     said = [videos[clip.video_id].label for clip in clips]
     # By patient, and whether or not the video of that split has a label: none of their clips may be learned from.

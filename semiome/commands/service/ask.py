@@ -245,6 +245,8 @@ def _verdict_row(one: dict[str, Any]) -> tuple[str, ...]:
         notes.append("learned from this patient")
     if one["clips_without_picture"]:
         notes.append(f"{one['clips_without_picture']} clips without picture")
+    if one["clips_outside_seizure"]:
+        notes.append(f"{one['clips_outside_seizure']} clips outside the seizure")
     probability = f"{one['extle_probability']:.3f}" + ("" if one["calibrated"] else " (not calibrated)")
     named = "not known" if sets is None else " or ".join(sets["labels"]) or "neither"
     votes = f"{one['votes'][0]} : {one['votes'][1]} (margin {one['margin']})"
@@ -299,6 +301,7 @@ def verdict_values(name: str, result: BatchItem) -> dict[str, Any]:
         "trained_on_this_patient": evidence.trained_on_this_patient,
         "separates_nothing": evidence.separates_nothing,
         "clips_without_picture": evidence.clips_without_picture,
+        "clips_outside_seizure": evidence.clips_outside_seizure,
         "clips": [
             {
                 "clip_id": clip.clip_id,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from encoder.head import LARGEST_TEMPERATURE, Conformal, Head, HeadCard
+from encoder.head import LARGEST_TEMPERATURE, Conformal, Head, HeadCard, vote
 from encoder.model.folder import install_encoder, new_encoder
 from encoder.model.kind import kind_of, stored_kind, what_it_means
 from index.query import ClipQuery, VideoQuery
@@ -71,6 +71,29 @@ def test_clips_without_a_vote_are_counted(state):
 
     assert state.classify(VideoQuery("v3-0")).judged.evidence.clips_without_picture == 2
     assert state.provenance.encoder_kind == "simulated"
+
+
+@pytest.mark.parametrize(("from_onset_s", "voters"), [(None, [1, 2]), (10.0, [1])])
+def test_only_clips_of_the_seizure_vote_where_its_onset_is_known(state, from_onset_s, voters):
+    state = replace(state, head=Head(state.head.layers, replace(state.head.card, from_onset_s=from_onset_s)))
+    videos = state.snapshot.videos
+    every = state.classify(VideoQuery("v3-0")).judged
+    videos["v3-0"] = replace(videos["v3-0"], start_s=100.0, onset_s=111.0, seizure_end_s=129.0)
+
+    judged = state.classify(VideoQuery("v3-0")).judged
+
+    assert judged.clips == tuple(every.clips[place] for place in voters)
+    assert judged.evidence.logits == tuple(every.evidence.logits[place] for place in voters)
+    assert judged.verdict == vote(np.array([every.verdict.clips[place].probability for place in voters]))
+    assert (judged.evidence.clips_outside_seizure, judged.evidence.clips_without_picture) == (4 - len(voters), 0)
+    assert every.evidence.clips_outside_seizure == 0
+    (short,) = state.classify_batch([VideoQuery("v3-0")], summaries=True).results
+    (whole,) = state.classify_batch([VideoQuery("v3-0")]).results
+    assert whole.judged.verdict == judged.verdict
+    assert short.judged.verdict == replace(judged.verdict, clips=())
+    assert short.judged.evidence.clips_outside_seizure == 4 - len(voters)
+    lone = state.classify(ClipQuery(every.clips[0].clip_id)).judged  # asked for by itself it is judged
+    assert lone.clips == every.clips[:1]
 
 
 @pytest.mark.parametrize(

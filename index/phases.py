@@ -1,0 +1,85 @@
+"""Where clips lie in their seizure, as far as its onset is known: which of them speak for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+
+from index.records import Clip, Video
+
+
+class _Clips(Protocol):
+    def __getitem__(self, row: int, /) -> Clip: ...
+
+
+class Phase(StrEnum):
+    """Where the middle of a clip lies."""
+
+    PREICTAL = "preictal"
+    ICTAL = "ictal"
+    POSTICTAL = "postictal"
+    UNKNOWN = "unknown"
+    """The onset of the seizure is not known."""
+
+
+def phase_of(video: Video, clip: Clip) -> Phase:
+    """Where a clip of a video lies; a seizure without a known end goes on to the end of the video."""
+    if video.onset_s is None:
+        return Phase.UNKNOWN
+    middle = video.start_s + clip.start_s + clip.valid_seconds / 2
+    if middle < video.onset_s:
+        return Phase.PREICTAL
+    return Phase.ICTAL if video.seizure_end_s is None or middle < video.seizure_end_s else Phase.POSTICTAL
+
+
+def counted_clips(video: Video | None, clips: Sequence[Clip], from_onset_s: float | None = None) -> list[int]:
+    """Numbers of the clips that count for what a seizure is.
+
+    All where the onset is not known; else those whose middle lies in the seizure, and of a seizure too short for that
+    the clip that shows most of it. All, too, where no clip shows any of it.
+
+    Args:
+        video: the clips' own; None where nothing is known of it.
+        clips: of one video, in order.
+        from_onset_s: only the first seconds of the seizure; None for all of it.
+    """
+    every = list(range(len(clips)))
+    if video is None or video.onset_s is None or not clips:
+        return every
+    begin = video.onset_s - video.start_s
+    end = float("inf") if video.seizure_end_s is None else video.seizure_end_s - video.start_s
+    if from_onset_s is not None:
+        end = min(end, begin + from_onset_s)
+    starts = np.array([clip.start_s for clip in clips])
+    ends = starts + np.array([clip.valid_seconds for clip in clips])
+    middles = (starts + ends) / 2
+    inside = np.flatnonzero((begin <= middles) & (middles < end))
+    if len(inside):
+        return list(map(int, inside))
+    shared = np.minimum(ends, end) - np.maximum(starts, begin)
+    return [int(shared.argmax())] if shared.max() > 0 else every
+
+
+def counted_rows(
+    clips: _Clips, videos: Mapping[str, Video], rows: Iterable[int], from_onset_s: float | None = None
+) -> list[int]:
+    """Those of some rows whose clips count, see `counted_clips`, in order.
+
+    Args:
+        clips: of all rows.
+        videos: by id.
+        rows: which may be of many videos.
+        from_onset_s: see `counted_clips`.
+    """
+    by_video: dict[str, list[int]] = {}
+    for row in rows:
+        by_video.setdefault(clips[row].video_id, []).append(row)
+    counted = []
+    for video_id, of_video in by_video.items():
+        of_video.sort(key=lambda row: clips[row].start_s)
+        theirs = [clips[row] for row in of_video]
+        counted += [of_video[place] for place in counted_clips(videos.get(video_id), theirs, from_onset_s)]
+    return sorted(counted)
