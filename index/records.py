@@ -187,6 +187,39 @@ class SearchAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A stretch of a stored video that shows the course of signs that was asked about.
+
+    Attributes:
+        video_id: its video.
+        patient_id: its patient.
+        label: of its video, or empty.
+        start_s: where it begins, in seconds of the video's file.
+        end_s: where it ends, in seconds of the video's file.
+        onset_s: onset of the video's seizure, in the same seconds; None where it is not known.
+        similarity: mean of the aligned clips' cosines, of vectors less the mean of all; in [-1, 1].
+        pairs: aligned clips in order: id of the query's, id of the moment's.
+    """
+
+    video_id: str
+    patient_id: str
+    label: str
+    start_s: float
+    end_s: float
+    onset_s: float | None
+    similarity: float
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MomentsAnswer:
+    """Moments, most similar first, and what they were found in."""
+
+    provenance: Provenance
+    moments: tuple[Moment, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Distance:
     """How unlike everything stored some clips are, see `index.search.novelty`.
 

@@ -156,3 +156,51 @@ class SearchByVideoResponse(_message.Message):
     known_as_video_id: str
     clips_without_picture: int
     def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., stored: _Optional[bool] = ..., verdict: _Optional[_Union[_classification_pb2.Verdict, _Mapping]] = ..., patient_known: _Optional[bool] = ..., known_as_video_id: _Optional[str] = ..., clips_without_picture: _Optional[int] = ...) -> None: ...
+
+class FindMomentsRequest(_message.Message):
+    __slots__ = ("query", "k", "filter", "include_own_patient")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_OWN_PATIENT_FIELD_NUMBER: _ClassVar[int]
+    query: _common_pb2.Item
+    k: int
+    filter: _common_pb2.Filter
+    include_own_patient: bool
+    def __init__(self, query: _Optional[_Union[_common_pb2.Item, _Mapping]] = ..., k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., include_own_patient: _Optional[bool] = ...) -> None: ...
+
+class FindMomentsResponse(_message.Message):
+    __slots__ = ("provenance", "moments")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    MOMENTS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _common_pb2.Provenance
+    moments: _containers.RepeatedCompositeFieldContainer[Moment]
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., moments: _Optional[_Iterable[_Union[Moment, _Mapping]]] = ...) -> None: ...
+
+class Moment(_message.Message):
+    __slots__ = ("video_id", "patient_id", "label", "start_seconds", "end_seconds", "onset_seconds", "similarity", "pairs")
+    VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    END_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ONSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    video_id: str
+    patient_id: str
+    label: str
+    start_seconds: float
+    end_seconds: float
+    onset_seconds: float
+    similarity: float
+    pairs: _containers.RepeatedCompositeFieldContainer[MomentPair]
+    def __init__(self, video_id: _Optional[str] = ..., patient_id: _Optional[str] = ..., label: _Optional[str] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., onset_seconds: _Optional[float] = ..., similarity: _Optional[float] = ..., pairs: _Optional[_Iterable[_Union[MomentPair, _Mapping]]] = ...) -> None: ...
+
+class MomentPair(_message.Message):
+    __slots__ = ("query_clip_id", "clip_id")
+    QUERY_CLIP_ID_FIELD_NUMBER: _ClassVar[int]
+    CLIP_ID_FIELD_NUMBER: _ClassVar[int]
+    query_clip_id: str
+    clip_id: str
+    def __init__(self, query_clip_id: _Optional[str] = ..., clip_id: _Optional[str] = ...) -> None: ...

@@ -65,6 +65,11 @@ class RetrievalServiceStub:
                 request_serializer=protos_dot_retrieval__pb2.SearchByVideoRequest.SerializeToString,
                 response_deserializer=protos_dot_retrieval__pb2.SearchByVideoResponse.FromString,
                 _registered_method=True)
+        self.FindMoments = channel.unary_unary(
+                '/semiome.v1.RetrievalService/FindMoments',
+                request_serializer=protos_dot_retrieval__pb2.FindMomentsRequest.SerializeToString,
+                response_deserializer=protos_dot_retrieval__pb2.FindMomentsResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServiceServicer:
@@ -122,6 +127,17 @@ class RetrievalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindMoments(self, request, context):
+        """Finds the stretches of stored videos and recordings that show the same course of signs as a clip or a video's seizure.
+        Of a video with a known onset the clips of the seizure are searched for.
+
+        Roles: clinician, trainer, admin.
+        Errors: as Search; INVALID_ARGUMENT also for a video of more than 360 clips.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrievalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +165,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.SearchByVideo,
                     request_deserializer=protos_dot_retrieval__pb2.SearchByVideoRequest.FromString,
                     response_serializer=protos_dot_retrieval__pb2.SearchByVideoResponse.SerializeToString,
+            ),
+            'FindMoments': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMoments,
+                    request_deserializer=protos_dot_retrieval__pb2.FindMomentsRequest.FromString,
+                    response_serializer=protos_dot_retrieval__pb2.FindMomentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -292,6 +313,33 @@ class RetrievalService:
             '/semiome.v1.RetrievalService/SearchByVideo',
             protos_dot_retrieval__pb2.SearchByVideoRequest.SerializeToString,
             protos_dot_retrieval__pb2.SearchByVideoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMoments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/semiome.v1.RetrievalService/FindMoments',
+            protos_dot_retrieval__pb2.FindMomentsRequest.SerializeToString,
+            protos_dot_retrieval__pb2.FindMomentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

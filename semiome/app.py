@@ -10,7 +10,7 @@ import typer
 from semiome.commands import demo
 from semiome.commands.data import beds, doctor, encode, erase, events, film, index, manifest, previews, remove, store
 from semiome.commands.models import ablate, encoder, evaluate, head, pretrain
-from semiome.commands.service import access, ask, audit, feedback, health, serve, web
+from semiome.commands.service import access, ask, audit, feedback, health, moments, serve, web
 from semiome.console import Log, Screen
 
 
@@ -55,6 +55,7 @@ app.command("remove")(remove.remove)
 app.command("erase")(erase.erase)
 app.command("health")(health.health)
 app.command("search")(ask.search)
+app.command("moments")(moments.moments)
 app.command("classify")(ask.classify)
 for name, group in (
     ("manifest", manifest.app),

@@ -13,7 +13,7 @@ import grpc
 
 from index.feedback.statement import Feedback
 from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
-from index.records import SearchAnswer, Video
+from index.records import MomentsAnswer, SearchAnswer, Video
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
 from protos import review_pb2 as review
@@ -93,6 +93,17 @@ class Client:
         answers = self._transport.stream(requests.SEARCH_STREAM, messages, retrieval.SearchStreamResponse)
         for answer in answers:
             yield convert.search_result(answer)
+
+    def moments(
+        self,
+        query: Item,
+        k: int = convert.DEFAULT_K,
+        where: Filter = ANYTHING,
+        *,
+        include_own_patient: bool = False,
+    ) -> MomentsAnswer:
+        """Stretches of stored videos that show the same course of signs as a clip or a video's seizure."""
+        return self.ask(requests.moments(query, k, where, include_own_patient=include_own_patient))
 
     def search_by_video(
         self,

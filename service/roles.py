@@ -95,6 +95,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "/semiome.v1.RetrievalService/SearchStream": _SEARCH,
     "/semiome.v1.RetrievalService/Recommend": _SEARCH - {Role.READER},
     "/semiome.v1.RetrievalService/SearchByVideo": _SEARCH - {Role.READER},
+    "/semiome.v1.RetrievalService/FindMoments": WIDE,
     "/semiome.v1.ClassificationService/Classify": _CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyBatch": _CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyStream": _CLASSIFY,

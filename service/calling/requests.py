@@ -13,14 +13,21 @@ from google.protobuf.message import Message
 from index.errors import ServiceError
 from index.feedback.statement import Feedback, FeedbackPage
 from index.query import ANYTHING, PLAIN, ClipQuery, ExamplesQuery, Filter, Options, Query, VectorQuery, VideoQuery
-from index.records import SearchAnswer
+from index.records import MomentsAnswer, SearchAnswer
 from protos import admin_pb2 as admin
 from protos import catalog_pb2 as catalog
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
 from protos import review_pb2 as review
 from service.calling.connection import Rpc
-from service.messages import convert, convert_admin, convert_catalog, convert_review, convert_verdict
+from service.messages import (
+    convert,
+    convert_admin,
+    convert_catalog,
+    convert_moments,
+    convert_review,
+    convert_verdict,
+)
 from service.records import (
     BatchAnswer,
     CallerFacts,
@@ -70,6 +77,12 @@ def recommend(query: ExamplesQuery, k: int, options: Options) -> Rpc[SearchAnswe
         options=convert.options_to_proto(k, options),
     )
     return Rpc(f"{_RETRIEVAL}Recommend", request, retrieval.RecommendResponse, convert.search_answer)
+
+
+def moments(query: ClipQuery | VideoQuery, k: int, where: Filter, *, include_own_patient: bool) -> Rpc[MomentsAnswer]:
+    """Stretches of stored videos that show the same course of signs."""
+    request = convert_moments.moments_request(query, k, where, include_own_patient=include_own_patient)
+    return Rpc(f"{_RETRIEVAL}FindMoments", request, retrieval.FindMomentsResponse, convert_moments.moments_answer)
 
 
 def search_batch(queries: Sequence[Query], k: int, options: Options) -> Rpc[SearchBatchAnswer]:

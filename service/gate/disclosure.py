@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from index.errors import InvalidInput
 from index.query import MAX_K, GroupBy, Options, Query, VectorQuery
-from index.records import Distance, Neighbour, Video
+from index.records import Distance, Moment, Neighbour, Video
 from service.records import Judged
 from service.roles import EXACT, WIDE, Caller, require
 
@@ -68,6 +68,13 @@ def check_hits(caller: Caller, hits: int) -> None:
 def shown(caller: Caller, neighbours: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
     """Hits as a caller may see them."""
     return tuple(neighbours) if caller.sees_exactly else tuple(map(_rounded, neighbours))
+
+
+def shown_moments(caller: Caller, moments: Iterable[Moment]) -> tuple[Moment, ...]:
+    """Moments with their similarities as `shown` rounds them."""
+    if caller.sees_exactly:
+        return tuple(moments)
+    return tuple(replace(one, similarity=rounded(one.similarity)) for one in moments)
 
 
 def shown_values(caller: Caller, similarities: NDArray[np.float32]) -> list[float]:

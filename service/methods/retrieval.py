@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from index.errors import InvalidInput, SemiomeError
 from index.processors import usable_cores
 from index.query import PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
-from index.records import SearchAnswer
+from index.records import MomentsAnswer, SearchAnswer
+from index.search.moments import find_moments
 from index.search.search import nearest_rows, search_each
 from protos import retrieval_pb2 as retrieval
 from service.errors import rich_status
 from service.gate import disclosure
 from service.gate.call import Call, Method
-from service.messages import convert, convert_verdict
+from service.messages import convert, convert_moments, convert_verdict
 from service.methods.uploads import Uploads
 from service.records import Judged
 from service.serving.batcher import Batcher
@@ -67,6 +68,7 @@ class Retrieval:
                 streams_out=True,
             ),
             Method(f"{_SERVICE}Recommend", retrieval.RecommendRequest, self.recommend),
+            Method(f"{_SERVICE}FindMoments", retrieval.FindMomentsRequest, self.find_moments),
             Method(
                 f"{_SERVICE}SearchByVideo",
                 retrieval.SearchByVideoRequest,
@@ -132,6 +134,21 @@ class Retrieval:
         return retrieval.RecommendResponse(
             provenance=convert.provenance_to_proto(answer.provenance), hits=convert.hits_to_proto(answer.neighbours)
         )
+
+    async def find_moments(self, request: retrieval.FindMomentsRequest, call: Call) -> retrieval.FindMomentsResponse:
+        """Stretches of stored videos that show the same course of signs."""
+        query, k, where = convert_moments.moments_wanted(request)
+        disclosure.check_hits(call.caller, k)
+        call.queries(1)
+        call.check_deadline()
+        state = self._watcher.state
+        own = request.include_own_patient
+        moments = await call.work(lambda: find_moments(state.snapshot, query, k, where, include_own_patient=own))
+        call.check_deadline()
+        shown = disclosure.shown_moments(call.caller, moments)
+        call.reads(state.provenance, {one.patient_id for one in shown})
+        call.reads(state.provenance, await call.work(state.patients_of, [query]))
+        return convert_moments.moments_response(MomentsAnswer(state.provenance, shown))
 
     async def search_by_video(
         self, requests: AsyncIterator[retrieval.SearchByVideoRequest], call: Call

@@ -81,6 +81,7 @@ COMMANDS = [
     ("feedback export out.tsv", 0, TABLES),
     ("health --server 127.0.0.1:9", 4, CLIENT),
     ("search --video v0 --server 127.0.0.1:9", 4, CLIENT),
+    ("moments --video v0 --server 127.0.0.1:9", 4, CLIENT),
     ("classify --video v0 --server 127.0.0.1:9", 4, CLIENT),
     ("serve -w nothing", 4, INDEX | CLIENT | {"cryptography"}),
     ("web --host 0.0.0.0", 2, CLIENT | {"starlette", "uvicorn"}),

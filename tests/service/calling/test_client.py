@@ -240,6 +240,9 @@ async def test_both_clients_get_the_same_answers(served, monkeypatch):
             assert await awaits.search(examples, 4) == waits.search(examples, 4)
             assert await awaits.search_batch([clip, ClipQuery("x")]) == waits.search_batch([clip, ClipQuery("x")])
             assert [one async for one in awaits.search_stream([clip] * 3)] == list(waits.search_stream([clip] * 3))
+            moments = waits.moments(VideoQuery("v1-1"), 4, where, include_own_patient=True)
+            assert await awaits.moments(VideoQuery("v1-1"), 4, where, include_own_patient=True) == moments
+            assert len(moments.moments) == 4
             assert await awaits.classify(clip) == waits.classify(clip)
             assert await awaits.classify_batch([clip]) == waits.classify_batch([clip])
             items = [clip, VideoQuery("v1-1"), ClipQuery("x")] * 700

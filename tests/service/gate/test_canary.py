@@ -26,6 +26,7 @@ GOOD = {
     "SearchBatch": {"queries": [{"video_id": "v1-0"}]},
     "SearchStream": {"query": {"video_id": "v1-0"}},
     "Recommend": {"positive": [{"video_id": "v1-0"}]},
+    "FindMoments": {"query": {"video_id": "v1-0"}},
     "SearchByVideo": {"header": {"size_bytes": 64}},
     "ClassifyBatch": {"items": [{"video_id": "v1-0"}]},
     "ListVideos": {"page_size": 1},

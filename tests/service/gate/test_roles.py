@@ -48,6 +48,7 @@ EXPECTED = {
     "/semiome.v1.RetrievalService/SearchStream": SEARCH,
     "/semiome.v1.RetrievalService/Recommend": WIDE,
     "/semiome.v1.RetrievalService/SearchByVideo": WIDE,
+    "/semiome.v1.RetrievalService/FindMoments": WIDE,
     "/semiome.v1.ClassificationService/Classify": CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyBatch": CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyStream": CLASSIFY,

@@ -20,13 +20,25 @@ from index.query import (
     VectorQuery,
     VideoQuery,
 )
-from index.records import Clip, ClipVerdict, Distance, Match, Neighbour, Provenance, SearchAnswer, Verdict, Video
+from index.records import (
+    Clip,
+    ClipVerdict,
+    Distance,
+    Match,
+    Moment,
+    MomentsAnswer,
+    Neighbour,
+    Provenance,
+    SearchAnswer,
+    Verdict,
+    Video,
+)
 from protos import admin_pb2 as admin
 from protos import catalog_pb2 as catalog
 from protos import classification_pb2 as classification
 from protos import common_pb2 as common
 from protos import retrieval_pb2 as retrieval
-from service.messages import convert, convert_admin, convert_catalog, convert_verdict
+from service.messages import convert, convert_admin, convert_catalog, convert_moments, convert_verdict
 from service.records import (
     BatchAnswer,
     BatchItem,
@@ -117,6 +129,24 @@ def test_what_the_catalogue_says_survives_the_wire():
     assert convert_catalog.video_to_proto(Video("v", "p", "digest of the file")) == catalog.Video(
         video_id="v", patient_id="p"
     )
+
+
+@given(
+    st.builds(
+        Moment,
+        *(text, text, st.sampled_from(["TLE", ""])),
+        *(st.floats(0, 1e5), st.floats(0, 1e5), st.none() | st.floats(0, 1e5), st.floats(-1, 1)),
+        st.lists(st.tuples(text, text), max_size=3).map(tuple),
+    ),
+    st.booleans(),
+)
+def test_moments_survive_the_wire(moment, own):
+    answer = MomentsAnswer(Provenance("e", "g", "h", 3), (moment, moment))
+    assert convert_moments.moments_answer(sent(convert_moments.moments_response(answer))) == answer
+    where = SearchFilter(labels=frozenset({"TLE"}))
+    request = convert_moments.moments_request(VideoQuery("v"), 7, where, include_own_patient=own)
+    assert request.include_own_patient == own
+    assert convert_moments.moments_wanted(sent(request)) == (VideoQuery("v"), 7, where)
 
 
 def test_operations_and_generations_survive_the_wire():

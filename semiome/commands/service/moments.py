@@ -1,0 +1,90 @@
+"""`semiome moments`: where in long recordings the same course of signs turns up, asked of a server."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semiome.console import Screen
+from semiome.options import (
+    DEFAULT_SERVER,
+    CaOption,
+    CertificateOption,
+    JsonOption,
+    KeyOption,
+    ServerOption,
+    TokenOption,
+)
+
+if TYPE_CHECKING:
+    from index.records import Moment
+
+
+def moments(
+    clip: Annotated[str | None, typer.Option(help="Id of a stored clip.")] = None,
+    video: Annotated[
+        str | None, typer.Option(help="Id of a stored video; its seizure, where the onset is known.")
+    ] = None,
+    within: Annotated[
+        list[str] | None, typer.Option("--in", help="Id of a video to look in; repeat for more; default: all.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only in videos of this label; repeat for more.")] = None,
+    k: Annotated[int, typer.Option("--k", "-k", help="Number of moments.")] = 10,
+    include_own_patient: Annotated[
+        bool, typer.Option("--include-own-patient", help="Also find moments of the query's patient.")
+    ] = False,
+    onset: Annotated[
+        bool, typer.Option("--onset", help="Give times from the onset of the seizure, where it is known.")
+    ] = False,
+    server: ServerOption = DEFAULT_SERVER,
+    ca: CaOption = None,
+    token_file: TokenOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the stretches of stored videos and recordings that show the same course of signs. Asks a running server."""
+    from index.errors import InvalidInput
+    from index.query import MAX_K, ClipQuery, SearchFilter, VideoQuery
+    from service.calling.connection import Connection
+    from service.client import Client
+
+    if (clip is None) == (video is None):
+        raise InvalidInput("name one of --clip and --video")
+    if not 1 <= k <= MAX_K:
+        raise InvalidInput(f"expected --k of 1 to {MAX_K}, got {k}")
+    query = VideoQuery(video) if video is not None else ClipQuery(clip or "")
+    where = SearchFilter(labels=frozenset(label or ()), video_ids=frozenset(within or ()))
+    screen = Screen(as_json=as_json)
+    with Client(Connection(server, ca=ca, certificate=certificate, key=key, token_file=token_file)) as client:
+        answer = client.moments(query, k, where, include_own_patient=include_own_patient)
+
+    def show() -> None:
+        rows = [(rank, *_row(one, from_onset=onset)) for rank, one in enumerate(answer.moments, start=1)]
+        columns = ("", "similarity", "label", "patient", "video", "from", "to", "of")
+        screen.table(f"Moments of generation {answer.provenance.generation}", columns, rows)
+
+    screen.result(
+        {**asdict(answer.provenance), "moments": [_values(one, from_onset=onset) for one in answer.moments]}, show
+    )
+
+
+def _times(moment: Moment, *, from_onset: bool) -> tuple[float, float, str]:
+    """Where it begins and ends, and what the seconds count from."""
+    if from_onset and moment.onset_s is not None:
+        return round(moment.start_s - moment.onset_s, 3), round(moment.end_s - moment.onset_s, 3), "onset"
+    return moment.start_s, moment.end_s, "file"
+
+
+def _row(moment: Moment, *, from_onset: bool) -> tuple[object, ...]:
+    start, end, of = _times(moment, from_onset=from_onset)
+    shown = (moment.similarity, moment.label or "-", moment.patient_id, moment.video_id)
+    return (*shown, f"{start:g} s", f"{end:g} s", of)
+
+
+def _values(moment: Moment, *, from_onset: bool) -> dict[str, object]:
+    start, end, of = _times(moment, from_onset=from_onset)
+    pairs = [list(pair) for pair in moment.pairs]
+    return {**asdict(moment), "start_s": start, "end_s": end, "seconds_from": of, "pairs": pairs}

@@ -1,0 +1,69 @@
+"""Moments between records and messages."""
+
+from __future__ import annotations
+
+from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
+from index.records import Moment, MomentsAnswer
+from protos import retrieval_pb2 as retrieval
+from service.messages import convert
+
+
+def moments_request(
+    query: ClipQuery | VideoQuery, k: int, where: Filter, *, include_own_patient: bool
+) -> retrieval.FindMomentsRequest:
+    """The request as a message."""
+    return retrieval.FindMomentsRequest(
+        query=convert.item_to_proto(query),
+        k=k,
+        filter=None if where == ANYTHING else convert.filter_to_proto(where),
+        include_own_patient=include_own_patient,
+    )
+
+
+def moments_wanted(request: retrieval.FindMomentsRequest) -> tuple[ClipQuery | VideoQuery, int, Filter]:
+    """What is looked for, how many moments, and in which videos.
+
+    Raises:
+        InvalidInput: If nothing is named, or the filter can't be.
+    """
+    where = convert.filter_from_proto(request.filter) if request.HasField("filter") else ANYTHING
+    k = request.k if request.HasField("k") else convert.DEFAULT_K
+    return convert.item_from_proto(request.query), k, where
+
+
+def moments_response(answer: MomentsAnswer) -> retrieval.FindMomentsResponse:
+    """The answer as a message."""
+    return retrieval.FindMomentsResponse(
+        provenance=convert.provenance_to_proto(answer.provenance),
+        moments=[
+            retrieval.Moment(
+                video_id=one.video_id,
+                patient_id=one.patient_id,
+                label=one.label,
+                start_seconds=one.start_s,
+                end_seconds=one.end_s,
+                onset_seconds=one.onset_s,
+                similarity=one.similarity,
+                pairs=[retrieval.MomentPair(query_clip_id=asked, clip_id=found) for asked, found in one.pairs],
+            )
+            for one in answer.moments
+        ],
+    )
+
+
+def moments_answer(message: retrieval.FindMomentsResponse) -> MomentsAnswer:
+    """The message as an answer."""
+    moments = tuple(
+        Moment(
+            one.video_id,
+            one.patient_id,
+            one.label,
+            one.start_seconds,
+            one.end_seconds,
+            one.onset_seconds if one.HasField("onset_seconds") else None,
+            one.similarity,
+            tuple((pair.query_clip_id, pair.clip_id) for pair in one.pairs),
+        )
+        for one in message.moments
+    )
+    return MomentsAnswer(convert.provenance_from_proto(message.provenance), moments)

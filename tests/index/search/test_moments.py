@@ -1,0 +1,238 @@
+"""Moments: equal to a plain reference, found where they were hidden, and never of what may not be found."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index.errors import InvalidInput, NotFound
+from index.query import ANYTHING, ClipQuery, SearchFilter, VideoQuery
+from index.records import Clip, EmbeddedClip, Video, clip_id
+from index.search import moments
+from index.search.loader import SnapshotLoader
+from index.search.moments import find_moments
+from index.workspace import Workspace
+from tests.conftest import commit, publish_all
+
+WIDTH = 8
+
+
+def source_of(name):
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def video(name, patient, vectors, skip=(), **fields):
+    """A video with these vectors, but for the clips that are skipped, as those that show no picture are."""
+    source = source_of(name)
+    clips = [
+        EmbeddedClip(Clip(clip_id(source, name, i), name, patient, i, 10.0 * i, 10.0), np.asarray(vector, np.float32))
+        for i, vector in enumerate(vectors)
+        if i not in skip
+    ]
+    described = {"duration_s": 10.0 * len(vectors), "clip_count": len(vectors), **fields}
+    return Video(name, patient, source, **described), clips
+
+
+def unit(values):
+    values = np.asarray(values, np.float64)
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def snapshot_of(folder, cohort, later=()):
+    workspace = Workspace(folder)
+    commit(workspace, cohort)
+    publish_all(workspace)
+    if later:
+        commit(workspace, list(later))
+    return SnapshotLoader(workspace).snapshot
+
+
+def reference(snapshot, query, k, patient, own, *, include_own_patient=False):
+    """(similarity, video, first clip number, last clip number), by the definition alone."""
+    vectors = snapshot.vectors(np.arange(len(snapshot))).astype(np.float64)
+    mean = vectors.mean(axis=0)
+    rows = snapshot.rows_of(query)
+    asked = unit(vectors[rows] - mean)
+    ends = []
+    for name, of in sorted(snapshot.videos.items()):
+        if name == own or (of.patient_id == patient and not include_own_patient):
+            continue
+        try:
+            theirs = snapshot.rows_of(VideoQuery(name))
+        except NotFound:
+            continue
+        numbers = [snapshot.clip(int(row)).clip_index for row in theirs]
+        cosine = asked @ unit(vectors[theirs] - mean).T
+
+        def best(q, c, cosine=cosine, numbers=numbers):
+            """(total, first clip) of the best path that ends at a query clip and a clip."""
+            follows = c > 0 and numbers[c] == numbers[c - 1] + 1
+            two = follows and c > 1 and numbers[c - 1] == numbers[c - 2] + 1
+            here = cosine[q, c]
+            if q == 0:
+                paths = [(here, -c)]
+                if follows:
+                    paths.append(((here + cosine[0, c - 1]) / 2, -(c - 1)))
+                return max(paths, key=lambda path: path[0])
+            paths = []
+            if follows:
+                total, first = best(q - 1, c - 1)
+                paths.append((total + here, first))
+            if two:
+                total, first = best(q - 1, c - 2)
+                paths.append((total + (here + cosine[q, c - 1]) / 2, first))
+            if q == 1:
+                paths.append((cosine[0, c] + here, -c))
+            elif follows:
+                total, first = best(q - 2, c - 1)
+                paths.append((total + cosine[q - 1, c] + here, first))
+            return max(paths, key=lambda path: path[0], default=(-np.inf, 0))
+
+        for c in range(len(theirs)):
+            total, first = best(len(rows) - 1, c)
+            if total > -np.inf:
+                ends.append((total / len(rows), name, -first, c))
+    ends.sort(key=lambda end: -end[0])
+    kept = []
+    for end in ends:
+        _, name, first, last = end
+        shared = [
+            (min(last, b) - max(first, a) + 1) / min(last - first + 1, b - a + 1)
+            for _, other, a, b in kept
+            if other == name
+        ]
+        if all(one <= 0.5 for one in shared) and len(kept) < k:
+            kept.append(end)
+    return kept
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 10_000),
+    query_clips=st.integers(1, 5),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    k=st.integers(1, 6),
+    own=st.booleans(),
+)
+def test_what_is_found_is_what_the_definition_finds(tmp_path_factory, seed, query_clips, lengths, k, own):
+    random = np.random.default_rng(seed)
+    cohort = [video("q", "p0", unit(random.normal(size=(query_clips, WIDTH))))]
+    for number, length in enumerate(lengths):
+        skip = {2} if length > 5 and number % 2 else set()
+        cohort.append(video(f"v{number}", f"p{number % 3}", unit(random.normal(size=(length, WIDTH))), skip))
+    snapshot = snapshot_of(tmp_path_factory.mktemp("moments"), cohort[:-1], later=cohort[-1:])
+
+    found = find_moments(snapshot, VideoQuery("q"), k, ANYTHING, include_own_patient=own)
+
+    expected = reference(snapshot, VideoQuery("q"), k, "p0", "q", include_own_patient=own)
+    assert [one.similarity for one in found] == pytest.approx([end[0] for end in expected], abs=1e-5)
+    for one, (_, name, first, last) in zip(found, expected, strict=True):
+        numbers = [snapshot.clip(int(row)).clip_index for row in snapshot.rows_of(VideoQuery(name))]
+        assert (one.video_id, one.start_s, one.end_s) == (name, 10.0 * numbers[first], 10.0 * numbers[last] + 10)
+        asked = [snapshot.clip(int(row)).clip_id for row in snapshot.rows_of(VideoQuery("q"))]
+        theirs = [snapshot.clip(int(row)).clip_id for row in snapshot.rows_of(VideoQuery(name))][first : last + 1]
+        assert list(dict.fromkeys(a for a, _ in one.pairs)) == asked
+        assert list(dict.fromkeys(b for _, b in one.pairs)) == theirs
+
+
+COURSE = unit(np.random.default_rng(7).normal(size=(6, WIDTH)))
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory):
+    """A seizure of six clips, hidden in recordings as it is, twice as slow, and twice as fast."""
+    random = np.random.default_rng(1)
+
+    def quiet(count):
+        return unit(random.normal(size=(count, WIDTH)))
+
+    slow, fast = np.repeat(COURSE, 2, axis=0), COURSE[[1, 3, 5]]
+    cohort = [
+        video("query", "p0", COURSE, label="TLE"),
+        video(
+            "as-it-is", "p1", np.concatenate([quiet(7), COURSE, quiet(5)]), start_s=100.0, onset_s=172.0, label="TLE"
+        ),
+        video("slow", "p2", np.concatenate([quiet(4), slow, quiet(4)])),
+        video("fast", "p3", np.concatenate([quiet(9), fast, quiet(3)])),
+        video("own", "p0", np.concatenate([quiet(2), COURSE, quiet(2)])),
+        video("torn", "p4", np.concatenate([quiet(2), COURSE, quiet(2)]), skip={4}),
+        *(video(f"quiet{n}", f"p{n + 5}", quiet(20)) for n in range(8)),
+    ]
+    return snapshot_of(tmp_path_factory.mktemp("hidden"), cohort)
+
+
+def test_a_seizure_is_found_where_it_lies_at_its_own_pace_or_twice_as_slow_or_fast(hidden):
+    found = find_moments(hidden, VideoQuery("query"), 5, ANYTHING)
+
+    first, second = found[:2]
+    assert (first.video_id, first.start_s, first.end_s) == ("as-it-is", 170.0, 230.0)  # seconds of the file
+    assert (first.patient_id, first.label, first.onset_s) == ("p1", "TLE", 172.0)
+    assert first.similarity == pytest.approx(1, abs=1e-5)
+    assert [pair[0] for pair in first.pairs] == [clip_id(source_of("query"), "query", n) for n in range(6)]
+    assert (second.video_id, second.similarity) == ("slow", pytest.approx(1, abs=1e-5))
+    assert 40 <= second.start_s <= 50  # the first clip is there twice, and so is the last
+    assert 150 <= second.end_s <= 160
+    assert any(one.video_id == "fast" and one.start_s <= 90 and one.end_s >= 120 for one in found[2:])
+    assert all(one.similarity < 0.9 for one in found[2:])
+    assert "own" not in {one.video_id for one in found}
+
+
+def test_the_own_patient_is_found_when_asked_for_and_the_query_itself_never(hidden):
+    found = find_moments(hidden, VideoQuery("query"), 50, ANYTHING, include_own_patient=True)
+
+    assert {one.video_id for one in found[:3]} == {"as-it-is", "slow", "own"}
+    assert "query" not in {one.video_id for one in found}
+
+
+def test_only_what_the_filter_admits_is_found_and_nothing_across_what_is_missing(hidden):
+    where = SearchFilter(video_ids=frozenset({"slow", "torn"}))
+
+    found = find_moments(hidden, VideoQuery("query"), 50, where)
+
+    assert {one.video_id for one in found} == {"slow", "torn"}
+    assert all(one.end_s <= 40 or one.start_s >= 50 for one in found if one.video_id == "torn")
+    by_video = {}
+    for one in found:
+        by_video.setdefault(one.video_id, []).append((one.start_s, one.end_s))
+    for stretches in by_video.values():
+        for number, (a, b) in enumerate(stretches):
+            for c, d in stretches[:number]:
+                assert min(b, d) - max(a, c) <= 0.5 * min(b - a, d - c)
+
+
+def test_a_lone_clip_and_the_clips_of_a_known_seizure_are_what_is_searched_for(hidden, tmp_path):
+    lone = find_moments(hidden, ClipQuery(clip_id(source_of("query"), "query", 2)), 3, ANYTHING)
+    assert (lone[0].video_id, lone[0].start_s, lone[0].end_s) == ("as-it-is", 190.0, 200.0)
+    random = np.random.default_rng(3)
+    around = np.concatenate([unit(random.normal(size=(3, WIDTH))), COURSE[:3], unit(random.normal(size=(3, WIDTH)))])
+    cohort = [
+        video("query", "p0", around, onset_s=30.0, seizure_end_s=60.0),
+        video("other", "p1", np.concatenate([unit(random.normal(size=(5, WIDTH))), COURSE[:3]])),
+    ]
+    (best,) = find_moments(snapshot_of(tmp_path / "w", cohort), VideoQuery("query"), 1, ANYTHING)
+    assert (best.start_s, best.end_s, len(best.pairs)) == (50.0, 80.0, 3)
+
+
+def test_pieces_and_few_ends_at_once_change_nothing(hidden, monkeypatch):
+    whole = find_moments(hidden, VideoQuery("query"), 20, ANYTHING)
+    monkeypatch.setattr(moments, "_PIECE_ROWS", 7)
+    monkeypatch.setattr(moments, "_ENDS_A_MOMENT", 1)
+
+    pieces = find_moments(hidden, VideoQuery("query"), 20, ANYTHING)
+
+    assert [(one.video_id, one.start_s, one.end_s) for one in pieces] == [
+        (one.video_id, one.start_s, one.end_s) for one in whole
+    ]
+
+
+def test_wrong_wishes_are_refused(hidden, tmp_path):
+    for k in (0, 1001):
+        with pytest.raises(InvalidInput, match="k of 1 to 1000"):
+            find_moments(hidden, VideoQuery("query"), k, ANYTHING)
+    with pytest.raises(NotFound):
+        find_moments(hidden, VideoQuery("absent"), 1, ANYTHING)
+    long = snapshot_of(tmp_path / "w", [video("long", "p0", unit(np.random.default_rng(0).normal(size=(361, WIDTH))))])
+    with pytest.raises(InvalidInput, match="more than 360 clips"):
+        find_moments(long, VideoQuery("long"), 1, ANYTHING)

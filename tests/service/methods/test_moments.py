@@ -1,0 +1,83 @@
+"""Moments as callers get them: over the wire, by the command, and no closer than their role may see."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from typer.testing import CliRunner
+
+from index.query import ANYTHING, VideoQuery
+from index.records import Moment
+from index.search.loader import SnapshotLoader
+from index.search.moments import find_moments
+from index.workspace import Workspace
+from semiome.app import app
+from service.client import Client
+from service.gate import disclosure
+from service.roles import Caller, Role
+from tests.conftest import commit, make_cohort, publish_all
+from tests.service.servers import running
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """(address, what the search itself finds) of a cohort in which one onset is known."""
+    workspace = Workspace(tmp_path_factory.mktemp("moments") / "workspace")
+    cohort = make_cohort(patients=4, videos=2, clips=6)
+    video, clips = cohort[2]
+    cohort[2] = replace(video, start_s=100.0, onset_s=120.0), clips
+    commit(workspace, cohort)
+    publish_all(workspace)
+    found = find_moments(SnapshotLoader(workspace).snapshot, VideoQuery("v0-0"), 4, ANYTHING)
+    with running(workspace) as said:
+        yield said["address"], found
+
+
+def ask(address, *arguments, code=0):
+    done = CliRunner().invoke(app, ["moments", "--server", address, *map(str, arguments)])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.stdout
+
+
+def test_the_api_and_the_command_give_what_the_search_finds(served):
+    address, found = served
+    with Client(address) as client:
+        answer = client.moments(VideoQuery("v0-0"), 4)
+
+    assert answer.moments == found
+    said = json.loads(ask(address, "--video", "v0-0", "--k", 4, "--json"))
+    assert said["generation"] == answer.provenance.generation
+    for one, moment in zip(said["moments"], found, strict=True):
+        assert one == {**asdict(moment), "pairs": [list(pair) for pair in moment.pairs], "seconds_from": "file"}
+    shown = ask(address, "--video", "v0-0", "--k", 4)
+    assert all(moment.video_id in shown for moment in found)
+
+
+def test_one_video_can_be_looked_into_with_times_from_its_onset(served):
+    address, _ = served
+    plain, told = (
+        json.loads(ask(address, "--video", "v0-0", "--in", "v1-0", "--json", *more))["moments"]
+        for more in ((), ("--onset",))
+    )
+
+    assert {one["video_id"] for one in plain} == {"v1-0"}
+    assert [one["start_s"] - 120 for one in plain] == [one["start_s"] for one in told]
+    assert {one["seconds_from"] for one in told} == {"onset"}
+    own = json.loads(ask(address, "--video", "v0-0", "--include-own-patient", "--in", "v0-1", "--json"))["moments"]
+    assert {one["video_id"] for one in own} == {"v0-1"}
+
+
+def test_what_is_wrong_is_said(served):
+    address, _ = served
+    for arguments in ((), ("--clip", "a", "--video", "b"), ("--video", "v0-0", "--k", 0), ("--video", "absent")):
+        done = CliRunner().invoke(app, ["moments", "--server", address, *map(str, arguments)])
+        assert done.exit_code != 0
+        assert done.exception is not None
+
+
+def test_a_clinician_sees_rounded_similarities_and_a_trainer_exact_ones():
+    moment = Moment("v", "p", "", 0.0, 10.0, None, 0.4321, (("a", "b"),))
+    clinician, trainer = (Caller("x", frozenset({role}), "token") for role in (Role.CLINICIAN, Role.TRAINER))
+
+    assert disclosure.shown_moments(clinician, [moment]) == (replace(moment, similarity=0.45),)
+    assert disclosure.shown_moments(trainer, [moment]) == (moment,)
