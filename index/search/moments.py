@@ -23,8 +23,6 @@ from index.search.alignment import MOST_CLIPS
 from index.search.snapshot import RowSet, Snapshot
 
 _PIECE_ROWS = 2**15
-_SAMPLE = 20_000
-"""Rows that the mean of all vectors is taken from, spread evenly."""
 _ENDS_A_MOMENT = 32
 _LEAST_SPREAD = 1e-6
 _MOST_OVERLAP = 0.5
@@ -105,11 +103,9 @@ class _Centre:
 
     @classmethod
     def of(cls, snapshot: Snapshot, rows: NDArray[np.int64]) -> _Centre:
-        step = max(1, -(-len(snapshot) // _SAMPLE))
-        mean = snapshot.vectors(np.arange(0, len(snapshot), step)).mean(axis=0)
-        centred = snapshot.vectors(rows) - mean
+        centred = snapshot.vectors(rows) - snapshot.mean
         lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-        return cls(centred / np.maximum(lengths, _LEAST_SPREAD), mean)
+        return cls(centred / np.maximum(lengths, _LEAST_SPREAD), snapshot.mean)
 
     def cosines(self, vectors_CD: NDArray[np.float32]) -> NDArray[np.float32]:
         """(Q, C) cosines to vectors of unit length, without making those less the mean."""

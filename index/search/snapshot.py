@@ -22,6 +22,7 @@ from index.vectors.brute_force import Allowed, Vectors, ranked, scores_of_all
 from index.vectors.generation import Generation
 
 _REMEMBERED_FILTERS = 32
+_SAMPLE = 20_000
 _FEW_ROWS = 4096
 """So few allowed rows are read one by one: sooner done than looking for them in an approximate index."""
 
@@ -108,6 +109,13 @@ class Snapshot:
         known = np.array([name in self.videos for name in self.video_ids], np.bool_)
         there = known[self.video_of_row[: len(self.generation.clips)]]
         return np.flatnonzero(there if self._alive is None else there & self._alive)
+
+    @cached_property
+    def mean(self) -> NDArray[np.float32]:
+        """(D,) mean of all vectors, or of some that are spread evenly."""
+        rows = np.arange(0, len(self), max(1, -(-len(self) // _SAMPLE)))
+        mean: NDArray[np.float32] = self.vectors(rows).mean(axis=0)
+        return mean
 
     def holds_video(self, video_id: str) -> bool:
         """Whether a video has clips here."""

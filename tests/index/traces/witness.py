@@ -25,7 +25,9 @@ def said_in(path):
         return [repr(pyarrow.ipc.open_file(path).read_all().to_pylist())]
     if path.suffix == ".lance":
         table = lance.dataset(str(path))
-        return [repr(table.checkout_version(old["version"]).to_table().to_pylist()) for old in table.versions()]
+        versions = (table.checkout_version(old["version"]).to_table().to_pylist() for old in table.versions())
+        # What is absent is no text, though Python writes it as one.
+        return [repr([{k: v for k, v in row.items() if v is not None} for row in rows]) for rows in versions]
     if path.suffix == ".sqlite":
         database = sqlite3.connect(path)
         columns = "video_id, patient_id, query_video_id, query_patient_id, note"  # times hold numbers
