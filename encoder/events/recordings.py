@@ -18,7 +18,6 @@ from index.processors import usable_cores
 
 _REQUIRED = ("file_name", "patient_id", "recorded_at")
 _CARRIED = ("label", "semiology", "split", "camera", "crop", "track")
-_OWN = ("recording_id", "video_id")
 _GAP_S = 1.0
 
 
@@ -126,7 +125,7 @@ def _row(number: int, cells: Mapping[str, str], local: tzinfo | None) -> tuple[M
             f"column recorded_at: {cells['recorded_at']!r} has no time of day: a recording begins at a moment"
         )
     begins = comparable(datetime.fromisoformat(str(values["recorded_at"])), local)
-    others = {*_REQUIRED, *_CARRIED, *_OWN}
+    others = {*_REQUIRED, *_CARRIED, "video_id"}
     metadata = tuple(sorted((name, value) for name, value in cells.items() if value and name not in others))
     video_id = cells.get("video_id") or f"recording-{number}"
     row = ManifestRow(**values, video_id=video_id, metadata=metadata)  # type: ignore[arg-type]

@@ -304,5 +304,5 @@ def _writing(store: Store) -> Iterator[Callable[[], None]]:
         try:
             still_mine = held.enter_context(store.writing())
         except Locked as error:
-            raise Locked(f"nothing of this patient is answered any more, but it is still stored: {error}") from None
+            raise Locked(f"this patient no longer appears in any answer, but it is still stored: {error}") from None
         yield still_mine

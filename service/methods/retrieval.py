@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from index.errors import InvalidInput, SemiomeError
 from index.processors import usable_cores
-from index.query import PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
+from index.query import MAX_EXAMPLES, PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
 from index.records import MomentsAnswer, SearchAnswer
 from index.search.moments import find_moments
 from index.search.search import nearest_rows, search_each
@@ -128,7 +128,7 @@ class Retrieval:
 
     async def recommend(self, request: retrieval.RecommendRequest, call: Call) -> retrieval.RecommendResponse:
         """What resembles some examples and not others."""
-        check_size(len(request.positive) + len(request.negative), "examples")
+        check_size(len(request.positive) + len(request.negative), "examples", MAX_EXAMPLES)
         query = convert.examples_from_proto(request)
         answer = await self._one(query, *convert.options_from_proto(request.options), call)
         return retrieval.RecommendResponse(

@@ -79,7 +79,7 @@ class Operations:
             except DiskFull:
                 raise
             except StateError as error:
-                hidden = "nothing of this patient is answered any more"
+                hidden = "this patient no longer appears in any answer"
                 raise StateError(f"{hidden}; {error}, then erase them again") from None
 
         try:

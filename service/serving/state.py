@@ -275,14 +275,14 @@ def _code(error: SemiomeError) -> str:
     return code.name
 
 
-def check_size(count: int, what: str) -> None:
+def check_size(count: int, what: str, most: int = MAX_BATCH) -> None:
     """Refuse more than a message may ask for at once, or nothing.
 
     Raises:
         InvalidInput: If it does.
     """
-    if not 1 <= count <= MAX_BATCH:
-        raise InvalidInput(f"expected 1 to {MAX_BATCH} {what}, got {count}", field=what)
+    if not 1 <= count <= most:
+        raise InvalidInput(f"expected 1 to {most} {what}, got {count}", field=what)
 
 
 def check_answered(queries: int, k: int, options: Options) -> None:

@@ -97,7 +97,7 @@ def test_marks_of_an_edf_become_one_seizure_over_midnight(ward, tmp_path):
     assert times(made) == [("a.mp4", 45.0, 53.5, 59.0, 60.0)]
     (row,) = made.rows
     assert (row.patient_id, row.recorded_at, row.camera) == ("p1", "2024-03-02T00:00:05", "door")
-    assert row.metadata == (("eeg_onset_s", "50.000"), ("seizure_s", "54.000"), ("ward", "3"))
+    assert row.metadata == (("eeg_onset_s", "50.000"), ("recording_id", "r1"), ("seizure_s", "54.000"), ("ward", "3"))
     unknown = "the meaning of 'Eyes open' is not known: name it under [words] of the mapping"
     assert reasons(made) == [("night.edf, annotation 1", unknown)]
     assert made.notes == []

@@ -405,7 +405,7 @@ def test_a_patient_erased_meanwhile_is_not_taken_in_and_the_rest_is(hospital, jo
     def erase(done, total, now):
         if not asked and done >= (0 if when == "before it is decoded" else 2):
             asked.append("p1")
-            with pytest.raises(Locked, match="nothing of this patient is answered any more"):
+            with pytest.raises(Locked, match="this patient no longer appears in any answer"):
                 erase_patient(workspace, "p1")
 
     report = encode(manifest, Embedder(tiny_encoder), Store(workspace), EncodeOptions(), erase)

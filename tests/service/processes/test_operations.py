@@ -126,7 +126,7 @@ def test_a_second_erasure_hides_its_patient_though_it_has_to_wait(workspace):
     with running(workspace) as said, Client(said["address"]) as client, ExitStack() as writes:
         writes.enter_context(Store(workspace).writing())
         first = client.erase_patient("p1")
-        with pytest.raises(ServiceError, match="nothing of this patient is answered any more; another erasure"):
+        with pytest.raises(ServiceError, match="this patient no longer appears in any answer; another erasure"):
             client.erase_patient("p2")
         assert {patient.patient_id for patient in client.patients()}.isdisjoint({"p1", "p2"})
         writes.close()
