@@ -26,7 +26,7 @@ _PIECE_ROWS = 2**15
 _ENDS_A_MOMENT = 32
 _LEAST_SPREAD = 1e-6
 _MOST_OVERLAP = 0.5
-"""Of the shorter of two moments of a video."""
+"""Largest share of the shorter of two moments of a video that may lie in both."""
 
 
 class _Stretch(NamedTuple):
