@@ -186,7 +186,7 @@ def _in_any_form(folder: Path, file_name: str) -> Path:
 
 
 def _rows(table: Table) -> list[ManifestRow]:
-    problems = [*_column_problems(table.columns), *table.problems]
+    problems = [*column_problems(table.columns, REQUIRED, (*OPTIONAL, *NOT_READ)), *table.problems]
     if any(problem.startswith("row 1:") for problem in problems):
         raise ManifestErrors(problems)
     rows: list[ManifestRow] = []
@@ -202,8 +202,9 @@ def _rows(table: Table) -> list[ManifestRow]:
     return rows
 
 
-def _column_problems(columns: Sequence[str]) -> list[str]:
-    known = (*REQUIRED, *OPTIONAL, *NOT_READ)
+def column_problems(columns: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """What is wrong with the header of a table whose other columns are kept as metadata, row by row of text."""
+    known = (*required, *optional)
     problems = []
     for name in columns:
         if name in known:
@@ -222,9 +223,9 @@ def _column_problems(columns: Sequence[str]) -> list[str]:
             )
     if len(others := [name for name in columns if name not in known]) > _MOST_METADATA:
         problems.append(f"row 1: {len(others)} columns of metadata, expected at most {_MOST_METADATA}")
-    missing = [name for name in REQUIRED if name not in columns]
+    missing = [name for name in required if name not in columns]
     if missing and not problems:
-        problems.append(f"row 1: column {missing[0]} is missing; required are {', '.join(REQUIRED)}")
+        problems.append(f"row 1: column {missing[0]} is missing; required are {', '.join(required)}")
     elif missing:
         problems += [f"row 1: column {name} is missing" for name in missing]
     return problems

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from enum import StrEnum
@@ -39,6 +40,7 @@ class Annotation:
         place: file and line, for people.
         kind: what it marks.
         at: when, by the clock: with a date, or a time of day alone; None where `offset_s` says it.
+        until: when it ends, written as `at`; None where `duration_s` says it, or nothing.
         offset_s: when, in seconds of the recording that `recording` names, or of the patient's only one.
         recording: file name or video id of that recording, or empty.
         duration_s: how long, None where it marks a moment.
@@ -50,6 +52,7 @@ class Annotation:
     place: str
     kind: Kind
     at: datetime | time | None = None
+    until: datetime | time | None = None
     offset_s: float | None = None
     recording: str = ""
     duration_s: float | None = None
@@ -74,54 +77,38 @@ class Annotations:
         understood: in the order of the files.
         left_out: what can't be read.
         notes: what a person should know, line by line.
+        undated: patients with lines whose time can't be told; empty for a line that does not say whose it is.
     """
 
     understood: list[Annotation] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    undated: set[str] = field(default_factory=set)
+
+    def leave_out(self, place: str, reason: str, patient_id: str = "") -> None:
+        """Leave out a line whose time can't be told."""
+        self.left_out.append(LeftOut(place, reason))
+        self.undated.add(patient_id)
 
 
 _QUALIFIERS = frozenset(
     (
-        *("focal", "generalized", "generalised", "bilateral", "tonic", "clonic", "myoclonic", "atonic"),
-        *(
-            "absence",
-            "hyperkinetic",
-            "automatisms",
-            "aware",
-            "impaired",
-            "awareness",
-            "temporal",
-            "frontal",
-            "parietal",
-        ),
-        *(
-            "parietal",
-            "occipital",
-            "insular",
-            "left",
-            "right",
-            "to",
-            "onset",
-            "unknown",
-            "with",
-            "and",
-            "motor",
-            "nonmotor",
-            "non",
-        ),
-        *("behavior", "behaviour", "arrest", "autonomic", "cognitive", "emotional", "sensory", "epileptic"),
+        *("focal", "generalized", "generalised", "bilateral", "tonic", "clonic", "myoclonic", "atonic", "absence"),
+        *("hyperkinetic", "automatisms", "aware", "impaired", "awareness", "motor", "nonmotor", "epileptic"),
+        *("temporal", "frontal", "parietal", "occipital", "insular", "left", "right", "to", "onset", "with", "and"),
+        *("behavior", "behaviour", "arrest", "autonomic", "cognitive", "emotional", "sensory"),
         *("gtc", "gtcs", "btcs", "fbtcs", "fas", "fias"),
     )
 )
 """Words that say what kind of seizure it is."""
+_TOKENS = re.compile(r"[^\W\d_]+|\d+|[^\w\s.,:;()/#&\-\N{EN DASH}]")
 _USUAL: Mapping[Kind, tuple[str, ...]] = {
     Kind.SEIZURE: ("seizure", "sz", "seizure onset", "seizure start", "seizure begins", "sz onset", "sz start"),
-    Kind.EEG_ONSET: ("eeg onset", "eeg seizure onset", "eeg sz onset", "electrographic onset", "eeg start"),
-    Kind.CLINICAL_ONSET: ("clinical onset", "clinical seizure onset", "clinical sz onset", "clinical start"),
+    Kind.EEG_ONSET: ("eeg onset", "eeg seizure onset", "eeg sz onset", "electrographic onset"),
+    Kind.CLINICAL_ONSET: ("clinical onset", "clinical seizure onset", "clinical sz onset"),
     Kind.END: (
         *("end of seizure", "seizure end", "seizure ends", "seizure offset", "seizure stop", "sz end", "sz offset"),
-        *("end of sz", "clinical end", "clinical offset", "eeg end", "eeg offset", "eeg seizure end"),
+        *("end of sz", "clinical offset", "clinical seizure end", "eeg offset", "eeg seizure end"),
     ),
     Kind.PASSED_OVER: ("bckg", "background"),
 }
@@ -155,12 +142,15 @@ class Vocabulary:
     def kind_of(self, text: str) -> Kind:
         """What a wording means; nothing is guessed from a word within it.
 
-        A number (`Sz 3`) changes nothing, nor does what kind of seizure it is (`Sz 3 focal`).
+        The number of a seizure (`Sz 3`) changes nothing, nor does what kind it is (`Sz 3 focal`). A number before the
+        word may be how many there were, and a question mark is a doubt: their meaning is not known.
         """
-        words = [word for word in _plain(text).split() if not word.isdigit()]
-        for passed_over in (frozenset[str](), _QUALIFIERS - {"onset"}, _QUALIFIERS):
-            if kind := self.words.get(" ".join(word for word in words if word not in passed_over)):
-                return kind
+        first, *others = _plain(text).replace("non motor", "nonmotor").split() or [""]
+        words = [first, *(word for word in others if not word.isdigit())]
+        for said in ([first, *others], words):
+            for passed_over in (frozenset[str](), _QUALIFIERS - {"onset"}, _QUALIFIERS):
+                if kind := self.words.get(" ".join(word for word in said if word not in passed_over)):
+                    return kind
         return Kind.UNKNOWN
 
     def label_of(self, text: str) -> str:
@@ -187,25 +177,30 @@ def read_mapping(path: Path | None) -> Vocabulary:
     if path is not None:
         try:
             given = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InvalidInput(f"the mapping can't be read ({type(error).__name__}): give TOML in UTF-8") from None
     if unknown := set(given) - {"columns", "words", "labels"}:
         raise InvalidInput(f"unknown section [{min(unknown)}] of the mapping: expected [columns], [words], [labels]")
-    columns = {name: names + _texts(given.get("columns", {}), name, _COLUMNS) for name, names in _COLUMNS.items()}
+    columns = {name: names + _texts(given, "columns", name, _COLUMNS) for name, names in _COLUMNS.items()}
     kinds = {kind.value: kind for kind in Kind if kind not in {Kind.SIGN, Kind.UNKNOWN}}
     words = {_plain(word): kind for kind, usual in _USUAL.items() for word in usual}
     for name, kind in kinds.items():
-        words |= {_plain(word): kind for word in _texts(given.get("words", {}), name, kinds)}
+        words |= {_plain(word): kind for word in _texts(given, "words", name, kinds)}
     labels: dict[str, str] = {}
     for label in LABELS:
-        labels |= {_plain(word): label for word in _texts(given.get("labels", {}), label, LABELS)}
+        labels |= {_plain(word): label for word in _texts(given, "labels", label, LABELS)}
     return Vocabulary(columns, words, labels)
 
 
-def _texts(section: object, name: str, known: Any) -> tuple[str, ...]:  # noqa: ANN401  any collection of names
+def _texts(mapping: Mapping[str, Any], title: str, name: str, known: Iterable[str]) -> tuple[str, ...]:
     """The texts under a name of a section: one, or a list of them."""
-    if not isinstance(section, dict) or set(section) - set(known):
-        raise InvalidInput(f"a section of the mapping names something else than {', '.join(known)}")
+    section = mapping.get(title, {})
+    if not isinstance(section, dict):
+        raise InvalidInput(f"expected [{title}] to be a section of the mapping")
+    if unknown := sorted(set(section) - set(known)):
+        raise InvalidInput(
+            f"unknown name {unknown[0][:64]!r} under [{title}] of the mapping: expected {', '.join(known)}"
+        )
     given = section.get(name, [])
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not all(isinstance(text, str) and _plain(text) for text in texts):
@@ -214,4 +209,5 @@ def _texts(section: object, name: str, known: Any) -> tuple[str, ...]:  # noqa: 
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold().replace("_", " ")))
+    """The words, numbers and signs of doubt of a wording, without case and the punctuation that means nothing."""
+    return " ".join(_TOKENS.findall(unicodedata.normalize("NFC", text).casefold()))

@@ -1,4 +1,7 @@
-"""Times as lists give them, and moments that can be compared: with a time zone in UTC, else as they stand."""
+"""Times as lists give them, and moments that can be compared: with a time zone in UTC, else as they stand.
+
+Both are bounded, so that no sum of them is beyond what a calendar holds.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ from encoder.manifest_cells import read_cell
 from index.errors import InvalidInput
 
 _TIME_OF_DAY = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6}))?)?")
+_SECONDS = re.compile(r"[+-]?\d{1,9}([.,]\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_WITH_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}|\d{8}T\d{4,6}(?!\d)")
+_YEARS = range(1900, 2200)
 _DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})[ T,]+(.+)")
 
 
@@ -29,12 +36,15 @@ def read_seconds(text: str) -> float | None:
     """Seconds, with a point or a comma; None for `n/a` and nothing.
 
     Raises:
-        ValueError: If it is no number.
+        ValueError: If it is no number, too large for any recording, or may as well be thousands.
     """
     if text.casefold() in {"", "n/a", "na", "nan"}:
         return None
-    if not re.fullmatch(r"[+-]?\d+([.,]\d+)?", text):
-        raise ValueError(f"{text[:64]!r} is no number of seconds")
+    if not _SECONDS.fullmatch(text):
+        raise ValueError(f"{text[:64]!r} is not a number of seconds")
+    if _THOUSANDS.fullmatch(text):
+        whole = text.replace(",", "")
+        raise ValueError(f"{text!r} may be {text.replace(',', '.')} or {whole} seconds: write it with a point")
     return float(text.replace(",", "."))
 
 
@@ -50,7 +60,7 @@ def read_moment(text: str) -> datetime | time:
         day, month, year, rest = match.groups()
         clock = _TIME_OF_DAY.fullmatch(rest.strip())
         if clock:
-            return datetime.combine(datetime(int(year), int(month), int(day)), _time_of_day(clock))
+            return within_reach(datetime.combine(datetime(int(year), int(month), int(day)), _time_of_day(clock)))
     try:
         moment = datetime.fromisoformat(text.replace(",", "."))
     except ValueError:
@@ -59,8 +69,19 @@ def read_moment(text: str) -> datetime | time:
         except ValueError as error:
             raise ValueError(f"{text[:64]!r} is not {error}") from None
         raise
-    if not re.search(r"\d{2}:?\d{2}", text[10:]):
+    if not _WITH_TIME.match(text):
         raise ValueError(f"{text[:64]!r} has no time of day")
+    return within_reach(moment)
+
+
+def within_reach(moment: datetime) -> datetime:
+    """The moment.
+
+    Raises:
+        ValueError: If nothing can have been recorded then.
+    """
+    if moment.year not in _YEARS:
+        raise ValueError(f"nothing was recorded in the year {moment.year}")
     return moment
 
 
@@ -94,6 +115,23 @@ def on_day_of(clock: time, begins: datetime, local: tzinfo | None) -> datetime:
     day = datetime.combine(there.date(), clock)
     naive = there.replace(tzinfo=None)
     return comparable(day if day >= naive else day + timedelta(days=1), local if begins.tzinfo is not None else None)
+
+
+def shown(moment: datetime, like: str, local: tzinfo | None) -> str:
+    """A moment in ISO 8601, to the second, as the clock shows it that wrote another one.
+
+    Args:
+        moment: as `comparable` gives it.
+        like: a time in ISO 8601; where it has no offset from UTC, this has one only if the clock shows it twice.
+        local: the zone of times that name none.
+    """
+    theirs = datetime.fromisoformat(like).tzinfo
+    if moment.tzinfo is None:
+        return moment.isoformat(timespec="seconds")
+    there = moment.astimezone(theirs or local)
+    naive = there.replace(tzinfo=None)
+    twice = there.replace(fold=0).utcoffset() != there.replace(fold=1).utcoffset()
+    return (there if theirs is not None or twice else naive).isoformat(timespec="seconds")
 
 
 def _time_of_day(match: re.Match[str]) -> time:

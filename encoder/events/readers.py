@@ -13,7 +13,7 @@ from typing import Any
 import edfio
 
 from encoder.events.annotations import Annotation, Annotations, Kind, LeftOut, Vocabulary
-from encoder.events.clock import read_moment, read_seconds
+from encoder.events.clock import read_moment, read_seconds, within_reach
 from encoder.manifest_cells import read_cell
 from encoder.spreadsheet import Table, read_table
 from index.errors import InvalidInput
@@ -23,6 +23,9 @@ _NOT_KNOWN = {"", "n/a", "N/A"}
 _TYPES = ("eventType", "event", "trial_type", "value")
 """Columns of events.tsv that say what an event is: SzCORE's two, and BIDS' own."""
 _DEIDENTIFIED_YEAR = 1985
+_LONGEST_S = 1e8
+_HED_SEIZURES = {"seizure", "epileptic-seizure", "electrographic-seizure", "subclinical-seizure", "subtle-seizure"}
+"""Tags of HED and its SCORE library; the kinds of epileptic seizures end with `-epileptic-seizure`."""
 _SUBJECT = re.compile(r"(?:^|[/_])(sub-[A-Za-z0-9]+)(?=[/_]|$)")
 
 
@@ -45,7 +48,7 @@ def read_annotations(
     found = Annotations()
     for path in paths:
         if not path.is_file():
-            raise InvalidInput(f"there is no file {path.name}")
+            raise InvalidInput(f"{path.name} is no file")
         if path.suffix.lower() in _EDF:
             _read_edf(path, vocabulary, patient_id, begins, found)
             continue
@@ -54,7 +57,8 @@ def read_annotations(
             raise InvalidInput(f"{path.name} is an Excel workbook: save its sheet as `CSV UTF-8` and give that")
         known = [*_TYPES, *(name for names in vocabulary.columns.values() for name in names)]
         table = read_table(data, ("onset", "duration", *known), path.name)
-        found.left_out += (LeftOut(f"{path.name}, {problem.partition(':')[0]}", problem) for problem in table.problems)
+        for problem in table.problems:
+            found.leave_out(f"{path.name}, {problem.partition(':')[0]}", problem, patient_id)
         if {"onset", "duration"} <= set(table.columns) and path.name.endswith("events.tsv"):
             _read_bids(path, table, vocabulary, patient_id, begins, found)
         else:
@@ -74,7 +78,8 @@ def _read_edf(path: Path, vocabulary: Vocabulary, patient_id: str, given: dateti
             raise InvalidInput(
                 f"{path.name} is no EDF+ or BDF+ that can be read ({type(error).__name__}): export it again"
             ) from None
-    found.notes += (f"{path.name}: {one.message}" for one in warned)
+    if warned:
+        found.notes.append(f"the header of {path.name} is not quite what EDF+ asks for: look whether its date is right")
     if not annotations:
         found.notes.append(f"{path.name} holds no annotations: export it as EDF+ with events, or give their list")
     if isinstance(begins, datetime) and begins.year == _DEIDENTIFIED_YEAR:
@@ -82,30 +87,55 @@ def _read_edf(path: Path, vocabulary: Vocabulary, patient_id: str, given: dateti
             f"{path.name} begins on {begins.date()}, which de-identification writes: give the true date with --begins"
         )
     for number, one in enumerate(annotations, start=1):
-        place = f"{path.name}, annotation {number}"
+        place, whose = f"{path.name}, annotation {number}", patient_id or code
         if isinstance(begins, time):
-            found.left_out.append(LeftOut(place, "the file has no start date: give it with --begins"))
+            found.leave_out(place, "the file has no start date: give it with --begins", whose)
             continue
-        at = begins + timedelta(seconds=float(one.onset))
-        duration = float(one.duration) if one.duration else None
-        kind = vocabulary.kind_of(one.text)
-        annotation = Annotation(place, kind, at=at, duration_s=duration, patient_id=patient_id or code)
-        _keep(annotation, one.text, found)
+        try:
+            at = begins + timedelta(seconds=_of_recording(float(one.onset)))
+            duration = None if one.duration is None else _long(float(one.duration))
+        except ValueError as error:
+            found.leave_out(place, str(error), whose)
+            continue
+        _keep(
+            Annotation(place, vocabulary.kind_of(one.text), at=at, duration_s=duration, patient_id=whose),
+            one.text,
+            found,
+        )
 
 
 def _keep(annotation: Annotation, text: str, found: Annotations) -> None:
     found.understood.append(annotation)
     if annotation.kind == Kind.UNKNOWN:
-        found.left_out.append(
-            LeftOut(
-                annotation.place, f"the meaning of {text[:64]!r} is not known: name it under [words] of the mapping"
-            )
-        )
+        reason = f"the meaning of {text[:64]!r} is not known: name it under [words] of the mapping"
+        found.left_out.append(LeftOut(annotation.place, reason))
+
+
+def _of_recording(seconds: float) -> float:
+    """Seconds from the beginning of a recording.
+
+    Raises:
+        ValueError: If no recording is that long.
+    """
+    if not abs(seconds) <= _LONGEST_S:
+        raise ValueError(f"{seconds:.12g} seconds are longer than any recording")
+    return seconds
+
+
+def _long(seconds: float | None) -> float | None:
+    """A duration; 0 marks a moment, as nothing does.
+
+    Raises:
+        ValueError: If it can't be one.
+    """
+    if seconds is not None and seconds < 0:
+        raise ValueError("its duration is below 0 seconds")
+    return _of_recording(seconds) if seconds else None
 
 
 def _edf_begin(edf: Any) -> datetime | time:  # noqa: ANN401  edfio's Edf or Bdf
     try:
-        return datetime.combine(edf.startdate, edf.starttime)
+        return within_reach(datetime.combine(edf.startdate, edf.starttime))
     except edfio.AnonymizedDateError:
         return edf.starttime  # type: ignore[no-any-return]
 
@@ -129,14 +159,17 @@ def _read_bids(
     for number, cells in table.rows:
         place = f"{path.name}, line {number}"
         try:
-            onset, duration = read_seconds(cells["onset"]), read_seconds(cells["duration"])
+            onset, duration = read_seconds(cells["onset"]), _long(read_seconds(cells["duration"]))
             if onset is None:
                 raise ValueError("it has no onset")
+            onset = _of_recording(onset)
             said = next((cells[name] for name in _TYPES if cells.get(name, "") not in _NOT_KNOWN), "")
             begins = _said_begin(cells.get("dateTime", "")) if given is None else given
             begins = begins or beside
             when: dict[str, Any] = {"offset_s": onset, "recording": cells.get("video_id", "")}
-            if begins is not None and not when["recording"]:
+            if not when["recording"]:
+                if begins is None:
+                    raise ValueError("nothing dates the EEG that its time counts from: give its start with --begins")
                 when = {"at": begins + timedelta(seconds=onset)}
             label = "" if cells.get("label", "") in _NOT_KNOWN else vocabulary.label_of(cells["label"])
             if when.get("recording"):
@@ -145,9 +178,9 @@ def _read_bids(
             else:
                 what = {"kind": _bids_kind(said, levels, vocabulary), "label": label}
         except ValueError as error:
-            found.left_out.append(LeftOut(place, str(error)))
+            found.leave_out(place, str(error), whose)
             continue
-        _keep(Annotation(place, **what, **when, duration_s=duration or None, patient_id=whose), said, found)
+        _keep(Annotation(place, **what, **when, duration_s=duration, patient_id=whose), said, found)
 
 
 def _said_begin(text: str) -> datetime | None:
@@ -161,20 +194,23 @@ def _said_begin(text: str) -> datetime | None:
 
 def _bids_kind(said: str, levels: Mapping[str, str], vocabulary: Vocabulary) -> Kind:
     """What an event is: SzCORE's types begin with `sz`, and the sidecar may say by HED that a level is a seizure."""
-    if said == "sz" or said.startswith("sz_") or "seizure" in levels.get(said, "").casefold():
-        return Kind.SEIZURE
-    return vocabulary.kind_of(said)
+    tags = re.split(r"[\s,()/:]+", levels.get(said, "").casefold())
+    if "seizure-pnes" in tags:  # whatever the level is called
+        return Kind.UNKNOWN
+    by_tag = any(tag in _HED_SEIZURES or tag.endswith("-epileptic-seizure") for tag in tags)
+    return Kind.SEIZURE if by_tag or re.fullmatch(r"sz(_[a-z]+)*", said) else vocabulary.kind_of(said)
 
 
 def _levels(path: Path) -> dict[str, str]:
     """HED tags of the levels of an event's type, from the JSON beside the table."""
     try:
         columns = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     found: dict[str, str] = {}
     for name in _TYPES:
-        hed = columns.get(name, {}).get("HED", {}) if isinstance(columns, dict) else {}
+        column = columns.get(name) if isinstance(columns, dict) else None
+        hed = column.get("HED") if isinstance(column, dict) else None
         found |= {str(level): str(tags) for level, tags in hed.items()} if isinstance(hed, dict) else {}
     return found
 
@@ -211,29 +247,38 @@ def _read_list(path: Path, table: Table, vocabulary: Vocabulary, patient_id: str
             value = cells.get(columns[what], "") if columns[what] else ""
             return "" if value in _NOT_KNOWN else value
 
+        whose = patient_id or cell("patient_id")
         try:
-            _keep(_listed(place, cell, vocabulary, patient_id), cell("text"), found)
+            _keep(_listed(place, cell, vocabulary, whose), cell("text"), found)
         except ValueError as error:
-            found.left_out.append(LeftOut(place, str(error)))
+            found.leave_out(place, str(error), whose)
 
 
 def _listed(place: str, cell: Callable[[str], str], vocabulary: Vocabulary, patient_id: str) -> Annotation:
     begin = _when(cell("date"), cell("time"))
     if begin is None:
         raise ValueError("it has no time")
-    duration = read_seconds(cell("duration"))
+    duration, until = _long(read_seconds(cell("duration"))), None
     if cell("end") and duration is None:
-        duration = _between(begin, _when("", cell("end")))
+        end = _when("", cell("end"))
+        if isinstance(begin, float) and isinstance(end, float):
+            duration = end - begin
+        elif isinstance(begin, float) or isinstance(end, float):
+            raise ValueError("its begin and end are not written in the same way")
+        until = end if not isinstance(end, float) else None
     at, offset = (None, begin) if isinstance(begin, float) else (begin, None)
+    if duration is not None and duration <= 0:
+        raise ValueError("it ends before it begins")
     tags = read_cell("semiology", cell("semiology")) if cell("semiology") else ()
     return Annotation(
         place,
         vocabulary.kind_of(cell("text")),
         at=at,
+        until=until,
         offset_s=offset,
         recording=cell("recording"),
         duration_s=duration,
-        patient_id=patient_id or cell("patient_id"),
+        patient_id=patient_id,
         label=vocabulary.label_of(cell("label")),
         semiology=tags,  # type: ignore[arg-type]
     )
@@ -243,24 +288,9 @@ def _when(date: str, clock: str) -> datetime | time | float | None:
     """A moment, or seconds of the recording."""
     if not clock:
         return None
-    try:
-        return read_seconds(clock)
-    except ValueError:
-        return read_moment(f"{date} {clock}" if date else clock)
-
-
-def _between(begin: datetime | time | float, end: datetime | time | float | None) -> float:
-    """Seconds from one moment to the next; a time of day before the other is the next day's."""
-    if isinstance(begin, float) and isinstance(end, float):
-        seconds = end - begin
-    elif isinstance(begin, datetime) and isinstance(end, datetime):
-        seconds = (end - begin).total_seconds()
-    elif isinstance(end, time) and isinstance(begin, datetime | time):
-        clock = begin.time() if isinstance(begin, datetime) else begin
-        day = datetime(2000, 1, 1)
-        seconds = (datetime.combine(day, end) - datetime.combine(day, clock)).total_seconds() % 86_400
-    else:
-        raise ValueError("begin and end are not written in the same way")
-    if seconds <= 0:
-        raise ValueError("it ends before it begins")
-    return seconds
+    if date:
+        return read_moment(f"{date} {clock}")
+    if re.fullmatch(r"[+-]?[\d.,]+", clock):
+        seconds = read_seconds(clock)
+        return None if seconds is None else _of_recording(seconds)
+    return read_moment(clock)

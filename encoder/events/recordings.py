@@ -8,9 +8,9 @@ from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
 
-from encoder.events.clock import comparable
+from encoder.events.clock import comparable, within_reach
 from encoder.job.preflight import look_into
-from encoder.manifest import Manifest, ManifestRow
+from encoder.manifest import Manifest, ManifestRow, column_problems
 from encoder.manifest_cells import read_cell
 from encoder.spreadsheet import read_table
 from index.errors import InvalidInput, ManifestErrors
@@ -18,6 +18,8 @@ from index.processors import usable_cores
 
 _REQUIRED = ("file_name", "patient_id", "recorded_at")
 _CARRIED = ("label", "semiology", "split", "camera", "crop", "track")
+_OF_ROWS = ("start_s", "end_s", "onset_s", "seizure_end_s", "reason")
+"""Columns of a manifest that the import itself fills."""
 _GAP_S = 1.0
 
 
@@ -88,17 +90,35 @@ def read_recordings(
         table = read_table(path.read_bytes(), _REQUIRED, "the list of recordings")
     except OSError as error:
         raise InvalidInput(f"the list of recordings can't be read: {error.strerror}") from None
-    if missing := [name for name in _REQUIRED if name not in table.columns]:
-        raise InvalidInput(f"the list of recordings has no column {', '.join(missing)}")
+    problems = column_problems(table.columns, _REQUIRED, (*_CARRIED, *_OF_ROWS, "video_id", "recording_id"))
+    problems += (
+        f"row 1: column {name} belongs to a manifest, where this import writes it: leave it out here"
+        for name in _OF_ROWS
+        if name in table.columns
+    )
+    if problems:
+        raise ManifestErrors(problems)
     folder = (media_root or path.parent).resolve()
     if not folder.is_dir():
         raise InvalidInput("the media root is not a folder")
-    problems, rows = list(table.problems), []
+    problems = list(table.problems)
+    rows: list[tuple[ManifestRow, str, datetime]] = []
+    seen: dict[tuple[str, int | None], int] = {}
     for number, cells in table.rows:
         try:
-            rows.append(_row(number, cells, local))
+            row, recording_id, begins = _row(number, cells, local)
+            if (before := seen.setdefault((row.file_name, row.track), number)) != number:
+                raise ValueError(f"column file_name: {row.file_name!r} stands in row {before} too")
+            if rows and (begins.tzinfo is None) != (rows[0][2].tzinfo is None):
+                raise ValueError(
+                    "column recorded_at: some of the recordings' times name an offset from UTC and some don't: say "
+                    "with --timezone where the others are from"
+                )
+            rows.append((row, recording_id, begins))
         except ValueError as error:
             problems.append(f"row {number}, {error}")
+    if not table.rows and not problems:
+        problems.append("row 1: no rows below the header: expected one for each file")
     if problems:
         raise ManifestErrors(problems)
     looked = look_into(Manifest(folder, tuple(row for row, _, _ in rows)), max(usable_cores() // 2, 1), progress)
@@ -124,7 +144,10 @@ def _row(number: int, cells: Mapping[str, str], local: tzinfo | None) -> tuple[M
         raise ValueError(
             f"column recorded_at: {cells['recorded_at']!r} has no time of day: a recording begins at a moment"
         )
-    begins = comparable(datetime.fromisoformat(str(values["recorded_at"])), local)
+    try:
+        begins = comparable(within_reach(datetime.fromisoformat(str(values["recorded_at"]))), local)
+    except ValueError as error:
+        raise ValueError(f"column recorded_at: {error}") from None
     others = {*_REQUIRED, *_CARRIED, "video_id"}
     metadata = tuple(sorted((name, value) for name, value in cells.items() if value and name not in others))
     video_id = cells.get("video_id") or f"recording-{number}"

@@ -11,7 +11,7 @@ from datetime import datetime, time, timedelta, tzinfo
 
 from encoder.clips import MIN_CLIP_SECONDS
 from encoder.events.annotations import Annotation, Annotations, Kind, LeftOut
-from encoder.events.clock import comparable, on_day_of
+from encoder.events.clock import comparable, on_day_of, shown
 from encoder.events.recordings import Recording
 from encoder.events.seizures import Seizure, seizures
 from encoder.manifest import ManifestRow
@@ -19,8 +19,15 @@ from index.errors import InvalidInput
 
 _FAR_S = 300.0
 """Background keeps this far from whatever a list mentions, understood or not."""
+_HOUR_S = 3600.0
 _DAY_S = 86_400.0
+_FURTHEST_CLOCK_S = 3.2e9
+_MOST_BACKGROUND = 360
 _TRIES = 200
+
+
+class _Elsewhere(ValueError):
+    """An annotation that no recording of the list can show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,16 @@ class Choices:
     background_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if min(self.lead_s, self.tail_s, self.background) < 0 or self.background_s < MIN_CLIP_SECONDS:
-            raise InvalidInput("expected a lead, tail and background of 0 or more, and background rows of at least 1 s")
-        if self.length_s is not None and self.length_s <= 0:
-            raise InvalidInput("expected a length above 0 s")
+        if not (0 <= self.lead_s <= _HOUR_S and 0 <= self.tail_s <= _HOUR_S):
+            raise InvalidInput("expected a lead and a tail of 0 to 3600 seconds")
+        if self.length_s is not None and not 0 < self.length_s <= _HOUR_S:
+            raise InvalidInput("expected a length above 0 and up to 3600 seconds")
+        if not 0 <= self.background <= _MOST_BACKGROUND or self.background_s < MIN_CLIP_SECONDS:
+            raise InvalidInput(
+                f"expected 0 to {_MOST_BACKGROUND} rows of background an hour, each of at least a second"
+            )
+        if not abs(self.clock_ahead_s) <= _FURTHEST_CLOCK_S:
+            raise InvalidInput("expected clocks that differ by at most a hundred years, in seconds")
 
 
 @dataclass(slots=True)
@@ -60,7 +73,7 @@ class MadeRows:
         rows: by patient and time.
         background: of these, how many hold no event.
         left_out: lines that give none.
-        notes: what a person should know.
+        notes: what a person should know, each once.
     """
 
     rows: list[ManifestRow] = field(default_factory=list)
@@ -81,32 +94,36 @@ def make_rows(annotations: Annotations, files: Sequence[Recording], choices: Cho
     marks: dict[str, list[tuple[Annotation, datetime]]] = defaultdict(list)
     busy: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
     labels: dict[str, set[str]] = defaultdict(set)
+    undated = set(annotations.undated)
     for annotation in annotations.understood:
         if annotation.kind == Kind.SIGN and not annotation.semiology:  # what a video is, without a time
             labels[annotation.recording].add(annotation.label)
             continue
         try:
-            patient, at = _placed(annotation, files, choices)
+            patient, at, duration_s = _placed(annotation, files, choices, made.notes)
         except ValueError as error:
-            made.left_out.append(LeftOut(annotation.place, str(error)))
+            if annotation.kind not in {Kind.UNKNOWN, Kind.PASSED_OVER}:
+                made.left_out.append(LeftOut(annotation.place, str(error)))
+            if annotation.kind != Kind.PASSED_OVER and not isinstance(error, _Elsewhere):
+                undated.add(annotation.patient_id)
             continue
         if annotation.kind == Kind.PASSED_OVER:
             continue
         if annotation.kind != Kind.UNKNOWN:
-            marks[patient].append((annotation, at))
-        busy[patient].append((at, at + timedelta(seconds=annotation.duration_s or 0)))
+            marks[patient].append((replace(annotation, duration_s=duration_s), at))
+        busy[patient].append((at, at + timedelta(seconds=duration_s or 0)))
     files = [_labelled(file, labels, made) for file in files]
     for patient, theirs in sorted(marks.items()):
-        found, left_out = seizures(theirs, choices.length_s)
+        found, left_out, notes = seizures(theirs, choices.length_s)
         made.left_out += left_out
+        made.notes += notes
         for seizure in found:
             _add(seizure, [file for file in files if file.row.patient_id == patient], choices, made)
             busy[patient].append((seizure.begins, seizure.end or seizure.begins))
     if choices.background:
-        background = [row for file in files for row in _background(file, busy[file.row.patient_id], choices)]
-        made.background = len(background)
-        made.rows += background
+        _add_background(files, busy, undated, choices, made)
     made.rows.sort(key=lambda row: (row.patient_id, row.recorded_at, row.file_name, row.start_s))
+    made.notes = list(dict.fromkeys(made.notes))
     return made
 
 
@@ -118,37 +135,79 @@ def _labelled(file: Recording, by_name: Mapping[str, set[str]], made: MadeRows) 
     return replace(file, row=replace(file.row, label=labels.pop())) if len(labels) == 1 else file
 
 
-def _placed(annotation: Annotation, files: Sequence[Recording], choices: Choices) -> tuple[str, datetime]:
-    """Whose an annotation is, and when it was by the recordings' clock.
+def _placed(
+    annotation: Annotation, files: Sequence[Recording], choices: Choices, notes: list[str]
+) -> tuple[str, datetime, float | None]:
+    """Whose an annotation is, when it was by the recordings' clock, and how long it lasted.
 
     Raises:
         ValueError: If that can't be told.
     """
     theirs = _of_patient(annotation, files)
+    named = [file for file in theirs if annotation.recording and file.named(annotation.recording)]
     if annotation.offset_s is not None:
-        named = [file for file in theirs if not annotation.recording or file.named(annotation.recording)]
-        if len(named) != 1:
-            which = "the list has several: name one in a column" if named else "the list has none of that name"
-            raise ValueError(f"its time counts from the beginning of a recording, and {which}")
-        return named[0].row.patient_id, named[0].begins + timedelta(seconds=annotation.offset_s)
-    ahead = timedelta(seconds=choices.clock_ahead_s)
+        meant = named if annotation.recording else theirs
+        if len(meant) != 1:
+            if not meant:
+                raise _Elsewhere("the list of recordings has none of the name that this line counts its time in")
+            raise ValueError("its time counts from the beginning of a recording, and there are several: name one")
+        at = meant[0].begins + timedelta(seconds=annotation.offset_s)
+        return meant[0].row.patient_id, at, annotation.duration_s
     patient = theirs[0].row.patient_id
+    ahead = timedelta(seconds=choices.clock_ahead_s)
     if isinstance(annotation.at, time):
-        moments = {_by_day(annotation.at, file, choices.local) - ahead for file in theirs if file.seconds <= _DAY_S}
-        inside = {at for at in moments if any(file.begins <= at < file.ends for file in theirs)}
-        if len(inside) > 1:
-            raise ValueError("its time of day fits recordings of several days: give the date")
-        if not inside:
-            raise ValueError("no recording of the patient shows that time of day")
-        return patient, inside.pop()
-    if annotation.at is None:
+        at = _day_of(annotation.at, named or theirs, choices)
+    elif annotation.at is not None:
+        at = comparable(annotation.at, choices.local)
+        _same_kind(at, theirs[0].begins)
+    else:
         raise ValueError("it has no time")
-    at = comparable(annotation.at, choices.local)
-    if (at.tzinfo is None) != (theirs[0].begins.tzinfo is None):
+    duration_s = annotation.duration_s if annotation.until is None else _lasts(at, annotation.until, choices)
+    if annotation.recording and not named:
+        notes.append(
+            f"{annotation.place.rpartition(', ')[0]} names recordings that the list of recordings does not have: where "
+            "a line has a time, that alone says which file shows it"
+        )
+    elif named and not any(file.begins <= at - ahead < file.ends for file in named):
+        raise ValueError("its time is not within the recording that it names")
+    return patient, at - ahead, duration_s
+
+
+def _day_of(clock: time, files: Sequence[Recording], choices: Choices) -> datetime:
+    """When a clock showed a time of day while something was recorded."""
+    ahead = timedelta(seconds=choices.clock_ahead_s)
+    inside = set()
+    for file in files:
+        if file.seconds <= _DAY_S:
+            at = on_day_of(clock, file.begins + ahead, choices.local)
+            inside |= {at} if any(one.begins <= at - ahead < one.ends for one in files) else set()
+    if len(inside) > 1:
+        raise ValueError("its time of day fits recordings of several days: give the date")
+    if not inside:
+        raise _Elsewhere("no recording of the patient shows that time of day")
+    return inside.pop()
+
+
+def _lasts(begins: datetime, until: datetime | time, choices: Choices) -> float:
+    """Seconds from a moment to a later one; a time of day is the next that a clock shows."""
+    if isinstance(until, time):
+        end = on_day_of(until, begins, choices.local)
+    else:
+        end = comparable(until, choices.local)
+        _same_kind(end, begins)
+    seconds = (end - begins).total_seconds()
+    if seconds <= 0:
+        raise ValueError("it ends before it begins")
+    if seconds > _DAY_S / 2:
+        raise ValueError("it would last for more than half a day: look whether its end is right")
+    return seconds
+
+
+def _same_kind(at: datetime, other: datetime) -> None:
+    if (at.tzinfo is None) != (other.tzinfo is None):
         raise ValueError(
             "one of its time and the recording's names a time zone: give that of the other with --timezone"
         )
-    return patient, at - ahead
 
 
 def _of_patient(annotation: Annotation, files: Sequence[Recording]) -> list[Recording]:
@@ -164,11 +223,9 @@ def _of_patient(annotation: Annotation, files: Sequence[Recording]) -> list[Reco
             if said
             else "nothing says whose it is: give --patient, or a column for it"
         )
+    if named and not whose & named:
+        raise ValueError("the recording that it names is of another patient")
     return [file for file in files if file.row.patient_id in whose]
-
-
-def _by_day(clock: time, file: Recording, local: tzinfo | None) -> datetime:
-    return on_day_of(clock, file.begins, local)
 
 
 def _add(seizure: Seizure, files: Sequence[Recording], choices: Choices, made: MadeRows) -> None:
@@ -197,7 +254,7 @@ def _add(seizure: Seizure, files: Sequence[Recording], choices: Choices, made: M
         for kind, at in seizure.marks.items():
             if seizure.onset != at:
                 metadata[f"{kind.value}_s"] = f"{_in(file, at):.3f}"
-        row = _cut(file, start_s, end_s, begins)
+        row = _cut(file, start_s, end_s, _in(file, seizure.onset or begins), choices)
         made.rows.append(
             replace(
                 row,
@@ -210,33 +267,57 @@ def _add(seizure: Seizure, files: Sequence[Recording], choices: Choices, made: M
         )
 
 
-def _cut(file: Recording, start_s: float, end_s: float, at: datetime) -> ManifestRow:
-    """A row for a part of a file, with an id that is the same whenever the same part is imported."""
-    key = f"{file.row.patient_id}\0{file.row.file_name}\0{file.row.track}\0{at.isoformat()}"
+def _cut(file: Recording, start_s: float, end_s: float, at_s: float, choices: Choices) -> ManifestRow:
+    """A row for a part of a file, with an id that is the same whenever what is at that second is imported."""
+    key = f"{file.row.patient_id}\0{file.row.file_name}\0{file.row.track}\0{at_s:.3f}"
     name = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
-    recorded = datetime.fromisoformat(file.row.recorded_at) + timedelta(seconds=start_s)
-    video_id = f"{file.row.patient_id[:48]}-{name}"
-    start_s, end_s = round(start_s, 3), round(end_s, 3)
-    recorded_at = recorded.isoformat(timespec="seconds")
-    return replace(file.row, video_id=video_id, recorded_at=recorded_at, start_s=start_s, end_s=end_s)
+    return replace(
+        file.row,
+        video_id=f"{file.row.patient_id[:48]}-{name}",
+        recorded_at=shown(file.begins + timedelta(seconds=start_s), file.row.recorded_at, choices.local),
+        start_s=round(start_s, 3),
+        end_s=round(end_s, 3),
+    )
 
 
-def _background(file: Recording, busy: Sequence[tuple[datetime, datetime]], choices: Choices) -> Iterator[ManifestRow]:
+def _add_background(
+    files: Sequence[Recording],
+    busy: Mapping[str, Sequence[tuple[datetime, datetime]]],
+    undated: set[str],
+    choices: Choices,
+    made: MadeRows,
+) -> None:
+    """Background of all files whose patient has no line that may lie anywhere."""
+    hours: dict[str, float] = defaultdict(float)
+    for file in files:
+        patient = file.row.patient_id
+        if undated & {patient, f"sub-{patient}", ""}:
+            made.notes.append(f"no background of {patient}: lines were left out whose time can't be told")
+            continue
+        before = round(choices.background * hours[patient])
+        hours[patient] += file.seconds / _HOUR_S
+        rows = list(_background(file, round(choices.background * hours[patient]) - before, busy[patient], choices))
+        made.background += len(rows)
+        made.rows += rows
+
+
+def _background(
+    file: Recording, wanted: int, busy: Sequence[tuple[datetime, datetime]], choices: Choices
+) -> Iterator[ManifestRow]:
     """Parts of a file that are far from everything that is mentioned, the same ones each time."""
-    wanted = round(choices.background * file.seconds / 3600)
     last = file.seconds - choices.background_s
     taken = [(_in(file, begin) - _FAR_S, _in(file, end) + _FAR_S) for begin, end in busy]
     chance = random.Random(f"{file.row.patient_id} {file.row.file_name}")  # noqa: S311  no secret
-    for _ in range(_TRIES * wanted):
-        if not wanted or last < 0:
+    for _ in range(wanted if last >= 0 else 0):
+        for _ in range(_TRIES):
+            start = round(chance.uniform(0, last), 1)
+            end = start + choices.background_s
+            if not any(start < high and low < end for low, high in taken):
+                break
+        else:
             return
-        start = round(chance.uniform(0, last), 1)
-        end = start + choices.background_s
-        if any(start < high and low < end for low, high in taken):
-            continue
         taken.append((start, end))
-        wanted -= 1
-        row = _cut(file, start, end, file.begins + timedelta(seconds=start))
+        row = _cut(file, start, end, start, choices)
         yield replace(row, label="", semiology=(), metadata=(*row.metadata, ("background", "yes")))
 
 

@@ -12,6 +12,8 @@ _TOGETHER_S = 120.0
 """Longest time between two marks of one onset: of the EEG, of what is seen, and of the seizure as such."""
 _LONGEST_S = 3600.0
 """An end that comes later than this after an onset is not that seizure's."""
+_LONG_S = 600.0
+"""A person should look at what lasts longer."""
 
 
 @dataclass(slots=True)
@@ -22,7 +24,7 @@ class Seizure:
         marks: when each kind of onset was, of those that are known.
         end: None where nothing says it.
         places: the lines that it is made of.
-        label: TLE, exTLE or empty.
+        labels: those that were given, TLE and exTLE.
         semiology: tags.
         of_signs: whether nothing but signs tells that it was one.
     """
@@ -30,7 +32,7 @@ class Seizure:
     marks: dict[Kind, datetime] = field(default_factory=dict)
     end: datetime | None = None
     places: list[str] = field(default_factory=list)
-    label: str = ""
+    labels: set[str] = field(default_factory=set)
     semiology: set[str] = field(default_factory=set)
     of_signs: bool = True
 
@@ -38,6 +40,11 @@ class Seizure:
     def begins(self) -> datetime:
         """The first of its marks."""
         return min(self.marks.values())
+
+    @property
+    def label(self) -> str:
+        """TLE or exTLE, empty where none was given, or both were."""
+        return next(iter(self.labels)) if len(self.labels) == 1 else ""
 
     @property
     def onset(self) -> datetime | None:
@@ -49,14 +56,15 @@ class Seizure:
         if kind == Kind.END:
             return self.end is None and (at - self.begins).total_seconds() <= _LONGEST_S
         if self.end is not None:
-            after = _TOGETHER_S if kind == Kind.SIGN and self.of_signs else 0.0
-            return (at - self.end).total_seconds() <= after
+            if kind == Kind.SIGN and self.of_signs:
+                return (at - self.end).total_seconds() <= _TOGETHER_S
+            return at < self.end
         return kind not in self.marks and (at - max(self.marks.values())).total_seconds() <= _TOGETHER_S
 
-    def take(self, annotation: Annotation, at: datetime) -> None:
-        """Add a mark."""
+    def take(self, annotation: Annotation, at: datetime, until: datetime) -> None:
+        """Add a mark, and with a duration when it ends."""
         self.places.append(annotation.place)
-        self.label = self.label or annotation.label
+        self.labels |= {annotation.label} - {""}
         self.semiology |= set(annotation.semiology)
         self.of_signs = self.of_signs and annotation.kind == Kind.SIGN
         if annotation.kind == Kind.END:
@@ -65,14 +73,13 @@ class Seizure:
         if annotation.kind != Kind.SIGN or not self.marks:
             self.marks.setdefault(Kind.SEIZURE if annotation.kind == Kind.SIGN else annotation.kind, at)
         if annotation.duration_s is not None:
-            end = at + timedelta(seconds=annotation.duration_s)
-            self.end = end if self.end is None else max(self.end, end)
+            self.end = until if self.end is None else max(self.end, until)
 
 
 def seizures(
     marks: Iterable[tuple[Annotation, datetime]], length_s: float | None
-) -> tuple[list[Seizure], list[LeftOut]]:
-    """The seizures of one patient, or of one recording where times count from there.
+) -> tuple[list[Seizure], list[LeftOut], list[str]]:
+    """The seizures of one patient, the lines that give none, and notes.
 
     Args:
         marks: annotations with their moments, in whatever order.
@@ -80,14 +87,25 @@ def seizures(
     """
     found: list[Seizure] = []
     left_out: list[LeftOut] = []
-    for annotation, at in sorted(marks, key=lambda mark: (mark[1], mark[0].kind == Kind.END)):
+    notes: list[str] = []
+    # The end of one seizure comes before what begins at the same moment.
+    moments = (
+        (annotation, _to_ms(at), _to_ms(at + timedelta(seconds=annotation.duration_s or 0))) for annotation, at in marks
+    )
+    for annotation, at, until in sorted(moments, key=lambda mark: (mark[1], mark[0].kind != Kind.END)):
         if found and found[-1].takes(annotation.kind, at):
-            found[-1].take(annotation, at)
+            if found[-1].end is not None and annotation.kind in found[-1].marks:
+                notes.append(f"{found[-1].places[0]} and {annotation.place} overlap: they are taken for one seizure")
+            found[-1].take(annotation, at, until)
         elif annotation.kind == Kind.END:
-            left_out.append(LeftOut(annotation.place, "the end of a seizure whose onset is not in the list"))
+            second = found and found[-1].end is not None and (at - found[-1].begins).total_seconds() <= _LONGEST_S
+            reason = (
+                "a second end of the seizure before it" if second else "the end of a seizure whose onset is missing"
+            )
+            left_out.append(LeftOut(annotation.place, reason))
         else:
             found.append(Seizure())
-            found[-1].take(annotation, at)
+            found[-1].take(annotation, at, until)
     whole = []
     for seizure in found:
         if seizure.end is None and length_s is not None:
@@ -97,6 +115,19 @@ def seizures(
                 "nothing says when this seizure ends: add its end to the list, or say how long one lasts with --length"
             )
             left_out += (LeftOut(place, reason) for place in seizure.places)
-        else:
-            whole.append(seizure)
-    return whole, left_out
+            continue
+        whole.append(seizure)
+        if (lasts := (seizure.end - seizure.begins).total_seconds()) > _LONG_S:
+            notes.append(
+                f"{seizure.places[0]}: the seizure lasts {lasts / 60:.0f} minutes: look whether an end or an onset is "
+                "missing"
+            )
+        if len(seizure.labels) > 1:
+            notes.append(f"{seizure.places[0]}: lines of this seizure name different labels: it gets neither")
+    return whole, left_out, notes
+
+
+def _to_ms(moment: datetime) -> datetime:
+    """The moment to the millisecond, so that an end and a beginning that are computed in two ways are the same."""
+    near = moment + timedelta(microseconds=500)
+    return near.replace(microsecond=near.microsecond // 1000 * 1000)

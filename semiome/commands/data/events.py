@@ -45,7 +45,7 @@ def import_(
         float | None, typer.Option(help="Seconds of a seizure whose end is not in the list; default: leave it out.")
     ] = None,
     background: Annotated[
-        float, typer.Option(help="Rows per hour of recording without any event within five minutes.")
+        float, typer.Option(help="Rows of a minute per hour of recording, far from every event.")
     ] = 0.0,
     media_root: MediaRootOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is understood and write nothing.")] = False,
@@ -95,6 +95,9 @@ def import_(
             raise InvalidInput("nothing is written without a question that can be answered: give --yes, or --dry-run")
     if written:
         write_manifest(to, [(row, "") for row in made.rows])
+        folder = (media_root or recordings.parent).resolve()
+        if to.parent.resolve() != folder:
+            screen.note(f"the videos are not beside {to.name}: give --media-root {folder} wherever you use it")
     values = {
         "manifest": str(to) if written else None,
         "rows": [
@@ -148,6 +151,8 @@ def _show(made: MadeRows, screen: Screen) -> None:
         lines = sorted(reasons.items(), key=lambda pair: -len(pair[1]))
         shown = [(len(places), places[0], reason) for reason, places in lines[:_SHOWN]]
         screen.table(f"{counted(len(made.left_out), 'line')} left out", ("lines", "the first", "reason"), shown)
+        if len(lines) > _SHOWN:
+            screen.note(f"and {len(lines) - _SHOWN} more reasons; --json lists all")
 
 
 def _clock(seconds: float | None) -> str:
