@@ -11,6 +11,7 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+import numpy.typing as npt
 from av.stream import Disposition
 
 from encoder.clips import MAX_SECONDS
@@ -19,8 +20,11 @@ from encoder.container.mpeg import GroupOrder, VopOrder
 from encoder.container.tracks import Track
 from index.errors import VideoRefused
 
-CORRUPT, HIDDEN, WITHOUT_PTS, SECOND_FIELD, OUT_OF_ORDER = 1, 2, 4, 8, 16
-"""Marks of a packet: incomplete; not to be shown; told by its decoding time; see `Coded` for the rest."""
+CORRUPT, HIDDEN, WITHOUT_PTS, SECOND_FIELD, OUT_OF_ORDER, KEY = 1, 2, 4, 8, 16, 32
+"""Marks of a packet: incomplete; not to be shown; told by its decoding time; a key frame; see `Coded` for the rest."""
+Span = tuple[int, int | None]
+"""From one timestamp to another; None for the end of the file."""
+_MOST_SPANS = 100
 MAX_FRAMES = MAX_SECONDS * 120
 """Most packets of one track, with two fields to a picture and 60 pictures a second."""
 UNKNOWN = "unknown"
@@ -67,7 +71,7 @@ class Packets:
         if len(self.times) == MAX_FRAMES:
             raise VideoRefused(f"more than {MAX_FRAMES} frames in one file")
         marks = CORRUPT * packet.is_corrupt | HIDDEN * packet.is_discard
-        marks |= WITHOUT_PTS * (packet.pts is None)
+        marks |= WITHOUT_PTS * (packet.pts is None) | KEY * packet.is_keyframe
         marks |= SECOND_FIELD * coded.second_field | OUT_OF_ORDER * coded.out_of_order
         self.times.append(time or 0)
         self.marks.append(marks)
@@ -133,6 +137,30 @@ def survey_of(container: av.container.InputContainer, alive: Callable[[], None])
     except av.error.FFmpegError:
         survey.damage = f"cut or damaged file: reading stops after {count} packets"
     return survey
+
+
+def doubtful_spans(
+    faults: npt.NDArray[np.intp], keys: npt.NDArray[np.intp], times: npt.NDArray[np.int64]
+) -> tuple[Span, ...]:
+    """Between which timestamps pictures may be built on others than they should be.
+
+    It ends with the second key frame after the fault: where pictures are refreshed bit by bit, the first only begins
+    to.
+
+    Args:
+        faults: numbers of packets, in decoding order.
+        keys: numbers of the packets that hold key frames.
+        times: timestamps of all packets.
+    """
+    spans: list[Span] = []
+    past = 0
+    for fault in faults.tolist():
+        if fault < past:
+            continue
+        place = int(keys.searchsorted(fault, side="right")) + 1
+        past = int(keys[place]) if place < len(keys) and len(spans) < _MOST_SPANS else len(times)
+        spans.append((int(times[fault:].min()), int(times[past]) if past < len(times) else None))
+    return tuple(spans)
 
 
 def codec_of(stream: av.video.stream.VideoStream) -> str:

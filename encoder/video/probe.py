@@ -23,12 +23,15 @@ from encoder.container.kinds import HEAD_BYTES, demuxer_of
 from encoder.container.survey import (
     CORRUPT,
     HIDDEN,
+    KEY,
     OUT_OF_ORDER,
     SECOND_FIELD,
     WITHOUT_PTS,
     Packets,
+    Span,
     Survey,
     codec_of,
+    doubtful_spans,
     survey_of,
 )
 from encoder.container.tracks import CODECS, chosen
@@ -68,8 +71,9 @@ class VideoFacts:
         exact_clock: every frame carries its own presentation timestamp, so that a decoded frame can be told by it.
         in_fields: some pictures are coded as two fields, each a packet.
         damage: why the file is known to be cut or broken, or empty.
-        misplaced: timestamp of the first packet that shows that pictures are missing or out of order; None where none.
-        incomplete: timestamp of the first packet that is known to be incomplete; None where none.
+        misplaced: where pictures are missing or out of order: spans of timestamps, from the first that may be wrong to
+            one that is right again, None at the end of the file.
+        incomplete: the same of packets that are known to be incomplete.
         first_frame: how many frames of the file come before the segment that this is about.
         to_end: whether it goes on to the end of the file.
     """
@@ -87,8 +91,8 @@ class VideoFacts:
     exact_clock: bool
     in_fields: bool
     damage: str
-    misplaced: int | None = None
-    incomplete: int | None = None
+    misplaced: tuple[Span, ...] = ()
+    incomplete: tuple[Span, ...] = ()
     first_frame: int = 0
     to_end: bool = True
 
@@ -100,7 +104,7 @@ class VideoFacts:
     def part(self, segment: Segment, max_seconds: float = MAX_SECONDS) -> VideoFacts:
         """What the file says of a part of its film, up to where that can no longer be trusted.
 
-        Damage behind the part does not count.
+        Damage before or behind the part does not count.
 
         Raises:
             VideoRefused: If it does not lie within the file, or is too long or damaged from its beginning.
@@ -111,7 +115,9 @@ class VideoFacts:
             longest = f"{max_seconds / 3600:g} hours" if max_seconds >= 2 * 3600 else f"{max_seconds:g} seconds"
             raise VideoRefused(f"longer than {longest}: cut it into shorter videos")
         to_end = segment.end_s is None
-        broken = self.incomplete is not None and timeline.ticks[0] <= self.incomplete <= timeline.ticks[-1]
+        broken = any(
+            start <= timeline.ticks[-1] and (end is None or timeline.ticks[0] < end) for start, end in self.incomplete
+        )
         damage = trouble or (self.damage if to_end or broken else "")
         return replace(self, timeline=timeline, first_frame=first, to_end=to_end, damage=damage)
 
@@ -296,9 +302,10 @@ def _facts(
     incomplete = np.flatnonzero((marks & CORRUPT != 0) & ~before)
     damage = f"cut or damaged file: packet {incomplete[0] + 1} is incomplete" if len(incomplete) else survey.damage
     timeline = Timeline(tuple(np.sort(times[own & ~hidden & ~before]).tolist()), Fraction(stream.time_base))
-    misplaced = (marks & OUT_OF_ORDER != 0) & ~before
-    if codec_of(stream) != "h264" and 100 * misplaced.sum() > len(misplaced):
-        misplaced[:] = False  # an encoder that does not keep the order of its clock, rather than pictures lost
+    misplaced = np.flatnonzero((marks & OUT_OF_ORDER != 0) & ~before)
+    if codec_of(stream) != "h264" and 100 * len(misplaced) > len(times):
+        misplaced = misplaced[:0]  # an encoder that does not keep the order of its clock, rather than pictures lost
+    keys = np.flatnonzero(marks & KEY) if exact_clock else misplaced[:0]  # else frames are counted from the first
     return VideoFacts(
         demuxer=demuxer,
         track=track,
@@ -315,24 +322,30 @@ def _facts(
         damage=damage
         or _declared_more(container, demuxer, survey, packets, timeline.usual_gap_s)
         or cut_short(path, demuxer),
-        # What is shown from then on may be built on another picture than it should be.
-        misplaced=int(times[int(misplaced.argmax()) :].min()) if misplaced.any() else None,
-        incomplete=int(times[incomplete[0]]) if len(incomplete) else None,
+        misplaced=doubtful_spans(misplaced, keys, times),
+        incomplete=doubtful_spans(incomplete, keys, times),
     )
 
 
-def _up_to_trouble(timeline: Timeline, misplaced: int | None) -> tuple[Timeline, str]:
-    """The part of a timeline before pictures are missing, and what is wrong there; all of it, and empty, if nothing."""
+def _up_to_trouble(timeline: Timeline, misplaced: tuple[Span, ...]) -> tuple[Timeline, str]:
+    """The part of a timeline before pictures are missing, and what is wrong there; all of it, and empty, if nothing.
+
+    Args:
+        timeline: of the part.
+        misplaced: where pictures are missing or out of order.
+    """
     troubles = []  # the last moment that can be trusted, and why
     if gap := timeline.gap_longer_than(MAX_GAP_S):
         start, length = gap
         why = "the clock jumps, or the recording was interrupted"
         troubles.append((start, f"no picture for {float(length):.1f} s, {float(start):.1f} s in: {why}"))
-    if misplaced is not None and (timeline.end is None or misplaced < timeline.end):
-        first = misplaced - timeline.zero
-        at_s = float(first * timeline.time_base)
-        last = max(first - 1, Fraction(0)) * timeline.time_base
-        troubles.append((last, f"pictures are missing or out of order about {at_s:.1f} s in"))
+    for begins, ends in misplaced:
+        if (timeline.end is None or begins < timeline.end) and (ends is None or timeline.ticks[0] < ends):
+            first = max(begins - timeline.zero, Fraction(0))
+            last = max(first - 1, Fraction(0)) * timeline.time_base
+            at_s = float(first * timeline.time_base)
+            troubles.append((last, f"pictures are missing or out of order about {at_s:.1f} s in"))
+            break
     if not troubles:
         return timeline, ""
     start, trouble = min(troubles)

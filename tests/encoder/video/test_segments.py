@@ -1,5 +1,7 @@
 """Parts of a file as videos of their own: the frames of the whole file at the same moments, and no others decoded."""
 
+import re
+
 import av
 import numpy as np
 import pytest
@@ -138,6 +140,52 @@ def test_damage_outside_a_segment_does_not_count(decoder):
     assert [clip.valid_seconds for clip in decoder.decode(Source(path, segment=Segment(0, 5)))] == [5.0]
     with pytest.raises(VideoRefused, match="damaged"):
         list(decoder.decode(Source(path, segment=Segment(5, 12))))
+
+
+LOSSY = {
+    "closed.mkv": {"options": {"g": "50", "x264-params": "scenecut=0"}},
+    "open.mkv": {"options": {"g": "25", "x264-params": "open-gop=1:bframes=3:b-pyramid=normal:scenecut=0"}},
+    "refresh.mkv": {"options": {"g": "50", "x264-params": "intra-refresh=1:scenecut=0"}},
+    "one_key_frame.mkv": {"options": {"g": "9999", "x264-params": "scenecut=0"}},
+    "stream.ts": {"options": {"g": "25"}},
+    "mpeg2.ts": {"codec": "mpeg2video", "options": {"g": "25", "bf": "2"}},
+}
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_what_is_shown_of_a_part_behind_lost_pictures_is_right_to_the_pixel(tmp_path, name):
+    path = write(tmp_path / name, frames=range(500), **LOSSY[name])
+    whole = look_through(path).part(Segment())
+    right = dict(zip(whole.timeline.ticks, (f.to_ndarray() for _, f in frames_of(path, whole)), strict=True))
+    torn = without_packets(path, tmp_path / f"torn_{name}", set(range(60, 63)) | {201})
+    facts = look_through(torn)
+    assert facts.misplaced
+
+    shown = 0
+    for start in range(0, 16, 2):
+        try:
+            part = facts.part(Segment(start, start + 3.5))
+            pictures = {part.timeline.ticks[number]: frame.to_ndarray() for number, frame in frames_of(torn, part)}
+        except VideoRefused as refused:
+            assert refused.damaged  # noqa: PT017  of a part that holds what is torn
+            continue
+        assert all(np.array_equal(picture, right[tick]) for tick, picture in pictures.items()), start
+        shown += len(pictures)
+
+    assert shown >= (50 if name in {"one_key_frame.mkv", "refresh.mkv"} else 250)  # all up to the next key frames
+    assert re.search(r"about [2-3]\.\d s in", facts.part(Segment()).damage)
+
+
+def without_packets(source, target, lost):
+    """Copy a file but for some of its packets, by their number in decoding order."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as out:
+        stream = given.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        for number, packet in enumerate(given.demux(stream)):
+            if packet.pts is not None and number not in lost:
+                packet.stream = copy
+                out.mux(packet)
+    return target
 
 
 def cut_without_decoding(source, target, start, stop):
