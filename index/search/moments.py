@@ -8,7 +8,7 @@ the mean of all: what all clips have in common, a person in a bed, says nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,10 @@ from index.records import Moment
 from index.search.alignment import MOST_CLIPS
 from index.search.snapshot import RowSet, Snapshot
 
-_PIECE_ROWS = 2**15
+_PIECE_ROWS, _LEAST_PIECE_ROWS, _PIECE_CELLS = 2**15, 2**11, 2**20
+"""Rows that are compared at once: fewer with a long query, so that no table is large."""
+_MOST_PAIRS = 20_000
+"""Most query clips times moments, whose pairs are an answer's size."""
 _ENDS_A_MOMENT = 32
 _LEAST_SPREAD = 1e-6
 _MOST_OVERLAP = 0.5
@@ -44,6 +47,7 @@ def find_moments(
     where: Filter,
     *,
     include_own_patient: bool = False,
+    in_time: Callable[[], None] = lambda: None,
 ) -> tuple[Moment, ...]:
     """The stretches of stored videos that are most similar to a clip, or to a video's seizure, most similar first.
 
@@ -55,23 +59,34 @@ def find_moments(
         k: number of moments.
         where: what their videos must be.
         include_own_patient: also find moments of the query's patient, never of its own video.
+        in_time: called from time to time, to raise what ends the work.
 
     Raises:
-        InvalidInput: If k is out of bounds, or the query longer than an hour.
+        InvalidInput: If k is out of bounds, or too many for so long a query, or the query is longer than an
+            hour.
         NotFound: If the query is not stored.
     """
     if not 1 <= k <= MAX_K:
         raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
     own, rows = _rows_of(snapshot, query)
+    if k * len(rows) > _MOST_PAIRS and k > 1:
+        most = max(_MOST_PAIRS // len(rows), 1)
+        raise InvalidInput(f"expected k of at most {most} for a query of {len(rows)} clips, got {k}", field="k")
     patient = snapshot.patient_ids[snapshot.patient_of_row[rows[0]]]
     allowed = snapshot.row_set(where, "" if include_own_patient else patient, own)
     centre = _Centre.of(snapshot, rows)
     found: list[_Stretch] = []
-    for part, follows in _pieces(snapshot, allowed):
+    piece_rows = min(max(_PIECE_CELLS // len(rows), _LEAST_PIECE_ROWS), _PIECE_ROWS)
+    for part, follows in _pieces(snapshot, allowed, piece_rows):
+        in_time()
         similarity, first = _best_ending_at(centre.cosines(_vectors(snapshot, part)), follows)
         found += _apart(similarity, first, k, part)
     best = sorted(found, key=lambda stretch: (-stretch.similarity, stretch.first))[:k]
-    return tuple(_moment(snapshot, centre, rows, stretch) for stretch in best)
+    moments = []
+    for stretch in best:
+        in_time()
+        moments.append(_moment(snapshot, centre, rows, stretch))
+    return tuple(moments)
 
 
 def _rows_of(snapshot: Snapshot, query: ClipQuery | VideoQuery) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -116,7 +131,9 @@ class _Centre:
         return cosines
 
 
-def _pieces(snapshot: Snapshot, allowed: RowSet) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+def _pieces(
+    snapshot: Snapshot, allowed: RowSet, piece_rows: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
     """Rows that may be found, in pieces that cut no run of clips, and which of them follow the one before."""
     rows = np.flatnonzero(allowed.admits(np.arange(len(snapshot))))
     follows = np.zeros(len(rows), np.bool_)
@@ -125,7 +142,7 @@ def _pieces(snapshot: Snapshot, allowed: RowSet) -> Iterator[tuple[NDArray[np.in
     begins = np.append(np.flatnonzero(~follows), len(rows))
     start = 0
     while begins[start] < len(rows):
-        stop = max(int(np.searchsorted(begins, begins[start] + _PIECE_ROWS, "right")) - 1, start + 1)
+        stop = max(int(np.searchsorted(begins, begins[start] + piece_rows, "right")) - 1, start + 1)
         yield rows[begins[start] : begins[stop]], follows[begins[start] : begins[stop]]
         start = stop
 
@@ -235,26 +252,26 @@ def _moment(snapshot: Snapshot, centre: _Centre, query_rows: NDArray[np.int64], 
 def _path(cosines_QM: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Pairs (query clip, clip) of the best path from the first row of a stretch to its last."""
     queries, count = cosines_QM.shape
-    best: dict[tuple[int, int], tuple[float, list[tuple[int, int]]]] = {}
-
-    def add(at: tuple[int, int], value: float, path: list[tuple[int, int]]) -> None:
-        if at not in best or value > best[at][0]:
-            best[at] = value, path
-
+    best = np.full((queries + 1, count + 1), -np.inf)  # of the query clips and rows before these numbers
+    best[0, 0] = 0.0
+    chosen = np.zeros((queries, count), np.int64)
     for q in range(queries):
-        for c in range(count):
-            here = cosines_QM[q, c]
-            if c == 0 and q == 0:
-                add((q, c), here, [(0, 0)])
-            if c == 0 and q == 1:
-                add((q, c), cosines_QM[0, 0] + here, [(0, 0), (1, 0)])
-            if c == 1 and q == 0:
-                add((q, c), (cosines_QM[0, 0] + here) / 2, [(0, 0), (0, 1)])
-            for at, value, steps in (
-                ((q - 1, c - 1), here, [(q, c)]),
-                ((q - 1, c - 2), (cosines_QM[q, c - 1] + here) / 2 if c > 1 else 0.0, [(q, c - 1), (q, c)]),
-                ((q - 2, c - 1), cosines_QM[q - 1, c] + here if q > 1 else 0.0, [(q - 1, c), (q, c)]),
-            ):
-                if at in best:
-                    add((q, c), best[at][0] + value, [*best[at][1], *steps])
-    return best[queries - 1, count - 1][1]
+        here = cosines_QM[q]
+        ways = np.full((3, count), -np.inf)
+        ways[0] = best[q, :-1] + here
+        ways[1, 1:] = best[q, :-2] + (here[:-1] + here[1:]) / 2
+        if q > 0:
+            ways[2] = best[q - 1, :-1] + cosines_QM[q - 1] + here
+        chosen[q] = ways.argmax(axis=0)
+        best[q + 1, 1:] = ways.max(axis=0)
+    path = []
+    q, c = queries - 1, count - 1
+    while q >= 0:
+        path.append((q, c))
+        way = chosen[q, c]
+        if way == 1:
+            path.append((q, c - 1))
+        elif way == 2:
+            path.append((q - 1, c))
+        q, c = q - 1 - (way == 2), c - 1 - (way == 1)
+    return path[::-1]

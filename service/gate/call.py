@@ -21,6 +21,7 @@ from service.roles import Caller
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[..., Any]
+_PASSED = "the deadline passed before the work was done"
 _T = TypeVar("_T")
 
 
@@ -83,7 +84,17 @@ class Call:
             DeadlinePassed: If the call's deadline has passed.
         """
         if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
-            raise DeadlinePassed("the deadline passed before the work was done")
+            raise DeadlinePassed(_PASSED)
+
+    def deadline_check(self) -> Callable[[], None]:
+        """`check_deadline` for work in a thread."""
+        loop, deadline = asyncio.get_running_loop(), self.deadline
+
+        def check() -> None:
+            if deadline is not None and loop.time() >= deadline:
+                raise DeadlinePassed(_PASSED)
+
+        return check
 
     def queries(self, count: int) -> None:
         """Count queries against the day's quota.

@@ -142,8 +142,12 @@ class Retrieval:
         call.queries(1)
         call.check_deadline()
         state = self._watcher.state
-        own = request.include_own_patient
-        moments = await call.work(lambda: find_moments(state.snapshot, query, k, where, include_own_patient=own))
+        moments = await call.work(
+            find_moments,
+            *(state.snapshot, query, k, where),
+            include_own_patient=request.include_own_patient,
+            in_time=call.deadline_check(),
+        )
         call.check_deadline()
         shown = disclosure.shown_moments(call.caller, moments)
         call.reads(state.provenance, {one.patient_id for one in shown})

@@ -63,8 +63,14 @@ def moments(
 
     def show() -> None:
         rows = [(rank, *_row(one, from_onset=onset)) for rank, one in enumerate(answer.moments, start=1)]
-        columns = ("", "similarity", "label", "patient", "video", "from", "to", "of")
+        columns = ("", "similarity", "label", "patient", "video", "from", "to", "counted from")
         screen.table(f"Moments of generation {answer.provenance.generation}", columns, rows)
+        if not rows:
+            screen.note(
+                "there is nothing to look in: no other video that is searched has that id or label, and is of another "
+                "patient than the query's"
+                + ("" if include_own_patient else " (--include-own-patient looks in that patient's other videos too)")
+            )
 
     screen.result(
         {**asdict(answer.provenance), "moments": [_values(one, from_onset=onset) for one in answer.moments]}, show

@@ -227,6 +227,37 @@ def test_pieces_and_few_ends_at_once_change_nothing(hidden, monkeypatch):
     ]
 
 
+def test_a_long_query_is_answered_soon_and_asks_for_no_more_pairs_than_an_answer_holds(tmp_path):
+    random = np.random.default_rng(5)
+    course = unit(random.normal(size=(300, WIDTH)))
+    slow = np.concatenate([np.repeat(course[:150], 2, axis=0), course[150:]])
+    snapshot = snapshot_of(tmp_path, [video("query", "p0", course), video("slow", "p1", slow)])
+
+    (found,) = find_moments(snapshot, VideoQuery("query"), 1, ANYTHING)
+
+    assert found.start_s in {0.0, 10.0}  # the first clip is there twice
+    assert found.end_s == 4500.0
+    asked = [clip_id(source_of("query"), "query", n) for n in range(300)]
+    whole = [asked[n // 2] for n in range(300)] + asked[150:]
+    assert [a for a, _ in found.pairs] == whole[-len(found.pairs) :]
+    assert len(found.pairs) == (4500 - found.start_s) / 10
+    assert found.similarity == pytest.approx(1, abs=1e-5)
+    with pytest.raises(InvalidInput, match="k of at most 66 for a query of 300 clips, got 67"):
+        find_moments(snapshot, VideoQuery("query"), 67, ANYTHING)
+
+
+def test_work_ends_when_its_time_is_over(hidden):
+    calls = []
+
+    def in_time():
+        calls.append(1)
+        if len(calls) == 3:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        find_moments(hidden, VideoQuery("query"), 5, ANYTHING, in_time=in_time)
+
+
 def test_wrong_wishes_are_refused(hidden, tmp_path):
     for k in (0, 1001):
         with pytest.raises(InvalidInput, match="k of 1 to 1000"):
