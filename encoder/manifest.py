@@ -279,7 +279,7 @@ def _times_wrong(cells: dict[str, Cell]) -> Iterator[tuple[str, str]]:
         yield "end_s", f"{end:g} s is less than {MIN_CLIP_SECONDS} s after the segment begins, at {begins:g} s"
     last = end if isinstance(end, float) else float("inf")
     for name, value in (("onset_s", onset), ("seizure_end_s", seizure_end)):
-        if isinstance(value, float) and not begins <= value <= last:
+        if isinstance(value, float) and not (begins <= value < last or (value == last and name == "seizure_end_s")):
             until = f"{last:g} s" if end is not None else "the end of the file"
             yield name, f"{value:g} s is outside the segment, {begins:g} s to {until}"
     if isinstance(onset, float) and isinstance(seizure_end, float) and seizure_end <= onset:

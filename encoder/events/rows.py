@@ -249,6 +249,7 @@ def _add(seizure: Seizure, files: Sequence[Recording], choices: Choices, made: M
             )
             continue
         onset_s = None if seizure.onset is None else _within(_in(file, seizure.onset), start_s, end_s)
+        onset_s = None if onset_s == end_s else onset_s
         seizure_end_s = _within(_in(file, end), start_s, end_s)
         metadata = dict(file.row.metadata)
         for kind, at in seizure.marks.items():

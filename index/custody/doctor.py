@@ -6,8 +6,8 @@ Nothing is changed unless repair is asked for. A repair never removes anything: 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -221,19 +221,35 @@ def _videos(videos: Mapping[str, Video]) -> list[Finding]:
     if wrong:
         says = f"{len(wrong)} rows hold what no video may ({'; '.join(wrong[:3])}): `semiome remove` takes them out"
         findings.append(Finding("videos", DAMAGED, says))
-    same: dict[str, list[Video]] = {}
-    for video in videos.values():
-        same.setdefault(video.source_sha256, []).append(video)
-    for group in (group for group in same.values() if len(group) > 1):
-        names = ", ".join(sorted(video.video_id for video in group))
-        of_several = len({video.patient_id for video in group}) > 1
-        says = (
-            f"{names} are the same file of several patients: they find each other as others, and a split may part them"
-            if of_several
-            else f"{names} are the same file: each has a vote, and is a hit of its own"
-        )
-        findings.append(Finding("same recording", WARNING, f"{says}; `semiome remove --video ID` takes one out"))
-    return findings
+    return findings + [
+        Finding("same recording", WARNING, f"{says}; `semiome remove --video ID` takes one out")
+        for says in _same_recording(videos.values())
+    ]
+
+
+def _same_recording(videos: Iterable[Video]) -> Iterator[str]:
+    """What is stored twice: a file of several patients, or the same part of a file of one."""
+    by_file: dict[str, list[Video]] = defaultdict(list)
+    for video in videos:
+        by_file[video.source_sha256].append(video)
+    for group in by_file.values():
+        if len({video.patient_id for video in group}) > 1:
+            yield (
+                f"{_names(group)} are the same file of several patients: they find each other as others, and a split "
+                "may part them"
+            )
+            continue
+        by_part: dict[tuple[float, float | None], list[Video]] = defaultdict(list)
+        for video in group:
+            by_part[video.start_s, video.end_s].append(video)
+        for same in by_part.values():
+            if len(same) > 1:
+                what = "the same part of a file" if len(by_part) > 1 else "the same file"
+                yield f"{_names(same)} are {what}: each has a vote, and is a hit of its own"
+
+
+def _names(videos: Iterable[Video]) -> str:
+    return ", ".join(sorted(video.video_id for video in videos))
 
 
 def _alike(store: Store, encoder_id: str) -> tuple[list[Finding], set[str]]:

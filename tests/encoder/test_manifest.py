@@ -68,6 +68,7 @@ def test_rows_of_one_file_name_its_parts_and_the_seizure_in_each(tmp_path):
         ("5,50,4,", "onset_s: 4 s is outside the segment, 5 s to 50 s"),
         ("5,50,10,51", "seizure_end_s: 51 s is outside the segment, 5 s to 50 s"),
         ("5,,4,", "onset_s: 4 s is outside the segment, 5 s to the end of the file"),
+        ("5,50,50,", "onset_s: 50 s is outside the segment, 5 s to 50 s"),
         ("5,50,30,20", "seizure_end_s: 20 s is not after the onset, at 30 s"),
         ("-1,5,,", "start_s: '-1' is not seconds, 0 or more, with at most three decimals"),
         ("1.2345,5,,", "start_s: '1.2345' is not seconds, 0 or more, with at most three decimals"),

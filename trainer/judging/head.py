@@ -71,12 +71,14 @@ class LabelledClips:
         clips: one for each row.
         labels: class of each, of `LABELS`.
         vectors: (N, D) float32.
+        outside_seizure: how many clips of the same videos are left out, since they lie before an onset or after an end.
     """
 
     encoder_id: str
     clips: Sequence[Clip]
     labels: Sequence[str]
     vectors: NDArray[np.float32]
+    outside_seizure: int = 0
 
 
 def train_head(
@@ -124,6 +126,7 @@ def train_head(
         epochs=config.epochs,
         training_patients=tuple(sorted({clip.patient_id for clip in clips})),
         from_onset_s=config.from_onset_s,
+        outside_seizure=data.outside_seizure,
     )
     return Head(model.arrays(), card)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from index.words import counted
 from semiome.console import Screen
 from semiome.options import (
     DEFAULT_WORKSPACE,
@@ -110,9 +111,10 @@ def build(
     screen.result(
         {**asdict(manifest), "published": publish, "rollout": asdict(rolled_out) if rolled_out else None},
         lambda: screen.say(
-            f"generation {manifest.generation}{' published' if publish else ' built, not published'}: {manifest.clips} "
-            f"clips of {manifest.videos} videos of {manifest.patients} patients, {manifest.index} index, recall@10 "
-            f"excluding the query's own patient {manifest.recall:.3f} ({low:.3f} to {high:.3f}){said}"
+            f"generation {manifest.generation}{' published' if publish else ' built, not published'}: "
+            f"{counted(manifest.clips, 'clip')} of {counted(manifest.videos, 'video')} of "
+            f"{counted(manifest.patients, 'patient')}, {manifest.index} index, recall@10 excluding "
+            f"the query's own patient {manifest.recall:.3f} ({low:.3f} to {high:.3f}){said}"
         ),
     )
 

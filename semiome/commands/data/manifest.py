@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from index.words import counted
 from semiome.console import Screen
 from semiome.options import JsonOption, MediaRootOption
 
@@ -47,9 +48,10 @@ def check(
 
     def show() -> None:
         screen.say(
-            f"{len(found.rows)} videos of {patients} patients; " + ", ".join(f"{n} {k}" for k, n in labels.items())
+            f"{counted(len(found.rows), 'video')} of {counted(patients, 'patient')}; "
+            + ", ".join(f"{n} {k}" for k, n in labels.items())
         )
-        screen.say(f"{clips} clips, {seconds / 3600:.2f} hours")
+        screen.say(f"{counted(clips, 'clip')}, {seconds / 3600:.2f} hours")
         if refused:
             screen.table("Files that can't be used", ("video", "file", "reason"), [tuple(r.values()) for r in refused])
         for line in doubtful:
@@ -103,7 +105,9 @@ def make(
     dated = sum(bool(row.recorded_at) for row in draft.rows)
 
     def show() -> None:
-        screen.say(f"{len(draft.rows)} videos of {len(patients)} patients, {dated} with a date: {target}")
+        screen.say(
+            f"{counted(len(draft.rows), 'video')} of {counted(len(patients), 'patient')}, {dated} with a date: {target}"
+        )
         rows = [(name, count) for name, count in sorted(patients.items())[:20]]
         screen.table("Patients, as the names give them", ("patient", "videos"), rows)
         if draft.left_out:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from index.words import counted
 from semiome.console import Screen
 from semiome.options import DEFAULT_WORKSPACE, EncoderOption, JsonOption, WorkspaceOption, encoder_in_use
 
@@ -171,7 +172,8 @@ def _say(moved: Moved, what: str, screen: Screen) -> None:
     screen.result(
         asdict(moved),
         lambda: screen.say(
-            f"{moved.clips} clips {what}, of {moved.videos} videos of {moved.patients} patients "
+            f"{counted(moved.clips, 'clip')} {what}, of {counted(moved.videos, 'video')} of "
+            f"{counted(moved.patients, 'patient')} "
             f"(encoder {moved.encoder_id})"
         ),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from index.words import counted
 from semiome.console import Screen
 from semiome.options import DEFAULT_WORKSPACE, FromOnsetOption, JsonOption, WorkspaceOption, encoder_in_use
 
@@ -101,7 +102,8 @@ def evaluate(
         "caveat": _CAVEAT,
     }
     if whole.outside_seizure:
-        screen.note(f"{whole.outside_seizure} clips before an onset or after the end of a seizure are not counted")
+        seizure = "the seizure" if from_onset is None else f"the first {from_onset:g} s of a seizure"
+        screen.note(f"{counted(whole.outside_seizure, 'clip')} outside {seizure} did not count")
     screen.result(values, lambda: _show(rows, against, screen))
 
 
@@ -174,7 +176,11 @@ def _show(rows: dict[str, tuple[Scores, list[float]]], against: dict[str, Differ
         for name, (s, by_seed) in rows.items()
     ]
     columns = ("", "accuracy", "F1 exTLE", "macro F1", "AUROC", "TN FP FN TP", "by seed")
-    screen.table(f"{first.videos} videos of {first.patients} patients, each judged without its patient", columns, lines)
+    screen.table(
+        f"{counted(first.videos, 'video')} of {counted(first.patients, 'patient')}, each judged without its patient",
+        columns,
+        lines,
+    )
     differences = [
         (name, f"{found.value:+.3f} ({found.low:+.2f} to {found.high:+.2f})", f"{found.p:.3f}")
         for name, found in against.items()

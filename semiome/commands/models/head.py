@@ -75,6 +75,7 @@ def train(
         "videos": card.videos,
         "patients": card.patients,
         "held_out_patients": len(card.held_out_patients),
+        "clips_outside_seizure": card.outside_seizure,
         "temperature": card.temperature,
         "separates_nothing": card.separates_nothing,
         "conformal": None if card.conformal is None else asdict(card.conformal),
@@ -88,6 +89,9 @@ def train(
                 f"{counted(len(said.alone), 'stored label')} contradicted by one person alone, which is not enough: "
                 "let a second one look, or give --trust-one"
             )
+    if card.outside_seizure:
+        of = "the seizure" if from_onset is None else f"the first {from_onset:g} s of a seizure"
+        screen.note(f"{counted(card.outside_seizure, 'clip')} outside {of} did not count")
     if card.separates_nothing:
         screen.warn(
             "this head separates nothing: patients it had not seen were judged no better than by chance, so its "
@@ -176,7 +180,7 @@ def labelled_clips(
 
     stored, videos = store.clips(encoder_id), with_labels(store.videos(), labels or {})
     labelled = {name for name, video in videos.items() if video.label}
-    of_labelled = (row for row, clip in enumerate(stored.clips) if clip.video_id in labelled)
+    of_labelled = [row for row, clip in enumerate(stored.clips) if clip.video_id in labelled]
     rows = counted_rows(stored.clips, videos, of_labelled, from_onset_s)
     clips = [stored.clips[row] for row in rows]
     said = [videos[clip.video_id].label for clip in clips]
@@ -188,4 +192,4 @@ def labelled_clips(
         [clip for clip in known if clip.patient_id in of_split],
     )
     held_out = sorted(of_split & {clip.patient_id for clip in clips})
-    return LabelledClips(encoder_id, clips, said, stored.vectors[rows]), held_out
+    return LabelledClips(encoder_id, clips, said, stored.vectors[rows], len(of_labelled) - len(rows)), held_out

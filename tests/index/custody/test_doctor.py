@@ -201,3 +201,22 @@ def test_a_table_of_patients_that_can_not_be_read_is_damage(stored):
     for path in (stored.store / "patients.lance" / "data").glob("*"):
         path.write_bytes(b"garbage" * 10)
     assert ("patients", "damaged") in states(stored)
+
+
+def test_parts_of_one_file_are_copies_only_where_they_are_the_same_part(workspace):
+    random = np.random.default_rng(0)
+    parts = ((0.0, None), (0.0, 20.0), (0.0, 20.0), (5.0, 20.0))
+    commit(
+        workspace,
+        [
+            make_video(0, number, 2, random, source_sha256="a" * 64, start_s=start, end_s=end)
+            for number, (start, end) in enumerate(parts)
+        ],
+    )
+
+    told = [one.says for one in examine(workspace) if one.what == "same recording"]
+
+    assert told == [
+        "v0-1, v0-2 are the same part of a file: each has a vote, and is a hit of its own; `semiome remove --video ID` "
+        "takes one out"
+    ]
