@@ -9,15 +9,17 @@ ids, are the only values that ever stand in a predicate, because LanceDB keeps p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import NotFound
+from index.errors import NotFound, OutOfMemory
 from index.files.failures import naming_failed_writes
 from index.files.locks import ensure_temporary_folder
 from index.records import Video
@@ -38,6 +40,7 @@ from index.tables.schema import (
 from index.workspace import COMMIT_LOCK, Workspace
 
 _ROWS_AT_ONCE = 256
+_CONNECTS_WITHIN_S = 60.0
 _VIDEO_FIELDS = tuple(name for name in VIDEOS.names if name != "patient_key")
 
 
@@ -276,9 +279,36 @@ class Store:
         return self.open_table(f"clips_{encoder_id}")
 
     def database(self) -> Any:  # noqa: ANN401  lancedb has no types
-        """The tables as LanceDB writes them; the caller holds `writing`."""
+        """The tables as LanceDB writes them; the caller holds `writing`.
+
+        Raises:
+            OutOfMemory: If LanceDB does not come to it, see `_connected`.
+        """
         with self._tables.reached():
-            return _lancedb().connect(self._tables.address)
+            return _connected(self._tables.address)
+
+
+def _connected(address: str) -> Any:  # noqa: ANN401
+    """A connection, which takes milliseconds.
+
+    Where no memory is left for what LanceDB's own threads need, they end without a word and the call waits for ever.
+    """
+    connect = _lancedb().connect
+    answer: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(connect(address))
+        except BaseException as error:  # noqa: BLE001  handed on, whatever it is
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(_CONNECTS_WITHIN_S)
+    except TimeoutError:
+        if not answer.done():
+            raise OutOfMemory from None
+        raise
 
 
 def _lancedb() -> Any:  # noqa: ANN401

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import lancedb
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 
 from index.custody.doctor import examine
 from index.custody.erasure import erase_patient
-from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
+from index.errors import DamagedData, InvalidInput, Locked, NotFound, OutOfMemory, StateError
 from index.records import EmbeddedClip, clip_id
+from index.tables import store as store_module
 from index.tables.committer import committing
 from index.tables.schema import id_predicate
 from index.tables.store import EncodedVideo, Store
@@ -256,3 +258,12 @@ def test_a_table_that_is_gone_is_damage_and_not_a_store_without_it(workspace, ta
         with pytest.raises(DamagedData, match=f"table {table} of the store is gone"):
             read()
     assert [one.state for one in examine(workspace) if one.state == "damaged"]
+
+
+def test_a_library_that_never_connects_is_named_in_time(workspace, monkeypatch):
+    """As with too little memory, where its threads end without a word."""
+    monkeypatch.setattr(lancedb, "connect", lambda address: Event().wait(30))
+    monkeypatch.setattr(store_module, "_CONNECTS_WITHIN_S", 0.2)
+
+    with pytest.raises(OutOfMemory, match="no memory or no thread is left"):
+        Store(workspace).database()
