@@ -26,6 +26,8 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 """Semiology tags, HED-SCORE names."""
 
+BACKGROUND = ("background", "yes")
+"""Metadata of a video in which nothing happens."""
 METADATA_NAME = re.compile(r"[^\W\d_][\w .-]{0,63}")
 """Names of what else a manifest says of its videos."""
 
@@ -187,6 +189,23 @@ class SearchAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class BackgroundRate:
+    """How often stretches as similar as a moment turn up in recordings in which nothing happens.
+
+    Attributes:
+        per_hour: the estimate.
+        low: of its 95 % interval, if they turn up independently of each other.
+        high: of its 95 % interval.
+        hours: of background in which one might lie.
+    """
+
+    per_hour: float
+    low: float
+    high: float
+    hours: float
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """A stretch of a stored video that shows the course of signs that was asked about.
 
@@ -199,6 +218,9 @@ class Moment:
         onset_s: onset of the video's seizure, in the same seconds; None where it is not known.
         similarity: mean of the aligned clips' cosines, of vectors less the mean of all; in [-1, 1].
         pairs: aligned clips in order: id of the query's, id of the moment's.
+        per_hour_patient: how often as similar a stretch turns up in background of the moment's patient; None where
+            there is none.
+        per_hour_others: the same in background of all others but the query's patient.
     """
 
     video_id: str
@@ -209,6 +231,15 @@ class Moment:
     onset_s: float | None
     similarity: float
     pairs: tuple[tuple[str, str], ...]
+    per_hour_patient: BackgroundRate | None = None
+    per_hour_others: BackgroundRate | None = None
+
+    @property
+    def per_hour(self) -> float | None:
+        """The rate to go by: the patient's own from an hour of background on, else the one of others."""
+        own, others = self.per_hour_patient, self.per_hour_others
+        known = own if own is not None and (own.hours >= 1 or others is None) else others
+        return None if known is None else known.per_hour
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,16 +158,18 @@ class SearchByVideoResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., stored: _Optional[bool] = ..., verdict: _Optional[_Union[_classification_pb2.Verdict, _Mapping]] = ..., patient_known: _Optional[bool] = ..., known_as_video_id: _Optional[str] = ..., clips_without_picture: _Optional[int] = ...) -> None: ...
 
 class FindMomentsRequest(_message.Message):
-    __slots__ = ("query", "k", "filter", "include_own_patient")
+    __slots__ = ("query", "k", "filter", "include_own_patient", "max_per_hour")
     QUERY_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_OWN_PATIENT_FIELD_NUMBER: _ClassVar[int]
+    MAX_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
     query: _common_pb2.Item
     k: int
     filter: _common_pb2.Filter
     include_own_patient: bool
-    def __init__(self, query: _Optional[_Union[_common_pb2.Item, _Mapping]] = ..., k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., include_own_patient: _Optional[bool] = ...) -> None: ...
+    max_per_hour: float
+    def __init__(self, query: _Optional[_Union[_common_pb2.Item, _Mapping]] = ..., k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., include_own_patient: _Optional[bool] = ..., max_per_hour: _Optional[float] = ...) -> None: ...
 
 class FindMomentsResponse(_message.Message):
     __slots__ = ("provenance", "moments")
@@ -178,7 +180,7 @@ class FindMomentsResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., moments: _Optional[_Iterable[_Union[Moment, _Mapping]]] = ...) -> None: ...
 
 class Moment(_message.Message):
-    __slots__ = ("video_id", "patient_id", "label", "start_seconds", "end_seconds", "onset_seconds", "similarity", "pairs")
+    __slots__ = ("video_id", "patient_id", "label", "start_seconds", "end_seconds", "onset_seconds", "similarity", "pairs", "per_hour_patient", "per_hour_others")
     VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
     PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +189,8 @@ class Moment(_message.Message):
     ONSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     PAIRS_FIELD_NUMBER: _ClassVar[int]
+    PER_HOUR_PATIENT_FIELD_NUMBER: _ClassVar[int]
+    PER_HOUR_OTHERS_FIELD_NUMBER: _ClassVar[int]
     video_id: str
     patient_id: str
     label: str
@@ -195,7 +199,21 @@ class Moment(_message.Message):
     onset_seconds: float
     similarity: float
     pairs: _containers.RepeatedCompositeFieldContainer[MomentPair]
-    def __init__(self, video_id: _Optional[str] = ..., patient_id: _Optional[str] = ..., label: _Optional[str] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., onset_seconds: _Optional[float] = ..., similarity: _Optional[float] = ..., pairs: _Optional[_Iterable[_Union[MomentPair, _Mapping]]] = ...) -> None: ...
+    per_hour_patient: BackgroundRate
+    per_hour_others: BackgroundRate
+    def __init__(self, video_id: _Optional[str] = ..., patient_id: _Optional[str] = ..., label: _Optional[str] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., onset_seconds: _Optional[float] = ..., similarity: _Optional[float] = ..., pairs: _Optional[_Iterable[_Union[MomentPair, _Mapping]]] = ..., per_hour_patient: _Optional[_Union[BackgroundRate, _Mapping]] = ..., per_hour_others: _Optional[_Union[BackgroundRate, _Mapping]] = ...) -> None: ...
+
+class BackgroundRate(_message.Message):
+    __slots__ = ("per_hour", "low", "high", "hours")
+    PER_HOUR_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    HOURS_FIELD_NUMBER: _ClassVar[int]
+    per_hour: float
+    low: float
+    high: float
+    hours: float
+    def __init__(self, per_hour: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., hours: _Optional[float] = ...) -> None: ...
 
 class MomentPair(_message.Message):
     __slots__ = ("query_clip_id", "clip_id")

@@ -101,9 +101,15 @@ class AioClient:
         where: Filter = ANYTHING,
         *,
         include_own_patient: bool = False,
+        max_per_hour: float | None = None,
     ) -> MomentsAnswer:
-        """Stretches of stored videos that show the same course of signs as a clip or a video's seizure."""
-        return await self.ask(requests.moments(query, k, where, include_own_patient=include_own_patient))
+        """Stretches of stored videos that show the same course of signs as a clip or a video's seizure.
+
+        With `max_per_hour`, none as similar as which more turn up in an hour of stored background.
+        """
+        return await self.ask(
+            requests.moments(query, k, where, include_own_patient=include_own_patient, max_per_hour=max_per_hour)
+        )
 
     async def search_by_video(
         self,

@@ -16,6 +16,7 @@ from encoder.events.recordings import Recording
 from encoder.events.seizures import Seizure, seizures
 from encoder.manifest import ManifestRow
 from index.errors import InvalidInput
+from index.records import BACKGROUND
 
 _FAR_S = 300.0
 """Background keeps this far from whatever a list mentions, understood or not."""
@@ -319,7 +320,7 @@ def _background(
             return
         taken.append((start, end))
         row = _cut(file, start, end, start, choices)
-        yield replace(row, label="", semiology=(), metadata=(*row.metadata, ("background", "yes")))
+        yield replace(row, label="", semiology=(), metadata=tuple(sorted((*row.metadata, BACKGROUND))))
 
 
 def _in(file: Recording, at: datetime) -> float:

@@ -1,16 +1,9 @@
-"""Where in long recordings the same course of signs turns up: a query's clips against every stretch of every video.
-
-Subsequence alignment, slope-limited as by Sakoe and Chiba (1978) and open at both ends of the recording: a step goes
-one clip on in both, or two in one of them, so that time is stretched by a factor of two at most either way, and a path
-always moves on. Every query clip weighs the same, so that a similarity is a mean of cosines. These are of vectors less
-the mean of all: what all clips have in common, a person in a bed, says nothing of where to look.
-"""
+"""Where in long recordings the same course of signs turns up, and how unusual that is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +13,12 @@ from index.phases import counted_clips
 from index.query import MAX_K, ClipQuery, Filter, VideoQuery
 from index.records import Moment
 from index.search.alignment import MOST_CLIPS
-from index.search.snapshot import RowSet, Snapshot
+from index.search.background import Background
+from index.search.snapshot import Snapshot
+from index.search.subsequence import Centre, Stretch, aligned_pairs, apart, endings
 
-_PIECE_ROWS, _LEAST_PIECE_ROWS, _PIECE_CELLS = 2**15, 2**11, 2**20
-"""Rows that are compared at once: fewer with a long query, so that no table is large."""
 _MOST_PAIRS = 20_000
 """Most query clips times moments, whose pairs are an answer's size."""
-_ENDS_A_MOMENT = 32
-_LEAST_SPREAD = 1e-6
-_MOST_OVERLAP = 0.5
-"""Largest share of the shorter of two moments of a video that may lie in both."""
-
-
-class _Stretch(NamedTuple):
-    """Rows from the first to the last, and how similar they are to the query."""
-
-    similarity: float
-    first: int
-    last: int
 
 
 def find_moments(
@@ -47,6 +28,7 @@ def find_moments(
     where: Filter,
     *,
     include_own_patient: bool = False,
+    max_per_hour: float | None = None,
     in_time: Callable[[], None] = lambda: None,
 ) -> tuple[Moment, ...]:
     """The stretches of stored videos that are most similar to a clip, or to a video's seizure, most similar first.
@@ -59,33 +41,45 @@ def find_moments(
         k: number of moments.
         where: what their videos must be.
         include_own_patient: also find moments of the query's patient, never of its own video.
+        max_per_hour: leave out moments as similar as which more turn up in an hour of background, see
+            `Moment.per_hour`; those of which that is not known are kept.
         in_time: called from time to time, to raise what ends the work.
 
     Raises:
-        InvalidInput: If k is out of bounds, or too many for so long a query, or the query is longer than an
-            hour.
+        InvalidInput: If k is out of bounds, or too many for so long a query, `max_per_hour` is no rate, or the query is
+            longer than an hour.
         NotFound: If the query is not stored.
     """
     if not 1 <= k <= MAX_K:
         raise InvalidInput(f"expected k of 1 to {MAX_K}, got {k}", field="k")
+    if max_per_hour is not None and not 0 <= max_per_hour < np.inf:
+        raise InvalidInput("expected a rate per hour of 0 or more", field="max_per_hour")
     own, rows = _rows_of(snapshot, query)
     if k * len(rows) > _MOST_PAIRS and k > 1:
         most = max(_MOST_PAIRS // len(rows), 1)
         raise InvalidInput(f"expected k of at most {most} for a query of {len(rows)} clips, got {k}", field="k")
     patient = snapshot.patient_ids[snapshot.patient_of_row[rows[0]]]
     allowed = snapshot.row_set(where, "" if include_own_patient else patient, own)
-    centre = _Centre.of(snapshot, rows)
-    found: list[_Stretch] = []
-    piece_rows = min(max(_PIECE_CELLS // len(rows), _LEAST_PIECE_ROWS), _PIECE_ROWS)
-    for part, follows in _pieces(snapshot, allowed, piece_rows):
-        in_time()
-        similarity, first = _best_ending_at(centre.cosines(_vectors(snapshot, part)), follows)
-        found += _apart(similarity, first, k, part)
+    centre = Centre.of(snapshot, rows)
+    found: list[Stretch] = []
+    for part, similarity, first in endings(snapshot, centre, allowed, in_time):
+        found += apart(similarity, first, k, part)
     best = sorted(found, key=lambda stretch: (-stretch.similarity, stretch.first))[:k]
+    if not best:
+        return ()
+    background = Background(snapshot, centre, own, best[-1].similarity, in_time)
     moments = []
     for stretch in best:
         in_time()
-        moments.append(_moment(snapshot, centre, rows, stretch))
+        one = _moment(snapshot, centre, rows, stretch)
+        one = replace(
+            one,
+            per_hour_patient=background.rate({one.patient_id}, one.similarity),
+            # What the query's own patient's room looks like says nothing of others.
+            per_hour_others=background.rate(background.patients() - {one.patient_id, patient}, one.similarity),
+        )
+        if max_per_hour is None or one.per_hour is None or one.per_hour <= max_per_hour:
+            moments.append(one)
     return tuple(moments)
 
 
@@ -104,139 +98,12 @@ def _rows_of(snapshot: Snapshot, query: ClipQuery | VideoQuery) -> tuple[NDArray
     return rows, chosen
 
 
-@dataclass(frozen=True, slots=True)
-class _Centre:
-    """The query's clips, less the mean of all, and how to compare others with them.
-
-    Attributes:
-        queries_QD: of unit length.
-        mean_D: of all.
-    """
-
-    queries_QD: NDArray[np.float32]
-    mean_D: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, rows: NDArray[np.int64]) -> _Centre:
-        centred = snapshot.vectors(rows) - snapshot.mean
-        lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-        return cls(centred / np.maximum(lengths, _LEAST_SPREAD), snapshot.mean)
-
-    def cosines(self, vectors_CD: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(Q, C) cosines to vectors of unit length, without making those less the mean."""
-        products = np.concatenate([self.queries_QD, self.mean_D[None]]) @ vectors_CD.T
-        of_mean, square = products[-1], float(self.mean_D @ self.mean_D)
-        lengths = np.sqrt(np.maximum(1 - 2 * of_mean + square, _LEAST_SPREAD**2))
-        cosines: NDArray[np.float32] = (products[:-1] - self.queries_QD @ self.mean_D[:, None]) / lengths
-        return cosines
-
-
-def _pieces(
-    snapshot: Snapshot, allowed: RowSet, piece_rows: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """Rows that may be found, in pieces that cut no run of clips, and which of them follow the one before."""
-    rows = np.flatnonzero(allowed.admits(np.arange(len(snapshot))))
-    follows = np.zeros(len(rows), np.bool_)
-    next_row, next_clip = np.diff(rows) == 1, np.diff(snapshot.clip_indexes(rows)) == 1
-    follows[1:] = next_row & next_clip & (np.diff(snapshot.video_of_row[rows]) == 0)
-    begins = np.append(np.flatnonzero(~follows), len(rows))
-    start = 0
-    while begins[start] < len(rows):
-        stop = max(int(np.searchsorted(begins, begins[start] + piece_rows, "right")) - 1, start + 1)
-        yield rows[begins[start] : begins[stop]], follows[begins[start] : begins[stop]]
-        start = stop
-
-
-def _vectors(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(C, D) of rows in order; without a copy where they are one piece of the generation."""
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first == len(rows) - 1 and last < len(snapshot.generation.clips):
-        return snapshot.generation.vectors.all[first : last + 1]
-    return snapshot.vectors(rows)
-
-
-def _best_ending_at(
-    cosines_QC: NDArray[np.float32], follows_C: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """How similar the best stretch that ends at each row is to the whole query, and the row where it begins."""
-    queries, count = cosines_QC.shape
-    here = cosines_QC.astype(np.float64)
-    rows = np.arange(count)
-    both = follows_C.copy()  # whether the two rows before a row are its predecessors
-    both[1:] &= follows_C[:-1]
-    pairs = np.full_like(here, -np.inf)  # a query clip on two rows, by their mean
-    pairs[:, 1:] = np.where(follows_C[1:], (here[:, 1:] + here[:, :-1]) / 2, -np.inf)
-    total, first = _larger((here[0], rows), (pairs[0], rows - 1))
-    before: tuple[NDArray[np.float64], NDArray[np.int64]] = (np.full(count, 0.0), rows + 1)
-    for number in range(1, queries):
-        one = _shifted(total, first, 1, follows_C)
-        two = _shifted(total, first, 2, both)
-        steps = [(one[0] + here[number], one[1]), (two[0] + pairs[number], two[1])]
-        squeezed = here[number - 1] + here[number]  # two query clips on one row
-        if number == 1:
-            steps.append((squeezed, rows))
-        else:
-            last = _shifted(*before, 1, follows_C)
-            steps.append((last[0] + squeezed, last[1]))
-        before = total, first
-        total, first = _larger(*steps)
-    return total / queries, first
-
-
-def _shifted(
-    total: NDArray[np.float64], first: NDArray[np.int64], by: int, may_C: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """What stood so many rows before each row, where they are its predecessors."""
-    moved, begins = np.full(len(total), -np.inf), np.zeros(len(first), np.int64)
-    moved[by:] = np.where(may_C[by:], total[:-by], -np.inf)
-    begins[by:] = first[:-by]
-    return moved, begins
-
-
-def _larger(
-    *steps: tuple[NDArray[np.float64], NDArray[np.int64]],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The best of several steps to each row; of equals the first."""
-    total, first = steps[0]
-    for other, begins in steps[1:]:
-        better = other > total
-        total, first = np.where(better, other, total), np.where(better, begins, first)
-    return total, first
-
-
-def _apart(
-    similarity: NDArray[np.float64], first: NDArray[np.int64], k: int, rows: NDArray[np.int64]
-) -> list[_Stretch]:
-    """The best k stretches of a piece of which no two overlap by more than half of the shorter one."""
-    wanted = k * _ENDS_A_MOMENT
-    while True:
-        ends = np.arange(len(similarity))
-        if wanted < len(ends):
-            ends = np.argpartition(-similarity, wanted)[:wanted]
-        ends = ends[np.lexsort((ends, -similarity[ends]))]
-        kept: list[_Stretch] = []
-        for last in ends.tolist():
-            if similarity[last] == -np.inf or len(kept) == k:
-                break
-            stretch = _Stretch(float(similarity[last]), int(rows[first[last]]), int(rows[last]))
-            if not any(_overlaps(stretch, other) for other in kept):
-                kept.append(stretch)
-        if len(kept) == k or wanted >= len(similarity):
-            return kept
-        wanted *= 4
-
-
-def _overlaps(one: _Stretch, other: _Stretch) -> bool:
-    shared = min(one.last, other.last) - max(one.first, other.first) + 1
-    return shared > _MOST_OVERLAP * min(one.last - one.first + 1, other.last - other.first + 1)
-
-
-def _moment(snapshot: Snapshot, centre: _Centre, query_rows: NDArray[np.int64], stretch: _Stretch) -> Moment:
+def _moment(snapshot: Snapshot, centre: Centre, query_rows: NDArray[np.int64], stretch: Stretch) -> Moment:
     rows = np.arange(stretch.first, stretch.last + 1)
     clips, asked = snapshot.clips(rows), snapshot.clips(query_rows)
     video = snapshot.videos[clips[0].video_id]
     cosines = centre.cosines(snapshot.vectors(rows)).astype(np.float64)
-    pairs = tuple((asked[q].clip_id, clips[c].clip_id) for q, c in _path(cosines))
+    pairs = tuple((asked[q].clip_id, clips[c].clip_id) for q, c in aligned_pairs(cosines))
     return Moment(
         video_id=video.video_id,
         patient_id=video.patient_id,
@@ -247,31 +114,3 @@ def _moment(snapshot: Snapshot, centre: _Centre, query_rows: NDArray[np.int64], 
         similarity=stretch.similarity,
         pairs=pairs,
     )
-
-
-def _path(cosines_QM: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Pairs (query clip, clip) of the best path from the first row of a stretch to its last."""
-    queries, count = cosines_QM.shape
-    best = np.full((queries + 1, count + 1), -np.inf)  # of the query clips and rows before these numbers
-    best[0, 0] = 0.0
-    chosen = np.zeros((queries, count), np.int64)
-    for q in range(queries):
-        here = cosines_QM[q]
-        ways = np.full((3, count), -np.inf)
-        ways[0] = best[q, :-1] + here
-        ways[1, 1:] = best[q, :-2] + (here[:-1] + here[1:]) / 2
-        if q > 0:
-            ways[2] = best[q - 1, :-1] + cosines_QM[q - 1] + here
-        chosen[q] = ways.argmax(axis=0)
-        best[q + 1, 1:] = ways.max(axis=0)
-    path = []
-    q, c = queries - 1, count - 1
-    while q >= 0:
-        path.append((q, c))
-        way = chosen[q, c]
-        if way == 1:
-            path.append((q, c - 1))
-        elif way == 2:
-            path.append((q - 1, c))
-        q, c = q - 1 - (way == 2), c - 1 - (way == 1)
-    return path[::-1]

@@ -79,9 +79,13 @@ def recommend(query: ExamplesQuery, k: int, options: Options) -> Rpc[SearchAnswe
     return Rpc(f"{_RETRIEVAL}Recommend", request, retrieval.RecommendResponse, convert.search_answer)
 
 
-def moments(query: ClipQuery | VideoQuery, k: int, where: Filter, *, include_own_patient: bool) -> Rpc[MomentsAnswer]:
+def moments(
+    query: ClipQuery | VideoQuery, k: int, where: Filter, *, include_own_patient: bool, max_per_hour: float | None
+) -> Rpc[MomentsAnswer]:
     """Stretches of stored videos that show the same course of signs."""
-    request = convert_moments.moments_request(query, k, where, include_own_patient=include_own_patient)
+    request = convert_moments.moments_request(
+        query, k, where, include_own_patient=include_own_patient, max_per_hour=max_per_hour
+    )
     return Rpc(f"{_RETRIEVAL}FindMoments", request, retrieval.FindMomentsResponse, convert_moments.moments_answer)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
-from index.records import Moment, MomentsAnswer
+from index.records import BackgroundRate, Moment, MomentsAnswer
 from protos import retrieval_pb2 as retrieval
 from service.messages import convert
 
 
 def moments_request(
-    query: ClipQuery | VideoQuery, k: int, where: Filter, *, include_own_patient: bool
+    query: ClipQuery | VideoQuery, k: int, where: Filter, *, include_own_patient: bool, max_per_hour: float | None
 ) -> retrieval.FindMomentsRequest:
     """The request as a message."""
     return retrieval.FindMomentsRequest(
@@ -17,6 +19,7 @@ def moments_request(
         k=k,
         filter=None if where == ANYTHING else convert.filter_to_proto(where),
         include_own_patient=include_own_patient,
+        max_per_hour=max_per_hour,
     )
 
 
@@ -45,6 +48,8 @@ def moments_response(answer: MomentsAnswer) -> retrieval.FindMomentsResponse:
                 onset_seconds=one.onset_s,
                 similarity=one.similarity,
                 pairs=[retrieval.MomentPair(query_clip_id=asked, clip_id=found) for asked, found in one.pairs],
+                per_hour_patient=_rate_to_proto(one.per_hour_patient),
+                per_hour_others=_rate_to_proto(one.per_hour_others),
             )
             for one in answer.moments
         ],
@@ -63,7 +68,20 @@ def moments_answer(message: retrieval.FindMomentsResponse) -> MomentsAnswer:
             one.onset_seconds if one.HasField("onset_seconds") else None,
             one.similarity,
             tuple((pair.query_clip_id, pair.clip_id) for pair in one.pairs),
+            _rate(one, "per_hour_patient"),
+            _rate(one, "per_hour_others"),
         )
         for one in message.moments
     )
     return MomentsAnswer(convert.provenance_from_proto(message.provenance), moments)
+
+
+def _rate_to_proto(rate: BackgroundRate | None) -> retrieval.BackgroundRate | None:
+    return None if rate is None else retrieval.BackgroundRate(**asdict(rate))
+
+
+def _rate(moment: retrieval.Moment, name: str) -> BackgroundRate | None:
+    if not moment.HasField(name):
+        return None
+    rate = getattr(moment, name)
+    return BackgroundRate(rate.per_hour, rate.low, rate.high, rate.hours)

@@ -146,6 +146,7 @@ class Retrieval:
             find_moments,
             *(state.snapshot, query, k, where),
             include_own_patient=request.include_own_patient,
+            max_per_hour=request.max_per_hour if request.HasField("max_per_hour") else None,
             in_time=call.deadline_check(),
         )
         call.check_deadline()

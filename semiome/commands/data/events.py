@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from index.records import BACKGROUND
 from index.words import counted
 from semiome.console import Screen
 from semiome.options import JsonOption, MediaRootOption
@@ -111,7 +112,7 @@ def import_(
                 "seizure_end_s": row.seizure_end_s,
                 "label": row.label,
                 "semiology": list(row.semiology),
-                "background": ("background", "yes") in row.metadata,
+                "background": BACKGROUND in row.metadata,
             }
             for row in made.rows
         ],
@@ -127,7 +128,7 @@ def import_(
 
 def _show(made: MadeRows, screen: Screen) -> None:
     """What is understood and what is not, with the most frequent reasons first."""
-    rows = [row for row in made.rows if ("background", "yes") not in row.metadata]
+    rows = [row for row in made.rows if BACKGROUND not in row.metadata]
     clocks = [
         (
             row.patient_id,

@@ -35,6 +35,10 @@ def moments(
     include_own_patient: Annotated[
         bool, typer.Option("--include-own-patient", help="Also find moments of the query's patient.")
     ] = False,
+    max_per_hour: Annotated[
+        float | None,
+        typer.Option(help="Leave out moments as similar as which more turn up in an hour of stored background."),
+    ] = None,
     onset: Annotated[
         bool, typer.Option("--onset", help="Give times from the onset of the seizure, where it is known.")
     ] = False,
@@ -59,13 +63,18 @@ def moments(
     where = SearchFilter(labels=frozenset(label or ()), video_ids=frozenset(within or ()))
     screen = Screen(as_json=as_json)
     with Client(Connection(server, ca=ca, certificate=certificate, key=key, token_file=token_file)) as client:
-        answer = client.moments(query, k, where, include_own_patient=include_own_patient)
+        answer = client.moments(query, k, where, include_own_patient=include_own_patient, max_per_hour=max_per_hour)
 
     def show() -> None:
         rows = [(rank, *_row(one, from_onset=onset)) for rank, one in enumerate(answer.moments, start=1)]
-        columns = ("", "similarity", "label", "patient", "video", "from", "to", "counted from")
+        columns = ("", "similarity", "label", "patient", "video", "from", "to", "counted from", "per hour")
         screen.table(f"Moments of generation {answer.provenance.generation}", columns, rows)
-        if not rows:
+        if any(one.per_hour is None for one in answer.moments):
+            screen.note(
+                "how unusual a moment is takes background of its patient or of others: `semiome events import "
+                "--background` makes rows of it"
+            )
+        if not rows and max_per_hour is None:
             screen.note(
                 "there is nothing to look in: no other video that is searched has that id or label, and is of another "
                 "patient than the query's"
@@ -87,10 +96,27 @@ def _times(moment: Moment, *, from_onset: bool) -> tuple[float, float, str]:
 def _row(moment: Moment, *, from_onset: bool) -> tuple[object, ...]:
     start, end, of = _times(moment, from_onset=from_onset)
     shown = (moment.similarity, moment.label or "-", moment.patient_id, moment.video_id)
-    return (*shown, f"{start:g} s", f"{end:g} s", of)
+    return (*shown, f"{start:g} s", f"{end:g} s", of, _often(moment))
+
+
+def _often(moment: Moment) -> str:
+    """How often a stretch as similar turns up by chance, and in whose background that was counted."""
+    rate, whose = moment.per_hour_patient, "patient"
+    if moment.per_hour is None:
+        return "-"
+    if rate is None or rate.per_hour != moment.per_hour:
+        rate, whose = moment.per_hour_others, "others"
+    return "-" if rate is None else f"{rate.per_hour:.2g} ({rate.low:.2g} to {rate.high:.2g}), {whose}"
 
 
 def _values(moment: Moment, *, from_onset: bool) -> dict[str, object]:
     start, end, of = _times(moment, from_onset=from_onset)
     pairs = [list(pair) for pair in moment.pairs]
-    return {**asdict(moment), "start_s": start, "end_s": end, "seconds_from": of, "pairs": pairs}
+    return {
+        **asdict(moment),
+        "start_s": start,
+        "end_s": end,
+        "seconds_from": of,
+        "pairs": pairs,
+        "per_hour": moment.per_hour,
+    }

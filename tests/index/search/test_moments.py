@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2
 
 from index.errors import InvalidInput, NotFound
 from index.query import ANYTHING, ClipQuery, SearchFilter, VideoQuery
 from index.records import Clip, EmbeddedClip, Video, clip_id
-from index.search import moments
+from index.search import subsequence
 from index.search.loader import SnapshotLoader
 from index.search.moments import find_moments
 from index.workspace import Workspace
@@ -49,15 +50,15 @@ def snapshot_of(folder, cohort, later=()):
     return SnapshotLoader(workspace).snapshot
 
 
-def reference(snapshot, query, k, patient, own, *, include_own_patient=False):
-    """(similarity, video, first clip number, last clip number), by the definition alone."""
+def all_ends(snapshot, query, own, without_patient=""):
+    """(similarity, video, first clip number, last clip number) of the best stretch that ends at each clip."""
     vectors = snapshot.vectors(np.arange(len(snapshot))).astype(np.float64)
     mean = vectors.mean(axis=0)
     rows = snapshot.rows_of(query)
     asked = unit(vectors[rows] - mean)
     ends = []
     for name, of in sorted(snapshot.videos.items()):
-        if name == own or (of.patient_id == patient and not include_own_patient):
+        if name == own or of.patient_id == without_patient:
             continue
         try:
             theirs = snapshot.rows_of(VideoQuery(name))
@@ -94,9 +95,14 @@ def reference(snapshot, query, k, patient, own, *, include_own_patient=False):
             total, first = best(len(rows) - 1, c)
             if total > -np.inf:
                 ends.append((total / len(rows), name, -first, c))
-    ends.sort(key=lambda end: -end[0])
+    return ends
+
+
+def reference(snapshot, query, k, patient, own, *, include_own_patient=False):
+    """The same of the k best that overlap by no more than half, by the definition alone."""
+    ends = all_ends(snapshot, query, own, "" if include_own_patient else patient)
     kept = []
-    for end in ends:
+    for end in sorted(ends, key=lambda end: -end[0]):
         _, name, first, last = end
         shared = [
             (min(last, b) - max(first, a) + 1) / min(last - first + 1, b - a + 1)
@@ -135,6 +141,71 @@ def test_what_is_found_is_what_the_definition_finds(tmp_path_factory, seed, quer
         theirs = [snapshot.clip(int(row)).clip_id for row in snapshot.rows_of(VideoQuery(name))][first : last + 1]
         assert list(dict.fromkeys(a for a, _ in one.pairs)) == asked
         assert list(dict.fromkeys(b for _, b in one.pairs)) == theirs
+
+
+QUIET = (("background", "yes"),)
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 10_000),
+    query_clips=st.integers(1, 4),
+    quiet=st.lists(st.tuples(st.integers(1, 8), st.integers(0, 2)), max_size=6),
+)
+def test_how_unusual_a_moment_is_is_what_counting_in_background_gives(tmp_path_factory, seed, query_clips, quiet):
+    random = np.random.default_rng(seed)
+    cohort = [
+        video("q", "p0", unit(random.normal(size=(query_clips, WIDTH)))),
+        *(video(f"v{n}", f"p{n}", unit(random.normal(size=(5, WIDTH)))) for n in range(3)),
+    ]
+    for number, (length, patient) in enumerate(quiet):
+        vectors = unit(random.normal(size=(length, WIDTH)))
+        cohort.append(video(f"b{number}", f"p{patient}", vectors, metadata=QUIET))
+    snapshot = snapshot_of(tmp_path_factory.mktemp("background"), cohort)
+    query = VideoQuery("q")
+
+    found = find_moments(snapshot, query, 5, ANYTHING, include_own_patient=True)
+
+    places = [end for end in all_ends(snapshot, query, "q") if end[1].startswith("b")]
+    apart = [end for end in reference(snapshot, query, 10**6, "", "q") if end[1].startswith("b")]
+    patient_of = {name: of.patient_id for name, of in snapshot.videos.items()}
+    for one in found:
+        others = {"p0", "p1", "p2"} - {one.patient_id, "p0"}
+        for rate, patients in ((one.per_hour_patient, {one.patient_id}), (one.per_hour_others, others)):
+            hours = sum(patient_of[end[1]] in patients for end in places) / 360
+            count = sum(patient_of[end[1]] in patients and end[0] >= one.similarity - 1e-5 for end in apart)
+            if not hours:
+                assert rate is None
+                continue
+            assert (rate.hours, rate.per_hour) == (pytest.approx(hours), pytest.approx(count / hours))
+            low, high = chi2.ppf(0.025, 2 * count) / 2 if count else 0, chi2.ppf(0.975, 2 * count + 2) / 2
+            assert (rate.low * hours, rate.high * hours) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_moments_that_are_as_frequent_in_background_are_left_out_when_that_is_asked(tmp_path):
+    random = np.random.default_rng(2)
+    course = unit(random.normal(size=(3, WIDTH)))
+    near = unit(course + 0.2 * random.normal(size=(3, WIDTH)))
+    cohort = [
+        video("query", "p0", course),
+        video("same", "p1", course),
+        video("near", "p1", near),
+        *(video(f"q{n}", "p2", near, metadata=QUIET) for n in range(10)),
+        *(video(f"r{n}", "p2", unit(random.normal(size=(40, WIDTH))), metadata=QUIET) for n in range(10)),
+    ]
+    snapshot = snapshot_of(tmp_path, cohort)
+    where = SearchFilter(patient_ids=frozenset({"p1"}))
+
+    every = find_moments(snapshot, VideoQuery("query"), 2, where)
+    rare = find_moments(snapshot, VideoQuery("query"), 2, where, max_per_hour=1)
+
+    assert [one.video_id for one in every] == ["same", "near"]
+    assert [one.video_id for one in rare] == ["same"]
+    assert (every[0].per_hour, every[0].per_hour_patient) == (0, None)
+    assert every[1].per_hour == pytest.approx(10 / every[1].per_hour_others.hours)
+    for wrong in (-1, float("nan"), float("inf")):
+        with pytest.raises(InvalidInput, match="rate per hour"):
+            find_moments(snapshot, VideoQuery("query"), 2, where, max_per_hour=wrong)
 
 
 COURSE = unit(np.random.default_rng(7).normal(size=(6, WIDTH)))
@@ -217,8 +288,8 @@ def test_a_lone_clip_and_the_clips_of_a_known_seizure_are_what_is_searched_for(h
 
 def test_pieces_and_few_ends_at_once_change_nothing(hidden, monkeypatch):
     whole = find_moments(hidden, VideoQuery("query"), 20, ANYTHING)
-    monkeypatch.setattr(moments, "_PIECE_ROWS", 7)
-    monkeypatch.setattr(moments, "_ENDS_A_MOMENT", 1)
+    monkeypatch.setattr(subsequence, "_PIECE_ROWS", 7)
+    monkeypatch.setattr(subsequence, "_ENDS_A_MOMENT", 1)
 
     pieces = find_moments(hidden, VideoQuery("query"), 20, ANYTHING)
 

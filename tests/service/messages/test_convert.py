@@ -21,6 +21,7 @@ from index.query import (
     VideoQuery,
 )
 from index.records import (
+    BackgroundRate,
     Clip,
     ClipVerdict,
     Distance,
@@ -137,15 +138,18 @@ def test_what_the_catalogue_says_survives_the_wire():
         *(text, text, st.sampled_from(["TLE", ""])),
         *(st.floats(0, 1e5), st.floats(0, 1e5), st.none() | st.floats(0, 1e5), st.floats(-1, 1)),
         st.lists(st.tuples(text, text), max_size=3).map(tuple),
+        *(2 * [st.none() | st.builds(BackgroundRate, *(4 * [st.floats(0, 1e5)]))]),
     ),
     st.booleans(),
+    st.none() | st.floats(0, 100),
 )
-def test_moments_survive_the_wire(moment, own):
+def test_moments_survive_the_wire(moment, own, most):
     answer = MomentsAnswer(Provenance("e", "g", "h", 3), (moment, moment))
     assert convert_moments.moments_answer(sent(convert_moments.moments_response(answer))) == answer
     where = SearchFilter(labels=frozenset({"TLE"}))
-    request = convert_moments.moments_request(VideoQuery("v"), 7, where, include_own_patient=own)
+    request = convert_moments.moments_request(VideoQuery("v"), 7, where, include_own_patient=own, max_per_hour=most)
     assert request.include_own_patient == own
+    assert (request.max_per_hour if request.HasField("max_per_hour") else None) == most
     assert convert_moments.moments_wanted(sent(request)) == (VideoQuery("v"), 7, where)
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from index.query import ANYTHING, VideoQuery
-from index.records import Moment
+from index.records import BACKGROUND, Moment
 from index.search.loader import SnapshotLoader
 from index.search.moments import find_moments
 from index.workspace import Workspace
@@ -26,6 +26,8 @@ def served(tmp_path_factory):
     cohort = make_cohort(patients=4, videos=2, clips=6)
     video, clips = cohort[2]
     cohort[2] = replace(video, start_s=100.0, onset_s=120.0), clips
+    for number in (3, 7):  # of the patients p1 and p3
+        cohort[number] = replace(cohort[number][0], metadata=(BACKGROUND,)), cohort[number][1]
     commit(workspace, cohort)
     publish_all(workspace)
     found = find_moments(SnapshotLoader(workspace).snapshot, VideoQuery("v0-0"), 4, ANYTHING)
@@ -45,12 +47,22 @@ def test_the_api_and_the_command_give_what_the_search_finds(served):
         answer = client.moments(VideoQuery("v0-0"), 4)
 
     assert answer.moments == found
+    assert any(one.per_hour_patient for one in found)
+    assert all(one.per_hour_others for one in found)
     said = json.loads(ask(address, "--video", "v0-0", "--k", 4, "--json"))
     assert said["generation"] == answer.provenance.generation
     for one, moment in zip(said["moments"], found, strict=True):
-        assert one == {**asdict(moment), "pairs": [list(pair) for pair in moment.pairs], "seconds_from": "file"}
+        assert one == {
+            **asdict(moment),
+            "pairs": [list(pair) for pair in moment.pairs],
+            "seconds_from": "file",
+            "per_hour": moment.per_hour,
+        }
     shown = ask(address, "--video", "v0-0", "--k", 4)
     assert all(moment.video_id in shown for moment in found)
+    assert "others" in shown
+    rare = json.loads(ask(address, "--video", "v0-0", "--k", 4, "--max-per-hour", 0, "--json"))["moments"]
+    assert [one["video_id"] for one in rare] == [one.video_id for one in found if one.per_hour == 0]
 
 
 def test_one_video_can_be_looked_into_with_times_from_its_onset(served):
