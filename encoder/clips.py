@@ -144,8 +144,9 @@ class Timeline:
         start, duration = Fraction(str(part.start_s)), self.duration
         end = duration if part.end_s is None else Fraction(str(part.end_s))
         if start >= duration or end > duration + Fraction(self.usual_gap_s):
+            where = f"{part} s" if part.end_s is not None else f"from {part.start_s:.12g} s on"
             raise VideoRefused(
-                f"the segment {part} s is not within the file, which holds {float(duration):.3f} s of picture: correct "
+                f"the segment {where} is not within the file, which holds {float(duration):.3f} s of picture: correct "
                 "start_s or end_s"
             )
         first = self.frame_at(start)
