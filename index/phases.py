@@ -8,11 +8,30 @@ from typing import Protocol
 
 import numpy as np
 
-from index.records import Clip, Video
+FIRST_S = 20
+"""The seconds from onset that are judged beside the whole seizure: the first signs localise."""
+
+
+class _Clip(Protocol):
+    @property
+    def video_id(self) -> str: ...
+    @property
+    def start_s(self) -> float: ...
+    @property
+    def valid_seconds(self) -> float: ...
+
+
+class _Video(Protocol):
+    @property
+    def start_s(self) -> float: ...
+    @property
+    def onset_s(self) -> float | None: ...
+    @property
+    def seizure_end_s(self) -> float | None: ...
 
 
 class _Clips(Protocol):
-    def __getitem__(self, row: int, /) -> Clip: ...
+    def __getitem__(self, row: int, /) -> _Clip: ...
 
 
 class Phase(StrEnum):
@@ -25,7 +44,7 @@ class Phase(StrEnum):
     """The onset of the seizure is not known."""
 
 
-def phase_of(video: Video, clip: Clip) -> Phase:
+def phase_of(video: _Video, clip: _Clip) -> Phase:
     """Where a clip of a video lies; a seizure without a known end goes on to the end of the video."""
     if video.onset_s is None:
         return Phase.UNKNOWN
@@ -35,7 +54,7 @@ def phase_of(video: Video, clip: Clip) -> Phase:
     return Phase.ICTAL if video.seizure_end_s is None or middle < video.seizure_end_s else Phase.POSTICTAL
 
 
-def counted_clips(video: Video | None, clips: Sequence[Clip], from_onset_s: float | None = None) -> list[int]:
+def counted_clips(video: _Video | None, clips: Sequence[_Clip], from_onset_s: float | None = None) -> list[int]:
     """Numbers of the clips that count for what a seizure is.
 
     All where the onset is not known; else those whose middle lies in the seizure, and of a seizure too short for that
@@ -64,7 +83,7 @@ def counted_clips(video: Video | None, clips: Sequence[Clip], from_onset_s: floa
 
 
 def counted_rows(
-    clips: _Clips, videos: Mapping[str, Video], rows: Iterable[int], from_onset_s: float | None = None
+    clips: _Clips, videos: Mapping[str, _Video], rows: Iterable[int], from_onset_s: float | None = None
 ) -> list[int]:
     """Those of some rows whose clips count, see `counted_clips`, in order.
 

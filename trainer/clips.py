@@ -10,6 +10,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from index.records import CLIP_SECONDS
+
+WHEN = frozenset({"valid_seconds", "onset_s", "seizure_end_s"})
+"""What says when things happen: pretraining does not look at it, and older frame caches do not have it."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingClip:
@@ -26,6 +31,9 @@ class TrainingClip:
         signs: what it shows, where that is known clip by clip (simulated cohorts).
         crop: the part of the picture that was used, as in the manifest, or empty.
         file_bytes: size of its file.
+        valid_seconds: how much of it shows a picture; of all but the last clip of a video the whole.
+        onset_s: onset of its video's seizure, in seconds after the video begins; None where it is not known.
+        seizure_end_s: end of the seizure, in the same seconds; None where it is not known.
     """
 
     video_id: str
@@ -38,6 +46,14 @@ class TrainingClip:
     signs: tuple[str, ...] = ()
     crop: str = ""
     file_bytes: int = 0
+    valid_seconds: float = float(CLIP_SECONDS)
+    onset_s: float | None = None
+    seizure_end_s: float | None = None
+
+    @property
+    def start_s(self) -> float:
+        """Seconds after its video begins."""
+        return float(CLIP_SECONDS * self.clip_index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +135,8 @@ class TrainingClips:
 
     def digest(self) -> str:
         """Over what the clips are, not over their pictures: ranks on which it differs train on different things."""
-        described = json.dumps([self.frames.shape, [asdict(clip) for clip in self.clips]])
+        clips = [{name: value for name, value in asdict(clip).items() if name not in WHEN} for clip in self.clips]
+        described = json.dumps([self.frames.shape, clips])
         return hashlib.sha256(described.encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -46,10 +47,11 @@ def decode_each(
     """Hand every clip's frames to `keep`, in the order of the manifest; a video that breaks off gives none."""
     digests = FileDigests()
 
-    def decode(decoder: Decoder, row: ManifestRow) -> tuple[str, list[NDArray[np.uint8]]] | LeftOut:
+    def decode(decoder: Decoder, row: ManifestRow) -> tuple[str, list[tuple[NDArray[np.uint8], float]]] | LeftOut:
         try:
             path = manifest.path_of(row)
-            return digests.sha256(path), [clip.frames for clip in decoder.decode(row.source(path), row.crop)]
+            found = decoder.decode(row.source(path), row.crop)
+            return digests.sha256(path), [(clip.frames, clip.valid_seconds) for clip in found]
         except VideoRefused as refused:
             return LeftOut(row.video_id, str(refused))
         except OSError as error:
@@ -62,17 +64,18 @@ def decode_each(
         if isinstance(outcome, LeftOut):
             left_out.append(outcome)
             continue
-        digest, frames = outcome
-        shown = [(number, picture) for number, picture in enumerate(frames) if not shows_nothing(picture)]
+        digest, decoded = outcome
+        shown = [(number, *clip) for number, clip in enumerate(decoded) if not shows_nothing(clip[0])]
         if not shown:
             left_out.append(LeftOut(row.video_id, "no picture: black, one colour, or a still frame"))
-        for number, picture in shown:
+        for number, picture, valid_seconds in shown:
             keep(picture)
             clips.append(
                 TrainingClip(
                     *(row.video_id, row.patient_id, number, row.label, row.split, row.camera, digest),
                     crop=crop_text(row),
                     file_bytes=file_bytes(manifest, row),
+                    valid_seconds=valid_seconds,
                 )
             )
     if not clips:
@@ -114,6 +117,24 @@ def each_video(
         finally:
             pool.interrupt()
             threads.shutdown(cancel_futures=True)
+
+
+def with_onsets(clips: TrainingClips, manifest: Manifest) -> TrainingClips:
+    """The clips with what a manifest says of their seizures, which a frame cache does not keep."""
+    rows = {row.video_id: row for row in manifest.rows}
+
+    def after_begin(row: ManifestRow, seconds: float | None) -> float | None:
+        return None if seconds is None else round(seconds - row.start_s, 3)
+
+    described = (
+        replace(
+            clip,
+            onset_s=after_begin(rows[clip.video_id], rows[clip.video_id].onset_s),
+            seizure_end_s=after_begin(rows[clip.video_id], rows[clip.video_id].seizure_end_s),
+        )
+        for clip in clips.clips
+    )
+    return replace(clips, clips=tuple(described))
 
 
 def crop_text(row: ManifestRow) -> str:

@@ -14,7 +14,7 @@ from index.errors import DamagedData, InvalidInput, StateError
 from tests.conftest import EXPECTED
 from tests.trainer.cohort import coloured_clips
 from trainer.clips import ChosenFrames, LeftOut
-from trainer.decoding import decode_all
+from trainer.decoding import decode_all, with_onsets
 from trainer.frame_cache import (
     build_cache,
     cache_bytes,
@@ -153,3 +153,31 @@ def test_half_a_cache_is_not_left_behind(hospital, tmp_path, monkeypatch):
         build_cache(read_manifest(hospital(*ROWS)), tmp_path / "cache", 4, 32, decoders=2)
 
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_when_a_seizure_is_comes_from_the_manifest_and_an_older_cache_does_without(hospital, tmp_path):
+    columns = ("file_name", "patient_id", "video_id", "start_s", "end_s", "onset_s", "seizure_end_s")
+    manifest = read_manifest(
+        hospital(
+            ("h264_25fps.mp4", "p1", "v1", "2", "17.5", "4.25", "12"),
+            ("short_7s.mp4", "p2", "v2", "", "", "", ""),
+            columns=columns,
+        )
+    )
+    built = build_cache(manifest, tmp_path / "cache", 4, 32, decoders=1)
+    card = json.loads((tmp_path / "cache" / "clips.json").read_text())
+    for clip in card["clips"]:
+        for name in ("valid_seconds", "onset_s", "seizure_end_s"):
+            del clip[name]
+    (tmp_path / "cache" / "clips.json").write_text(json.dumps(card))
+    older = read_cache(tmp_path / "cache")
+
+    timed = with_onsets(built, manifest).clips
+
+    assert [(clip.start_s, clip.valid_seconds, clip.onset_s, clip.seizure_end_s) for clip in timed] == [
+        (0.0, 10.0, 2.25, 10.0),
+        (10.0, 5.5, 2.25, 10.0),
+        (0.0, 7.0, None, None),
+    ]
+    assert [clip.valid_seconds for clip in older.clips] == [10.0, 10.0, 10.0]
+    assert older.digest() == with_onsets(built, manifest).digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -16,6 +17,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from encoder.model.folder import Encoder
 from index.errors import InvalidInput
 from index.files.durable import write_text_atomically
+from index.phases import FIRST_S, counted_rows
+from index.records import Video
 from trainer.backbones.baselines import BaselineConfig, backbone, by_segments, recurrent_judge, snippet_features
 from trainer.clips import TrainingClip, TrainingClips
 from trainer.judging.classifiers import (
@@ -178,6 +181,8 @@ def ablate(
     for mode in config.modes:
         compare = _Comparison(study, mode, outside, patients)
         rows = [_our_row(setting, compare, encoders) for setting in SETTINGS]
+        if compare.tells_when:
+            rows.append(replace(_our_row("both", compare, encoders, early=True), name=f"both, first {FIRST_S} s"))
         both = _features("both", compare, encoders)
         rows.append(compare.row("both, logistic regression", "ours", both, lambda seed: logistic_judge, 1))
         for ours in ("none", "both"):
@@ -185,7 +190,7 @@ def ablate(
             rows.append(compare.row(f"{ours}, 10 nearest clips", "ours", embedded, lambda seed: neighbour_judge, 1))
         for baseline in config.baselines:
             rows.append(_baseline_row(baseline, compare, features_of[baseline], labelled.clips))
-        for name, features in {**cheap, **(references or {})}.items():
+        for name, features in {**cheap, "duration alone": durations(clips.clips), **(references or {})}.items():
             rows.append(compare.row(name, "reference", features, lambda seed: logistic_judge, 1))
         rows.append(compare.row("majority class", "reference", cheap["mean image"], lambda seed: majority_judge, 1))
         study.rows += _compared(rows)
@@ -209,6 +214,12 @@ class _Comparison:
     def __init__(self, study: Study, mode: Mode, outside: set[str], patients: Mapping[str, set[str]]) -> None:
         self.study, self.config, self.mode, self.outside = study, study.config, mode, outside
         self._patients = patients
+        self._counted, self._early = (_keys_of_counted(study.clips, seconds) for seconds in (None, FIRST_S))
+
+    @property
+    def tells_when(self) -> bool:
+        """Whether some seizure's onset is known, so that some clips do not count."""
+        return len(self._counted) < len(self.study.clips)
 
     def row(
         self,
@@ -218,30 +229,64 @@ class _Comparison:
         judge_of: Callable[[int], Judge],
         repeats: int,
         clips: Sequence[TrainingClip] | None = None,
+        *,
+        early: bool = False,
     ) -> Row:
-        """Judge with each seed; the first one is the row."""
-        of_seed = [
-            self._predictions(features, judge_of(self.config.seed + i), self.config.seed + i, clips or self.study.clips)
-            for i in range(repeats)
-        ]
+        """Judge with each seed, by the clips of the seizure, or of its first seconds; the first one is the row."""
+        clips, keys = clips or self.study.clips, self._early if early else self._counted
+        counted = [row for row, clip in enumerate(clips) if (clip.video_id, clip.clip_index) in keys]
+        seeds = range(self.config.seed, self.config.seed + repeats)
+        of_seed = [self._predictions(features, judge_of(seed), seed, clips, counted) for seed in seeds]
         accuracies = [float(np.mean([p.truth == p.verdict for p in found])) for found in of_seed]
         return Row(name, kind, self.mode, tuple(of_seed[0]), scores(of_seed[0]), tuple(accuracies))
 
     def _predictions(
-        self, features: Features | Callable[[Fold], Features], judge: Judge, seed: int, clips: Sequence[TrainingClip]
+        self,
+        features: Features | Callable[[Fold], Features],
+        judge: Judge,
+        seed: int,
+        clips: Sequence[TrainingClip],
+        counted: Sequence[int],
     ) -> list[Prediction]:
         if self.mode == "external":
             if callable(features):
                 raise InvalidInput("an external test has no folds to make features for")
-            return judge_patients(features, clips, judge, sorted(self._patients), sorted(self.outside))
-        rows = [row for row, clip in enumerate(clips) if clip.patient_id in self._patients]
+            kept = [clips[row] for row in counted]
+            return judge_patients(features[counted], kept, judge, sorted(self._patients), sorted(self.outside))
+        rows = [row for row in counted if clips[row].patient_id in self._patients]
         kept = [clips[row] for row in rows]
         if callable(features):
             return cross_validate(lambda fold: features(fold)[rows], kept, judge, self.config.folds, seed)
         return cross_validate(features[rows], kept, judge, self.config.folds, seed)
 
 
-def _our_row(setting: Setting, compare: _Comparison, encoders: Pretrained) -> Row:
+def _keys_of_counted(clips: Sequence[TrainingClip], from_onset_s: float | None) -> set[tuple[str, int]]:
+    """Video and number of the clips that count, see `index.phases`."""
+    seizures = {
+        clip.video_id: Video(
+            clip.video_id, clip.patient_id, clip.source_sha256, onset_s=clip.onset_s, seizure_end_s=clip.seizure_end_s
+        )
+        for clip in clips
+    }
+    counted = counted_rows(clips, seizures, range(len(clips)), from_onset_s)
+    return {(clips[row].video_id, clips[row].clip_index) for row in counted}
+
+
+def durations(clips: Sequence[TrainingClip]) -> Features:
+    """(N, 1) seconds of each clip's seizure, or of its video where that is not known: it is telling enough."""
+    length: dict[str, float] = defaultdict(float)
+    for clip in clips:
+        length[clip.video_id] = max(length[clip.video_id], clip.start_s + clip.valid_seconds)
+    known = (
+        clip.seizure_end_s - clip.onset_s
+        if clip.onset_s is not None and clip.seizure_end_s is not None
+        else length[clip.video_id]
+        for clip in clips
+    )
+    return np.array([[seconds] for seconds in known], np.float32)
+
+
+def _our_row(setting: Setting, compare: _Comparison, encoders: Pretrained, *, early: bool = False) -> Row:
     """The head on a setting's embeddings."""
     config = compare.config
     # Each seed of folds would need encoders of its own: inductive rows are of the first only.
@@ -250,7 +295,7 @@ def _our_row(setting: Setting, compare: _Comparison, encoders: Pretrained) -> Ro
     def judge_of(seed: int) -> Judge:
         return head_judge(config.head.model_copy(update={"seed": seed}))
 
-    return compare.row(setting, "ours", _features(setting, compare, encoders), judge_of, repeats)
+    return compare.row(setting, "ours", _features(setting, compare, encoders), judge_of, repeats, early=early)
 
 
 def _features(setting: Setting, compare: _Comparison, encoders: Pretrained) -> Features | Callable[[Fold], Features]:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from trainer.judging.classifiers import Judge
     from trainer.judging.metrics import Difference, Prediction, Scores
 
-_FIRST_S = 20
-"""Seconds from the onset that a row of its own judges by: the first signs localise."""
 _CAVEAT = (
     "Research use only. Patients are what counts: intervals are over patients, and no row is known better than that."
 )
@@ -46,6 +44,7 @@ def evaluate(
     """Cross-validate the head on the stored, labelled clips of the encoder in use, beside what it has to beat."""
     from dataclasses import asdict
 
+    from index.phases import FIRST_S
     from index.tables.store import Store
     from index.workspace import Workspace
     from trainer.judging.classifiers import head_judge, logistic_judge, majority_judge, neighbour_judge
@@ -78,7 +77,7 @@ def evaluate(
         "majority class": (whole, lambda seed: majority_judge),
     }
     if whole.outside_seizure and from_onset is None:
-        judges[f"head, first {_FIRST_S} s"] = stored_clips(store, encoder_id, _FIRST_S), head_of
+        judges[f"head, first {FIRST_S} s"] = stored_clips(store, encoder_id, FIRST_S), head_of
     rows: dict[str, tuple[Scores, list[float]]] = {}
     first: dict[str, list[Prediction]] = {}
     with screen.progress("Cross-validating") as progress:

@@ -17,7 +17,7 @@ from trainer.judging.folds import Leak
 from trainer.judging.head import HeadConfig
 from trainer.pretraining.pretrain import PretrainConfig
 from trainer.pretraining.ranks import alone
-from trainer.study.ablation import AblationConfig, ablate
+from trainer.study.ablation import AblationConfig, _keys_of_counted, ablate, durations
 from trainer.study.pretrained_encoders import Reporter
 from trainer.study.report import as_html, as_text, laid_out, principal_components
 
@@ -83,7 +83,7 @@ def test_the_study_has_every_row_in_every_mode_and_a_report_that_needs_nothing(t
         "both, 10 nearest clips",
         "I3D + LSTM, random backbone",
     ]
-    names += ["motion energy", "mean image", "true colour", "majority class"]
+    names += ["motion energy", "mean image", "duration alone", "true colour", "majority class"]
     assert [(row.mode, row.name) for row in study.rows] == [
         (mode, name) for mode in ("transductive", "external") for name in names
     ]
@@ -109,6 +109,23 @@ def test_the_study_has_every_row_in_every_mode_and_a_report_that_needs_nothing(t
     assert checked.asked == []
     assert checked.tags.count("svg") == page.count("</svg>") > 20
     assert "script" not in checked.tags
+
+
+def test_where_onsets_are_known_only_clips_of_the_seizure_count(tmp_path):
+    """The second clip of each exTLE video is after the seizure; a long one tells its class by its length alone."""
+    clips = cohort()
+    timed = tuple(
+        replace(clip, onset_s=0.0, seizure_end_s=8.0) if clip.label == "exTLE" else clip for clip in clips.clips
+    )
+    study = run(tmp_path, configured(baselines=()), clips=replace(clips, clips=timed))
+
+    rows = {row.name: row for row in study.rows if row.mode == "transductive"}
+    assert "both, first 20 s" in rows
+    assert rows["duration alone"].scores.accuracy.value == 1.0
+    assert rows["mean image"].scores.videos == 16
+    counted = _keys_of_counted(timed, None)
+    assert counted == {(c.video_id, c.clip_index) for c in timed if c.label != "exTLE" or c.clip_index == 0}
+    assert durations(timed)[:, 0].tolist() == [8.0 if c.label == "exTLE" else 20.0 for c in timed]
 
 
 def test_a_second_run_pretrains_nothing_and_finds_the_same(tmp_path):
