@@ -70,7 +70,8 @@ class HeadCard:
         training_patients: whom it learned from; in a workspace's heads as keyed hashes. None in heads of version 0.1.
         from_onset_s: of each seizure whose onset is known it learned, and judges, the first seconds only; None for all
             of it.
-        outside_seizure: how many clips of labelled videos, of those held out too, it did not learn from for that.
+        outside_seizure: how many clips of labelled videos, of those held out too, it did not learn from for that; None
+            for none.
     """
 
     widths: tuple[int, ...]
@@ -88,7 +89,7 @@ class HeadCard:
     conformal: Conformal | None = None
     training_patients: tuple[str, ...] | None = None
     from_onset_s: float | None = None
-    outside_seizure: int = 0
+    outside_seizure: int | None = None
 
     @property
     def separates_nothing(self) -> bool:

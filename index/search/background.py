@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
 from index.query import SearchFilter
 from index.records import BACKGROUND, CLIP_SECONDS, BackgroundRate
@@ -82,6 +81,8 @@ class Background:
 
 def _poisson_interval(count: int) -> tuple[float, float]:
     """Between what the expected number lies where so many were counted (Garwood, 1936)."""
+    from scipy.special import gammaincinv  # a server starts without it
+
     rest = (1 - _SURE) / 2
     low = float(gammaincinv(count, rest)) if count else 0.0
     return low, float(gammaincinv(count + 1, 1 - rest))

@@ -126,7 +126,7 @@ def train_head(
         epochs=config.epochs,
         training_patients=tuple(sorted({clip.patient_id for clip in clips})),
         from_onset_s=config.from_onset_s,
-        outside_seizure=data.outside_seizure,
+        outside_seizure=data.outside_seizure or None,
     )
     return Head(model.arrays(), card)
 

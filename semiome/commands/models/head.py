@@ -75,7 +75,7 @@ def train(
         "videos": card.videos,
         "patients": card.patients,
         "held_out_patients": len(card.held_out_patients),
-        "clips_outside_seizure": card.outside_seizure,
+        "clips_outside_seizure": card.outside_seizure or 0,
         "temperature": card.temperature,
         "separates_nothing": card.separates_nothing,
         "conformal": None if card.conformal is None else asdict(card.conformal),
