@@ -120,7 +120,7 @@ def test_a_tmpdir_that_is_gone_is_named_before_any_work(folder):
     assert not (folder / "new").exists()
 
 
-@pytest.mark.parametrize("most", [24, 40])
+@pytest.mark.parametrize("most", [24, pytest.param(40, marks=pytest.mark.slow)])
 def test_too_few_descriptors_are_named_and_the_same_command_goes_on_with_more(folder, most):
     def limit():
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -84,6 +84,7 @@ def await_steps(process, steps, workspace):
     until(reached)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_mid_epoch_ends_with_the_loss_curve_and_weights_of_one_that_was_not(study, tmp_path):
     recipe = {"epochs": 20, "checkpoint_every": 3, "augmentation": "full", "memory": 8, "projection": 8}
     code, wanted, _ = pretrained(study(**recipe), tmp_path / "whole")

@@ -121,6 +121,7 @@ for size in sizes:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.needs("namespaces")
 def test_a_full_disk_is_named_and_the_same_command_goes_on_once_there_is_room(hospital, tmp_path, tiny_encoder):
     """On a real tmpfs: too small for the first table, for the rows."""
