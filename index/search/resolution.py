@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import EncoderMismatch, InvalidInput, shown_id
+from index.phases import counted_clips
 from index.query import ExamplesQuery, Options, Query, VectorQuery, VideoQuery
 from index.search.alignment import MOST_CLIPS
 from index.search.snapshot import RowSet, Snapshot
@@ -22,11 +23,13 @@ class ResolvedQuery(NamedTuple):
         vectors_QD: vectors of unit length.
         clip_ids: of the clips that these are of; empty where they are of none.
         allowed: rows that may be found.
+        seizure: numbers of the clips of the seizure, of a video whose onset is known; else None.
     """
 
     vectors_QD: NDArray[np.float32]
     clip_ids: tuple[str, ...]
     allowed: RowSet
+    seizure: tuple[int, ...] | None = None
 
 
 def resolved(snapshot: Snapshot, query: Query, options: Options) -> ResolvedQuery:
@@ -39,6 +42,7 @@ def resolved(snapshot: Snapshot, query: Query, options: Options) -> ResolvedQuer
     if options.aligned and not isinstance(query, VideoQuery):
         raise InvalidInput("an alignment needs a stored video to align with", field="aligned")
     clip_ids: tuple[str, ...] = ()
+    seizure: tuple[int, ...] | None = None
     rows: NDArray[np.int64] | None
     if isinstance(query, VectorQuery):
         vectors, rows = unit_vectors(snapshot, query), None
@@ -61,10 +65,13 @@ def resolved(snapshot: Snapshot, query: Query, options: Options) -> ResolvedQuer
         vectors = snapshot.vectors(rows)
         clips = [snapshot.clip(int(row)) for row in rows]
         clip_ids, patient = tuple(clip.clip_id for clip in clips), clips[0].patient_id
+        video = snapshot.videos.get(query.video_id) if isinstance(query, VideoQuery) else None
+        if video is not None and video.onset_s is not None:
+            seizure = tuple(counted_clips(video, clips))
     without_patient = "" if options.include_own_patient else patient
     if without_patient and not isinstance(query, ExamplesQuery):
         rows = None  # they are among the patient's
-    return ResolvedQuery(vectors, clip_ids, snapshot.row_set(options.where, without_patient, rows))
+    return ResolvedQuery(vectors, clip_ids, snapshot.row_set(options.where, without_patient, rows), seizure)
 
 
 def unit_vectors(snapshot: Snapshot, query: VectorQuery) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput, SemiomeError
+from index.phases import counted_clips
 from index.processors import usable_cores
 from index.query import (
     MAX_K,
@@ -277,23 +278,48 @@ def _by_comparing(
 
 
 def _aligned(snapshot: Snapshot, asked: ResolvedQuery, k: int, options: Options) -> list[_Hit]:
-    """Videos by the alignment of their clips with the query's; candidates are those with the most similar clips."""
+    """Videos by the alignment of their clips with the query's; candidates are those with the most similar clips.
+
+    Where the onset of both is known, their seizures are aligned, and else all that is in them.
+    """
     count = len(snapshot.video_ids) if options.exact else max(k * _ALIGNED_A_HIT, _LEAST_ALIGNED)
-    candidates = _nearest(snapshot, asked, count, options)
-    rows_of = [snapshot.rows_of_group(hit.row, patient=False) for hit in candidates]
+    whole, seizures = [], []
+    for hit in _nearest(snapshot, asked, count, options):
+        rows = snapshot.rows_of_group(hit.row, patient=False)
+        rows = rows[np.argsort(snapshot.clip_indexes(rows), kind="stable")]
+        video = snapshot.videos.get(snapshot.clip(hit.row).video_id)
+        if asked.seizure is not None and video is not None and video.onset_s is not None:
+            seizures.append(rows[counted_clips(video, snapshot.clips(rows))])
+        else:
+            whole.append(rows)
+    every = range(len(asked.vectors_QD))
+    hits = [
+        *_aligned_with(snapshot, asked, every, whole, k),
+        *_aligned_with(snapshot, asked, asked.seizure or (), seizures, k),
+    ]
+    return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))[:k]
+
+
+def _aligned_with(
+    snapshot: Snapshot, asked: ResolvedQuery, clips: Sequence[int], rows_of: Sequence[NDArray[np.int64]], k: int
+) -> list[_Hit]:
+    """The k videos, of some rows each, that go best with some of the query's clips."""
     rows_of = [rows for rows in rows_of if len(rows) <= MOST_CLIPS]
-    rows_of = [rows[np.argsort(snapshot.clip_indexes(rows), kind="stable")] for rows in rows_of]
-    tables = [asked.vectors_QD @ snapshot.vectors(rows).T for rows in rows_of]
+    if not rows_of:
+        return []
+    tables = [asked.vectors_QD[list(clips)] @ snapshot.vectors(rows).T for rows in rows_of]
     aligned = Alignments(tables)
     scores = aligned.similarities
     among = np.partition(scores, -k)[-k] if len(scores) > k else -np.inf
     hits = []
     for number in np.flatnonzero(scores >= among).tolist():
         rows, table = rows_of[number], tables[number]
-        made_by = tuple((int(rows[theirs]), float(table[ours, theirs]), ours) for ours, theirs in aligned.path(number))
+        made_by = tuple(
+            (int(rows[theirs]), float(table[ours, theirs]), clips[ours]) for ours, theirs in aligned.path(number)
+        )
         best = max(made_by, key=lambda pair: pair[1])
         hits.append(_Hit(best[0], float(scores[number]), made_by))
-    return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))[:k]
+    return hits
 
 
 def _answer(snapshot: Snapshot, asked: ResolvedQuery, hits: Sequence[_Hit], options: Options) -> SearchAnswer:

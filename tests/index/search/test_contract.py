@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from index.phases import counted_clips
 from index.query import (
     AllOf,
     AnyOf,
@@ -45,11 +46,20 @@ filters = st.recursive(
 )
 
 
+def seizure(random):
+    """When it is, of two videos in three."""
+    onset = float(random.integers(0, 30))
+    known = ({}, {"onset_s": onset}, {"onset_s": onset, "seizure_end_s": onset + float(random.integers(1, 30))})
+    return known[int(random.integers(3))]
+
+
 def build(kind, seed):
     """A snapshot, and all that is stored in it."""
     random = np.random.default_rng(seed)
     cohort = [
-        make_video(p, v, int(random.integers(1, 6)), random, camera=f"room-{v % 2}") for p in range(5) for v in range(3)
+        make_video(p, v, int(random.integers(1, 6)), random, camera=f"room-{v % 2}", **seizure(random))
+        for p in range(5)
+        for v in range(3)
     ]
     split = int(random.integers(9, 16))
     first, later = cohort[:split], cohort[split:]
@@ -101,22 +111,30 @@ def test_a_search_equals_a_loop_over_all_clips(kind, seed, k, group_by, mean_of,
 def test_an_aligned_search_equals_the_best_path_by_recursion(kind, seed, k, own, exact, where):
     snapshot, cohort, random = build(kind, seed)
     video, embedded = cohort[int(random.integers(len(cohort)))]
-    query_vectors = np.stack([e.vector for e in embedded])
+
+    def compared(v, clips, other):
+        """The clips that are aligned: those of the seizure where both onsets are known."""
+        if v.onset_s is None or other.onset_s is None:
+            return clips
+        return [clips[number] for number in counted_clips(v, [e.clip for e in clips])]
 
     options = Options(where, GroupBy.VIDEO, include_own_patient=own, exact=exact, aligned=True)
     result = search(snapshot, VideoQuery(video.video_id), k, options)
 
     wanted = {
-        v.video_id: aligned(query_vectors, [e.vector for e in clips])
+        v.video_id: aligned(
+            np.stack([e.vector for e in compared(video, embedded, v)]), [e.vector for e in compared(v, clips, video)]
+        )
         for v, clips in cohort
         if where.admits(v) and v.video_id != video.video_id and (own or v.patient_id != video.patient_id)
     }
     assert_same(grouped(result, GroupBy.VIDEO), sorted(wanted.items(), key=lambda item: -item[1])[:k])
-    clips_of = {v.video_id: [e.clip.clip_id for e in clips] for v, clips in cohort}
+    clips_of = {v.video_id: (v, clips) for v, clips in cohort}
     for neighbour in result.neighbours:
         pairs = [(match.query_clip_id, match.clip.clip_id) for match in neighbour.matches]
-        theirs = clips_of[neighbour.clip.video_id]
-        ours = clips_of[video.video_id]
+        other, clips = clips_of[neighbour.clip.video_id]
+        theirs = [e.clip.clip_id for e in compared(other, clips, video)]
+        ours = [e.clip.clip_id for e in compared(video, embedded, other)]
         steps = [(ours.index(a), theirs.index(b)) for a, b in pairs]
         assert steps[0] == (0, 0)
         assert steps[-1] == (len(ours) - 1, len(theirs) - 1)
