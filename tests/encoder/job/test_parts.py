@@ -86,7 +86,7 @@ def test_a_part_outside_the_file_is_refused_by_name_and_the_others_are_stored(jo
     holds = "is not within the file, which holds 24.000 s of picture: correct start_s or end_s"
     assert report.refused == [
         Refusal("v2", FILE, f"the segment from 20 to 30 s {holds}"),
-        Refusal("v3", FILE, f"the segment from 40 to end s {holds}"),
+        Refusal("v3", FILE, f"the segment from 40 s on {holds}"),
     ]
 
 
