@@ -42,6 +42,7 @@ _NOT_OF_PEOPLE = frozenset(
     {"file", "camera", "room", "ward", "study", "project", "site", "device", "model", "protocol"}
 )
 """What may have a name in a manifest."""
+_TIMES = ("start_s", "end_s", "onset_s", "seizure_end_s")
 _MOST_METADATA = 64
 _ROW = re.compile(r"\d+")
 _MAX_BYTES = 64 * 2**20
@@ -148,7 +149,9 @@ def read_manifest(path: Path, media_root: Path | None = None) -> Manifest:
             raise InvalidInput(f"the manifest is larger than {_MAX_BYTES >> 20} MiB: give a CSV, one row a video")
         data = path.read_bytes()
     except OSError as error:
-        raise InvalidInput(f"the manifest can't be read ({error.strerror}): give the path of a CSV file") from None
+        raise InvalidInput(
+            f"the manifest {path.name} can't be read ({error.strerror}): give the path of a CSV file"
+        ) from None
     table = read_table(data, REQUIRED)
     folder = (media_root or path.parent).resolve()
     if not folder.is_dir():
@@ -307,7 +310,7 @@ def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRo
             elif not METADATA_VALUE.fullmatch(value):
                 problems.append(f"row {number}, column {name}: expected one line of up to 200 characters")
             metadata.append((name, value))
-    if len(problems) == before:
+    if not any(f"column {name}:" in problem for problem in problems[before:] for name in _TIMES):
         problems += (f"row {number}, column {name}: {wrong}" for name, wrong in _times_wrong(cells))
     if len(problems) > before:
         return None

@@ -45,15 +45,15 @@ class InvalidInput(SemiomeError):
 
 
 class ManifestErrors(InvalidInput):
-    """All problems of one manifest.
+    """All problems of one manifest, or of another table.
 
     Attributes:
         problems: one sentence each, with row, column, value and what is allowed.
     """
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], table: str = "the manifest") -> None:
         self.problems = tuple(problems)
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the manifest"
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {table}"
         super().__init__("\n".join([count, *problems]))
 
 

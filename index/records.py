@@ -236,10 +236,14 @@ class Moment:
 
     @property
     def per_hour(self) -> float | None:
-        """The rate to go by: the patient's own from an hour of background on, else the one of others."""
-        own, others = self.per_hour_patient, self.per_hour_others
-        known = own if own is not None and (own.hours >= 1 or others is None) else others
-        return None if known is None else known.per_hour
+        """The rate to go by, `rate`; None where there is too little background."""
+        return None if self.rate is None else self.rate.per_hour
+
+    @property
+    def rate(self) -> BackgroundRate | None:
+        """That in an hour or more of background: of the moment's patient, else of others; None where neither has it."""
+        known = (self.per_hour_patient, self.per_hour_others)
+        return next((rate for rate in known if rate is not None and rate.hours >= 1), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The `semiome` command: runs it, and turns what goes wrong into a message and an exit code.
 
 0 done; 1 a bug; 2 wrong input; 3 finished, but some inputs were refused; 4 the state does not allow it; 130 and 143
-interrupted by Ctrl-C and by SIGTERM.
+interrupted by Ctrl-C, or a no to a question, and by SIGTERM.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ def main() -> None:
         cause = getattr(ending.__context__, "__cause__", None)
         if isinstance(cause, KeyboardInterrupt):
             sys.exit(TERMINATED if isinstance(cause, Terminated) else INTERRUPTED)
+        from typer import Abort
+
+        if isinstance(ending.__context__, Abort):  # a question was answered with no
+            sys.exit(INTERRUPTED)
         raise
     except Exception as error:
         from index.files.failures import failed_write, out_of_memory

@@ -54,6 +54,14 @@ def read_moment(text: str) -> datetime | time:
     Raises:
         ValueError: If it is neither, or day and month can't be told apart.
     """
+    try:
+        return _moment(text)
+    except ValueError as error:
+        said = str(error)
+        raise ValueError(said if said.startswith(repr(text[:64])) else f"{text[:64]!r}: {said}") from None
+
+
+def _moment(text: str) -> datetime | time:
     if match := _TIME_OF_DAY.fullmatch(text):
         return _time_of_day(match)
     if match := _DOTTED.fullmatch(text):  # dots are written where the day comes first
@@ -98,8 +106,8 @@ def comparable(moment: datetime, local: tzinfo | None) -> datetime:
     early, late = moment.replace(tzinfo=local, fold=0), moment.replace(tzinfo=local, fold=1)
     if early.utcoffset() != late.utcoffset():
         shown = early.astimezone(UTC).astimezone(local).replace(tzinfo=None) == moment
-        times = "twice" if shown else "never"
-        raise ValueError(f"the clock shows {moment.isoformat(' ')} {times} that day: write it with its offset from UTC")
+        said = "comes twice that day" if shown else "does not exist that day"
+        raise ValueError(f"{moment.isoformat(' ')} {said}, by the clock: write it with its offset from UTC")
     return early.astimezone(UTC)
 
 

@@ -48,7 +48,7 @@ def read_annotations(
     found = Annotations()
     for path in paths:
         if not path.is_file():
-            raise InvalidInput(f"{path.name} is no file")
+            raise InvalidInput(f"there is no file {path.name}")
         if path.suffix.lower() in _EDF:
             _read_edf(path, vocabulary, patient_id, begins, found)
             continue
@@ -78,6 +78,8 @@ def _read_edf(path: Path, vocabulary: Vocabulary, patient_id: str, given: dateti
             raise InvalidInput(
                 f"{path.name} is no EDF+ or BDF+ that can be read ({type(error).__name__}): export it again"
             ) from None
+    if code and patient_id and code != patient_id:
+        found.notes.append(f"the header of {path.name} names another patient than --patient, which counts")
     if warned:
         found.notes.append(f"the header of {path.name} is not quite what EDF+ asks for: look whether its date is right")
     if not annotations:

@@ -21,6 +21,7 @@ _CARRIED = ("label", "semiology", "split", "camera", "crop", "track")
 _OF_ROWS = ("start_s", "end_s", "onset_s", "seizure_end_s", "reason")
 """Columns of a manifest that the import itself fills."""
 _GAP_S = 1.0
+_TABLE = "the list of recordings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,9 @@ def read_recordings(
         ManifestErrors: If something in it is wrong, with all that is.
     """
     try:
-        table = read_table(path.read_bytes(), _REQUIRED, "the list of recordings")
+        table = read_table(path.read_bytes(), _REQUIRED, _TABLE)
     except OSError as error:
-        raise InvalidInput(f"the list of recordings can't be read: {error.strerror}") from None
+        raise InvalidInput(f"{_TABLE}, {path.name}, can't be read: {error.strerror}") from None
     problems = column_problems(table.columns, _REQUIRED, (*_CARRIED, *_OF_ROWS, "video_id", "recording_id"))
     problems += (
         f"row 1: column {name} belongs to a manifest, where this import writes it: leave it out here"
@@ -97,7 +98,7 @@ def read_recordings(
         if name in table.columns
     )
     if problems:
-        raise ManifestErrors(problems)
+        raise ManifestErrors(problems, _TABLE)
     folder = (media_root or path.parent).resolve()
     if not folder.is_dir():
         raise InvalidInput("the media root is not a folder")
@@ -120,7 +121,7 @@ def read_recordings(
     if not table.rows and not problems:
         problems.append("row 1: no rows below the header: expected one for each file")
     if problems:
-        raise ManifestErrors(problems)
+        raise ManifestErrors(problems, _TABLE)
     looked = look_into(Manifest(folder, tuple(row for row, _, _ in rows)), max(usable_cores() // 2, 1), progress)
     files, notes = [], []
     for (row, recording_id, begins), one in zip(rows, looked, strict=True):

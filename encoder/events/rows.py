@@ -17,6 +17,7 @@ from encoder.events.seizures import Seizure, seizures
 from encoder.manifest import ManifestRow
 from index.errors import InvalidInput
 from index.records import BACKGROUND
+from index.words import counted
 
 _FAR_S = 300.0
 """Background keeps this far from whatever a list mentions, understood or not."""
@@ -200,7 +201,7 @@ def _lasts(begins: datetime, until: datetime | time, choices: Choices) -> float:
     if seconds <= 0:
         raise ValueError("it ends before it begins")
     if seconds > _DAY_S / 2:
-        raise ValueError("it would last for more than half a day: look whether its end is right")
+        raise ValueError("it ends before it begins, or lasts for more than half a day")
     return seconds
 
 
@@ -298,7 +299,13 @@ def _add_background(
             continue
         before = round(choices.background * hours[patient])
         hours[patient] += file.seconds / _HOUR_S
-        rows = list(_background(file, round(choices.background * hours[patient]) - before, busy[patient], choices))
+        wanted = round(choices.background * hours[patient]) - before
+        rows = list(_background(file, wanted, busy[patient], choices))
+        if len(rows) < wanted:
+            made.notes.append(
+                f"{len(rows)} of {counted(wanted, 'row')} of background from {file.row.file_name}: all else is less "
+                "than five minutes from an event"
+            )
         made.background += len(rows)
         made.rows += rows
 

@@ -12,6 +12,9 @@ _TOGETHER_S = 120.0
 """Longest time between two marks of one onset: of the EEG, of what is seen, and of the seizure as such."""
 _LONGEST_S = 3600.0
 """An end that comes later than this after an onset is not that seizure's."""
+_ONSETS = {Kind.EEG_ONSET, Kind.CLINICAL_ONSET}
+_A_MOMENT_S = 1.0
+"""What some systems give the mark of an onset as its duration."""
 _LONG_S = 600.0
 """A person should look at what lasts longer."""
 
@@ -72,7 +75,9 @@ class Seizure:
             return
         if annotation.kind != Kind.SIGN or not self.marks:
             self.marks.setdefault(Kind.SEIZURE if annotation.kind == Kind.SIGN else annotation.kind, at)
-        if annotation.duration_s is not None:
+        if annotation.duration_s is not None and not (
+            annotation.kind in _ONSETS and annotation.duration_s <= _A_MOMENT_S
+        ):
             self.end = until if self.end is None else max(self.end, until)
 
 

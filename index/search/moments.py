@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +16,10 @@ from index.records import Moment
 from index.search.alignment import MOST_CLIPS
 from index.search.background import Background
 from index.search.snapshot import Snapshot
-from index.search.subsequence import Centre, Stretch, aligned_pairs, apart, endings
+from index.search.subsequence import MOST_OVERLAP, Centre, Stretch, aligned_pairs, apart, endings
 
+_ROWS_OF_A_FILE = 2
+"""As often the same stretch may be stored: as part of a recording, and by itself."""
 _MOST_PAIRS = 20_000
 """Most query clips times moments, whose pairs are an answer's size."""
 
@@ -33,14 +36,14 @@ def find_moments(
 ) -> tuple[Moment, ...]:
     """The stretches of stored videos that are most similar to a clip, or to a video's seizure, most similar first.
 
-    Two of one video overlap by no more than half of the shorter one.
+    Two of one file overlap by no more than half of the shorter one.
 
     Args:
         snapshot: what is searched.
         query: a stored clip or video; of a video with a known onset the clips of the seizure count.
         k: number of moments.
         where: what their videos must be.
-        include_own_patient: also find moments of the query's patient, never of its own video.
+        include_own_patient: also find moments of the query's patient, never of what its own video shows.
         max_per_hour: leave out moments as similar as which more turn up in an hour of background, see
             `Moment.per_hour`; those of which that is not known are kept.
         in_time: called from time to time, to raise what ends the work.
@@ -63,8 +66,8 @@ def find_moments(
     centre = Centre.of(snapshot, rows)
     found: list[Stretch] = []
     for part, similarity, first in endings(snapshot, centre, allowed, in_time):
-        found += apart(similarity, first, k, part)
-    best = sorted(found, key=lambda stretch: (-stretch.similarity, stretch.first))[:k]
+        found += apart(similarity, first, _ROWS_OF_A_FILE * k, part)
+    best = _apart_in_files(snapshot, sorted(found, key=lambda stretch: (-stretch.similarity, stretch.first)), k)
     if not best:
         return ()
     background = Background(snapshot, centre, own, best[-1].similarity, in_time)
@@ -86,8 +89,9 @@ def find_moments(
 def _rows_of(snapshot: Snapshot, query: ClipQuery | VideoQuery) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the query's video, and those that are searched for."""
     rows = snapshot.rows_of(query)
+    own = snapshot.rows_of_same_pictures(int(rows[0]))
     if isinstance(query, ClipQuery):
-        return snapshot.rows_of_group(int(rows[0]), patient=False), rows
+        return own, rows
     video = snapshot.videos.get(query.video_id)
     chosen = rows[counted_clips(video, snapshot.clips(rows))]
     if len(chosen) > MOST_CLIPS:
@@ -95,7 +99,24 @@ def _rows_of(snapshot: Snapshot, query: ClipQuery | VideoQuery) -> tuple[NDArray
             f"a video of more than {MOST_CLIPS} clips can't be searched for as a whole: give its seizure an onset and "
             "an end, or choose one of its clips"
         )
-    return rows, chosen
+    return own, chosen
+
+
+def _apart_in_files(snapshot: Snapshot, stretches: Sequence[Stretch], k: int) -> list[Stretch]:
+    """The first k of which no two show the same: a recording may be stored as a whole, and parts of it too."""
+    kept: list[Stretch] = []
+    in_file: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for stretch in stretches:
+        if len(kept) == k:
+            break
+        first, last = snapshot.clips(np.array([stretch.first, stretch.last]))
+        video = snapshot.videos[first.video_id]
+        begins, ends = video.start_s + first.start_s, video.start_s + last.start_s + last.valid_seconds
+        others = in_file[video.source_sha256]
+        if all(min(ends, b) - max(begins, a) <= MOST_OVERLAP * min(ends - begins, b - a) for a, b in others):
+            others.append((begins, ends))
+            kept.append(stretch)
+    return kept
 
 
 def _moment(snapshot: Snapshot, centre: Centre, query_rows: NDArray[np.int64], stretch: Stretch) -> Moment:

@@ -71,6 +71,8 @@ def resolved(snapshot: Snapshot, query: Query, options: Options) -> ResolvedQuer
     without_patient = "" if options.include_own_patient else patient
     if without_patient and not isinstance(query, ExamplesQuery):
         rows = None  # they are among the patient's
+    elif isinstance(query, VideoQuery) and rows is not None:
+        rows = snapshot.rows_of_same_pictures(int(rows[0]))
     return ResolvedQuery(vectors, clip_ids, snapshot.row_set(options.where, without_patient, rows), seizure)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from index.errors import NotFound, shown_id
 from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
-from index.records import Clip, Provenance, Video
+from index.records import CLIP_SECONDS, Clip, Provenance, Video
 from index.tables.clip_table import ClipTable
 from index.tables.store import Changes
 from index.vectors.brute_force import Allowed, Vectors, ranked, scores_of_all
@@ -196,6 +196,25 @@ class Snapshot:
             return self._rows(lambda table: table.rows_of_patient(name))
         name = self.video_ids[self.video_of_row[row]]
         return self._rows(lambda table: table.rows_of_video(name))
+
+    def rows_of_same_pictures(self, row: int) -> NDArray[np.int64]:
+        """Rows of a row's video, and of its patient's other videos that are an overlapping part of the same file."""
+        rows = self.rows_of_group(row, patient=False)
+        video = self.videos.get(self.clip(row).video_id)
+        if video is None:
+            return rows
+        same = [rows]
+        theirs = self.rows_of_group(row, patient=True)
+        for number in np.unique(self.video_of_row[theirs]).tolist():
+            other = self.videos.get(self.video_ids[number])
+            if other is None or other.video_id == video.video_id or other.source_sha256 != video.source_sha256:
+                continue
+            of_other = self.rows_of(VideoQuery(other.video_id))
+            begins = other.start_s + CLIP_SECONDS * self.clip_indexes(of_other)
+            ends = np.minimum(begins + CLIP_SECONDS, other.start_s + other.duration_s)
+            overlaps = (begins < video.start_s + video.duration_s) & (ends > video.start_s)
+            same.append(of_other[overlaps])
+        return np.unique(np.concatenate(same))
 
     def clips_of(self, item: ClipQuery | VideoQuery) -> tuple[tuple[Clip, ...], NDArray[np.float32]]:
         """A stored clip, or all clips of a video in order, with their vectors (M, D).

@@ -22,7 +22,7 @@ _PIECE_ROWS, _LEAST_PIECE_ROWS, _PIECE_CELLS = 2**15, 2**11, 2**20
 """Rows that are compared at once: fewer with a long query, so that no table is large."""
 _ENDS_A_MOMENT = 32
 _LEAST_SPREAD = 1e-6
-_MOST_OVERLAP = 0.5
+MOST_OVERLAP = 0.5
 """Largest share of the shorter of two moments of a video that may lie in both."""
 
 
@@ -182,7 +182,7 @@ def apart(similarity: NDArray[np.float64], first: NDArray[np.int64], k: int, row
 
 def _overlaps(one: Stretch, other: Stretch) -> bool:
     shared = min(one.last, other.last) - max(one.first, other.first) + 1
-    return shared > _MOST_OVERLAP * min(one.last - one.first + 1, other.last - other.first + 1)
+    return shared > MOST_OVERLAP * min(one.last - one.first + 1, other.last - other.first + 1)
 
 
 def aligned_pairs(cosines_QM: NDArray[np.float64]) -> list[tuple[int, int]]:

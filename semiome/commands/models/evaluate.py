@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from trainer.judging.metrics import Difference, Prediction, Scores
 
 _CAVEAT = (
-    "Research use only. Patients are what counts: intervals are over patients, and no row is known better than that."
+    "Research use only. Patients are what counts: intervals are over patients, and no figure is more certain than its "
+    "interval."
 )
 
 

@@ -37,7 +37,9 @@ def moments(
     ] = False,
     max_per_hour: Annotated[
         float | None,
-        typer.Option(help="Leave out moments as similar as which more turn up in an hour of stored background."),
+        typer.Option(
+            help="Leave out a moment if stretches as similar occur more often than this in an hour of background."
+        ),
     ] = None,
     onset: Annotated[
         bool, typer.Option("--onset", help="Give times from the onset of the seizure, where it is known.")
@@ -50,6 +52,7 @@ def moments(
     as_json: JsonOption = False,
 ) -> None:
     """Find the stretches of stored videos and recordings that show the same course of signs. Asks a running server."""
+    from encoder.model.kind import what_it_means
     from index.errors import InvalidInput
     from index.query import MAX_K, ClipQuery, SearchFilter, VideoQuery
     from service.calling.connection import Connection
@@ -65,20 +68,36 @@ def moments(
     with Client(Connection(server, ca=ca, certificate=certificate, key=key, token_file=token_file)) as client:
         answer = client.moments(query, k, where, include_own_patient=include_own_patient, max_per_hour=max_per_hour)
 
+    if warning := what_it_means(answer.provenance.encoder_kind):
+        screen.warn(warning)
+    if not answer.moments and max_per_hour is None:
+        screen.note(
+            "no other video matches --in and --label"
+            + (
+                ""
+                if include_own_patient
+                else "; those of the query's own patient are searched with --include-own-patient"
+            )
+        )
+
     def show() -> None:
         rows = [(rank, *_row(one, from_onset=onset)) for rank, one in enumerate(answer.moments, start=1)]
-        columns = ("", "similarity", "label", "patient", "video", "from", "to", "counted from", "per hour")
+        columns = (
+            "",
+            "similarity",
+            "label",
+            "patient",
+            "video",
+            "from",
+            "to",
+            "per hour",
+            *(["from its"] if onset else []),
+        )
         screen.table(f"Moments of generation {answer.provenance.generation}", columns, rows)
         if any(one.per_hour is None for one in answer.moments):
             screen.note(
-                "how unusual a moment is takes background of its patient or of others: `semiome events import "
-                "--background` makes rows of it"
-            )
-        if not rows and max_per_hour is None:
-            screen.note(
-                "there is nothing to look in: no other video that is searched has that id or label, and is of another "
-                "patient than the query's"
-                + ("" if include_own_patient else " (--include-own-patient looks in that patient's other videos too)")
+                "too little background is stored to say how often stretches as similar occur: an hour is needed, of "
+                "the moment's patient or of others; `semiome events import --background` makes rows of it"
             )
 
     screen.result(
@@ -96,17 +115,15 @@ def _times(moment: Moment, *, from_onset: bool) -> tuple[float, float, str]:
 def _row(moment: Moment, *, from_onset: bool) -> tuple[object, ...]:
     start, end, of = _times(moment, from_onset=from_onset)
     shown = (moment.similarity, moment.label or "-", moment.patient_id, moment.video_id)
-    return (*shown, f"{start:g} s", f"{end:g} s", of, _often(moment))
+    return (*shown, f"{start:g} s", f"{end:g} s", _often(moment), *([of] if from_onset else []))
 
 
 def _often(moment: Moment) -> str:
     """How often a stretch as similar turns up by chance, and in whose background that was counted."""
-    rate, whose = moment.per_hour_patient, "patient"
-    if moment.per_hour is None:
+    rate = moment.rate
+    if rate is None:
         return "-"
-    if rate is None or rate.per_hour != moment.per_hour:
-        rate, whose = moment.per_hour_others, "others"
-    return "-" if rate is None else f"{rate.per_hour:.2g} ({rate.low:.2g} to {rate.high:.2g}), {whose}"
+    return f"{rate.per_hour:.2g} ({'own' if rate is moment.per_hour_patient else 'others'})"
 
 
 def _values(moment: Moment, *, from_onset: bool) -> dict[str, object]:

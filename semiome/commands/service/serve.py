@@ -66,7 +66,7 @@ def serve(
         end_with_parent()
     screen = Screen(as_json=as_json)
     if not settings.signs_in:
-        screen.note("everyone on this machine may ask anything: give --config with [tokens] to change that")
+        screen.note("any user of this machine has full access: give --config with [tokens] to change that")
 
     page = ExitStack()
 

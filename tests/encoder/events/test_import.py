@@ -274,7 +274,7 @@ def test_a_centres_own_table_is_read_by_its_mapping_times_of_day_over_midnight_a
         "liste.csv, line 7": "the list of recordings has no patient 'p3'",
         "liste.csv, line 8": "'03/04/2024 00:00:40' is not an ISO 8601 date or time such as 2024-03-01T22:15:00: day "
         "and month can't be told apart; write 2024-04-03T00:00:40 or 2024-03-04T00:00:40",
-        "liste.csv, line 9": "hour must be in 0..23",
+        "liste.csv, line 9": "'25:00:40': hour must be in 0..23",
         "liste.csv, line 10": "no recording of the patient shows that time of day",
     }
 
@@ -331,7 +331,7 @@ def test_the_next_seizure_is_another_one_however_soon_it_comes(ward, tmp_path):
 
 
 lengths = st.lists(
-    st.tuples(st.just(0) | st.floats(0.5, 300), st.floats(1, 300), st.booleans(), st.booleans()), max_size=8
+    st.tuples(st.just(0) | st.floats(0.5, 300), st.floats(1.5, 300), st.booleans(), st.booleans()), max_size=8
 )
 
 
@@ -375,10 +375,13 @@ def test_time_zones_and_the_hour_that_comes_twice(tmp_path):
     assert reasons(twice) == [
         (
             "x.edf, annotation 1",
-            "the clock shows 2024-10-27 02:29:50 twice that day: write it with its offset from UTC",
+            "2024-10-27 02:29:50 comes twice that day, by the clock: write it with its offset from UTC",
         )
     ]
-    assert "never that day" in reasons(imported(tmp_path, never, local="Europe/Berlin")[0])[0][1]
+    assert (
+        "2024-03-31 02:30:10 does not exist that day"
+        in reasons(imported(tmp_path, never, local="Europe/Berlin")[0])[0][1]
+    )
     assert "names a time zone" in reasons(naive)[0][1]
     listed(tmp_path / "list.tsv", ("time", "duration", "event"), ("2024-10-27T02:29:50+02:00", "5", "Sz"))
     exact, _ = imported(tmp_path, tmp_path / "list.tsv", lead_s=0, tail_s=0)
@@ -696,7 +699,7 @@ def test_lengths_count_the_hour_that_summer_time_adds_or_takes(tmp_path):
         ({"time": "2024-03-01T23:59:40+01:00"}, "one of its time and the recording's names a time zone"),
         ({"time": "2024-03-01T23:59:40", "end": "2024-03-01T23:59:50+01:00"}, "names a time zone"),
         ({"time": "2024-03-01T23:59:40", "end": "2024-03-01T23:59:30"}, "it ends before it begins"),
-        ({"time": "23:59:40", "end": "23:59:30"}, "it would last for more than half a day"),
+        ({"time": "23:59:40", "end": "23:59:30"}, "it ends before it begins, or lasts for more than half a day"),
         ({"time": "2024-03-01T23:59:40", "end": "50"}, "its begin and end are not written in the same way"),
     ],
 )
@@ -786,3 +789,19 @@ def test_a_date_in_a_list_of_another_systems_files_says_where_it_is(ward, tmp_pa
         "list.tsv names recordings that the list of recordings does not have: where a line has a time, that alone says "
         "which file shows it"
     ]
+
+
+def test_a_mark_of_an_onset_that_lasts_a_second_ends_no_seizure(ward, tmp_path):
+    path = edf(tmp_path / "x.edf", (30, 1, "EEG onset"), (34, 1, "clinical onset"), (60, 1, "seizure end"))
+
+    made, _ = imported(ward, path, lead_s=0, tail_s=0)
+
+    assert times(made) == [("a.mp4", 10.0, 14.0, 40.0, 40.0)]
+    assert made.left_out == []
+
+
+def test_a_patient_who_is_said_against_the_header_is_told(ward, tmp_path):
+    made, _ = imported(ward, edf(tmp_path / "x.edf", (30, 5, "Sz"), code="p2"), patient="p1")
+
+    assert [row.patient_id for row in made.rows] == ["p1"]
+    assert made.notes == ["the header of x.edf names another patient than --patient, which counts"]

@@ -1,6 +1,7 @@
 """Moments: equal to a plain reference, found where they were hidden, and never of what may not be found."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from index.errors import InvalidInput, NotFound
-from index.query import ANYTHING, ClipQuery, SearchFilter, VideoQuery
+from index.query import ANYTHING, ClipQuery, Options, SearchFilter, VideoQuery
 from index.records import Clip, EmbeddedClip, Video, clip_id
 from index.search import subsequence
 from index.search.loader import SnapshotLoader
 from index.search.moments import find_moments
+from index.search.search import search
 from index.workspace import Workspace
 from tests.conftest import commit, publish_all
 
@@ -284,6 +286,40 @@ def test_a_lone_clip_and_the_clips_of_a_known_seizure_are_what_is_searched_for(h
     ]
     (best,) = find_moments(snapshot_of(tmp_path / "w", cohort), VideoQuery("query"), 1, ANYTHING)
     assert (best.start_s, best.end_s, len(best.pairs)) == (50.0, 80.0, 3)
+
+
+def test_what_the_query_shows_is_not_found_and_nothing_twice_however_often_it_is_stored(tmp_path):
+    """Recordings are stored whole and in parts: the same seconds of a file are the same moment."""
+    random = np.random.default_rng(4)
+    night, other = (unit(random.normal(size=(30, WIDTH))) for _ in range(2))
+    night[4:10] = other[10:16] = other[20:26] = COURSE
+
+    def part(name, patient, file, vectors, start, stop):
+        made, clips = video(name, patient, vectors[start:stop], start_s=10.0 * start, end_s=10.0 * stop)
+        source = source_of(file)
+        renamed = [
+            EmbeddedClip(replace(one.clip, clip_id=clip_id(source, name, one.clip.clip_index)), one.vector)
+            for one in clips
+        ]
+        return replace(made, source_sha256=source), renamed
+
+    cohort = [
+        part("seizure", "p0", "night", night, 4, 10),
+        part("night", "p0", "night", night, 0, 30),
+        part("other", "p1", "other", other, 0, 30),
+        part("other-seizure", "p1", "other", other, 9, 18),
+    ]
+    snapshot = snapshot_of(tmp_path, cohort[:3], later=cohort[3:])
+
+    found = find_moments(snapshot, VideoQuery("seizure"), 20, ANYTHING, include_own_patient=True)
+    clips = search(snapshot, VideoQuery("seizure"), 100, Options(include_own_patient=True)).neighbours
+
+    assert [(one.patient_id, one.start_s, one.end_s) for one in found[:2]] == [("p1", 100, 160), ("p1", 200, 260)]
+    assert all(one.similarity < 0.99 for one in found[2:])
+    assert all(one.end_s <= 40 or one.start_s >= 100 for one in found if one.patient_id == "p0")
+    assert {one.clip.start_s for one in clips if one.clip.video_id == "night"} == {
+        *(10.0 * number for number in range(30) if not 4 <= number < 10)
+    }
 
 
 def test_pieces_and_few_ends_at_once_change_nothing(hidden, monkeypatch):
