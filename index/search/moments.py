@@ -19,7 +19,7 @@ from index.search.snapshot import Snapshot
 from index.search.subsequence import MOST_OVERLAP, Centre, Stretch, aligned_pairs, apart, endings
 
 _ROWS_OF_A_FILE = 2
-"""As often the same stretch may be stored: as part of a recording, and by itself."""
+"""How often the same stretch may be stored: as part of a recording, and by itself."""
 _MOST_PAIRS = 20_000
 """Most query clips times moments, whose pairs are an answer's size."""
 

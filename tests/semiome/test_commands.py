@@ -305,8 +305,8 @@ def test_bad_weights_are_wrong_input_and_install_nothing(tmp_path, name):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("encode", "absent.csv"), 2, "the manifest can't be read"),
-        (("manifest", "check", "absent.csv"), 2, "the manifest can't be read"),
+        (("encode", "absent.csv"), 2, "the manifest absent.csv can't be read"),
+        (("manifest", "check", "absent.csv"), 2, "the manifest absent.csv can't be read"),
         (("head", "train"), 4, "semiome encode"),
         (("index", "build"), 4, "semiome encode"),
         (("serve",), 4, "no store yet"),
