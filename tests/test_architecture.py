@@ -220,3 +220,17 @@ def modules_after(statement):
     code = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_every_file_of_tests_that_is_named_somewhere_is_there():
+    """A file that moved left the run with other Pythons without tests."""
+    named = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "Makefile", ROOT / "tests" / "interpreters.py"]
+    there = {path.name for path in ROOT.glob("tests/**/*.py")}
+    gone = []
+    for path in named:
+        text = path.read_text()
+        gone += (one for one in re.findall(r"\btests/[\w/]+\.py\b", text) if not (ROOT / one).is_file())
+        gone += (one for one in re.findall(r"(?<![\w/])test_\w+\.py\b", text) if one not in there)
+        modules = re.findall(r"-m (tests(?:\.\w+)+)", text)
+        gone += (one for one in modules if not (ROOT / f"{one.replace('.', '/')}.py").is_file())
+    assert gone == []

@@ -29,7 +29,7 @@ class Recording:
     """One file.
 
     Attributes:
-        row: what the list says of it, as rows made from it take it along.
+        row: what the list says of it, which the rows that are made of it repeat.
         recording_id: of the recording that it is a part of, or empty.
         begins: when, as `comparable` gives it.
         seconds: how long it is.
