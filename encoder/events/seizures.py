@@ -12,6 +12,8 @@ _TOGETHER_S = 120.0
 """Longest time between two marks of one onset: of the EEG, of what is seen, and of the seizure as such."""
 _LONGEST_S = 3600.0
 """An end that comes later than this after an onset is not that seizure's."""
+_SAME = timedelta(milliseconds=1)
+"""Moments that are computed in two ways differ by no more."""
 _ONSETS = {Kind.EEG_ONSET, Kind.CLINICAL_ONSET}
 _A_MOMENT_S = 1.0
 """What some systems give the mark of an onset as its duration."""
@@ -61,7 +63,7 @@ class Seizure:
         if self.end is not None:
             if kind == Kind.SIGN and self.of_signs:
                 return (at - self.end).total_seconds() <= _TOGETHER_S
-            return at < self.end
+            return self.end - at > _SAME
         return kind not in self.marks and (at - max(self.marks.values())).total_seconds() <= _TOGETHER_S
 
     def take(self, annotation: Annotation, at: datetime, until: datetime) -> None:
@@ -93,11 +95,11 @@ def seizures(
     found: list[Seizure] = []
     left_out: list[LeftOut] = []
     notes: list[str] = []
-    # The end of one seizure comes before what begins at the same moment.
+    # The end of one seizure comes before what begins at the same moment, to the millisecond.
     moments = (
         (annotation, _to_ms(at), _to_ms(at + timedelta(seconds=annotation.duration_s or 0))) for annotation, at in marks
     )
-    for annotation, at, until in sorted(moments, key=lambda mark: (mark[1], mark[0].kind != Kind.END)):
+    for annotation, at, until in sorted(moments, key=_in_order):
         if found and found[-1].takes(annotation.kind, at):
             if found[-1].end is not None and annotation.kind in found[-1].marks:
                 notes.append(f"{found[-1].places[0]} and {annotation.place} overlap: they are taken for one seizure")
@@ -132,7 +134,12 @@ def seizures(
     return whole, left_out, notes
 
 
+def _in_order(mark: tuple[Annotation, datetime, datetime]) -> tuple[datetime, bool]:
+    ends = mark[0].kind == Kind.END
+    return mark[1] - _SAME * ends, not ends
+
+
 def _to_ms(moment: datetime) -> datetime:
-    """The moment to the millisecond, so that an end and a beginning that are computed in two ways are the same."""
+    """The moment to the millisecond, which is finer than any list."""
     near = moment + timedelta(microseconds=500)
     return near.replace(microsecond=near.microsecond // 1000 * 1000)
