@@ -99,7 +99,7 @@ def made_cohort(clips: int, seed: int = 0, of_a_patient: float = 0.0) -> Cohort:
             for index in range(CLIPS_OF_A_VIDEO):
                 own = _unit(random.normal(size=WIDTH))
                 vector = _unit(np.sqrt(of_a_patient) * shared + np.sqrt(1 - of_a_patient) * own)
-                clip = Clip(clip_id(source, name, index), name, f"p{patient}", index, 10.0 * index, 10.0)
+                clip = Clip(clip_id(source, name, 10.0 * index), name, f"p{patient}", index, 10.0 * index, 10.0)
                 embedded.append(EmbeddedClip(clip, vector.astype(np.float32)))
                 vectors.append(vector)
             length = 10.0 * CLIPS_OF_A_VIDEO

@@ -78,7 +78,7 @@ def video_of(patient: int, number: int, random: np.random.Generator) -> tuple[Vi
     video = Video(f"v{patient}-{number}", f"p{patient}", source, label="TLE", clip_count=CLIPS_OF_A_VIDEO)
     clips = [
         EmbeddedClip(
-            Clip(clip_id(source, video.video_id, k), video.video_id, video.patient_id, k, 10.0 * k, 10.0), vector
+            Clip(clip_id(source, video.video_id, 10.0 * k), video.video_id, video.patient_id, k, 10.0 * k, 10.0), vector
         )
         for k, vector in enumerate(vectors)
     ]

@@ -48,6 +48,6 @@ def video_of(start: int, vectors: Any, owner: Any) -> tuple[Video, list[Embedded
     number, patient = start // CLIPS_OF_A_VIDEO, f"p{owner[start]}"
     source, name = f"{number:016d}".ljust(64, "0"), f"v{number}"
     rows = range(start, min(start + CLIPS_OF_A_VIDEO, len(vectors)))
-    clips = [Clip(clip_id(source, name, k), name, patient, k, 10.0 * k, 10.0) for k in range(len(rows))]
+    clips = [Clip(clip_id(source, name, 10.0 * k), name, patient, k, 10.0 * k, 10.0) for k in range(len(rows))]
     video = Video(name, patient, source, label=("TLE", "exTLE")[owner[start] % 2], clip_count=len(rows))
     return video, [EmbeddedClip(clip, vectors[row]) for clip, row in zip(clips, rows, strict=True)]

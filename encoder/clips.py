@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,10 +19,23 @@ import numpy as np
 from index.errors import VideoRefused
 from index.records import CLIP_SECONDS
 
-MAX_SECONDS = 24 * 3600
-"""Longest video: a day, 8,640 clips."""
+MAX_SECONDS = 48 * 3600
+"""Longest video: two days, 17,280 clips."""
 MIN_CLIP_SECONDS = 1
-"""A clip with less picture than this is not made."""
+"""A clip with less picture than this is not made, nor one that shows less beyond the clip before it."""
+
+
+class LastClip(StrEnum):
+    """What becomes of the seconds at the end of a video that fill no clip. It belongs to the encoder, and to its id."""
+
+    OVERLAPPING = "overlapping"
+    """They end a clip of ten seconds that begins within the one before: nothing is seen in slow motion."""
+    STRETCHED = "stretched"
+    """They are a clip of their own, with as many frames as any other: so Semiome 0.3 and earlier made encoders."""
+
+
+LEAST_STRIDE_S = 0.5
+"""Clips begin no nearer to each other than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +65,15 @@ class Source:
         path: the file.
         track: number of its track, where several are films.
         segment: the part of the file that is the video.
+        stride_s: seconds from the beginning of one clip to that of the next, see `plan_clips`.
+        last_clip: what the last clip is.
     """
 
     path: Path
     track: int | None = None
     segment: Segment = Segment()
+    stride_s: float = CLIP_SECONDS
+    last_clip: LastClip = LastClip.OVERLAPPING
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +189,7 @@ class ClipPlan:
 
     Attributes:
         clip_index: number of the clip, from 0.
-        start_s: 10 k, from where the video or segment begins.
+        start_s: from where the video or segment begins.
         valid_seconds: seconds of picture in it, [1, 10].
         frame_numbers: T frame numbers of the video or segment in presentation order, not decreasing; a slow video
             repeats some.
@@ -182,11 +201,22 @@ class ClipPlan:
     frame_numbers: tuple[int, ...]
 
 
-def plan_clips(timeline: Timeline, num_frames: int) -> tuple[ClipPlan, ...]:
+def plan_clips(
+    timeline: Timeline,
+    num_frames: int,
+    stride_s: float = CLIP_SECONDS,
+    last_clip: LastClip = LastClip.OVERLAPPING,
+) -> tuple[ClipPlan, ...]:
     """Cut a video into clips and choose `num_frames` frames of each.
 
     The frames are those shown at the middles of `num_frames` equal parts of the clip's valid seconds: every clip
     is sampled over all of what exists of it, and no picture is invented for what does not.
+
+    Args:
+        timeline: the video's.
+        num_frames: T.
+        stride_s: seconds from the beginning of one clip to that of the next, [0.5, 10], at most three decimals.
+        last_clip: what becomes of the rest of the video, if that is a second or more.
 
     Raises:
         VideoRefused: If the video is shorter than the least valid clip.
@@ -196,14 +226,25 @@ def plan_clips(timeline: Timeline, num_frames: int) -> tuple[ClipPlan, ...]:
         raise VideoRefused(
             f"{float(duration):.2f} s of picture: shorter than the least valid length of a clip ({MIN_CLIP_SECONDS} s)"
         )
-    plans = []
-    index = 0
-    while (valid := min(duration - index * CLIP_SECONDS, Fraction(CLIP_SECONDS))) >= MIN_CLIP_SECONDS:
-        start = Fraction(index * CLIP_SECONDS)
-        if not timeline.shows_new_picture(start, start + valid):
+    plans: list[ClipPlan] = []
+    for start, end, shown in _spans(duration, Fraction(str(stride_s)), last_clip):
+        if not timeline.shows_new_picture(shown, end):
             break
+        valid = end - start
         middles = (start + valid * (2 * i + 1) / (2 * num_frames) for i in range(num_frames))
         frames = tuple(timeline.frame_at(time) for time in middles)
-        plans.append(ClipPlan(index, float(start), round(float(valid), 3), frames))
-        index += 1
+        plans.append(ClipPlan(len(plans), round(float(start), 3), round(float(valid), 3), frames))
     return tuple(plans)
+
+
+def _spans(duration: Fraction, stride: Fraction, last_clip: LastClip) -> Iterator[tuple[Fraction, Fraction, Fraction]]:
+    """When each clip of a video begins and ends, and from when on it has to show a picture."""
+    whole = max((duration - CLIP_SECONDS) // stride + 1, 0)
+    for number in range(whole):
+        yield stride * number, stride * number + CLIP_SECONDS, stride * number
+    shown = stride * (whole - 1) + CLIP_SECONDS if whole else Fraction(0)
+    if duration - shown >= MIN_CLIP_SECONDS:
+        if last_clip is LastClip.STRETCHED:
+            yield stride * whole, duration, stride * whole
+        else:
+            yield max(duration - CLIP_SECONDS, Fraction(0)), duration, shown

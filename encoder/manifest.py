@@ -7,17 +7,17 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from encoder.clips import MIN_CLIP_SECONDS, Segment, Source
+from encoder.clips import LEAST_STRIDE_S, MIN_CLIP_SECONDS, Segment, Source
 from encoder.manifest_cells import Cell, is_spreadsheet_error, read_cell
 from encoder.picture import Crop
 from encoder.spreadsheet import Table, read_table
 from index.errors import InvalidInput, ManifestErrors, VideoRefused
 from index.files.durable import write_text_atomically
 from index.near_misses import likeness, resembles
-from index.records import METADATA_NAME, METADATA_VALUE
+from index.records import CLIP_SECONDS, METADATA_NAME, METADATA_VALUE
 
 REQUIRED = ("file_name", "patient_id", "video_id")
 OPTIONAL = (
@@ -68,6 +68,7 @@ class ManifestRow:
         onset_s: clinical onset of the seizure, in the same time; None where it is not known.
         seizure_end_s: clinical end of the seizure, in the same time; None where it is not known.
         metadata: values of all other columns that have one, by name, sorted.
+        stride_s: seconds from one clip to the next; None for those of clips that are stored, and for 10 s of new ones.
     """
 
     file_name: str
@@ -85,6 +86,7 @@ class ManifestRow:
     onset_s: float | None = None
     seizure_end_s: float | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    stride_s: float | None = None
 
     @property
     def segment(self) -> Segment:
@@ -97,7 +99,7 @@ class ManifestRow:
         Args:
             path: the file, see `Manifest.path_of`.
         """
-        return Source(path, self.track, self.segment)
+        return Source(path, self.track, self.segment, self.stride_s or CLIP_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,22 @@ class Manifest:
     folder: Path
     rows: tuple[ManifestRow, ...]
     opened: bool = False
+
+    def every(self, stride_s: float | None) -> Manifest:
+        """The same, to be cut into clips with this stride.
+
+        Raises:
+            InvalidInput: If it is not a number of seconds from 0.5 to 10, of at most three decimals.
+        """
+        if stride_s is None:
+            return self
+        if not LEAST_STRIDE_S <= stride_s <= CLIP_SECONDS or round(stride_s, 3) != stride_s:
+            raise InvalidInput(
+                f"expected a stride of {LEAST_STRIDE_S} to {CLIP_SECONDS} s with at most three decimals, "
+                f"got {stride_s:g}",
+                field="stride",
+            )
+        return replace(self, rows=tuple(replace(row, stride_s=float(stride_s)) for row in self.rows))
 
     def path_of(self, row: ManifestRow) -> Path:
         """The row's file, with symbolic links followed.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 FIRST_S = 20
 """The seconds from onset that are judged beside the whole seizure: the first signs localise."""
+
+
+ROUNDED_S = 2e-3
+"""What rounding may take from a clip: two that overlap by less do not."""
 
 
 class _Clip(Protocol):
@@ -55,7 +59,33 @@ def phase_of(video: _Video, clip: _Clip) -> Phase:
 
 
 def counted_clips(video: _Video | None, clips: Sequence[_Clip], from_onset_s: float | None = None) -> list[int]:
-    """Numbers of the clips that count for what a seizure is.
+    """Numbers of the clips that count for what a seizure is: those of it, and of overlapping ones the first.
+
+    Args:
+        video: the clips' own; None where nothing is known of it.
+        clips: of one video, in order.
+        from_onset_s: only the first seconds of the seizure; None for all of it.
+    """
+    of_seizure = seizure_clips(video, clips, from_onset_s)
+    return [of_seizure[place] for place in apart([clips[number] for number in of_seizure])]
+
+
+def apart(clips: Sequence[_Clip]) -> list[int]:
+    """Numbers of clips of one video, in order, that show every second once: each begins where the one before has ended.
+
+    The last one alone may overlap with the one before, where it shows a second or more that no other does.
+    """
+    kept, until = [], 0.0
+    for number, clip in enumerate(clips):
+        end = clip.start_s + clip.valid_seconds
+        if clip.start_s >= until - ROUNDED_S or (number + 1 == len(clips) and end >= until + 1 - ROUNDED_S):
+            kept.append(number)
+            until = end
+    return kept
+
+
+def seizure_clips(video: _Video | None, clips: Sequence[_Clip], from_onset_s: float | None = None) -> list[int]:
+    """Numbers of the clips of a seizure, which may overlap.
 
     All where the onset is not known; else those whose middle lies in the seizure, and of a seizure too short for that
     the clip that shows most of it. All, too, where no clip shows any of it.
@@ -82,10 +112,24 @@ def counted_clips(video: _Video | None, clips: Sequence[_Clip], from_onset_s: fl
     return [int(shared.argmax())] if shared.max() > 0 else every
 
 
+class CountedRows(NamedTuple):
+    """Which of some rows count.
+
+    Attributes:
+        rows: in order.
+        outside: how many do not, since they lie outside the seizure.
+        overlapping: how many others do not, since they overlap with one that does.
+    """
+
+    rows: list[int]
+    outside: int
+    overlapping: int
+
+
 def counted_rows(
     clips: _Clips, videos: Mapping[str, _Video], rows: Iterable[int], from_onset_s: float | None = None
-) -> list[int]:
-    """Those of some rows whose clips count, see `counted_clips`, in order.
+) -> CountedRows:
+    """Those of some rows whose clips count, see `counted_clips`.
 
     Args:
         clips: of all rows.
@@ -96,9 +140,12 @@ def counted_rows(
     by_video: dict[str, list[int]] = {}
     for row in rows:
         by_video.setdefault(clips[row].video_id, []).append(row)
-    counted = []
+    counted: list[int] = []
+    outside = of_seizures = 0
     for video_id, of_video in by_video.items():
         of_video.sort(key=lambda row: clips[row].start_s)
-        theirs = [clips[row] for row in of_video]
-        counted += [of_video[place] for place in counted_clips(videos.get(video_id), theirs, from_onset_s)]
-    return sorted(counted)
+        inside = seizure_clips(videos.get(video_id), [clips[row] for row in of_video], from_onset_s)
+        outside, of_seizures = outside + len(of_video) - len(inside), of_seizures + len(inside)
+        theirs = [of_video[place] for place in inside]
+        counted += [theirs[place] for place in apart([clips[row] for row in theirs])]
+    return CountedRows(sorted(counted), outside, of_seizures - len(counted))

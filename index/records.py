@@ -38,7 +38,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _CROP = re.compile(r"\d{1,6} \d{1,6} \d{1,6} \d{1,6}")
 _SEGMENT = r"from [\d.]{1,16} to ([\d.]{1,16}|end)"
 _USED_CROP = re.compile(
-    rf"(none ?)?(track \d{{1,3}} ?)?({_SEGMENT} ?)?"
+    rf"(none ?)?(track \d{{1,3}} ?)?({_SEGMENT} ?)?(every [\d.]{{1,16}} ?)?"
     rf"(whole|((bed|camera|manifest) )?{_CROP.pattern}( of \d{{1,6}}x\d{{1,6}})?)?"
 )
 _MOST_TAGS = 64
@@ -91,14 +91,16 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Seconds [10 k, 10 k + 10) of a video, from where it begins, by presentation time.
+    """Ten seconds of a video, by presentation time, or what is left of them where it ends.
+
+    Clips follow each other every ten seconds, or overlap where a video was encoded with a shorter stride.
 
     Attributes:
         clip_id: opaque and deterministic, see `clip_id`.
         video_id: the video it was cut from.
         patient_id: the patient's pseudonym.
         clip_index: number of the clip, from 0.
-        start_s: 10 k.
+        start_s: its number times the stride, from where the video begins.
         valid_seconds: how much of it exists, (0, 10].
     """
 
@@ -301,12 +303,13 @@ class Verdict:
     clips: tuple[ClipVerdict, ...]
 
 
-def clip_id(source_sha256: str, video_id: str, clip_index: int) -> str:
-    """The id of clip number `clip_index` of a video whose file has this digest: 32 hex digits.
+def clip_id(source_sha256: str, video_id: str, start_s: float) -> str:
+    """The id of the clip of a video that begins at `start_s`, of a file with this digest: 32 hex digits.
 
-    The video id takes part because one recording may be listed twice, under two ids.
+    The video id takes part because one recording may be listed twice, under two ids; the stride does not, so that the
+    same ten seconds are the same clip with every one.
     """
-    return hashlib.sha256(f"{source_sha256}/{video_id}/{clip_index}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{source_sha256}/{video_id}/{start_s / CLIP_SECONDS:.12g}".encode()).hexdigest()[:32]
 
 
 def check_video(video: Video) -> None:
@@ -358,14 +361,16 @@ def check_clip(clip: Clip, source_sha256: str) -> None:
             raise InvalidInput(f"expected 1 to 64 letters, digits, dots, underscores or hyphens as {name}", field=name)
     if type(clip.clip_index) is not int or clip.clip_index < 0:
         raise InvalidInput("expected a whole number, 0 or more, as clip_index", field="clip_index")
-    if clip.clip_id != clip_id(source_sha256, clip.video_id, clip.clip_index):
+    if not _is_number(clip.start_s, 0, CLIP_SECONDS * clip.clip_index) or (clip.clip_index > 0 and clip.start_s == 0):
         raise InvalidInput(
-            "expected the id that a clip's file, video and number give it: any other is another clip's",
-            field="clip_id",
+            f"expected clip {clip.clip_index} of a video to begin after 0 s and no later than {CLIP_SECONDS} s times "
+            "its number",
+            field="start_s",
         )
-    if clip.start_s != CLIP_SECONDS * clip.clip_index:
+    if clip.clip_id != clip_id(source_sha256, clip.video_id, clip.start_s):
         raise InvalidInput(
-            f"expected clip {clip.clip_id} to begin at {CLIP_SECONDS} s times its number", field="start_s"
+            "expected the id that a clip's file, video and beginning give it: any other is another clip's",
+            field="clip_id",
         )
     if not _is_number(clip.valid_seconds, 0, CLIP_SECONDS) or clip.valid_seconds == 0:
         raise InvalidInput(f"expected clip {clip.clip_id} to last at most {CLIP_SECONDS} s", field="valid_seconds")

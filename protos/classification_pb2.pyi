@@ -27,7 +27,7 @@ class ClipVerdict(_message.Message):
     def __init__(self, clip: _Optional[_Union[_common_pb2.Clip, _Mapping]] = ..., extle_probability: _Optional[float] = ..., label: _Optional[str] = ..., logit: _Optional[float] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("label", "extle_probability", "tle_votes", "extle_votes", "tie", "clips", "margin", "threshold", "temperature", "conformal", "flipping_clip_ids", "fewest_flipping_clips", "neighbours", "distance", "trained_on_this_patient", "calibrated", "separates_nothing", "clips_without_picture", "clips_outside_seizure")
+    __slots__ = ("label", "extle_probability", "tle_votes", "extle_votes", "tie", "clips", "margin", "threshold", "temperature", "conformal", "flipping_clip_ids", "fewest_flipping_clips", "neighbours", "distance", "trained_on_this_patient", "calibrated", "separates_nothing", "clips_without_picture", "clips_outside_seizure", "clips_overlapping")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     EXTLE_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     TLE_VOTES_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class Verdict(_message.Message):
     SEPARATES_NOTHING_FIELD_NUMBER: _ClassVar[int]
     CLIPS_WITHOUT_PICTURE_FIELD_NUMBER: _ClassVar[int]
     CLIPS_OUTSIDE_SEIZURE_FIELD_NUMBER: _ClassVar[int]
+    CLIPS_OVERLAPPING_FIELD_NUMBER: _ClassVar[int]
     label: str
     extle_probability: float
     tle_votes: int
@@ -66,7 +67,8 @@ class Verdict(_message.Message):
     separates_nothing: bool
     clips_without_picture: int
     clips_outside_seizure: int
-    def __init__(self, label: _Optional[str] = ..., extle_probability: _Optional[float] = ..., tle_votes: _Optional[int] = ..., extle_votes: _Optional[int] = ..., tie: _Optional[bool] = ..., clips: _Optional[_Iterable[_Union[ClipVerdict, _Mapping]]] = ..., margin: _Optional[int] = ..., threshold: _Optional[float] = ..., temperature: _Optional[float] = ..., conformal: _Optional[_Union[ConformalSet, _Mapping]] = ..., flipping_clip_ids: _Optional[_Iterable[str]] = ..., fewest_flipping_clips: _Optional[int] = ..., neighbours: _Optional[_Iterable[_Union[ClassNeighbours, _Mapping]]] = ..., distance: _Optional[_Union[Distance, _Mapping]] = ..., trained_on_this_patient: _Optional[bool] = ..., calibrated: _Optional[bool] = ..., separates_nothing: _Optional[bool] = ..., clips_without_picture: _Optional[int] = ..., clips_outside_seizure: _Optional[int] = ...) -> None: ...
+    clips_overlapping: int
+    def __init__(self, label: _Optional[str] = ..., extle_probability: _Optional[float] = ..., tle_votes: _Optional[int] = ..., extle_votes: _Optional[int] = ..., tie: _Optional[bool] = ..., clips: _Optional[_Iterable[_Union[ClipVerdict, _Mapping]]] = ..., margin: _Optional[int] = ..., threshold: _Optional[float] = ..., temperature: _Optional[float] = ..., conformal: _Optional[_Union[ConformalSet, _Mapping]] = ..., flipping_clip_ids: _Optional[_Iterable[str]] = ..., fewest_flipping_clips: _Optional[int] = ..., neighbours: _Optional[_Iterable[_Union[ClassNeighbours, _Mapping]]] = ..., distance: _Optional[_Union[Distance, _Mapping]] = ..., trained_on_this_patient: _Optional[bool] = ..., calibrated: _Optional[bool] = ..., separates_nothing: _Optional[bool] = ..., clips_without_picture: _Optional[int] = ..., clips_outside_seizure: _Optional[int] = ..., clips_overlapping: _Optional[int] = ...) -> None: ...
 
 class ConformalSet(_message.Message):
     __slots__ = ("labels", "alpha", "tle_limit", "extle_limit", "abstains")

@@ -87,6 +87,7 @@ class Evidence:
         separates_nothing: the head's own patients, left out in turn, were judged no better than by chance.
         clips_without_picture: clips of the video that have no vote.
         clips_outside_seizure: clips of the video before the onset, or after the end, that have no vote.
+        clips_overlapping: other clips that have no vote, since they overlap with one that has.
     """
 
     threshold: float
@@ -102,6 +103,7 @@ class Evidence:
     separates_nothing: bool = False
     clips_without_picture: int = 0
     clips_outside_seizure: int = 0
+    clips_overlapping: int = 0
 
 
 @dataclass(frozen=True, slots=True)

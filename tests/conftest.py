@@ -138,25 +138,31 @@ def unit(random, width=WIDTH):
     return vector / np.linalg.norm(vector)
 
 
-def make_video(patient, number, clips, random, width=WIDTH, **fields):
-    """A video with random unit vectors; its patient, label and date follow from its numbers."""
+def make_video(patient, number, clips, random, width=WIDTH, stride=10.0, **fields):
+    """A video with random unit vectors; its patient, label and date follow from its numbers.
+
+    With a stride its last clip begins half a stride after the one before.
+    """
+    starts = [stride * i for i in range(clips)]
+    if stride < 10 and clips > 1:
+        starts[-1] -= stride / 2
     source = fields.pop("source_sha256", f"{patient:02d}{number:02d}".ljust(64, "0"))
     video_id = fields.pop("video_id", f"v{patient}-{number}")
     described = {
         "label": ("TLE", "exTLE", "")[patient % 3],
         "recorded_at": f"2024-0{1 + patient % 9}-0{1 + number % 9}T00:00:00",
         "semiology": ("Semiology-versive",) if number % 2 else (),
-        "duration_s": 10.0 * clips,
+        "duration_s": starts[-1] + 10.0,
         "clip_count": clips,
         "metadata": (("night", "yes" if number % 2 else "no"), ("ward", f"Ward {patient % 2}")),
     }
     video = Video(video_id, f"p{patient}", source, **{**described, **fields})
     embedded = [
         EmbeddedClip(
-            Clip(clip_id(source, video.video_id, i), video.video_id, video.patient_id, i, 10.0 * i, 10.0),
+            Clip(clip_id(source, video.video_id, start), video.video_id, video.patient_id, i, start, 10.0),
             unit(random, width),
         )
-        for i in range(clips)
+        for i, start in enumerate(starts)
     ]
     return video, embedded
 

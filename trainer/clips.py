@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from index.records import CLIP_SECONDS
 
-WHEN = frozenset({"valid_seconds", "onset_s", "seizure_end_s"})
+WHEN = frozenset({"begins_s", "valid_seconds", "onset_s", "seizure_end_s"})
 """What says when things happen: pretraining does not look at it, and older frame caches do not have it."""
 
 
@@ -32,6 +32,7 @@ class TrainingClip:
         crop: the part of the picture that was used, as in the manifest, or empty.
         file_bytes: size of its file.
         valid_seconds: how much of it shows a picture; of all but the last clip of a video the whole.
+        begins_s: when it begins, in seconds after its video does; None for ten seconds times its number.
         onset_s: onset of its video's seizure, in seconds after the video begins; None where it is not known.
         seizure_end_s: end of the seizure, in the same seconds; None where it is not known.
     """
@@ -47,13 +48,14 @@ class TrainingClip:
     crop: str = ""
     file_bytes: int = 0
     valid_seconds: float = float(CLIP_SECONDS)
+    begins_s: float | None = None
     onset_s: float | None = None
     seizure_end_s: float | None = None
 
     @property
     def start_s(self) -> float:
         """Seconds after its video begins."""
-        return float(CLIP_SECONDS * self.clip_index)
+        return float(CLIP_SECONDS * self.clip_index) if self.begins_s is None else self.begins_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.bed.crop import with_source
+from encoder.bed.crop import CutFrom, with_source
 from encoder.job.digests import FileDigests
 from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import shows_nothing
@@ -47,11 +48,13 @@ def decode_each(
     """Hand every clip's frames to `keep`, in the order of the manifest; a video that breaks off gives none."""
     digests = FileDigests()
 
-    def decode(decoder: Decoder, row: ManifestRow) -> tuple[str, list[tuple[NDArray[np.uint8], float]]] | LeftOut:
+    def decode(
+        decoder: Decoder, row: ManifestRow
+    ) -> tuple[str, list[tuple[NDArray[np.uint8], float, float]]] | LeftOut:
         try:
             path = manifest.path_of(row)
             found = decoder.decode(row.source(path), row.crop)
-            return digests.sha256(path), [(clip.frames, clip.valid_seconds) for clip in found]
+            return digests.sha256(path), [(clip.frames, clip.start_s, clip.valid_seconds) for clip in found]
         except VideoRefused as refused:
             return LeftOut(row.video_id, str(refused))
         except OSError as error:
@@ -68,7 +71,7 @@ def decode_each(
         shown = [(number, *clip) for number, clip in enumerate(decoded) if not shows_nothing(clip[0])]
         if not shown:
             left_out.append(LeftOut(row.video_id, "no picture: black, one colour, or a still frame"))
-        for number, picture, valid_seconds in shown:
+        for number, picture, begins_s, valid_seconds in shown:
             keep(picture)
             clips.append(
                 TrainingClip(
@@ -76,6 +79,7 @@ def decode_each(
                     crop=crop_text(row),
                     file_bytes=file_bytes(manifest, row),
                     valid_seconds=valid_seconds,
+                    begins_s=begins_s,
                 )
             )
     if not clips:
@@ -139,7 +143,7 @@ def with_onsets(clips: TrainingClips, manifest: Manifest) -> TrainingClips:
 
 def crop_text(row: ManifestRow) -> str:
     """A row's track, segment and crop; empty for the whole picture of all of the only film."""
-    return with_source(str(row.crop or ""), row.track, str(row.segment))
+    return with_source(str(row.crop or ""), CutFrom.of(row.source(Path())))
 
 
 def file_bytes(manifest: Manifest, row: ManifestRow) -> int:

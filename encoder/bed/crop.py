@@ -10,18 +10,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from encoder.bed.detector import FoundBed
+from encoder.clips import Source
 from encoder.picture import Crop
 from index.errors import InvalidInput
 from index.files.durable import small_file, write_text_atomically
+from index.records import CLIP_SECONDS
 
 NO_BED = ("refuse", "whole", "camera")
 """What to do with a video in whose first frame no bed is found: refuse it, use the whole picture, or use the last box
 known of the same camera (and refuse the video where none is known)."""
 LEAST_PIXELS = 16
 _POLICY = "crop.json"
-_SOURCE = re.compile(r"(track (?P<track>\d+) ?)?(?P<segment>from [\d.]+ to [\w.]+ ?)?")
+_SOURCE = re.compile(r"(track (?P<track>\d+) ?)?(?P<segment>from [\d.]+ to [\w.]+ ?)?(every (?P<stride>[\d.]+) ?)?")
 _USED = re.compile(r"(bed|camera|manifest) (\d+) (\d+) (\d+) (\d+) of (\d+)x(\d+)")
 
 
@@ -93,29 +96,45 @@ class UsedCrop:
         return self.origin if self.box is None else str(self.box)
 
 
-def with_source(used: str, track: int | None, segment: str) -> str:
-    """A used crop as the store keeps it: with the track and the segment of the file before it, where there are any.
+class CutFrom(NamedTuple):
+    """What of a file clips were cut from, and how.
 
-    Args:
-        used: see `UsedCrop`.
+    Attributes:
         track: number of the track, where the file has several films.
         segment: as `str(Segment)`.
+        stride_s: seconds from one clip to the next.
     """
-    return " ".join(filter(None, ("" if track is None else f"track {track}", segment, used)))
+
+    track: int | None
+    segment: str
+    stride_s: float
+
+    @classmethod
+    def of(cls, source: Source) -> CutFrom:
+        """What a decoder is given."""
+        return cls(source.track, str(source.segment), source.stride_s)
 
 
-def source_and_crop(text: str) -> tuple[int | None, str, str]:
-    """The reverse of `with_source`: track, segment, used crop."""
+def with_source(used: str, cut: CutFrom) -> str:
+    """A used crop, see `UsedCrop`, as the store keeps it: after what of the file was used, where that is not all."""
+    track = "" if cut.track is None else f"track {cut.track}"
+    stride = "" if cut.stride_s == CLIP_SECONDS else f"every {cut.stride_s:.12g}"
+    return " ".join(filter(None, (track, cut.segment, stride, used)))
+
+
+def source_and_crop(text: str) -> tuple[CutFrom, str]:
+    """The reverse of `with_source`."""
     match = _SOURCE.match(text)
     if match is None:
-        return None, "", text
-    track = match["track"]
-    return None if track is None else int(track), (match["segment"] or "").strip(), text[match.end() :]
+        return CutFrom(None, "", CLIP_SECONDS), text
+    track, stride = match["track"], float(match["stride"] or CLIP_SECONDS)
+    cut = CutFrom(None if track is None else int(track), (match["segment"] or "").strip(), stride)
+    return cut, text[match.end() :]
 
 
 def used_crop(text: str) -> UsedCrop:
     """The reverse of `str(UsedCrop)`, with a source or without; what it can't read counts as a manifest's."""
-    *_, text = source_and_crop(text)
+    _, text = source_and_crop(text)
     if match := _USED.fullmatch(text):
         x, y, w, h, width, height = (int(number) for number in match.groups()[1:])
         return UsedCrop(Crop(x, y, w, h), match[1], (width, height))

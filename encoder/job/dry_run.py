@@ -70,14 +70,16 @@ def dry_run(
     encoder = embedder.encoder
     reader = job_reader(manifest, encoder, store)
     wanted: list[ManifestRow] = []
-    seconds: dict[str, list[float]] = {row.video_id: [] for row in manifest.rows}
+    clips = {row.video_id: 0 for row in manifest.rows}
+    seconds = dict.fromkeys(clips, 0.0)
     with reading(
         reader, manifest.rows, (0, encoder.model.config.image_size), options.decoders, 64, options.limits
     ) as events:
         done = 0
         for event in events:
             if isinstance(event, ClipReady):
-                seconds[event.row.video_id].append(event.content.valid_seconds)
+                clips[event.row.video_id] += 1
+                seconds[event.row.video_id] = event.content.start_s + event.content.valid_seconds
                 continue
             done += 1
             progress(done, len(manifest.rows), "")
@@ -88,8 +90,8 @@ def dry_run(
             else:
                 wanted.append(event.row)
     forecast.videos = len(wanted)
-    forecast.clips = sum(len(seconds[row.video_id]) for row in wanted)
-    forecast.hours = sum(sum(seconds[row.video_id]) for row in wanted) / 3600
+    forecast.clips = sum(clips[row.video_id] for row in wanted)
+    forecast.hours = sum(seconds[row.video_id] for row in wanted) / 3600
     forecast.store_bytes = forecast.clips * (4 * encoder.model.embedding_dim + _ROW_BYTES)
     if forecast.clips:
         took_s = _measured(reader, wanted, embedder, options)

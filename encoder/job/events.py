@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
-from encoder.bed.crop import with_source
+from encoder.bed.crop import CutFrom, with_source
 from encoder.manifest import ManifestRow
 from encoder.video.worker_process import ClipFrames
 from index.records import Clip, EmbeddedClip, Video, clip_id
@@ -65,7 +66,7 @@ EmbeddingEvent = ClipReady[EmbeddedClip] | VideoDone
 def clip_of(row: ManifestRow, source_sha256: str, frames: ClipFrames) -> Clip:
     """What the store knows of a clip beside its embedding."""
     return Clip(
-        clip_id=clip_id(source_sha256, row.video_id, frames.clip_index),
+        clip_id=clip_id(source_sha256, row.video_id, frames.start_s),
         video_id=row.video_id,
         patient_id=row.patient_id,
         clip_index=frames.clip_index,
@@ -76,5 +77,5 @@ def clip_of(row: ManifestRow, source_sha256: str, frames: ClipFrames) -> Clip:
 
 def stored_crop(row: ManifestRow, crop: str, *, blank: bool) -> str:
     """What the store keeps of the part of the picture that was embedded; where there was no picture it says that."""
-    used = with_source(crop, row.track, str(row.segment))
+    used = with_source(crop, CutFrom.of(row.source(Path())))
     return f"{NO_PICTURE} {used}".rstrip() if blank else used

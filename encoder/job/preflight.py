@@ -48,8 +48,8 @@ def look_into(
         try:
             path = manifest.path_of(row)
             with pool.decoder_for(path) as decoder:
-                lengths = [clip.valid_seconds for clip in decoder.decode(row.source(path))]
-            return Looked(row, len(lengths), sum(lengths))
+                clips = list(decoder.decode(row.source(path)))
+            return Looked(row, len(clips), clips[-1].start_s + clips[-1].valid_seconds)
         except VideoRefused as refused:
             return Looked(row, reason=str(refused))
         except OSError as error:

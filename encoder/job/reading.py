@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from encoder.bed.cohort_beds import BedFinder, Watch
 from encoder.bed.crop import CropPolicy, follows, source_and_crop
 from encoder.bed.detector import Detector, OneAtATime
+from encoder.clips import LastClip
 from encoder.job.digests import FileDigests
 from encoder.job.events import ClipReady, DecodingEvent, VideoDone
 from encoder.job.identity import Copies, copies
@@ -45,6 +46,7 @@ class Reader:
         beds: finds them; None where no picture is decoded, or the encoder has no policy.
         erased: patients of the manifest that are not taken in again.
         copies: videos of the same content; None where nothing is stored.
+        last_clip: of the encoder.
         digests: of the files that have been read.
     """
 
@@ -56,6 +58,7 @@ class Reader:
     erased: frozenset[str] = frozenset()
     copies: Copies | None = None
     digests: FileDigests = field(default_factory=FileDigests)
+    last_clip: LastClip = LastClip.OVERLAPPING
 
     def looking_for_beds(self, detector: Detector | None, limits: DecodeLimits, watch: Watch | None = None) -> Reader:
         """The same reader, able to choose crops by the encoder's policy; as it is where there is no detector.
@@ -95,7 +98,8 @@ class Reader:
             if stored_for is not None:
                 learned.stored, learned.stored_patient_id = self.videos[row.video_id], stored_for
                 return
-            for frames in decoder.decode(row.source(path), self._crop(row, learned)):
+            source = replace(row.source(path), last_clip=self.last_clip)
+            for frames in decoder.decode(source, self._crop(row, learned)):
                 yield ClipReady(row, frames, frames.clip_count, digest, learned.crop)
             after = path.stat()
         except OSError as error:
@@ -126,8 +130,8 @@ class Reader:
         clips, video = self.encoded.get(row.video_id), self.videos.get(row.video_id)
         if clips is None or video is None or {clips.source_sha256, video.source_sha256} != {source_sha256}:
             return None
-        track, segment, crop = source_and_crop(clips.crop)
-        same = (track, segment) == (row.track, str(row.segment))
+        cut, crop = source_and_crop(clips.crop)
+        same = (cut.track, cut.segment) == (row.track, str(row.segment)) and row.stride_s in (None, cut.stride_s)
         return clips.patient_id if same and follows(crop, row.crop, self.policy) else None
 
 
@@ -162,7 +166,8 @@ def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recor
     erased = store.erased({row.patient_id for row in manifest.rows})
     digests = FileDigests()
     same = copies(manifest, videos.values(), digests, allowed=same_recording)
-    return Reader(manifest, encoded, videos, encoder.crop, erased=frozenset(erased), copies=same, digests=digests)
+    found = Reader(manifest, encoded, videos, encoder.crop, erased=frozenset(erased), copies=same, digests=digests)
+    return replace(found, last_clip=encoder.last_clip)
 
 
 def by_file(rows: Sequence[ManifestRow]) -> list[list[ManifestRow]]:

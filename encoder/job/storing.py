@@ -150,7 +150,7 @@ def _video(done: VideoDone, clips: list[EmbeddedClip]) -> Video:
         video_id=done.row.video_id,
         patient_id=done.row.patient_id,
         source_sha256=done.source_sha256,
-        duration_s=round(sum(embedded.clip.valid_seconds for embedded in clips), 3),
+        duration_s=round(max(one.clip.start_s + one.clip.valid_seconds for one in clips), 3) if clips else 0.0,
         clip_count=len(clips),
         salvaged=done.damaged,
     )

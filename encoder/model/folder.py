@@ -20,6 +20,7 @@ from transformers import TimesformerConfig
 
 from encoder.bed.crop import CropPolicy, read_policy, write_policy
 from encoder.bed.detector import Detector, copy_detector, load_detector
+from encoder.clips import LastClip
 from encoder.model.kind import kind_of
 from encoder.model.timesformer import INPUT_VIEWS, PIXEL_MEAN, PIXEL_STD, TimeSformer
 from encoder.picture import RESIZE
@@ -42,10 +43,14 @@ _ARCHITECTURE_KEYS = (
     *("num_frames", "image_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
     *("intermediate_size", "layer_norm_eps", "attention_type", "qkv_bias", "num_channels", "hidden_act"),
 )
+_SAMPLING = {
+    LastClip.STRETCHED: "middles of equal parts of the valid seconds, the frame shown at that time",
+    LastClip.OVERLAPPING: "middles of equal parts of the valid seconds, the frame shown at that time; "
+    "the last clip is the last ten seconds",
+}
 # How frames are chosen and shaped: a change of any of it is another encoder.
 _FRAMES_POLICY = {
     "clip_seconds": CLIP_SECONDS,
-    "sampling": "middles of equal parts of the valid seconds, the frame shown at that time",
     "resize": RESIZE,
     "crop": "manifest box, else the whole picture",
     "mean": PIXEL_MEAN,
@@ -65,6 +70,7 @@ class Encoder:
         trained: False for random initial weights, whose embeddings mean little.
         crop: how the bed's box becomes a crop; None for whole pictures.
         detector_folder: where the policy's detector lies.
+        last_clip: what the last clip of a video is.
     """
 
     model: TimeSformer
@@ -73,6 +79,7 @@ class Encoder:
     trained: bool
     crop: CropPolicy | None = None
     detector_folder: Path | None = None
+    last_clip: LastClip = LastClip.OVERLAPPING
 
     @property
     def kind(self) -> str:
@@ -106,24 +113,33 @@ def identified(
     trained: bool,
     crop: CropPolicy | None = None,
     detector_folder: Path | None = None,
+    last_clip: LastClip = LastClip.OVERLAPPING,
 ) -> Encoder:
     """Give a model its id."""
-    return Encoder(model.eval(), encoder_id_of(model, crop), origin, trained, crop, detector_folder)
+    encoder_id = encoder_id_of(model, crop, last_clip)
+    return Encoder(model.eval(), encoder_id, origin, trained, crop, detector_folder, last_clip)
 
 
 def with_crop(encoder: Encoder, crop: CropPolicy, detector_folder: Path) -> Encoder:
     """The same weights as another encoder: one that crops to the bed."""
     return identified(
-        encoder.model, encoder.origin, trained=encoder.trained, crop=crop, detector_folder=detector_folder
+        encoder.model,
+        encoder.origin,
+        trained=encoder.trained,
+        crop=crop,
+        detector_folder=detector_folder,
+        last_clip=encoder.last_clip,
     )
 
 
-def encoder_id_of(model: TimeSformer, crop: CropPolicy | None = None) -> str:
+def encoder_id_of(
+    model: TimeSformer, crop: CropPolicy | None = None, last_clip: LastClip = LastClip.OVERLAPPING
+) -> str:
     """Digest over everything that decides an embedding."""
     digest = hashlib.sha256()
     shape = {key: getattr(model.config, key) for key in _ARCHITECTURE_KEYS}
     described: dict[str, object] = {"architecture": shape, "embedding_dim": model.embedding_dim}
-    described["frames"] = _frames_policy(crop)
+    described["frames"] = _frames_policy(crop, last_clip)
     if model.input_view != "rgb":
         described["input_view"] = model.input_view
     digest.update(json.dumps(described, sort_keys=True).encode())
@@ -133,8 +149,24 @@ def encoder_id_of(model: TimeSformer, crop: CropPolicy | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
-def _frames_policy(crop: CropPolicy | None) -> dict[str, object]:
-    return _FRAMES_POLICY if crop is None else {**_FRAMES_POLICY, "crop": asdict(crop)}
+def _frames_policy(crop: CropPolicy | None, last_clip: LastClip) -> dict[str, object]:
+    policy = {**_FRAMES_POLICY, "sampling": _SAMPLING[last_clip]}
+    return policy if crop is None else {**policy, "crop": asdict(crop)}
+
+
+def _last_clip_of(folder: Path) -> LastClip:
+    """What an encoder's folder says; one of other software says nothing."""
+    try:
+        values = json.loads(small_file(folder / _PREPROCESSING))
+    except FileNotFoundError:
+        return LastClip.OVERLAPPING
+    ours = values.get("semiome") if isinstance(values, dict) else None
+    if not isinstance(ours, dict):
+        return LastClip.OVERLAPPING
+    for last_clip, text in _SAMPLING.items():
+        if ours.get("sampling") == text:
+            return last_clip
+    raise InvalidInput("the encoder chooses frames in a way that this version does not know: use a newer one")
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> Path:
@@ -154,7 +186,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> Path:
         "image_std": [PIXEL_STD] * 3,
         "size": {"shortest_edge": config.image_size},
         "crop_size": {"height": config.image_size, "width": config.image_size},
-        "semiome": _frames_policy(encoder.crop),
+        "semiome": _frames_policy(encoder.crop, encoder.last_clip),
     }
     write_text_atomically(target / _PREPROCESSING, json.dumps(preprocessing, indent=2) + "\n")
     write_text_atomically(target / _CARD, _card(encoder))
@@ -180,6 +212,7 @@ def load_encoder(folder: Path) -> Encoder:
         state = safetensors.torch.load_file(folder / _WEIGHTS)
         with safetensors.safe_open(folder / _WEIGHTS, "pt") as archive:
             metadata = archive.metadata() or {}
+        last_clip = _last_clip_of(folder)
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name if error.filename else _WEIGHTS
         raise InvalidInput(f"not an encoder folder: {missing} is missing") from None
@@ -191,7 +224,8 @@ def load_encoder(folder: Path) -> Encoder:
     origin = metadata.get("origin", "imported from a folder of transformers weights")
     trained, crop = metadata.get("trained", "true") == "true", read_policy(folder)
     detector = None if crop is None else folder / _DETECTOR
-    return identified(filled(config, state), origin, trained=trained, crop=crop, detector_folder=detector)
+    model = filled(config, state)
+    return identified(model, origin, trained=trained, crop=crop, detector_folder=detector, last_clip=last_clip)
 
 
 def _checked_config(values: dict[str, object]) -> TimesformerConfig:

@@ -70,7 +70,7 @@ def stored_preview(workspace: Workspace, video: Video) -> StoredPreview:
 
 
 def stored_strip(workspace: Workspace, video: Video, clip_index: int) -> bytes:
-    """Thumbnails of a clip, JPEG.
+    """Thumbnails of the ten seconds from `10 * clip_index` on, JPEG.
 
     Raises:
         NotFound: If there are none of the file that its embeddings are of.
@@ -78,7 +78,7 @@ def stored_strip(workspace: Workspace, video: Video, clip_index: int) -> bytes:
     try:
         return small_file(stored_preview(workspace, video).film.parent / f"{clip_index}.jpg", _MOST_STRIP_BYTES)
     except (OSError, ValueError):
-        raise NotFound("that clip has no thumbnails: `semiome previews MANIFEST` makes them") from None
+        raise NotFound("those seconds have no thumbnails: `semiome previews MANIFEST` makes them") from None
 
 
 @dataclass(frozen=True, slots=True)

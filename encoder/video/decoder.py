@@ -18,7 +18,6 @@ from encoder.video.sandbox import least_sandbox
 from encoder.video.worker_process import Child, Choose, ClipFrames, Died, Patience, Preview, Stalled, box_of
 from index.errors import StateError, VideoRefused
 from index.processors import usable_cores
-from index.records import CLIP_SECONDS
 
 SAMPLE = Path(__file__).with_name("sample.mp4")
 """Two seconds of H.264 that grow brighter, to be told apart from a file that can't be read."""
@@ -219,11 +218,13 @@ class Decoder:
             "size": self._size,
             "crop": "ask" if callable(crop) else box_of(crop),
             "memory_bytes": self._limits.memory_bytes,
-            "cpu_s": int((stall_s + self._limits.clip_s * self._limits.max_seconds / CLIP_SECONDS) * usable_cores()),
+            "cpu_s": int((stall_s + self._limits.clip_s * self._limits.max_seconds / source.stride_s) * usable_cores()),
             "least_sandbox": self._limits.least_sandbox,
             "max_seconds": self._limits.max_seconds,
             "track": source.track,
             "segment": [source.segment.start_s, source.segment.end_s],
+            "stride_s": source.stride_s,
+            "last_clip": source.last_clip.value,
             "quick": quick,
             "preview": preview,
         }

@@ -54,7 +54,7 @@ def read_decord(
             return
         shape = (facts.width, facts.height) if facts.rotation % 180 else (facts.height, facts.width)
         read = 0
-        for plan in plans:
+        for plan, following in zip(plans, [*plans[1:], None], strict=True):
             # Frame by frame, because decord's seeking lands on wrong frames where a key frame is no fresh start
             # (open GOPs, intra refresh, MPEG-4 with B-frames), without a word; and so does its skipping of frames.
             while read <= plan.frame_numbers[-1]:
@@ -67,7 +67,8 @@ def read_decord(
             if complaints():
                 return
             yield np.stack([pictures[n] for n in plan.frame_numbers])
-            pictures = {n: kept for n, kept in pictures.items() if n >= plan.frame_numbers[-1]}
+            first = read if following is None else following.frame_numbers[0]
+            pictures = {n: kept for n, kept in pictures.items() if n >= first}
     except (decord.DECORDError, RuntimeError, StopIteration):
         return  # PyAV says what is wrong with it, or reads it
 

@@ -25,11 +25,12 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from encoder.clips import ClipPlan, plan_clips
+from encoder.clips import ClipPlan, LastClip, plan_clips
 from encoder.picture import Crop, reduced, square
 from encoder.video.probe import VideoFacts, open_video, rotation_of, shown_frames, video_stream
 from encoder.video.sandbox import short_of_memory
 from index.errors import VideoRefused
+from index.records import CLIP_SECONDS
 
 # What decord reads frame for frame as PyAV does (docs/decoding.md has the table); for HEVC, MPEG-PS, MPEG-TS,
 # interlaced MPEG-2, ASF and edit lists it returns other frames without a word.
@@ -59,6 +60,8 @@ def decode_clips(
     crop: Crop | None = None,
     complaints: Callable[[], int] = lambda: 0,
     *,
+    stride_s: float = CLIP_SECONDS,
+    last_clip: LastClip = LastClip.OVERLAPPING,
     quick: bool = True,
 ) -> Iterator[DecodedClip]:
     """Read every clip of a video, in order.
@@ -70,12 +73,14 @@ def decode_clips(
         size: S.
         crop: fixed part of the picture to use.
         complaints: bytes FFmpeg has written to stderr so far.
+        stride_s: see `plan_clips`.
+        last_clip: see `plan_clips`.
         quick: whether a reader may be tried first that is faster and less strict.
 
     Raises:
         VideoRefused: If the file is damaged; clips yielded before are whole.
     """
-    plans = tuple(plan_clips(facts.timeline, num_frames))
+    plans = plan_clips(facts.timeline, num_frames, stride_s, last_clip)
     squared = _Squarer(facts, size, crop)
     read = 0
     for clip in _quickly(path, facts, plans, squared, complaints) if quick else ():
@@ -182,8 +187,9 @@ def _read_pyav(
         while waiting and number >= waiting[0][1]:
             plan, _ = waiting.popleft()
             yield DecodedClip(plan, np.stack([pictures[n] for n in plan.frame_numbers]), "pyav")
-            # The next clip may begin with what this one ends with.
-            pictures = {n: kept for n, kept in pictures.items() if n >= plan.frame_numbers[-1]}
+            # The next clip may begin with what this one ends with, or before.
+            first = waiting[0][0].frame_numbers[0] if waiting else number
+            pictures = {n: kept for n, kept in pictures.items() if n >= first}
 
 
 def _upright(frame: av.VideoFrame, facts: VideoFacts) -> NDArray[np.uint8]:

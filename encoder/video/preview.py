@@ -18,7 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from encoder.clips import plan_clips
+from encoder.clips import MIN_CLIP_SECONDS, Timeline
 from encoder.video.frames import frames_of
 from encoder.video.probe import VideoFacts
 from index.errors import VideoRefused
@@ -36,7 +36,7 @@ _SDTV = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The thumbnails of one clip, JPEG."""
+    """Thumbnails of ten seconds, JPEG; number 0 begins with the video."""
 
     clip_index: int
     jpeg: bytes
@@ -67,9 +67,8 @@ def render(path: Path, facts: VideoFacts, alive: Callable[[], None]) -> Iterator
     shrink = _Shrinker(facts)
     fps = _rate(facts)
     wanted: dict[int, list[tuple[int, int]]] = {}  # a slow video shows one frame in several places
-    for plan in plan_clips(facts.timeline, THUMBNAILS):
-        for place, number in enumerate(plan.frame_numbers):
-            wanted.setdefault(number, []).append((plan.clip_index, place))
+    for index, place, number in _thumbnails(facts.timeline):
+        wanted.setdefault(number, []).append((index, place))
     strips: dict[int, NDArray[np.uint8]] = {}
     file, shown = io.BytesIO(), 0
     with av.open(file, "w", format="mp4") as container:
@@ -102,6 +101,16 @@ def render(path: Path, facts: VideoFacts, alive: Callable[[], None]) -> Iterator
     for index, strip in strips.items():
         yield Strip(index, _jpeg(strip))
     yield Film(file.getvalue(), fps, shrink.width, shrink.height, shown / fps)
+
+
+def _thumbnails(timeline: Timeline) -> Iterator[tuple[int, int, int]]:
+    """Number of a strip, place in it, and the frame that is shown there: one every two seconds."""
+    apart = Fraction(CLIP_SECONDS, THUMBNAILS)
+    for index in range(int((timeline.duration - MIN_CLIP_SECONDS) // CLIP_SECONDS) + 1):
+        for place in range(THUMBNAILS):
+            at = index * CLIP_SECONDS + apart / 2 + place * apart
+            if at < timeline.duration:
+                yield index, place, timeline.frame_at(at)
 
 
 class _Shrinker:

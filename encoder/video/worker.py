@@ -80,7 +80,7 @@ class _Film:
 
     def serve(self, request: Mapping[str, Any]) -> None:
         """Answer one request."""
-        from encoder.clips import Segment, plan_clips
+        from encoder.clips import LastClip, Segment, plan_clips
         from encoder.video.frames import first_picture
         from encoder.video.probe import look_through
 
@@ -88,7 +88,8 @@ class _Film:
         if track not in self._facts:
             self._facts[track] = look_through(self._path, track, lambda: _send({"event": "looking"}))
         facts = self._facts[track].part(Segment(*request["segment"]), request["max_seconds"])
-        plans = plan_clips(facts.timeline, 0)
+        how = {"stride_s": request["stride_s"], "last_clip": LastClip(request["last_clip"])}
+        plans = plan_clips(facts.timeline, 0, **how)
         _send({"event": "planned", "clips": len(plans)})
         if request["preview"]:
             _preview(self._path, facts)
@@ -100,16 +101,18 @@ class _Film:
             if facts.damage:
                 raise VideoRefused(facts.damage, damaged=True)
         else:
-            self._decode(facts, request, box)
+            self._decode(facts, request, box, how)
         _send({"event": "done"})
 
-    def _decode(self, facts: VideoFacts, request: Mapping[str, Any], box: Sequence[int] | None) -> None:
+    def _decode(
+        self, facts: VideoFacts, request: Mapping[str, Any], box: Sequence[int] | None, how: Mapping[str, Any]
+    ) -> None:
         from encoder.picture import Crop
         from encoder.video.frames import decode_clips
 
         shape = request["num_frames"], request["size"], Crop(*box) if box else None
         complained = lambda: os.fstat(self._complaints).st_size  # noqa: E731
-        for clip in decode_clips(self._path, facts, *shape, complained, quick=request["quick"]):
+        for clip in decode_clips(self._path, facts, *shape, complained, **how, quick=request["quick"]):
             _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.data)
 
 

@@ -36,7 +36,8 @@ _REASON = re.compile(r"[^A-Za-z0-9 ._:-]")
 _MAX_LINE_BYTES = 64 * 1024
 _PIPE_BYTES = 1 << 20
 _MAX_PICTURE_BYTES = 3 * 4096 * 2304
-_MAX_FILM_BYTES, _MAX_STRIP_BYTES, _MAX_FPS, _MAX_CLIPS = 2**30, 2**18, 60, 100_000
+_ROUNDED = 1e-3
+_MAX_FILM_BYTES, _MAX_STRIP_BYTES, _MAX_FPS, _MAX_CLIPS = 2**30, 2**18, 60, 400_000
 # All that a child may see of its parent's environment.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
 
@@ -50,7 +51,7 @@ class ClipFrames:
 
     Attributes:
         clip_index: number of the clip, from 0.
-        start_s: 10 k.
+        start_s: from where the video or segment begins.
         valid_seconds: seconds of picture in it.
         frames: (T, S, S, 3) uint8 RGB.
         reader: `decord` or `pyav`.
@@ -182,7 +183,7 @@ class Child:
                         picture = self._picture(int(message["width"]), int(message["height"]), patience)
                     case "clip" if (choose is None or shown) and came < self._clips:
                         frames = self._pixels(shape, patience)
-                        clip = self._clip(message, frames, came)
+                        clip = self._clip(message, frames, came, request["stride_s"])
                         came += 1
                     case "done" if came == self._clips:
                         return
@@ -196,14 +197,18 @@ class Child:
     def _plan(self, message: dict[str, Any], request: dict[str, Any]) -> None:
         """How many clips it says that there are, and no more than the longest video has."""
         clips = int(message["clips"])
-        if not 0 < clips <= min(request["max_seconds"] / CLIP_SECONDS + 1, _MAX_CLIPS):
+        if not 0 < clips <= min(request["max_seconds"] / request["stride_s"] + 1, _MAX_CLIPS):
             raise ValueError
         self._clips = clips
 
-    def _clip(self, message: dict[str, Any], frames: NDArray[np.uint8], number: int) -> ClipFrames:
-        """A clip as it must be: the next one, ten seconds after the one before, with some of them valid."""
+    def _clip(self, message: dict[str, Any], frames: NDArray[np.uint8], number: int, stride_s: float) -> ClipFrames:
+        """A clip as it must be: the next one, so long after the one before, or earlier if it is the last."""
         index, start_s, valid_s = int(message["clip_index"]), float(message["start_s"]), float(message["valid_seconds"])
-        if index != number or start_s != CLIP_SECONDS * index or not 0 < valid_s <= CLIP_SECONDS:
+        last = number + 1 == self._clips
+        least_s = max(stride_s * (index - 1), 0.0) if last else stride_s * index
+        if index != number or not least_s - _ROUNDED <= start_s <= stride_s * index + _ROUNDED:
+            raise ValueError
+        if not 0 < valid_s <= CLIP_SECONDS:
             raise ValueError
         if message["reader"] not in _READERS:
             raise ValueError

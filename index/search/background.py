@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.query import SearchFilter
-from index.records import BACKGROUND, CLIP_SECONDS, BackgroundRate
+from index.records import BACKGROUND, BackgroundRate
 from index.search.snapshot import Snapshot
 from index.search.subsequence import Centre, apart, endings
 
@@ -25,11 +25,11 @@ class _Found:
 
     Attributes:
         similarities: of its stretches that do not overlap by more than half, those that are similar enough to matter.
-        places: where a stretch may end.
+        seconds: of clips that a stretch may end with.
     """
 
     similarities: list[float] = field(default_factory=list)
-    places: int = 0
+    seconds: float = 0.0
 
 
 class Background:
@@ -55,19 +55,21 @@ class Background:
         quiet = snapshot.row_set(SearchFilter(metadata=frozenset({BACKGROUND})), without=own)
         if not quiet.total:
             return
-        for rows, similarity, first in endings(snapshot, centre, quiet, in_time):
-            patients = snapshot.patient_of_row[rows]
+        for ends in endings(snapshot, centre, quiet, in_time):
+            patients, similarity = snapshot.patient_of_row[ends.rows], ends.similarity
+            # Of clips that overlap each stands for the seconds that the one before does not show.
+            new = ends.ends_s - np.maximum(ends.begins_s, np.append(-np.inf, ends.ends_s[:-1]))
             for patient in np.unique(patients[similarity > -np.inf]).tolist():
                 theirs = (patients == patient) & (similarity > -np.inf)
                 found = self._of_patient[snapshot.patient_ids[patient]]
-                found.places += int(theirs.sum())
+                found.seconds += float(new[theirs].sum())
                 alike = np.where(theirs & (similarity >= least - _SAME), similarity, -np.inf)
-                found.similarities += (one.similarity for one in apart(alike, first, len(rows), rows))
+                found.similarities += (one.similarity for one in apart(ends._replace(similarity=alike), len(ends.rows)))
 
     def rate(self, patients: Iterable[str], similarity: float) -> BackgroundRate | None:
         """How often some patients' background has a stretch as similar; None where it has no room for one."""
         theirs = [self._of_patient[patient] for patient in patients if patient in self._of_patient]
-        hours = sum(one.places for one in theirs) * CLIP_SECONDS / 3600
+        hours = sum(one.seconds for one in theirs) / 3600
         if not hours:
             return None
         count = sum(value >= similarity - _SAME for one in theirs for value in one.similarities)

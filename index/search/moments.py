@@ -16,7 +16,7 @@ from index.records import Moment
 from index.search.alignment import MOST_CLIPS
 from index.search.background import Background
 from index.search.snapshot import Snapshot
-from index.search.subsequence import MOST_OVERLAP, Centre, Stretch, aligned_pairs, apart, endings
+from index.search.subsequence import Centre, Stretch, aligned_pairs, apart, endings, too_much
 
 _ROWS_OF_A_FILE = 2
 """How often the same stretch may be stored: as part of a recording, and by itself."""
@@ -65,9 +65,9 @@ def find_moments(
     allowed = snapshot.row_set(where, "" if include_own_patient else patient, own)
     centre = Centre.of(snapshot, rows)
     found: list[Stretch] = []
-    for part, similarity, first in endings(snapshot, centre, allowed, in_time):
-        found += apart(similarity, first, _ROWS_OF_A_FILE * k, part)
-    best = _apart_in_files(snapshot, sorted(found, key=lambda stretch: (-stretch.similarity, stretch.first)), k)
+    for part in endings(snapshot, centre, allowed, in_time):
+        found += apart(part, _ROWS_OF_A_FILE * k)
+    best = _apart_in_files(snapshot, sorted(found, key=lambda stretch: (-stretch.similarity, stretch.rows)), k)
     if not best:
         return ()
     background = Background(snapshot, centre, own, best[-1].similarity, in_time)
@@ -109,18 +109,18 @@ def _apart_in_files(snapshot: Snapshot, stretches: Sequence[Stretch], k: int) ->
     for stretch in stretches:
         if len(kept) == k:
             break
-        first, last = snapshot.clips(np.array([stretch.first, stretch.last]))
+        first, last = snapshot.clips(np.array([stretch.rows[0], stretch.rows[-1]]))
         video = snapshot.videos[first.video_id]
         begins, ends = video.start_s + first.start_s, video.start_s + last.start_s + last.valid_seconds
         others = in_file[video.source_sha256]
-        if all(min(ends, b) - max(begins, a) <= MOST_OVERLAP * min(ends - begins, b - a) for a, b in others):
+        if not any(too_much(begins, ends, *other) for other in others):
             others.append((begins, ends))
             kept.append(stretch)
     return kept
 
 
 def _moment(snapshot: Snapshot, centre: Centre, query_rows: NDArray[np.int64], stretch: Stretch) -> Moment:
-    rows = np.arange(stretch.first, stretch.last + 1)
+    rows = np.array(stretch.rows)
     clips, asked = snapshot.clips(rows), snapshot.clips(query_rows)
     video = snapshot.videos[clips[0].video_id]
     cosines = centre.cosines(snapshot.vectors(rows)).astype(np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.records import Distance
+from index.search.overlap import first_apart
 from index.search.snapshot import Snapshot
 
 NEIGHBOUR = 5
@@ -58,11 +59,17 @@ def _distances(snapshot: Snapshot, vectors_ND: NDArray[np.float32], patient_id: 
     allowed = snapshot.row_set(without_patient=patient_id)
     if allowed.total < NEIGHBOUR:
         return None
-    nearest_k = snapshot.nearest(vectors_ND, NEIGHBOUR, allowed)
-    if nearest_k is None:
-        each = [snapshot.scores(vector_D[None], allowed)[0] for vector_D in vectors_ND]
-        nearest = np.array([np.partition(scores, -NEIGHBOUR)[-NEIGHBOUR] for scores in each])
-    else:
-        nearest = nearest_k[0][:, NEIGHBOUR - 1]
-    distances: NDArray[np.float64] = 1.0 - np.clip(nearest.astype(np.float64), -1.0, 1.0)
+    depth = min(NEIGHBOUR * (1 + 2 * snapshot.overlap), allowed.total)  # overlapping clips are one neighbour
+    found = snapshot.nearest(vectors_ND, depth, allowed)
+    nearest = np.empty(len(vectors_ND))
+    for number, vector_D in enumerate(vectors_ND):
+        if found is None:
+            scores, _ = snapshot.scores(vector_D[None], allowed)
+            rows = np.argpartition(-scores, depth - 1)[:depth]
+            rows = rows[np.argsort(-scores[rows], kind="stable")]
+            similarities = scores[rows]
+        else:
+            similarities, rows = found[0][number], found[1][number]
+        nearest[number] = similarities[first_apart(snapshot, rows, NEIGHBOUR)[-1]]
+    distances: NDArray[np.float64] = 1.0 - np.clip(nearest, -1.0, 1.0)
     return distances

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import EncoderMismatch, InvalidInput, shown_id
-from index.phases import counted_clips
-from index.query import ExamplesQuery, Options, Query, VectorQuery, VideoQuery
+from index.phases import apart, counted_clips
+from index.query import ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
 from index.search.alignment import MOST_CLIPS
+from index.search.overlap import with_overlapping
 from index.search.snapshot import RowSet, Snapshot
 
 _LESS_OF_NEGATIVE = 0.5
@@ -23,12 +24,14 @@ class ResolvedQuery(NamedTuple):
         vectors_QD: vectors of unit length.
         clip_ids: of the clips that these are of; empty where they are of none.
         allowed: rows that may be found.
-        seizure: numbers of the clips of the seizure, of a video whose onset is known; else None.
+        whole: of a video that is aligned, numbers of the clips that show every second of it once.
+        seizure: the same of its seizure, where the onset is known; else None.
     """
 
     vectors_QD: NDArray[np.float32]
     clip_ids: tuple[str, ...]
     allowed: RowSet
+    whole: tuple[int, ...] = ()
     seizure: tuple[int, ...] | None = None
 
 
@@ -42,6 +45,7 @@ def resolved(snapshot: Snapshot, query: Query, options: Options) -> ResolvedQuer
     if options.aligned and not isinstance(query, VideoQuery):
         raise InvalidInput("an alignment needs a stored video to align with", field="aligned")
     clip_ids: tuple[str, ...] = ()
+    whole: tuple[int, ...] = ()
     seizure: tuple[int, ...] | None = None
     rows: NDArray[np.int64] | None
     if isinstance(query, VectorQuery):
@@ -54,26 +58,33 @@ def resolved(snapshot: Snapshot, query: Query, options: Options) -> ResolvedQuer
         if negative:
             mean = mean - _LESS_OF_NEGATIVE * snapshot.vectors(np.concatenate(negative)).mean(axis=0)
         vectors = _of_unit_length(mean)[None]
-        rows = np.unique(np.concatenate([*positive, *negative]))
+        rows = with_overlapping(snapshot, np.unique(np.concatenate([*positive, *negative])))
         patient = snapshot.clip(int(positive[0][0])).patient_id
     else:
         rows = snapshot.rows_of(query)
-        if len(rows) > MOST_CLIPS:  # each is compared with every row
+        clips = snapshot.clips(rows)
+        once = used = apart(clips)
+        video = snapshot.videos.get(query.video_id) if isinstance(query, VideoQuery) else None
+        if options.aligned and video is not None and video.onset_s is not None:
+            in_seizure = counted_clips(video, clips)  # from the onset on, so that it may be others than of the whole
+            used = sorted({*once, *in_seizure})
+            seizure = tuple(used.index(number) for number in in_seizure)
+        if len(once) > MOST_CLIPS:  # each is compared with every row
             raise InvalidInput(
                 f"a video of more than {MOST_CLIPS} clips can't be searched for as a whole: choose some of its clips"
             )
+        whole = tuple(used.index(number) for number in once)
+        rows, clips = rows[used], [clips[number] for number in used]
         vectors = snapshot.vectors(rows)
-        clips = [snapshot.clip(int(row)) for row in rows]
         clip_ids, patient = tuple(clip.clip_id for clip in clips), clips[0].patient_id
-        video = snapshot.videos.get(query.video_id) if isinstance(query, VideoQuery) else None
-        if video is not None and video.onset_s is not None:
-            seizure = tuple(counted_clips(video, clips))
     without_patient = "" if options.include_own_patient else patient
     if without_patient and not isinstance(query, ExamplesQuery):
         rows = None  # they are among the patient's
     elif isinstance(query, VideoQuery) and rows is not None:
         rows = snapshot.rows_of_same_pictures(int(rows[0]))
-    return ResolvedQuery(vectors, clip_ids, snapshot.row_set(options.where, without_patient, rows), seizure)
+    elif isinstance(query, ClipQuery) and rows is not None:
+        rows = with_overlapping(snapshot, rows)
+    return ResolvedQuery(vectors, clip_ids, snapshot.row_set(options.where, without_patient, rows), whole, seizure)
 
 
 def unit_vectors(snapshot: Snapshot, query: VectorQuery) -> NDArray[np.float32]:

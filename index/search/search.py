@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput, SemiomeError
-from index.phases import counted_clips
+from index.phases import apart, counted_clips
 from index.processors import usable_cores
 from index.query import (
     MAX_K,
@@ -23,6 +23,7 @@ from index.query import (
 )
 from index.records import Match, Neighbour, SearchAnswer
 from index.search.alignment import MOST_CLIPS, Alignments
+from index.search.overlap import best_apart, first_apart, overlapping
 from index.search.resolution import ResolvedQuery, resolved, unit_vectors
 from index.search.snapshot import Snapshot
 
@@ -57,7 +58,7 @@ def search(snapshot: Snapshot, query: Query, k: int = 10, options: Options = PLA
     asked = resolved(snapshot, query, options)
     if len(asked.vectors_QD) == 1 and options.group_by is GroupBy.CLIP and not options.exact:  # what most searches are
         plain = snapshot.nearest(asked.vectors_QD, min(k, asked.allowed.total), asked.allowed)
-        if plain is not None:
+        if plain is not None and not overlapping(snapshot, plain[1]).any():
             return _plain_results(snapshot, *plain, asked.clip_ids or ("",))[0]
     find = _aligned if options.aligned else _nearest
     return _answer(snapshot, asked, find(snapshot, asked, k, options), options)
@@ -145,11 +146,26 @@ def nearest_rows(snapshot: Snapshot, queries: Sequence[Query], k: int) -> Neares
         if isinstance(query, VectorQuery):
             vectors[number], patients[number] = unit_vectors(snapshot, query)[0], query.patient_id
     nearest = snapshot.nearest_apart(vectors, k, patients)
-    return (
-        None
-        if nearest is None or (nearest[1] < 0).any()
-        else NearestRows(np.clip(nearest[0], -1.0, 1.0), nearest[1], patients)
-    )
+    if nearest is None or (nearest[1] < 0).any():
+        return None
+    similarities, rows = nearest
+    again = np.flatnonzero(overlapping(snapshot, rows))
+    if len(again):
+        deeper = snapshot.nearest_apart(vectors[again], k * _most_for_one(snapshot), [patients[n] for n in again])
+        if deeper is None:
+            return None
+        for number, found, at in zip(again.tolist(), *deeper, strict=True):
+            there = at >= 0
+            kept = first_apart(snapshot, at[there], k)
+            if len(kept) < k:
+                return None
+            similarities[number], rows[number] = found[there][kept], at[there][kept]
+    return NearestRows(np.clip(similarities, -1.0, 1.0), rows, patients)
+
+
+def _most_for_one(snapshot: Snapshot) -> int:
+    """How many rows may stand for one that is kept: itself, and those before and after that it overlaps with."""
+    return 1 + 2 * snapshot.overlap
 
 
 def _plain_results(
@@ -191,10 +207,15 @@ def _nearest(snapshot: Snapshot, asked: ResolvedQuery, k: int, options: Options)
                 break
             scored |= zip(new, _of_groups(snapshot, asked, rows_of, options), strict=True)
             heads = scored
-        hits = sorted(heads.values(), key=lambda hit: (-hit.similarity, hit.row))[:k]
+        hits = sorted(heads.values(), key=lambda hit: (-hit.similarity, hit.row))
+        if groups is None and snapshot.overlap:
+            hits = [hits[place] for place in first_apart(snapshot, np.array([hit.row for hit in hits], np.int64), k)]
+        hits = hits[:k]
         # What no query has returned yet is at most as similar as the worst that the deepest one returned.
         unseen = float(similarities[:, -1].max())
-        if depth == available or (len(hits) == k and hits[-1].similarity > unseen) or groups is None:
+        whole = groups is None and not snapshot.overlap
+        sure = len(hits) == k and (whole or hits[-1].similarity > unseen)
+        if depth == available or sure:
             return hits
         depth *= 4
         if depth > available // 2:  # a full comparison is cheaper than so deep a search
@@ -242,13 +263,18 @@ def _of_groups(
     best, which = scores.max(axis=1), scores.argmax(axis=1)
     parts = np.cumsum([len(rows) for rows in rows_of])[:-1]
     return [
-        _mean_of_best(rows, scores_of, which_of, options.mean_of)
+        _mean_of_best(snapshot, rows, scores_of, which_of, options.mean_of)
         for rows, scores_of, which_of in zip(rows_of, np.split(best, parts), np.split(which, parts), strict=True)
     ]
 
 
-def _mean_of_best(rows: NDArray[np.int64], scores: NDArray[np.float32], which: NDArray[np.int64], mean_of: int) -> _Hit:
-    best = np.lexsort((rows, -scores))[:mean_of]
+def _mean_of_best(
+    snapshot: Snapshot, rows: NDArray[np.int64], scores: NDArray[np.float32], which: NDArray[np.int64], mean_of: int
+) -> _Hit:
+    best = np.lexsort((rows, -scores))
+    if snapshot.overlap:
+        best = best[first_apart(snapshot, rows[best], mean_of)]
+    best = best[:mean_of]
     made_by = tuple((int(rows[n]), float(scores[n]), int(which[n])) for n in best)
     return _Hit(made_by[0][0], float(np.mean([similarity for _, similarity, _ in made_by])), made_by)
 
@@ -259,6 +285,8 @@ def _by_comparing(
     """The same by comparing with every row."""
     scores, which = snapshot.scores(asked.vectors_QD, asked.allowed)
     rows = np.flatnonzero(scores > -np.inf)
+    if groups is None or options.mean_of > 1:
+        rows = best_apart(snapshot, rows, scores[rows])
     if groups is None:
         if len(rows) > k:
             rows = rows[scores[rows] >= np.partition(scores[rows], -k)[-k]]
@@ -273,7 +301,7 @@ def _by_comparing(
     hits = []
     for number in np.lexsort((order[starts], -means))[:k]:
         made = order[starts[number] : tops[number]]
-        hits.append(_mean_of_best(made, scores[made], which[made], options.mean_of))
+        hits.append(_mean_of_best(snapshot, made, scores[made], which[made], options.mean_of))
     return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))
 
 
@@ -291,10 +319,9 @@ def _aligned(snapshot: Snapshot, asked: ResolvedQuery, k: int, options: Options)
         if asked.seizure is not None and video is not None and video.onset_s is not None:
             seizures.append(rows[counted_clips(video, snapshot.clips(rows))])
         else:
-            whole.append(rows)
-    every = range(len(asked.vectors_QD))
+            whole.append(rows[apart(snapshot.clips(rows))])
     hits = [
-        *_aligned_with(snapshot, asked, every, whole, k),
+        *_aligned_with(snapshot, asked, asked.whole, whole, k),
         *_aligned_with(snapshot, asked, asked.seizure or (), seizures, k),
     ]
     return sorted(hits, key=lambda hit: (-hit.similarity, hit.row))[:k]

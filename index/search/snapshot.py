@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from index.errors import NotFound, shown_id
 from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
-from index.records import CLIP_SECONDS, Clip, Provenance, Video
+from index.records import Clip, Provenance, Video
 from index.tables.clip_table import ClipTable
 from index.tables.store import Changes
 from index.vectors.brute_force import Allowed, Vectors, ranked, scores_of_all
@@ -140,6 +140,22 @@ class Snapshot:
             return self.generation.clips.clip_indexes(rows).astype(np.int64)
         return np.array([self.clip(int(row)).clip_index for row in rows], np.int64)
 
+    def spans(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(2, N) seconds after the video begins, when each of these rows' clips begins and ends."""
+        start = len(self.generation.clips)
+        if not len(rows) or rows.max() < start:
+            return self.generation.clips.spans(rows)
+        found = np.empty((2, len(rows)))
+        in_main = rows < start
+        found[:, in_main] = self.generation.clips.spans(rows[in_main])
+        found[:, ~in_main] = self._tail.spans(rows[~in_main] - start)
+        return found
+
+    @cached_property
+    def overlap(self) -> int:
+        """How many of the clips before a clip it overlaps with, at most."""
+        return max(self.generation.clips.overlap, self._tail.overlap)
+
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, D) of these rows."""
         start = len(self.generation.clips)
@@ -210,8 +226,7 @@ class Snapshot:
             if other is None or other.video_id == video.video_id or other.source_sha256 != video.source_sha256:
                 continue
             of_other = self.rows_of(VideoQuery(other.video_id))
-            begins = other.start_s + CLIP_SECONDS * self.clip_indexes(of_other)
-            ends = np.minimum(begins + CLIP_SECONDS, other.start_s + other.duration_s)
+            begins, ends = other.start_s + self.spans(of_other)
             overlaps = (begins < video.start_s + video.duration_s) & (ends > video.start_s)
             same.append(of_other[overlaps])
         return np.unique(np.concatenate(same))

@@ -16,22 +16,56 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from index.phases import ROUNDED_S
 from index.search.snapshot import RowSet, Snapshot
 
 _PIECE_ROWS, _LEAST_PIECE_ROWS, _PIECE_CELLS = 2**15, 2**11, 2**20
 """Rows that are compared at once: fewer with a long query, so that no table is large."""
 _ENDS_A_MOMENT = 32
 _LEAST_SPREAD = 1e-6
+_FAR_S = 1e6
+"""Longer than any video."""
 MOST_OVERLAP = 0.5
 """Largest share of the shorter of two moments of a video that may lie in both."""
 
 
 class Stretch(NamedTuple):
-    """Rows from the first to the last, and how similar they are to the query."""
+    """A part of a video, and how similar it is to the query.
+
+    Attributes:
+        similarity: mean of the aligned clips' cosines.
+        rows: of its clips, each the first that leaves no gap before the next.
+    """
 
     similarity: float
-    first: int
-    last: int
+    rows: tuple[int, ...]
+
+
+class Endings(NamedTuple):
+    """The best stretch that ends at each of some rows.
+
+    Attributes:
+        rows: (C,) in order; no run of clips that follow each other is cut.
+        begins_s: (C,) when each clip begins, on one axis of time on which runs lie far apart.
+        ends_s: (C,) when it ends, on the same.
+        before: (C,) place of the clip that comes before it in a stretch; -1 where there is none.
+        similarity: (C,) of the stretch that ends there to the whole query, -inf where none can.
+        first: (C,) place of the clip that it begins with.
+    """
+
+    rows: NDArray[np.int64]
+    begins_s: NDArray[np.float64]
+    ends_s: NDArray[np.float64]
+    before: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+    first: NDArray[np.int64]
+
+    def stretch(self, last: int) -> Stretch:
+        """The one that ends at a place."""
+        places = [last]
+        while places[-1] != self.first[last]:
+            places.append(int(self.before[places[-1]]))
+        return Stretch(float(self.similarity[last]), tuple(self.rows[places[::-1]].tolist()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +96,7 @@ class Centre:
         return cosines
 
 
-def endings(
-    snapshot: Snapshot, centre: Centre, allowed: RowSet, in_time: Callable[[], None]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]]:
+def endings(snapshot: Snapshot, centre: Centre, allowed: RowSet, in_time: Callable[[], None]) -> Iterator[Endings]:
     """The best stretch that ends at each row that may be found, in pieces that cut no run of clips.
 
     Args:
@@ -72,15 +104,22 @@ def endings(
         centre: the query's clips.
         allowed: which rows.
         in_time: called before each piece, to raise what ends the work.
-
-    Yields:
-        rows, in order; how similar the stretch that ends there is to the whole query, -inf where none can; and at which
-        of these rows it begins.
     """
     cells = max(_PIECE_CELLS // len(centre.queries_QD), _LEAST_PIECE_ROWS)
     for rows, follows in _pieces(snapshot, allowed, min(cells, _PIECE_ROWS)):
         in_time()
-        yield rows, *_best_ending_at(centre.cosines(_vectors(snapshot, rows)), follows)
+        begins, ends = snapshot.spans(rows) + _FAR_S * np.cumsum(~follows)
+        before = _before(begins, ends)
+        yield Endings(rows, begins, ends, before, *_best_ending_at(centre.cosines(_vectors(snapshot, rows)), before))
+
+
+def _before(begins: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The clip that comes before each in a stretch: the first that leaves no gap between them; -1 where there is none.
+
+    Of clips that do not overlap it is the one before.
+    """
+    found = np.searchsorted(ends, begins - ROUNDED_S)
+    return np.where(found < np.arange(len(found)), found, -1)
 
 
 def _pieces(
@@ -108,41 +147,36 @@ def _vectors(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.float32]
 
 
 def _best_ending_at(
-    cosines_QC: NDArray[np.float32], follows_C: NDArray[np.bool_]
+    cosines_QC: NDArray[np.float32], before_C: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """How similar the best stretch that ends at each row is to the whole query, and the row where it begins."""
+    """How similar the best stretch that ends at each clip is to the whole query, and the clip that it begins with."""
     queries, count = cosines_QC.shape
     here = cosines_QC.astype(np.float64)
     rows = np.arange(count)
-    both = follows_C.copy()  # whether the two rows before a row are its predecessors
-    both[1:] &= follows_C[:-1]
-    pairs = np.full_like(here, -np.inf)  # a query clip on two rows, by their mean
-    pairs[:, 1:] = np.where(follows_C[1:], (here[:, 1:] + here[:, :-1]) / 2, -np.inf)
-    total, first = _larger((here[0], rows), (pairs[0], rows - 1))
+    both_C = np.where(before_C >= 0, before_C[before_C], -1)
+    pairs = np.where(before_C >= 0, (here + here[:, before_C]) / 2, -np.inf)  # a query clip on two, by their mean
+    total, first = _larger((here[0], rows), (pairs[0], before_C))
     before: tuple[NDArray[np.float64], NDArray[np.int64]] = (np.full(count, 0.0), rows + 1)
     for number in range(1, queries):
-        one = _shifted(total, first, 1, follows_C)
-        two = _shifted(total, first, 2, both)
+        one = _moved(total, first, before_C)
+        two = _moved(total, first, both_C)
         steps = [(one[0] + here[number], one[1]), (two[0] + pairs[number], two[1])]
         squeezed = here[number - 1] + here[number]  # two query clips on one row
         if number == 1:
             steps.append((squeezed, rows))
         else:
-            last = _shifted(*before, 1, follows_C)
+            last = _moved(*before, before_C)
             steps.append((last[0] + squeezed, last[1]))
         before = total, first
         total, first = _larger(*steps)
     return total / queries, first
 
 
-def _shifted(
-    total: NDArray[np.float64], first: NDArray[np.int64], by: int, may_C: NDArray[np.bool_]
+def _moved(
+    total: NDArray[np.float64], first: NDArray[np.int64], from_C: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """What stood so many rows before each row, where they are its predecessors."""
-    moved, begins = np.full(len(total), -np.inf), np.zeros(len(first), np.int64)
-    moved[by:] = np.where(may_C[by:], total[:-by], -np.inf)
-    begins[by:] = first[:-by]
-    return moved, begins
+    """What stands at another clip for each clip; -inf where there is none."""
+    return np.where(from_C >= 0, total[from_C], -np.inf), first[from_C]
 
 
 def _larger(
@@ -156,33 +190,40 @@ def _larger(
     return total, first
 
 
-def apart(similarity: NDArray[np.float64], first: NDArray[np.int64], k: int, rows: NDArray[np.int64]) -> list[Stretch]:
+def apart(found: Endings, k: int) -> list[Stretch]:
     """The best k stretches of a piece of which no two overlap by more than half of the shorter one."""
+    similarity = found.similarity
     wanted = k * _ENDS_A_MOMENT
     while True:
         ends = np.arange(len(similarity))
         if wanted < len(ends):
             ends = np.argpartition(-similarity, wanted)[:wanted]
         ends = ends[np.lexsort((ends, -similarity[ends]))]
+        ends = ends[similarity[ends] > -np.inf]
+        firsts = found.first[ends]
+        begin_s, end_s = found.begins_s[firsts], found.ends_s[ends]
+        until = np.searchsorted(found.begins_s, end_s - ROUNDED_S)  # the clips from there on begin after it
         kept: list[Stretch] = []
-        at_row: dict[int, list[Stretch]] = defaultdict(list)
-        for last in ends.tolist():
-            if similarity[last] == -np.inf or len(kept) == k:
+        at_place: dict[int, list[tuple[float, float]]] = defaultdict(list)
+        for last, *span, first, stop in zip(*(a.tolist() for a in (ends, begin_s, end_s, firsts, until)), strict=True):
+            if len(kept) == k:
                 break
-            stretch = Stretch(float(similarity[last]), int(rows[first[last]]), int(rows[last]))
-            covered = range(stretch.first, stretch.last + 1)
-            if not any(_overlaps(stretch, other) for row in covered for other in at_row.get(row, ())):
-                kept.append(stretch)
-                for row in covered:
-                    at_row[row].append(stretch)
+            begin, end = span
+            if not any(
+                too_much(begin, end, *other) for place in range(first, stop) for other in at_place.get(place, ())
+            ):
+                kept.append(found.stretch(last))
+                for place in range(first, stop):
+                    at_place[place].append((begin, end))
         if len(kept) == k or wanted >= len(similarity):
             return kept
         wanted *= 4
 
 
-def _overlaps(one: Stretch, other: Stretch) -> bool:
-    shared = min(one.last, other.last) - max(one.first, other.first) + 1
-    return shared > MOST_OVERLAP * min(one.last - one.first + 1, other.last - other.first + 1)
+def too_much(begin: float, end: float, other_begin: float, other_end: float) -> bool:
+    """Whether two stretches, in seconds, share more than half of the shorter one."""
+    shared = min(end, other_end) - max(begin, other_begin)
+    return shared > MOST_OVERLAP * min(end - begin, other_end - other_begin) + ROUNDED_S
 
 
 def aligned_pairs(cosines_QM: NDArray[np.float64]) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence, Set
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from index.errors import DamagedData
+from index.phases import ROUNDED_S
 from index.records import Clip
 
 _FEW = 16
@@ -123,6 +125,21 @@ class ClipTable:
         """Number of each of these rows' clips in its video."""
         numbers: NDArray[np.int32] = self._numbers[0][rows]
         return numbers
+
+    def spans(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+        """(2, N) seconds after the video begins, when each of these rows' clips begins and ends."""
+        begins = self._numbers[1][rows]
+        return np.stack([begins, begins + self._numbers[2][rows]])
+
+    @cached_property
+    def overlap(self) -> int:
+        """How many of the clips before a clip it overlaps with, at most."""
+        (begins, ends), videos = self.spans(slice(None)), self.video_of_row
+        for before in range(1, len(self) + 1):
+            same = videos[before:] == videos[:-before]
+            if not (same & (begins[before:] < ends[:-before] - ROUNDED_S)).any():
+                return before - 1
+        return 0
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[row] for row in range(len(self)))

@@ -217,13 +217,19 @@ def _read(folder: Path) -> tuple[str, pa.Table, dict[str, Video]]:
         check_video(video)
     sources = clips.column("source_sha256").to_pylist()
     numbers: dict[str, set[int]] = {}
+    strides: dict[str, set[float]] = {}
     for embedded, source in zip(_embedded(clips), sources, strict=True):
         check_clip(embedded.clip, source)
         check_crop(embedded.crop)
-        numbers.setdefault(embedded.clip.video_id, set()).add(embedded.clip.clip_index)
+        clip = embedded.clip
+        numbers.setdefault(clip.video_id, set()).add(clip.clip_index)
+        if clip.clip_index:
+            strides.setdefault(clip.video_id, set()).add(round(clip.start_s / clip.clip_index, 6))
     for name, of_video in numbers.items():
         if name in found and of_video != set(range(found[name].clip_count)):
             raise InvalidInput(f"video {name!r} is to have {found[name].clip_count} clips, {_CLIPS} has others")
+        if len(strides.get(name, ())) > 1:
+            raise InvalidInput(f"the clips of video {name!r} do not follow each other evenly in {_CLIPS}")
     vectors = vectors_of(clips)
     if not (np.isfinite(vectors).all() and (np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()):
         raise InvalidInput("expected finite vectors of unit length")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from index.records import CLIP_SECONDS
 from semiome.simulation.figure import REST, Motion
 from semiome.simulation.render import FPS, Camera, Colour, Look, Room
-from semiome.simulation.scene import Scene
+from semiome.simulation.scene import Scene, clips_of
 
 Array = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ def draw_action(num_frames: int, size: int, seed: int) -> Action:
     random = np.random.default_rng(seed)
     motion, scene = _movement(random), draw_scene(random)
     frames = scene.clips(motion, num_frames, size, random)[0]
-    seen = motion.at(scene.moments(motion, num_frames)[0])
+    seen = motion.at(np.array(clips_of(motion.moments, num_frames)[0].frame_numbers))
     angles_TJ = np.stack([seen.angles[name] for name in JOINTS], axis=1)
     spread = np.stack([motion.angles[name] for name in JOINTS]).std(1)
     return Action(

@@ -13,9 +13,9 @@ import numpy as np
 
 from encoder.video.writer import write_h264
 from index.files.durable import write_text_atomically
-from index.records import CLIP_SECONDS
 from semiome.simulation.cohort import Recording
 from semiome.simulation.render import FPS, HEIGHT, WIDTH
+from semiome.simulation.scene import clips_of
 from semiome.simulation.signs import move
 
 MANIFEST, TRUTH = "manifest.csv", "truth.csv"
@@ -72,12 +72,12 @@ def _manifest(recordings: Iterable[Recording]) -> Iterable[Sequence[object]]:
 def _truth(recordings: Iterable[Recording]) -> Iterable[Sequence[object]]:
     yield "video_id", "clip_index", "start_s", "signs", "night", "blanket", "nurse"
     for recording in recordings:
-        for index in range(int(np.ceil(recording.seconds / CLIP_SECONDS))):
-            start, end = index * CLIP_SECONDS, (index + 1) * CLIP_SECONDS
+        for plan in clips_of(round(recording.seconds * FPS), 1):
+            start, end = plan.start_s, plan.start_s + plan.valid_seconds
             nurse = recording.nurse_s is not None and recording.nurse_s[0] < end and recording.nurse_s[1] > start
             signs = ";".join(recording.signs_between(start, end))
             flags = (int(flag) for flag in (recording.night, recording.blanket is not None, nurse))
-            yield recording.video_id, index, start, signs, *flags
+            yield recording.video_id, plan.clip_index, f"{start:g}", signs, *flags
 
 
 def _table(rows: Iterable[Sequence[object]]) -> str:

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.clips import Timeline, plan_clips
+from encoder.clips import ClipPlan, Timeline, plan_clips
 from semiome.simulation.figure import Capsule, Motion, lying, points, standing
 from semiome.simulation.render import FPS, HEIGHT, WIDTH, Camera, Look, Room, View, project
 
@@ -67,7 +67,7 @@ class Scene:
 
         The moments are those that decoding would choose. The picture is the centre of one of 4 : 3.
         """
-        moments_KT = self.moments(motion, num_frames)
+        moments_KT = np.array([plan.frame_numbers for plan in clips_of(motion.moments, num_frames)])
         chosen = moments_KT.reshape(-1)
         width = round(size * WIDTH / HEIGHT)
         left = (width - size) // 2
@@ -75,17 +75,16 @@ class Scene:
         frames = np.stack([picture[:, left : left + size] for picture in pictures])
         return frames.reshape(*moments_KT.shape, size, size, 3)
 
-    @staticmethod
-    def moments(motion: Motion, num_frames: int) -> NDArray[np.intp]:
-        """(K, T) numbers of the frames that make the clips of the video of a motion."""
-        plans = plan_clips(Timeline(tuple(range(motion.moments)), Fraction(1, FPS)), num_frames)
-        return np.array([plan.frame_numbers for plan in plans])
-
     def points(self, motion: Motion, size: int) -> Array:
         """(F, K, 2) where `POINTS` of the body are in the pictures of `clips`: across and down, in pixels."""
         body = points(lying(motion, self.size, self.build))
         seen = project(self.camera, body, round(size * WIDTH / HEIGHT), size)
         return seen - [(round(size * WIDTH / HEIGHT) - size) // 2, 0]
+
+
+def clips_of(moments: int, num_frames: int) -> tuple[ClipPlan, ...]:
+    """The clips of a video of so many frames at `FPS`, as decoding would make them."""
+    return plan_clips(Timeline(tuple(range(moments)), Fraction(1, FPS)), num_frames)
 
 
 def _nurse(when_s: tuple[float, float], times_s: NDArray[np.float64]) -> list[Capsule]:

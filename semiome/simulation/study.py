@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.records import CLIP_SECONDS, LABELS
+from encoder.clips import ClipPlan
+from index.records import LABELS
 from semiome.simulation.actions import JOINTS
 from semiome.simulation.cohort import Recording, simulate_cohort
 from semiome.simulation.render import FPS
+from semiome.simulation.scene import clips_of
 from semiome.simulation.signs import move
 from trainer.clips import TrainingClip, TrainingClips
 from trainer.frame_cache import read_cache, write_cache, write_references
@@ -79,7 +81,8 @@ def write_study(
             angles.append(angles_of_video)
             known = recording in outside or recording.patient.patient_id in labelled
             split = HELD_OUT if recording in outside else ""
-            clips += [_clip(recording, index, known=known, split=split) for index in range(len(of_video))]
+            plans = clips_of(round(recording.seconds * FPS), num_frames)
+            clips += [_clip(recording, plan, known=known, split=split) for plan in plans]
             progress(number + 1, len(recordings))
     write_cache(folder, np.concatenate(frames), clips)
     write_references(folder, {"true joint angles": np.concatenate(angles)})
@@ -106,21 +109,22 @@ def _drawn(recording: Recording, num_frames: int, size: int) -> tuple[NDArray[np
     motion = move(list(recording.events), recording.seconds, FPS, random)
     frames = recording.scene.clips(motion, num_frames, size, random)
     angles = np.stack([motion.angles[name] for name in JOINTS], axis=1)
-    length = CLIP_SECONDS * FPS
-    parts = [angles[index * length : (index + 1) * length] for index in range(len(frames))]
+    spans = ((plan.start_s * FPS, plan.valid_seconds * FPS) for plan in clips_of(motion.moments, num_frames))
+    parts = [angles[round(start) : round(start + length)] for start, length in spans]
     return frames, np.stack([np.concatenate([part.mean(0), part.std(0)]) for part in parts]).astype(np.float32)
 
 
-def _clip(recording: Recording, index: int, *, known: bool, split: str) -> TrainingClip:
+def _clip(recording: Recording, plan: ClipPlan, *, known: bool, split: str) -> TrainingClip:
     patient = recording.patient
-    start = index * CLIP_SECONDS
     return TrainingClip(
         video_id=recording.video_id,
         patient_id=patient.patient_id,
-        clip_index=index,
+        clip_index=plan.clip_index,
         label=patient.label if known else "",
         split=split,
         camera=f"room{patient.room + 1}-camera{patient.camera + 1}",
         source_sha256=f"{patient.patient_id}/{recording.seed}",
-        signs=recording.signs_between(start, start + CLIP_SECONDS),
+        signs=recording.signs_between(plan.start_s, plan.start_s + plan.valid_seconds),
+        valid_seconds=plan.valid_seconds,
+        begins_s=plan.start_s,
     )

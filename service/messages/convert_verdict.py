@@ -126,6 +126,7 @@ def judged_to_proto(judged: Judged) -> classification.Verdict:
         separates_nothing=evidence.separates_nothing,
         clips_without_picture=evidence.clips_without_picture,
         clips_outside_seizure=evidence.clips_outside_seizure,
+        clips_overlapping=evidence.clips_overlapping,
     )
     if judged.clips:
         message.clips.extend(
@@ -168,6 +169,7 @@ def judged_from_proto(message: classification.Verdict) -> Judged:
         separates_nothing=message.separates_nothing,
         clips_without_picture=message.clips_without_picture,
         clips_outside_seizure=message.clips_outside_seizure,
+        clips_overlapping=message.clips_overlapping,
     )
     return Judged(verdict, tuple(convert.clip_from_proto(clip.clip) for clip in message.clips), evidence)
 

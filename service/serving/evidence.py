@@ -34,6 +34,7 @@ def judge(
     distance: Distance | None = None,
     clips_without_picture: int = 0,
     clips_outside_seizure: int = 0,
+    clips_overlapping: int = 0,
 ) -> Judged:
     """The verdict on clips of one video, or on one clip, with what speaks for and against it.
 
@@ -47,6 +48,7 @@ def judge(
         distance: see `Evidence`.
         clips_without_picture: see `Evidence`.
         clips_outside_seizure: see `Evidence`.
+        clips_overlapping: see `Evidence`.
 
     Raises:
         EncoderMismatch: If the embeddings are of another encoder than the head.
@@ -70,6 +72,7 @@ def judge(
         distance=distance,
         clips_without_picture=clips_without_picture,
         clips_outside_seizure=clips_outside_seizure,
+        clips_overlapping=clips_overlapping,
         **standing(head, learned_from=learned_from),
     )
     return Judged(verdict, clips, evidence)

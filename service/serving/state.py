@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from encoder.head import POSITIVE, Head, probabilities_of
 from index.errors import InvalidInput, NotFound, SemiomeError, StateError
-from index.phases import counted_clips
+from index.phases import apart, seizure_clips
 from index.query import PLAIN, ClipQuery, Options, Query, VideoQuery
 from index.records import LABELS, Clip, Provenance, SearchAnswer, Verdict
 from index.search.novelty import novelty, usual_distances
@@ -128,8 +128,9 @@ class ServingState:
         *,
         item: Item | None = None,
         neighbours: evidence.OfEachClass = (),
+        with_distance: bool = True,
     ) -> Judged:
-        """The verdict on clips of one video, stored or not, with all evidence.
+        """The verdict on clips of one video, stored or not, with its evidence.
 
         Args:
             clips: clips of one video.
@@ -137,12 +138,14 @@ class ServingState:
             patient_id: whose they are where the clips do not say; empty if that is not known.
             item: what is stored and they are of; None where they are not stored.
             neighbours: see `Evidence`.
+            with_distance: whether to say how unlike all stored clips they are, too.
 
         Raises:
             StateError: If no head is loaded, or it belongs to another encoder.
         """
         patient_id = clips[0].patient_id if patient_id is None else patient_id
-        head, counted = self._head(), self._counted(item, clips)
+        head, inside = self._head(), self._of_seizure(item, clips)
+        counted = [inside[place] for place in apart([clips[place] for place in inside])]
         voters, vectors_ND = tuple(clips[place] for place in counted), vectors_ND[counted]
         return evidence.judge(
             head,
@@ -151,9 +154,10 @@ class ServingState:
             self.snapshot.encoder_id,
             learned_from=self.learned_from(patient_id),
             neighbours=neighbours,
-            distance=novelty(self.snapshot, vectors_ND, patient_id, self.usual),
+            distance=novelty(self.snapshot, vectors_ND, patient_id, self.usual) if with_distance else None,
             clips_without_picture=self._without_picture(item, len(clips)),
-            clips_outside_seizure=len(clips) - len(voters),
+            clips_outside_seizure=len(clips) - len(inside),
+            clips_overlapping=len(inside) - len(counted),
         )
 
     def classify_batch(self, items: Sequence[Item | InvalidInput], *, summaries: bool = False) -> BatchAnswer:
@@ -197,10 +201,10 @@ class ServingState:
         video = self.snapshot.videos.get(item.video_id) if isinstance(item, VideoQuery) else None
         return 0 if video is None else max(video.clip_count - clips, 0)
 
-    def _counted(self, item: Item | None, clips: Sequence[Clip]) -> list[int]:
-        """Which clips have a vote: of a stored video those in its seizure, where that is known."""
+    def _of_seizure(self, item: Item | None, clips: Sequence[Clip]) -> list[int]:
+        """Which clips may have a vote: of a stored video those in its seizure, where that is known."""
         video = self.snapshot.videos.get(item.video_id) if isinstance(item, VideoQuery) else None
-        return counted_clips(video, clips, self._head().card.from_onset_s)
+        return seizure_clips(video, clips, self._head().card.from_onset_s)
 
     def _head(self) -> Head:
         if self.head is None:
@@ -212,14 +216,7 @@ class ServingState:
             if isinstance(item, InvalidInput):
                 raise item
             clips, vectors = self.snapshot.clips_of(item)
-            counted = self._counted(item, clips)
-            judged = evidence.judge(
-                *(self._head(), tuple(clips[place] for place in counted), vectors[counted], self.snapshot.encoder_id),
-                learned_from=self.learned_from(clips[0].patient_id),
-                clips_without_picture=self._without_picture(item, len(clips)),
-                clips_outside_seizure=len(clips) - len(counted),
-            )
-            return BatchItem("OK", "", judged)
+            return BatchItem("OK", "", self.judge(clips, vectors, item=item, with_distance=False))
         except SemiomeError as error:
             return BatchItem(_code(error), str(error), None)
 

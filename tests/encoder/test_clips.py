@@ -3,17 +3,17 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from encoder.clips import Segment, Timeline, plan_clips
+from encoder.clips import LastClip, Segment, Timeline, plan_clips
 from index.errors import VideoRefused
 
 gaps = st.lists(st.integers(1, 400), min_size=2, max_size=400)
 
 
 @given(gaps=gaps, start=st.integers(-(10**6), 10**9), num_frames=st.integers(1, 100))
-def test_clips_cover_a_video_once_and_frames_are_those_shown(gaps, start, num_frames):
+def test_clips_that_are_cut_as_before_cover_a_video_once_and_frames_are_those_shown(gaps, start, num_frames):
     ticks = [start]
     for gap in gaps:
         ticks.append(ticks[-1] + gap)
@@ -23,7 +23,7 @@ def test_clips_cover_a_video_once_and_frames_are_those_shown(gaps, start, num_fr
             plan_clips(timeline, num_frames)
         return
 
-    plans = plan_clips(timeline, num_frames)
+    plans = plan_clips(timeline, num_frames, last_clip=LastClip.STRETCHED)
     shown_at = [(tick - start) / 90 for tick in ticks]
 
     assert [plan.clip_index for plan in plans] == list(range(len(plans)))
@@ -39,6 +39,36 @@ def test_clips_cover_a_video_once_and_frames_are_those_shown(gaps, start, num_fr
             moment = ticks[0] + (10 * plan.clip_index + valid * (2 * i + 1) / (2 * num_frames)) * 90
             assert ticks[number] <= moment
             assert number == len(ticks) - 1 or ticks[number + 1] > moment
+
+
+@given(gaps=gaps, num_frames=st.integers(1, 24), stride=st.integers(500, 10_000))
+def test_clips_leave_no_gap_and_only_the_last_begins_off_the_stride(gaps, num_frames, stride):
+    ticks = [0]
+    for gap in gaps:
+        ticks.append(ticks[-1] + gap)
+    timeline = Timeline(tuple(ticks), Fraction(1, 25))  # a picture every 16 s at the slowest
+    duration = timeline.duration
+    assume(duration >= 1)
+
+    plans = plan_clips(timeline, num_frames, stride / 1000)
+
+    assert [plan.clip_index for plan in plans] == list(range(len(plans)))
+    exact = [Fraction(stride * number, 1000) for number in range(len(plans))]
+    if plans and exact[-1] + 10 > duration:
+        exact[-1] = max(duration - 10, Fraction(0))
+        assert plans[-1].valid_seconds == round(float(min(duration, 10)), 3)
+    assert [plan.start_s for plan in plans] == [round(float(start), 3) for start in exact]
+    assert all(plan.valid_seconds == 10 for plan in plans[:-1])
+    for plan, start in zip(plans, exact, strict=True):
+        valid = min(duration - start, Fraction(10))
+        for i, number in enumerate(plan.frame_numbers):
+            moment = (start + valid * (2 * i + 1) / (2 * num_frames)) * 25
+            assert ticks[number] <= moment
+            assert number == len(ticks) - 1 or ticks[number + 1] > moment
+    ended, following = plans[-1].start_s + plans[-1].valid_seconds, stride / 1000 * len(plans)
+    if duration - Fraction(ended) >= 1:  # the next clip would have shown no picture of its own
+        own = following if following + 10 <= duration else ended
+        assert not any(own <= tick / 25 < own + 10 for tick in ticks)
 
 
 @given(gaps=gaps, data=st.data())

@@ -70,9 +70,40 @@ def reference(cohort, query_vectors, allowed, k, group_by, mean_of=1):
     for video, embedded in cohort:
         for e in embedded:
             if allowed(video, e.clip):
-                groups.setdefault(key(e.clip, group_by), []).append(float(np.max(query_vectors @ e.vector)))
-    means = {group: float(np.mean(sorted(found, reverse=True)[:mean_of])) for group, found in groups.items()}
+                score = float(np.max(query_vectors @ e.vector))
+                groups.setdefault(key(e.clip, group_by), []).append((score, e.clip))
+    if group_by is GroupBy.CLIP:
+        every = sorted((found[0] for found in groups.values()), key=lambda one: -one[0])
+        return [(clip.clip_id, score) for score, clip in apart(every)[:k]]
+    means = {
+        group: float(np.mean([score for score, _ in apart(sorted(found, key=lambda one: -one[0]))[:mean_of]]))
+        for group, found in groups.items()
+    }
     return sorted(means.items(), key=lambda item: -item[1])[:k]
+
+
+def apart(found):
+    """Those of some (similarity, clip), best first, that show no second that one before them shows."""
+    kept = []
+    for score, clip in found:
+        if not any(shares(clip, other) for _, other in kept):
+            kept.append((score, clip))
+    return kept
+
+
+def shares(clip, other):
+    """Whether two clips show some of the same seconds."""
+    return clip.video_id == other.video_id and abs(clip.start_s - other.start_s) < 10
+
+
+def once(clips):
+    """Those of a video's clips that show every second of it once, but for what the last one shows twice."""
+    kept = []
+    for e in clips:
+        end = kept[-1].clip.start_s + 10 if kept else 0.0
+        if e.clip.start_s >= end or (e is clips[-1] and e.clip.start_s + 10 - end >= 1):
+            kept.append(e)
+    return kept
 
 
 def aligned(query_vectors, vectors):

@@ -73,6 +73,6 @@ def test_rows_of_many_videos_in_any_order_count_each_by_its_own_video():
     mixed = [other[3], one[0], other[0], one[2], one[1], other[1], other[2]]
     videos = {"a": video(onset=11, end=19, name="a"), "b": video(name="b")}
 
-    assert counted_rows(mixed, videos, range(7)) == [0, 2, 4, 5, 6]
-    assert counted_rows(mixed, videos, [0, 4]) == [0, 4]
-    assert counted_rows(mixed, {}, [1, 3]) == [1, 3]
+    assert counted_rows(mixed, videos, range(7)) == ([0, 2, 4, 5, 6], 2, 0)
+    assert counted_rows(mixed, videos, [0, 4]) == ([0, 4], 0, 0)
+    assert counted_rows(mixed, {}, [1, 3]) == ([1, 3], 0, 0)

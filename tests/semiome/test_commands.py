@@ -106,7 +106,7 @@ def test_the_whole_way(folder):
 
         np.save(folder / "q.npy", np.ones(768, np.float32))
         vector = ("--vector", "q.npy", "--encoder", encoded["encoder_id"], "--server", address, "--json")
-        assert len(result_of(semiome("search", *vector, cwd=folder))["neighbours"]) == 10
+        assert len(result_of(semiome("search", *vector, cwd=folder))["neighbours"]) == 8
 
         judged = result_of(
             semiome("classify", "--video", "v4", "--video", "nobody", "--server", address, "--json", cwd=folder), code=3

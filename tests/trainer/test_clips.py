@@ -167,7 +167,7 @@ def test_when_a_seizure_is_comes_from_the_manifest_and_an_older_cache_does_witho
     built = build_cache(manifest, tmp_path / "cache", 4, 32, decoders=1)
     card = json.loads((tmp_path / "cache" / "clips.json").read_text())
     for clip in card["clips"]:
-        for name in ("valid_seconds", "onset_s", "seizure_end_s"):
+        for name in ("begins_s", "valid_seconds", "onset_s", "seizure_end_s"):
             del clip[name]
     (tmp_path / "cache" / "clips.json").write_text(json.dumps(card))
     older = read_cache(tmp_path / "cache")
@@ -176,7 +176,7 @@ def test_when_a_seizure_is_comes_from_the_manifest_and_an_older_cache_does_witho
 
     assert [(clip.start_s, clip.valid_seconds, clip.onset_s, clip.seizure_end_s) for clip in timed] == [
         (0.0, 10.0, 2.25, 10.0),
-        (10.0, 5.5, 2.25, 10.0),
+        (5.5, 10.0, 2.25, 10.0),
         (0.0, 7.0, None, None),
     ]
     assert [clip.valid_seconds for clip in older.clips] == [10.0, 10.0, 10.0]

@@ -268,7 +268,7 @@ def _keys_of_counted(clips: Sequence[TrainingClip], from_onset_s: float | None) 
         )
         for clip in clips
     }
-    counted = counted_rows(clips, seizures, range(len(clips)), from_onset_s)
+    counted = counted_rows(clips, seizures, range(len(clips)), from_onset_s).rows
     return {(clips[row].video_id, clips[row].clip_index) for row in counted}
 
 

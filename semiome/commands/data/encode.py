@@ -37,6 +37,15 @@ def encode(
     encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
     device: DeviceOption = "cpu",
     precision: PrecisionOption = "auto",
+    stride: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            max=10,
+            help="Seconds from one clip to the next, less than 10 for overlapping ones. Default: as stored; 10 for new "
+            "videos.",
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips handed over at once; a GPU embeds them together.")] = 4,
     decoders: Annotated[
         int | None, typer.Option(min=1, help="Videos decoded at once; default: half the cores.")
@@ -83,7 +92,7 @@ def encode(
 
     ask_for_sandbox(least_sandbox)
     screen = Screen(as_json=as_json)
-    rows = read_manifest(manifest, media_root)
+    rows = read_manifest(manifest, media_root).every(stride)
     workspace = Workspace.at(address)
     warn_of_another_account(workspace, screen)
     same_recording = same_recording if same_recording is None else same_recording.strip()

@@ -134,9 +134,9 @@ def stored_clips(store: Store, encoder_id: str, from_onset_s: float | None = Non
 
     stored, videos = store.clips(encoder_id), store.videos()
     labelled = [r for r, clip in enumerate(stored.clips) if clip.video_id in videos and videos[clip.video_id].label]
-    rows = counted_rows(stored.clips, videos, labelled, from_onset_s)
+    rows, outside, _ = counted_rows(stored.clips, videos, labelled, from_onset_s)
     clips = [training_clip(stored.clips[row], videos) for row in rows]
-    return LabelledVideos(clips, stored.vectors[rows], len(labelled) - len(rows))
+    return LabelledVideos(clips, stored.vectors[rows], outside)
 
 
 def durations(whole: LabelledVideos, store: Store) -> LabelledVideos:
@@ -160,7 +160,10 @@ def training_clip(clip: Clip, videos: Mapping[str, Video]) -> TrainingClip:
 
     video = videos[clip.video_id]
     return TrainingClip(
-        *(clip.video_id, clip.patient_id, clip.clip_index, video.label, video.split), source_sha256=video.source_sha256
+        *(clip.video_id, clip.patient_id, clip.clip_index, video.label, video.split),
+        source_sha256=video.source_sha256,
+        valid_seconds=clip.valid_seconds,
+        begins_s=clip.start_s,
     )
 
 

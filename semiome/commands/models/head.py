@@ -181,7 +181,7 @@ def labelled_clips(
     stored, videos = store.clips(encoder_id), with_labels(store.videos(), labels or {})
     labelled = {name for name, video in videos.items() if video.label}
     of_labelled = [row for row, clip in enumerate(stored.clips) if clip.video_id in labelled]
-    rows = counted_rows(stored.clips, videos, of_labelled, from_onset_s)
+    rows, outside, _ = counted_rows(stored.clips, videos, of_labelled, from_onset_s)
     clips = [stored.clips[row] for row in rows]
     said = [videos[clip.video_id].label for clip in clips]
     # By patient, and whether or not the video of that split has a label: none of their clips may be learned from.
@@ -192,4 +192,4 @@ def labelled_clips(
         [clip for clip in known if clip.patient_id in of_split],
     )
     held_out = sorted(of_split & {clip.patient_id for clip in clips})
-    return LabelledClips(encoder_id, clips, said, stored.vectors[rows], len(of_labelled) - len(rows)), held_out
+    return LabelledClips(encoder_id, clips, said, stored.vectors[rows], outside), held_out

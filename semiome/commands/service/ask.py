@@ -247,6 +247,8 @@ def _verdict_row(one: dict[str, Any]) -> tuple[str, ...]:
         notes.append(f"{one['clips_without_picture']} clips without picture")
     if one["clips_outside_seizure"]:
         notes.append(f"{one['clips_outside_seizure']} clips outside the seizure")
+    if one["clips_overlapping"]:
+        notes.append(f"{one['clips_overlapping']} clips that overlap with others")
     probability = f"{one['extle_probability']:.3f}" + ("" if one["calibrated"] else " (not calibrated)")
     named = "not known" if sets is None else " or ".join(sets["labels"]) or "neither"
     votes = f"{one['votes'][0]} : {one['votes'][1]} (margin {one['margin']})"
@@ -302,6 +304,7 @@ def verdict_values(name: str, result: BatchItem) -> dict[str, Any]:
         "separates_nothing": evidence.separates_nothing,
         "clips_without_picture": evidence.clips_without_picture,
         "clips_outside_seizure": evidence.clips_outside_seizure,
+        "clips_overlapping": evidence.clips_overlapping,
         "clips": [
             {
                 "clip_id": clip.clip_id,

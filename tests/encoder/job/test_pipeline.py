@@ -53,7 +53,10 @@ def test_clips_are_stored_with_their_embeddings(hospital, job, workspace, tiny_e
     assert videos["v1"] == Video("v1", "p1", source["v1"], duration_s=24.0, clip_count=3)
     found = stored_clips(workspace, tiny_encoder)
     assert list(found) == [
-        *(Clip(clip_id(source["v1"], "v1", k), "v1", "p1", k, 10.0 * k, s) for k, s in enumerate((10.0, 10.0, 4.0))),
+        *(
+            Clip(clip_id(source["v1"], "v1", start), "v1", "p1", k, start, 10.0)
+            for k, start in enumerate((0.0, 10.0, 14.0))
+        ),
         Clip(clip_id(source["v2"], "v2", 0), "v2", "p2", 0, 0.0, 7.0),
     ]
     with Decoder(4, 32) as decoder:
@@ -116,11 +119,11 @@ def test_salvage_keeps_the_whole_clips_before_the_damage_and_says_so(hospital, j
     assert [refusal.video_id for refusal in job(manifest).refused] == ["v1", "v2", "v3"]
     report = job(manifest, salvage=True)
 
-    assert (report.clips_written, [refusal.video_id for refusal in report.refused]) == (2, ["v3"])
+    assert (report.clips_written, [refusal.video_id for refusal in report.refused]) == (3, ["v3"])
     assert [refusal.video_id for refusal in report.salvaged] == ["v1", "v2"]
     videos = Store(workspace).videos()
     assert {name: (v.salvaged, v.duration_s, v.clip_count) for name, v in videos.items()} == {
-        "v1": (True, 10.0, 1),
+        "v1": (True, 12.08, 2),
         "v2": (True, 10.0, 1),
     }
 

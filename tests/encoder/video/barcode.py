@@ -29,7 +29,7 @@ def read_numbers(left_TSSC, right_TSSC, turned=False):
     return numbers.tolist()
 
 
-def expected_clips(facts, num_frames, begin=0, end=None):
+def expected_clips(facts, num_frames, begin=0, end=None, stride=10, *, stretched=False):
     """(start, valid seconds, frame numbers) of each clip, from what `expected.json` says of a file alone.
 
     Of a part of the file, where `begin` and `end` say which, in seconds after its first frame.
@@ -42,11 +42,16 @@ def expected_clips(facts, num_frames, begin=0, end=None):
         seconds = Fraction(facts["frames"]) / Fraction(facts["fps"])
     first = facts.get("first_frame", 0)
     begin, seconds = Fraction(str(begin)), seconds if end is None else min(Fraction(str(end)), seconds)
-    clips, start = [], begin
-    while seconds - start >= 1:
-        valid = min(Fraction(10), seconds - start)
+    stride, spans = Fraction(str(stride)), []
+    while begin + stride * len(spans) + 10 <= seconds:
+        start = begin + stride * len(spans)
+        spans.append((start, start + 10))
+    if seconds - (spans[-1][1] if spans else begin) >= 1:
+        spans.append((begin + stride * len(spans) if stretched else max(seconds - 10, begin), seconds))
+    clips = []
+    for start, until in spans:
+        valid = until - start
         moments = [start + valid * (2 * i + 1) / (2 * num_frames) for i in range(num_frames)]
         shown = [first + max(n for n, time in enumerate(times) if time <= moment) for moment in moments]
-        clips.append((float(start - begin), round(float(valid), 3), shown))
-        start += 10
+        clips.append((round(float(start - begin), 3), round(float(valid), 3), shown))
     return clips

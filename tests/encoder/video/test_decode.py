@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from encoder.clips import plan_clips
+from encoder.clips import LastClip, Source, plan_clips
 from encoder.picture import Crop
 from encoder.video.decoder import DecodeLimits, Decoder
 from encoder.video.decord_reader import read_decord
@@ -62,6 +62,20 @@ def test_an_ok_file_gives_exactly_its_clips_and_frames(decoders, name, num_frame
         (a.start_s, a.valid_seconds, read_numbers(a.frames, b.frames, turned)) for a, b in zip(left, right, strict=True)
     ]
     assert found == expected_clips(EXPECTED[name], num_frames)
+
+
+@pytest.mark.parametrize("how", [{"stride_s": 2.5}, {"stride_s": 7}, {"last_clip": LastClip.STRETCHED}], ids=str)
+@pytest.mark.parametrize("name", OK)
+def test_clips_that_overlap_or_are_cut_as_before_show_exactly_their_frames(decoders, name, how):
+    turned = "rotate90" in name
+    source, decoder = Source(VIDEOS / name, **how), decoders(12, SIZE)
+    left, right = (list(decoder.decode(source, crop)) for crop in (TURNED_HALVES if turned else HALVES))
+
+    found = [
+        (a.start_s, a.valid_seconds, read_numbers(a.frames, b.frames, turned)) for a, b in zip(left, right, strict=True)
+    ]
+    stride, stretched = how.get("stride_s", 10), "last_clip" in how
+    assert found == expected_clips(EXPECTED[name], 12, stride=stride, stretched=stretched)
 
 
 @pytest.mark.parametrize("name", REJECT)

@@ -34,7 +34,7 @@ def with_patient(workspace, others=100, kind=None):
     clips = [
         EmbeddedClip(
             Clip(
-                clip_id(video.source_sha256, video.video_id, n),
+                clip_id(video.source_sha256, video.video_id, e.clip.start_s),
                 *(video.video_id, PATIENT, n, e.clip.start_s, e.clip.valid_seconds),
             ),
             e.vector,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from index.errors import InvalidInput, NotFound
+from index.phases import apart
 from index.query import ANYTHING, ClipQuery, Options, SearchFilter, VideoQuery
 from index.records import Clip, EmbeddedClip, Video, clip_id
 from index.search import subsequence
@@ -26,15 +27,23 @@ def source_of(name):
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def video(name, patient, vectors, skip=(), **fields):
-    """A video with these vectors, but for the clips that are skipped, as those that show no picture are."""
+def video(name, patient, vectors, skip=(), stride=10.0, **fields):
+    """A video with these vectors, but for the clips that are skipped, as those that show no picture are.
+
+    With a stride its last clip begins half a stride after the one before.
+    """
     source = source_of(name)
+    starts = [stride * i for i in range(len(vectors))]
+    if stride < 10 and len(starts) > 1:
+        starts[-1] -= stride / 2
     clips = [
-        EmbeddedClip(Clip(clip_id(source, name, i), name, patient, i, 10.0 * i, 10.0), np.asarray(vector, np.float32))
+        EmbeddedClip(
+            Clip(clip_id(source, name, starts[i]), name, patient, i, starts[i], 10.0), np.asarray(vector, np.float32)
+        )
         for i, vector in enumerate(vectors)
         if i not in skip
     ]
-    described = {"duration_s": 10.0 * len(vectors), "clip_count": len(vectors), **fields}
+    described = {"duration_s": starts[-1] + 10.0, "clip_count": len(vectors), **fields}
     return Video(name, patient, source, **described), clips
 
 
@@ -53,10 +62,11 @@ def snapshot_of(folder, cohort, later=()):
 
 
 def all_ends(snapshot, query, own, without_patient=""):
-    """(similarity, video, first clip number, last clip number) of the best stretch that ends at each clip."""
+    """(similarity, video, numbers of its clips, new seconds of the last) of the best stretch that ends at each clip."""
     vectors = snapshot.vectors(np.arange(len(snapshot))).astype(np.float64)
     mean = vectors.mean(axis=0)
     rows = snapshot.rows_of(query)
+    rows = rows[apart([snapshot.clip(int(row)) for row in rows])]
     asked = unit(vectors[rows] - mean)
     ends = []
     for name, of in sorted(snapshot.videos.items()):
@@ -66,37 +76,53 @@ def all_ends(snapshot, query, own, without_patient=""):
             theirs = snapshot.rows_of(VideoQuery(name))
         except NotFound:
             continue
-        numbers = [snapshot.clip(int(row)).clip_index for row in theirs]
+        clips = [snapshot.clip(int(row)) for row in theirs]
         cosine = asked @ unit(vectors[theirs] - mean).T
 
-        def best(q, c, cosine=cosine, numbers=numbers):
-            """(total, first clip) of the best path that ends at a query clip and a clip."""
-            follows = c > 0 and numbers[c] == numbers[c - 1] + 1
-            two = follows and c > 1 and numbers[c - 1] == numbers[c - 2] + 1
+        def before(c, clips=clips):
+            """The earliest clip from which on no clip is missing and no second goes by unseen until this one."""
+            if c == 0 or clips[c].clip_index != clips[c - 1].clip_index + 1:
+                return None
+            found = c - 1
+            start = clips[c].start_s
+            while (
+                found > 0
+                and clips[found].clip_index == clips[found - 1].clip_index + 1
+                and clips[found - 1].start_s + 10 >= start
+            ):
+                found -= 1
+            return found
+
+        def best(q, c, cosine=cosine, before=before):
+            """(total, clips backwards) of the best path that ends at a query clip and a clip."""
+            one = before(c)
+            two = None if one is None else before(one)
             here = cosine[q, c]
             if q == 0:
-                paths = [(here, -c)]
-                if follows:
-                    paths.append(((here + cosine[0, c - 1]) / 2, -(c - 1)))
+                paths = [(here, (c,))]
+                if one is not None:
+                    paths.append(((here + cosine[0, one]) / 2, (c, one)))
                 return max(paths, key=lambda path: path[0])
             paths = []
-            if follows:
-                total, first = best(q - 1, c - 1)
-                paths.append((total + here, first))
-            if two:
-                total, first = best(q - 1, c - 2)
-                paths.append((total + (here + cosine[q, c - 1]) / 2, first))
+            if one is not None:
+                total, path = best(q - 1, one)
+                paths.append((total + here, (c, *path)))
+            if two is not None:
+                total, path = best(q - 1, two)
+                paths.append((total + (here + cosine[q, one]) / 2, (c, one, *path)))
             if q == 1:
-                paths.append((cosine[0, c] + here, -c))
-            elif follows:
-                total, first = best(q - 2, c - 1)
-                paths.append((total + cosine[q - 1, c] + here, first))
-            return max(paths, key=lambda path: path[0], default=(-np.inf, 0))
+                paths.append((cosine[0, c] + here, (c,)))
+            elif one is not None:
+                total, path = best(q - 2, one)
+                paths.append((total + cosine[q - 1, c] + here, (c, *path)))
+            return max(paths, key=lambda path: path[0], default=(-np.inf, ()))
 
-        for c in range(len(theirs)):
-            total, first = best(len(rows) - 1, c)
+        for c, clip in enumerate(clips):
+            total, path = best(len(rows) - 1, c)
             if total > -np.inf:
-                ends.append((total / len(rows), name, -first, c))
+                follows = c > 0 and clip.clip_index == clips[c - 1].clip_index + 1
+                new = min(10.0, clip.start_s - clips[c - 1].start_s) if follows else 10.0
+                ends.append((total / len(rows), name, tuple(clips[at] for at in path[::-1]), new))
     return ends
 
 
@@ -105,12 +131,13 @@ def reference(snapshot, query, k, patient, own, *, include_own_patient=False):
     ends = all_ends(snapshot, query, own, "" if include_own_patient else patient)
     kept = []
     for end in sorted(ends, key=lambda end: -end[0]):
-        _, name, first, last = end
-        shared = [
-            (min(last, b) - max(first, a) + 1) / min(last - first + 1, b - a + 1)
-            for _, other, a, b in kept
-            if other == name
-        ]
+        _, name, clips, _ = end
+        begin, until = clips[0].start_s, clips[-1].start_s + 10
+        shared = []
+        for _, other, theirs, _ in kept:
+            if other == name:
+                a, b = theirs[0].start_s, theirs[-1].start_s + 10
+                shared.append((min(until, b) - max(begin, a)) / min(until - begin, b - a))
         if all(one <= 0.5 for one in shared) and len(kept) < k:
             kept.append(end)
     return kept
@@ -123,26 +150,27 @@ def reference(snapshot, query, k, patient, own, *, include_own_patient=False):
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     k=st.integers(1, 6),
     own=st.booleans(),
+    strides=st.lists(st.sampled_from([10.0, 10.0, 5.0, 4.0, 2.0]), min_size=5, max_size=5),
 )
-def test_what_is_found_is_what_the_definition_finds(tmp_path_factory, seed, query_clips, lengths, k, own):
+def test_what_is_found_is_what_the_definition_finds(tmp_path_factory, seed, query_clips, lengths, k, own, strides):
     random = np.random.default_rng(seed)
-    cohort = [video("q", "p0", unit(random.normal(size=(query_clips, WIDTH))))]
+    cohort = [video("q", "p0", unit(random.normal(size=(query_clips, WIDTH))), stride=strides[-1])]
     for number, length in enumerate(lengths):
         skip = {2} if length > 5 and number % 2 else set()
-        cohort.append(video(f"v{number}", f"p{number % 3}", unit(random.normal(size=(length, WIDTH))), skip))
+        vectors = unit(random.normal(size=(length, WIDTH)))
+        cohort.append(video(f"v{number}", f"p{number % 3}", vectors, skip, strides[number]))
     snapshot = snapshot_of(tmp_path_factory.mktemp("moments"), cohort[:-1], later=cohort[-1:])
 
     found = find_moments(snapshot, VideoQuery("q"), k, ANYTHING, include_own_patient=own)
 
     expected = reference(snapshot, VideoQuery("q"), k, "p0", "q", include_own_patient=own)
     assert [one.similarity for one in found] == pytest.approx([end[0] for end in expected], abs=1e-5)
-    for one, (_, name, first, last) in zip(found, expected, strict=True):
-        numbers = [snapshot.clip(int(row)).clip_index for row in snapshot.rows_of(VideoQuery(name))]
-        assert (one.video_id, one.start_s, one.end_s) == (name, 10.0 * numbers[first], 10.0 * numbers[last] + 10)
-        asked = [snapshot.clip(int(row)).clip_id for row in snapshot.rows_of(VideoQuery("q"))]
-        theirs = [snapshot.clip(int(row)).clip_id for row in snapshot.rows_of(VideoQuery(name))][first : last + 1]
+    clips = [snapshot.clip(int(row)) for row in snapshot.rows_of(VideoQuery("q"))]
+    asked = [clips[place].clip_id for place in apart(clips)]
+    for one, (_, name, theirs, _) in zip(found, expected, strict=True):
+        assert (one.video_id, one.start_s, one.end_s) == (name, theirs[0].start_s, theirs[-1].start_s + 10)
         assert list(dict.fromkeys(a for a, _ in one.pairs)) == asked
-        assert list(dict.fromkeys(b for _, b in one.pairs)) == theirs
+        assert list(dict.fromkeys(b for _, b in one.pairs)) == [clip.clip_id for clip in theirs]
 
 
 QUIET = (("background", "yes"),)
@@ -152,7 +180,7 @@ QUIET = (("background", "yes"),)
 @given(
     seed=st.integers(0, 10_000),
     query_clips=st.integers(1, 4),
-    quiet=st.lists(st.tuples(st.integers(1, 8), st.integers(0, 2)), max_size=6),
+    quiet=st.lists(st.tuples(st.integers(1, 8), st.integers(0, 2), st.sampled_from([10.0, 4.0])), max_size=6),
 )
 def test_how_unusual_a_moment_is_is_what_counting_in_background_gives(tmp_path_factory, seed, query_clips, quiet):
     random = np.random.default_rng(seed)
@@ -160,9 +188,9 @@ def test_how_unusual_a_moment_is_is_what_counting_in_background_gives(tmp_path_f
         video("q", "p0", unit(random.normal(size=(query_clips, WIDTH)))),
         *(video(f"v{n}", f"p{n}", unit(random.normal(size=(5, WIDTH)))) for n in range(3)),
     ]
-    for number, (length, patient) in enumerate(quiet):
+    for number, (length, patient, stride) in enumerate(quiet):
         vectors = unit(random.normal(size=(length, WIDTH)))
-        cohort.append(video(f"b{number}", f"p{patient}", vectors, metadata=QUIET))
+        cohort.append(video(f"b{number}", f"p{patient}", vectors, stride=stride, metadata=QUIET))
     snapshot = snapshot_of(tmp_path_factory.mktemp("background"), cohort)
     query = VideoQuery("q")
 
@@ -174,7 +202,7 @@ def test_how_unusual_a_moment_is_is_what_counting_in_background_gives(tmp_path_f
     for one in found:
         others = {"p0", "p1", "p2"} - {one.patient_id, "p0"}
         for rate, patients in ((one.per_hour_patient, {one.patient_id}), (one.per_hour_others, others)):
-            hours = sum(patient_of[end[1]] in patients for end in places) / 360
+            hours = sum(end[3] for end in places if patient_of[end[1]] in patients) / 3600
             count = sum(patient_of[end[1]] in patients and end[0] >= one.similarity - 1e-5 for end in apart)
             if not hours:
                 assert rate is None
@@ -243,7 +271,7 @@ def test_a_seizure_is_found_where_it_lies_at_its_own_pace_or_twice_as_slow_or_fa
     assert (first.video_id, first.start_s, first.end_s) == ("as-it-is", 170.0, 230.0)  # seconds of the file
     assert (first.patient_id, first.label, first.onset_s) == ("p1", "TLE", 172.0)
     assert first.similarity == pytest.approx(1, abs=1e-5)
-    assert [pair[0] for pair in first.pairs] == [clip_id(source_of("query"), "query", n) for n in range(6)]
+    assert [pair[0] for pair in first.pairs] == [clip_id(source_of("query"), "query", 10.0 * n) for n in range(6)]
     assert (second.video_id, second.similarity) == ("slow", pytest.approx(1, abs=1e-5))
     assert 40 <= second.start_s <= 50  # the first clip is there twice, and so is the last
     assert 150 <= second.end_s <= 160
@@ -276,7 +304,7 @@ def test_only_what_the_filter_admits_is_found_and_nothing_across_what_is_missing
 
 
 def test_a_lone_clip_and_the_clips_of_a_known_seizure_are_what_is_searched_for(hidden, tmp_path):
-    lone = find_moments(hidden, ClipQuery(clip_id(source_of("query"), "query", 2)), 3, ANYTHING)
+    lone = find_moments(hidden, ClipQuery(clip_id(source_of("query"), "query", 20.0)), 3, ANYTHING)
     assert (lone[0].video_id, lone[0].start_s, lone[0].end_s) == ("as-it-is", 190.0, 200.0)
     random = np.random.default_rng(3)
     around = np.concatenate([unit(random.normal(size=(3, WIDTH))), COURSE[:3], unit(random.normal(size=(3, WIDTH)))])
@@ -298,7 +326,7 @@ def test_what_the_query_shows_is_not_found_and_nothing_twice_however_often_it_is
         made, clips = video(name, patient, vectors[start:stop], start_s=10.0 * start, end_s=10.0 * stop)
         source = source_of(file)
         renamed = [
-            EmbeddedClip(replace(one.clip, clip_id=clip_id(source, name, one.clip.clip_index)), one.vector)
+            EmbeddedClip(replace(one.clip, clip_id=clip_id(source, name, one.clip.start_s)), one.vector)
             for one in clips
         ]
         return replace(made, source_sha256=source), renamed
@@ -344,7 +372,7 @@ def test_a_long_query_is_answered_soon_and_asks_for_no_more_pairs_than_an_answer
 
     assert found.start_s in {0.0, 10.0}  # the first clip is there twice
     assert found.end_s == 4500.0
-    asked = [clip_id(source_of("query"), "query", n) for n in range(300)]
+    asked = [clip_id(source_of("query"), "query", 10.0 * n) for n in range(300)]
     whole = [asked[n // 2] for n in range(300)] + asked[150:]
     assert [a for a, _ in found.pairs] == whole[-len(found.pairs) :]
     assert len(found.pairs) == (4500 - found.start_s) / 10

@@ -61,7 +61,7 @@ def test_a_changed_file_replaces_the_clips_of_its_video(workspace, cohort):
     video, clips = make_video(0, 0, 2, np.random.default_rng(9))
     changed = replace(video, source_sha256="f" * 64)
     clips = [
-        EmbeddedClip(replace(e.clip, clip_id=clip_id("f" * 64, video.video_id, i)), e.vector)
+        EmbeddedClip(replace(e.clip, clip_id=clip_id("f" * 64, video.video_id, e.clip.start_s)), e.vector)
         for i, e in enumerate(clips)
     ]
 
@@ -143,7 +143,9 @@ def test_no_patient_id_is_ever_in_a_predicate(workspace):
     cohort = make_cohort(patients=2)
     store = commit(workspace, cohort)
     changed = replace(cohort[0][0], source_sha256="e" * 64)
-    clips = [EmbeddedClip(replace(cohort[0][1][0].clip, clip_id=clip_id("e" * 64, "v0-0", 0)), cohort[0][1][0].vector)]
+    clips = [
+        EmbeddedClip(replace(cohort[0][1][0].clip, clip_id=clip_id("e" * 64, "v0-0", 0.0)), cohort[0][1][0].vector)
+    ]
     with committing(store, "enc1", WIDTH) as committer:
         committer.commit([(changed, clips)])
 

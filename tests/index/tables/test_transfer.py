@@ -76,7 +76,7 @@ def test_an_erased_patient_does_not_come_in_again(stored, tmp_path):
 def test_a_video_that_is_stored_from_another_file_stays(stored, cohort, tmp_path):
     """Two hospitals may use the same names."""
     other = Workspace(tmp_path / "other")
-    clips = [replace(e, clip=replace(e.clip, clip_id=clip_id("f" * 64, "v0-0", i))) for i, e in enumerate(cohort[0][1])]
+    clips = [replace(e, clip=replace(e.clip, clip_id=clip_id("f" * 64, "v0-0", e.clip.start_s))) for e in cohort[0][1]]
     commit(other, [(replace(cohort[0][0], source_sha256="f" * 64, clip_count=2), clips[:2])])
     export_parquet(Store(other), "enc1", tmp_path / "out")
     before = rows_of(stored)
@@ -110,7 +110,7 @@ def spoiled(table, column, value, row=3):
         ("clips", lambda t: spoiled(t, "patient_id", "somebody"), "another patient"),
         ("clips", lambda t: spoiled(t, "video_id", "unknown"), "expected the id"),
         ("clips", lambda t: spoiled(t, "clip_id", "odd 'id"), "expected the id"),
-        ("clips", lambda t: spoiled(t, "start_s", float("nan")), "to begin at"),
+        ("clips", lambda t: spoiled(t, "start_s", float("nan")), "to begin after"),
         ("clips", lambda t: spoiled(t, "clip_index", -1), "a whole number"),
         ("videos", lambda t: spoiled(t, "patient_id", ""), "as patient_id of a video"),
         ("clips", lambda t: t.drop_columns(["crop"]), "expected a folder with"),

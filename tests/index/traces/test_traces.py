@@ -43,7 +43,7 @@ def renamed(made, patient_id, video_id):
     moved = []
     for one in clips:
         clip = one.clip
-        new = clip_id(video.source_sha256, video_id, clip.clip_index)
+        new = clip_id(video.source_sha256, video_id, clip.start_s)
         fields = (new, video_id, patient_id, clip.clip_index, clip.start_s, clip.valid_seconds)
         moved.append(type(one)(type(clip)(*fields), one.vector))
     return video, moved

@@ -80,7 +80,8 @@ def test_an_uploaded_video_finds_itself_and_is_forgotten(served, client):
     assert len(answer.clips) == len(stored)
     best = answer.neighbours[0]
     assert best.similarity == pytest.approx(1.0, abs=1e-4)
-    assert {hit.clip.video_id for hit in answer.neighbours[: len(stored)]} == {"v1"}
+    # Of its last two clips, which overlap, one is found.
+    assert [hit.clip.video_id for hit in answer.neighbours].count("v1") == len(stored) - 1
     assert {hit.query_clip_id for hit in answer.neighbours} <= {clip.clip_id for clip in answer.clips}
     assert not answer.stored
     assert client.counts() == before
@@ -145,7 +146,7 @@ def test_every_kind_of_file_is_embedded_or_refused_with_its_reason(served, clien
     workspace, _ = served
     if EXPECTED[name]["verdict"] == "ok":
         answer = client.search_by_video(VIDEOS / name, 3)
-        seconds = sum(clip.valid_seconds for clip in answer.clips)
+        seconds = answer.clips[-1].start_s + answer.clips[-1].valid_seconds
         assert seconds == pytest.approx(EXPECTED[name]["seconds"], abs=0.001)
     else:
         with pytest.raises(ServiceError) as caught:

@@ -13,7 +13,7 @@ from index.search.loader import SnapshotLoader
 from index.tables.blocklist import patient_hash
 from semiome.shipped import shipped_encoder, shipped_folder
 from service.serving.state import ServingState
-from tests.conftest import WIDTH, commit, head_layers, make_cohort, publish_all, tiny_architecture
+from tests.conftest import WIDTH, commit, head_layers, make_cohort, make_video, publish_all, tiny_architecture
 
 pytestmark = pytest.mark.needs("torch")
 
@@ -94,6 +94,21 @@ def test_only_clips_of_the_seizure_vote_where_its_onset_is_known(state, from_ons
     assert short.judged.evidence.clips_outside_seizure == 4 - len(voters)
     lone = state.classify(ClipQuery(every.clips[0].clip_id)).judged  # asked for by itself it is judged
     assert lone.clips == every.clips[:1]
+
+
+def test_clips_that_overlap_have_one_vote(workspace, state):
+    random = np.random.default_rng(3)
+    commit(workspace, [make_video(7, 0, 6, random, stride=4.0)])  # from 0, 4, 8, 12, 16 and 18 s
+    fresh = replace(state, snapshot=SnapshotLoader(workspace).snapshot)
+
+    judged = fresh.classify(VideoQuery("v7-0")).judged
+
+    assert [clip.start_s for clip in judged.clips] == [0.0, 12.0, 18.0]
+    assert sum(judged.verdict.votes) == 3
+    assert (judged.evidence.clips_overlapping, judged.evidence.clips_outside_seizure) == (3, 0)
+    (whole,) = fresh.classify_batch([VideoQuery("v7-0")]).results
+    assert whole.judged.verdict == judged.verdict
+    assert whole.judged.evidence.clips_overlapping == 3
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ export function standing(verdict) {
   const learned = known === true ? "It learned from this very patient, whom it may just remember." : known === false ? "It did not learn from this patient." : "Whether it learned from this patient is not known.";
   return [learned, verdict.separates_nothing ? " It separates nothing: patients it had not seen were judged no better than by chance." : "",
     verdict.clips_without_picture ? ` ${verdict.clips_without_picture} clips show no picture and have no vote.` : "",
-    verdict.clips_outside_seizure ? ` ${verdict.clips_outside_seizure} clips lie before the onset or after the end of the seizure and have no vote.` : ""].join("");
+    verdict.clips_outside_seizure ? ` ${verdict.clips_outside_seizure} clips lie before the onset or after the end of the seizure and have no vote.` : "",
+    verdict.clips_overlapping ? ` ${verdict.clips_overlapping} clips overlap with others and have no vote, so that every second counts once.` : ""].join("");
 }
 
 /** Where an encoder's weights come from, where that decides what its answers are worth. */

@@ -1,4 +1,5 @@
 // Two films in step: the query leads, the result follows by the alignment of their clips.
+import { films } from "./api.js";
 import { clock, el } from "./dom.js";
 
 const CLIP_S = 10;
@@ -8,7 +9,7 @@ const SPEEDS = [0.25, 0.5, 1, 1.5, 2];
 
 /**
  * Where in the result a moment of the query lies.
- * @param pairs {query, result, similarity}: clip numbers that belong together, in time
+ * @param pairs {query, result, similarity}: when clips begin that belong together, in seconds
  * @returns seconds of the result for seconds of the query
  */
 export function follow(pairs) {
@@ -20,11 +21,21 @@ export function follow(pairs) {
   }
   const clips = [...best.keys()].sort((a, b) => a - b);
   return (seconds) => {
-    const clip = Math.floor(seconds / CLIP_S);
+    const begin = seconds - CLIP_S / 2;
     let nearest = clips[0]; // outside the alignment its nearest end is extended
-    for (const one of clips) if (Math.abs(one - clip) < Math.abs(nearest - clip)) nearest = one;
-    return seconds + (best.get(nearest).result - nearest) * CLIP_S;
+    for (const one of clips) if (Math.abs(one - begin) <= Math.abs(nearest - begin)) nearest = one;
+    return seconds + best.get(nearest).result - nearest;
   };
+}
+
+/** Five moments of a clip, side by side: of one that begins between two strips of ten seconds, the end of the first and the beginning of the second. */
+export function stripOf(clip) {
+  const first = Math.floor(clip.start_seconds / CLIP_S);
+  const shift = clip.start_seconds / CLIP_S - first;
+  const picture = (number) => el("img", { src: films.strip(clip.video_id, number), alt: "", loading: "lazy", onerror: (event) => event.currentTarget.removeAttribute("src") });
+  const strip = el("div", {}, picture(first), shift > 0 ? picture(first + 1) : null);
+  strip.style.setProperty("--shift", `${-100 * shift}%`);
+  return el("div", { class: "strip", role: "img", "aria-label": `Five moments of the clip at ${clock(clip.start_seconds)}` }, strip);
 }
 
 /** Frames a second of a film, as its server says. */

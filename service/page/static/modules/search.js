@@ -2,7 +2,7 @@
 import { call, clipsFrom, films, upload, verdictOn, videosOf } from "./api.js";
 import { clock, el, fill, kindWords, labelOf, problem, say, signWords, standing, tagsOf } from "./dom.js";
 import { form, judge, listed } from "./feedback.js";
-import { Players } from "./player.js";
+import { Players, stripOf } from "./player.js";
 import { Timeline } from "./timeline.js";
 
 const MOST_CLIPS = 360; // of a query that is a whole video
@@ -276,7 +276,7 @@ export class SearchView {
     const button = (relevance, words) => el("button", { type: "button", "aria-pressed": String(judged !== undefined && judged.relevance === relevance),
       onclick: (event) => this.say(place, relevance, event.currentTarget) }, words);
     return el("li", { class: "hit", "aria-label": `Result ${place + 1}` },
-      this.seesFilms ? el("img", { src: films.strip(clip.video_id, clip.clip_index), alt: `Five moments of the clip at ${clock(clip.start_seconds)}`, loading: "lazy", onerror: (event) => event.currentTarget.removeAttribute("src") }) : null,
+      this.seesFilms ? stripOf(clip) : null,
       el("span", { class: "similarity", title: "cosine similarity" }, hit.similarity.toFixed(2)),
       el("strong", {}, clip.video_id), " of ", clip.patient_id, " ", labelOf(hit.label),
       el("div", {}, video ? tagsOf(this.signs, video.semiology) : null),
@@ -293,13 +293,13 @@ export class SearchView {
     this.picked = place;
     this.cards.forEach((card, number) => card.classList.toggle("picked", number === place));
     const hit = this.hits[place];
-    const number = new Map(this.timeline.clips.map((clip) => [clip.clip_id, clip.clip_index]));
-    const told = (hit.matches.length ? hit.matches : [hit]).map((one) => ({ query: number.get(one.query_clip_id), result: one.clip.clip_index, similarity: one.similarity }));
+    const begins = new Map(this.timeline.clips.map((clip) => [clip.clip_id, clip.start_seconds]));
+    const told = (hit.matches.length ? hit.matches : [hit]).map((one) => ({ query: begins.get(one.query_clip_id), result: one.clip.start_seconds, similarity: one.similarity }));
     const chosen = this.timeline.chosenClips[0];
-    const first = chosen ? chosen.clip_index : 0; // of a stretch, which has no clip of its own
+    const first = chosen ? chosen.start_seconds : 0; // of a stretch, which has no clip of its own
     const known = told.filter((pair) => pair.query !== undefined); // of a long video, those in the part that is shown
     const pairs = known.length ? known : told.map((pair) => ({ ...pair, query: first }));
-    const at = Math.min(...pairs.map((pair) => pair.query)) * 10;
+    const at = Math.min(...pairs.map((pair) => pair.query));
     this.players.beside(films.preview(hit.clip.video_id), pairs, chosen ? chosen.start_seconds : at, "Result: ", hit.clip.video_id, ", patient ", hit.clip.patient_id);
     if (play) this.players.query.video.play().catch(() => {});
   }

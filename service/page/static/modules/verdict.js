@@ -1,6 +1,7 @@
 // The verdict on a video with all that speaks for and against it, in words.
 import { clipsFrom, films, verdictOn } from "./api.js";
 import { clock, el, fill, kindWords, labelOf, problem, say, standing } from "./dom.js";
+import { stripOf } from "./player.js";
 import { Timeline } from "./timeline.js";
 
 const percent = (share) => `${Math.round(100 * share)} %`;
@@ -66,7 +67,7 @@ export class VerdictView {
 
   #near(hit) {
     return el("li", { class: "hit" },
-      this.seesFilms ? el("img", { src: films.strip(hit.clip.video_id, hit.clip.clip_index), alt: `Five moments of the clip at ${clock(hit.clip.start_seconds)}`, loading: "lazy", onerror: (event) => event.currentTarget.removeAttribute("src") }) : null,
+      this.seesFilms ? stripOf(hit.clip) : null,
       el("span", { class: "similarity" }, hit.similarity.toFixed(2)), el("a", { href: `#/?video=${encodeURIComponent(hit.clip.video_id)}` }, hit.clip.video_id), ` of ${hit.clip.patient_id}`);
   }
 
