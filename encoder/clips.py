@@ -7,14 +7,16 @@ clips must fall on the same side on every machine.
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index.errors import VideoRefused
 from index.records import CLIP_SECONDS
@@ -81,22 +83,25 @@ class Timeline:
     """When each shown frame of a video appears.
 
     Attributes:
-        ticks: presentation timestamps in increasing order, in units of `time_base`.
+        ticks: presentation timestamps in increasing order, in units of `time_base`; kept as an array, since a day has
+            millions.
         time_base: seconds a tick.
         begin: the moment that times count from, in ticks; by default the first frame. A segment may begin while a frame
             is shown, which is then its first.
         end: the moment that the video ends, in ticks; by default when the last frame is no longer shown.
     """
 
-    ticks: tuple[int, ...]
+    ticks: Sequence[int]
     time_base: Fraction
     begin: Fraction | None = None
     end: Fraction | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ticks, array):
+            object.__setattr__(self, "ticks", array("q", self.ticks))
         if not self.ticks:
             raise VideoRefused("no picture: the video stream holds no frame")
-        if any(later <= earlier for earlier, later in zip(self.ticks, self.ticks[1:], strict=False)):
+        if (self._gaps <= 0).any():
             raise VideoRefused("two frames carry the same timestamp: the file's clock can't be trusted")
 
     @property
@@ -114,7 +119,7 @@ class Timeline:
             return (self.end - self.zero) * self.time_base
         if len(self.ticks) == 1:
             return Fraction(0)
-        gaps, usual = np.diff(self.ticks), self._usual
+        gaps, usual = self._gaps[-1:], self._usual
         shown_for = int(gaps[-1]) if gaps[-1] <= 2 * usual else usual
         return (self.ticks[-1] + shown_for - self.zero) * self.time_base
 
@@ -124,8 +129,13 @@ class Timeline:
         return float(self._usual * self.time_base) if len(self.ticks) > 1 else 0.0
 
     @property
+    def _gaps(self) -> NDArray[np.int64]:
+        gaps: NDArray[np.int64] = np.diff(np.frombuffer(self.ticks, np.int64))  # type: ignore[call-overload]
+        return gaps
+
+    @property
     def _usual(self) -> int:
-        return int(np.median(np.diff(self.ticks)))
+        return int(np.median(self._gaps))
 
     def frame_at(self, time: Fraction) -> int:
         """Number of the frame shown `time` seconds after the beginning: the last one that has appeared by then."""
@@ -143,8 +153,9 @@ class Timeline:
 
     def gap_longer_than(self, seconds: float) -> tuple[Fraction, Fraction] | None:
         """The first time longer than this between two frames, or after the last: when it begins, and how long it is."""
-        moments = self.ticks if self.end is None else (*self.ticks, math.floor(self.end))
-        gaps = np.diff(moments)
+        gaps = self._gaps
+        if self.end is not None:
+            gaps = np.append(gaps, math.floor(self.end) - self.ticks[-1])
         long = np.flatnonzero(gaps > math.floor(Fraction(seconds) / self.time_base))
         if not len(long):
             return None
@@ -179,8 +190,8 @@ class Timeline:
 
     def has_constant_rate(self) -> bool:
         """Whether all frames are equally far apart, to within the rounding of the time base."""
-        gaps = {later - earlier for earlier, later in zip(self.ticks, self.ticks[1:], strict=False)}
-        return not gaps or max(gaps) - min(gaps) <= 1
+        gaps = self._gaps
+        return not len(gaps) or int(gaps.max() - gaps.min()) <= 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,11 @@ class Workspace:
         return self.runs / f"{kind}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
     @property
+    def unfinished(self) -> Path:
+        """Embedded clips of long videos that are not stored yet."""
+        return self.root / "unfinished.sqlite"
+
+    @property
     def previews(self) -> Path:
         """Small videos and thumbnails made for looking at."""
         return self.root / "previews"

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,7 @@ def ray_engine(encoder: Encoder, options: ClusterOptions) -> Engine:
         reader: Reader, wanted: Sequence[ManifestRow], report: EncodeReport
     ) -> Iterator[Iterator[EmbeddingEvent]]:
         config = encoder.model.config
+        reader = replace(reader, unfinished=None)  # an actor may be on any host
         numbers = {row.video_id: number for number, row in enumerate(wanted)}
         files = [{"numbers": [numbers[row.video_id] for row in rows]} for rows in by_file(wanted)]
         read = data.from_items(files, override_num_blocks=min(len(files), _MOST_BLOCKS))

@@ -47,6 +47,7 @@ class VideoDone:
         copy_of: other stored videos that have just this content, and may have it.
         reason: it was refused for; empty where it was not.
         damaged: the clips before the damage are right.
+        kept: its first clips, embedded in an earlier run that did not come to the video's end.
     """
 
     row: ManifestRow
@@ -57,6 +58,7 @@ class VideoDone:
     copy_of: tuple[str, ...] = ()
     reason: str = ""
     damaged: bool = False
+    kept: tuple[EmbeddedClip, ...] = ()
 
 
 DecodingEvent = ClipReady[ClipFrames] | VideoDone

@@ -29,6 +29,7 @@ from index.errors import InvalidInput
 from index.records import EmbeddedClip
 from index.tables.committer import committing
 from index.tables.store import Store
+from index.tables.unfinished import Unfinished
 
 Progress = Callable[[float, int, str], None]
 
@@ -111,9 +112,11 @@ def encode_with(
         progress(done, total, report.where_time_goes())
 
     with committing(store, encoder.encoder_id, encoder.model.embedding_dim) as committer:
-        run = Storing(committer, report, tell, salvage=salvage)
+        unfinished = Unfinished(store.workspace)
+        unfinished.drop_patients(committer.erased(unfinished.patients()))
+        run = Storing(committer, report, tell, unfinished, encoder.encoder_id, salvage=salvage)
         tell(0)
-        reader = job_reader(manifest, encoder, store, same_recording=same_recording)
+        reader = job_reader(manifest, encoder, store, same_recording=same_recording, unfinished=unfinished)
         with engine(reader, manifest.rows, report) as events:
             report.seconds["starting"] = time.monotonic() - started
             try:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.bed.cohort_beds import BedFinder, Watch
-from encoder.bed.crop import CropPolicy, follows, source_and_crop
+from encoder.bed.crop import CropPolicy, CutFrom, follows, source_and_crop, used_crop
 from encoder.bed.detector import Detector, OneAtATime
-from encoder.clips import LastClip
+from encoder.clips import LastClip, Source
 from encoder.job.digests import FileDigests
 from encoder.job.events import ClipReady, DecodingEvent, VideoDone
 from encoder.job.identity import Copies, copies
@@ -25,8 +25,10 @@ from encoder.picture import Crop
 from encoder.video.decoder import DecodeLimits, Decoder
 from encoder.video.worker_process import Choose, ClipFrames
 from index.errors import StateError, VideoRefused
-from index.records import Video
+from index.records import EmbeddedClip, Video
+from index.tables.schema import NO_PICTURE
 from index.tables.store import EncodedVideo, Store
+from index.tables.unfinished import Unfinished
 
 ERASED = "its patient was erased from this workspace and is not taken in again"
 """Why the videos of an erased patient are refused."""
@@ -47,6 +49,8 @@ class Reader:
         erased: patients of the manifest that are not taken in again.
         copies: videos of the same content; None where nothing is stored.
         last_clip: of the encoder.
+        unfinished: clips of videos that an earlier run did not come to the end of; None where none are looked for.
+        encoder_id: of the encoder.
         digests: of the files that have been read.
     """
 
@@ -59,6 +63,8 @@ class Reader:
     copies: Copies | None = None
     digests: FileDigests = field(default_factory=FileDigests)
     last_clip: LastClip = LastClip.OVERLAPPING
+    unfinished: Unfinished | None = None
+    encoder_id: str = ""
 
     def looking_for_beds(self, detector: Detector | None, limits: DecodeLimits, watch: Watch | None = None) -> Reader:
         """The same reader, able to choose crops by the encoder's policy; as it is where there is no detector.
@@ -99,13 +105,31 @@ class Reader:
                 learned.stored, learned.stored_patient_id = self.videos[row.video_id], stored_for
                 return
             source = replace(row.source(path), last_clip=self.last_clip)
-            for frames in decoder.decode(source, self._crop(row, learned)):
+            crop = self._crop_of_kept(row, learned) if self._kept(row, source, learned) else self._crop(row, learned)
+            for frames in decoder.decode(source, crop, len(learned.kept)):
                 yield ClipReady(row, frames, frames.clip_count, digest, learned.crop)
             after = path.stat()
         except OSError as error:
             raise VideoRefused(f"the file can't be read: {error.strerror}") from None
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise VideoRefused("the file changed while it was read: encode it again once it is complete")
+
+    def _kept(self, row: ManifestRow, source: Source, learned: _Learned) -> bool:
+        """Learn what an earlier run has embedded of just this video, and with what crop, if it has."""
+        if self.unfinished is None:
+            return False
+        kept = self.unfinished.clips(self.encoder_id, row.video_id, learned.source_sha256)
+        if not kept or {one.clip.patient_id for one in kept} != {row.patient_id}:
+            return False
+        used = {one.crop.removeprefix(NO_PICTURE).strip() for one in kept}
+        cut, crop = source_and_crop(used.pop())
+        if used or cut != CutFrom.of(source) or not follows(crop, row.crop, self.policy):
+            return False
+        learned.kept, learned.crop = tuple(kept), crop
+        return True
+
+    def _crop_of_kept(self, row: ManifestRow, learned: _Learned) -> Crop | None:
+        return row.crop if self.policy is None else used_crop(learned.crop).box
 
     def _crop(self, row: ManifestRow, learned: _Learned) -> Crop | Choose | None:
         """What part of the picture the decoder is to use; `learned.crop` is set before the first clip comes."""
@@ -144,13 +168,21 @@ class _Learned:
     stored: Video | None = None
     stored_patient_id: str = ""
     copy_of: tuple[str, ...] = ()
+    kept: tuple[EmbeddedClip, ...] = ()
 
     def done(self, row: ManifestRow, reason: str = "", *, damaged: bool = False) -> VideoDone:
         known = {name: getattr(self, name) for name in self.__slots__}
         return VideoDone(row, **known, reason=reason, damaged=damaged)
 
 
-def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recording: bool = False) -> Reader:
+def job_reader(
+    manifest: Manifest,
+    encoder: Encoder,
+    store: Store,
+    *,
+    same_recording: bool = False,
+    unfinished: Unfinished | None = None,
+) -> Reader:
     """The reader of a manifest for an encoder, with what a store holds; it may not be there yet.
 
     Args:
@@ -158,6 +190,7 @@ def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recor
         encoder: to embed with.
         store: to write to.
         same_recording: whether one recording may be stored for several patients.
+        unfinished: see `Reader`.
     """
     try:
         encoded, videos = store.encoded(encoder.encoder_id), store.videos()
@@ -167,7 +200,7 @@ def job_reader(manifest: Manifest, encoder: Encoder, store: Store, *, same_recor
     digests = FileDigests()
     same = copies(manifest, videos.values(), digests, allowed=same_recording)
     found = Reader(manifest, encoded, videos, encoder.crop, erased=frozenset(erased), copies=same, digests=digests)
-    return replace(found, last_clip=encoder.last_clip)
+    return replace(found, last_clip=encoder.last_clip, unfinished=unfinished, encoder_id=encoder.encoder_id)
 
 
 def by_file(rows: Sequence[ManifestRow]) -> list[list[ManifestRow]]:

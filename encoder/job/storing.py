@@ -15,6 +15,7 @@ from index.errors import Unreachable
 from index.records import CLIP_SECONDS, EmbeddedClip, Video
 from index.tables.committer import Committer
 from index.tables.schema import NO_PICTURE
+from index.tables.unfinished import LEAST_CLIPS, Unfinished
 
 _COMMIT_CLIPS = 512
 _COMMIT_EVERY_S = 30.0
@@ -29,15 +30,26 @@ class Storing:
         committer: writes them.
         report: records what is done.
         progress: told how many videos are done, a part of one for each clip.
+        unfinished: keeps the clips of long videos until these are stored.
+        encoder_id: whose embeddings come.
         salvage: of a damaged file, keep the whole clips before the damage.
     """
 
     def __init__(
-        self, committer: Committer, report: EncodeReport, progress: Callable[[float], None], *, salvage: bool
+        self,
+        committer: Committer,
+        report: EncodeReport,
+        progress: Callable[[float], None],
+        unfinished: Unfinished,
+        encoder_id: str,
+        *,
+        salvage: bool,
     ) -> None:
         self._committer = committer
         self._report = report
         self._progress = progress
+        self._unfinished = unfinished
+        self._encoder_id = encoder_id
         self._salvage = salvage
         self._finished: list[tuple[Video, list[EmbeddedClip]]] = []
         self._updated: list[Video] = []
@@ -54,11 +66,14 @@ class Storing:
             video_id = event.row.video_id
             if isinstance(event, VideoDone):
                 self._parts.pop(video_id, None)
-                self._finish(event, self._clips.pop(video_id, []))
+                self._finish(event, [*event.kept, *self._clips.pop(video_id, [])])
             else:
                 clips = self._clips.setdefault(video_id, [])
                 clips.append(event.content)
-                self._parts[video_id] = len(clips) / max(event.clip_count, len(clips))
+                if event.clip_count >= LEAST_CLIPS:
+                    self._unfinished.keep(self._encoder_id, event.source_sha256, event.content)
+                done = event.content.clip.clip_index + 1
+                self._parts[video_id] = done / max(event.clip_count, done)
             self._progress(self._done + sum(self._parts.values()))
         self.commit()
 
@@ -140,6 +155,7 @@ class Storing:
             self._report.clips_written += self._committer.commit(self._finished)
             self._report.videos_written += len(self._finished)
             self._report.seconds["committing"] += time.monotonic() - started
+            self._unfinished.drop([video.video_id for video, _ in self._finished if video.clip_count >= LEAST_CLIPS])
             self._finished = []
         self._files = {}
         self._last_commit = time.monotonic()

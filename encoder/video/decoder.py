@@ -114,17 +114,18 @@ class Decoder:
         """Process id of the child at work."""
         return None if self._working is None else self._working.pid
 
-    def decode(self, source: Source | Path, crop: Crop | Choose | None = None) -> Iterator[ClipFrames]:
+    def decode(self, source: Source | Path, crop: Crop | Choose | None = None, skip: int = 0) -> Iterator[ClipFrames]:
         """Frames of every clip of a video, in order; none in them when the decoder was made for 0 frames.
 
         Args:
             source: the video; a path stands for all of the file's only film.
             crop: what part of the picture to use, or who chooses it; what that raises ends the decoding.
+            skip: how many clips are left out at the beginning.
 
         Raises:
             VideoRefused: If the video can't be trusted; clips yielded before are whole.
         """
-        return self._clips(source, self._num_frames, crop)
+        return self._clips(source, self._num_frames, crop, skip)
 
     def first_picture(self, source: Source | Path) -> NDArray[np.uint8]:
         """The first frame shown, (H, W, 3) RGB.
@@ -162,9 +163,11 @@ class Decoder:
                 return made
         raise VideoRefused("the decoder made no preview")
 
-    def _clips(self, source: Source | Path, num_frames: int, crop: Crop | Choose | None) -> Iterator[ClipFrames]:
-        yielded = 0
-        for clip in self._twice(lambda quick: self._attempt(source, num_frames, crop, quick=quick)):
+    def _clips(
+        self, source: Source | Path, num_frames: int, crop: Crop | Choose | None, skip: int = 0
+    ) -> Iterator[ClipFrames]:
+        yielded = skip
+        for clip in self._twice(lambda quick: self._attempt(source, num_frames, crop, quick=quick, skip=skip)):
             if isinstance(clip, ClipFrames) and clip.clip_index >= yielded:
                 yield clip
                 yielded = clip.clip_index + 1
@@ -207,6 +210,7 @@ class Decoder:
         *,
         quick: bool,
         preview: bool = False,
+        skip: int = 0,
     ) -> Iterator[ClipFrames | Preview]:
         source = source if isinstance(source, Source) else Source(source)
         file = FileState.of(source.path)
@@ -224,6 +228,7 @@ class Decoder:
             "track": source.track,
             "segment": [source.segment.start_s, source.segment.end_s],
             "stride_s": source.stride_s,
+            "skip": skip,
             "last_clip": source.last_clip.value,
             "quick": quick,
             "preview": preview,

@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,6 +35,9 @@ from index.records import CLIP_SECONDS
 # What decord reads frame for frame as PyAV does (docs/decoding.md has the table); for HEVC, MPEG-PS, MPEG-TS,
 # interlaced MPEG-2, ASF and edit lists it returns other frames without a word.
 _FAST = frozenset({("mov", "h264"), ("mov", "mpeg4"), ("mov", "mjpeg"), ("matroska", "h264"), ("matroska", "vp9")})
+
+_MOST_FRAMES = 200_000
+"""Two hours: decord keeps about 1.5 KB of each frame that it has read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ def decode_clips(
     *,
     stride_s: float = CLIP_SECONDS,
     last_clip: LastClip = LastClip.OVERLAPPING,
+    skip: int = 0,
     quick: bool = True,
 ) -> Iterator[DecodedClip]:
     """Read every clip of a video, in order.
@@ -75,19 +79,21 @@ def decode_clips(
         complaints: bytes FFmpeg has written to stderr so far.
         stride_s: see `plan_clips`.
         last_clip: see `plan_clips`.
+        skip: how many clips are left out at the beginning.
         quick: whether a reader may be tried first that is faster and less strict.
 
     Raises:
         VideoRefused: If the file is damaged; clips yielded before are whole.
     """
-    plans = plan_clips(facts.timeline, num_frames, stride_s, last_clip)
+    plans = plan_clips(facts.timeline, num_frames, stride_s, last_clip)[skip:]
     squared = _Squarer(facts, size, crop)
+    first = plans[0].frame_numbers[0] if skip and plans else 0
     read = 0
-    for clip in _quickly(path, facts, plans, squared, complaints) if quick else ():
+    for clip in _quickly(path, facts, plans, squared, complaints, first) if quick else ():
         yield clip
         read += 1
     if read < len(plans):
-        yield from _read_pyav(path, facts, plans[read:], squared)
+        yield from _read_pyav(path, facts, plans[read:], squared, first)
     if facts.damage:
         raise VideoRefused(facts.damage, damaged=True)
 
@@ -113,6 +119,7 @@ def reads_fast(facts: VideoFacts) -> bool:
         and facts.timeline.has_constant_rate()
         and facts.timeline.ticks[0] == 0
         and facts.alone
+        and len(facts.timeline.ticks) <= _MOST_FRAMES
         and not facts.hides_frames
         and not facts.in_fields
         and not facts.damage
@@ -159,7 +166,12 @@ class _Squarer:
 
 
 def _quickly(
-    path: Path, facts: VideoFacts, plans: Sequence[ClipPlan], squared: _Squarer, complaints: Callable[[], int]
+    path: Path,
+    facts: VideoFacts,
+    plans: Sequence[ClipPlan],
+    squared: _Squarer,
+    complaints: Callable[[], int],
+    first: int,
 ) -> Iterator[DecodedClip]:
     """The leading clips that a quick way reads without trouble; what is wrong, if anything, is not said."""
     if reads_fast(facts) and squared.reduced is None:
@@ -169,13 +181,16 @@ def _quickly(
         yield from (DecodedClip(plan, pictures, "decord") for plan, pictures in zip(plans, frames, strict=False))
     elif may_skip(facts):
         with suppress(VideoRefused):
-            yield from _read_pyav(path, facts, plans, squared, skip=True)
+            yield from _read_pyav(path, facts, plans, squared, first, skip=True)
 
 
 def _read_pyav(
-    path: Path, facts: VideoFacts, plans: Sequence[ClipPlan], squared: _Squarer, *, skip: bool = False
+    path: Path, facts: VideoFacts, plans: Sequence[ClipPlan], squared: _Squarer, first: int = 0, *, skip: bool = False
 ) -> Iterator[DecodedClip]:
-    """Clips as FFmpeg decodes them in order; stops at the first damage."""
+    """Clips as FFmpeg decodes them in order, from one frame on; stops at the first damage."""
+    if first:
+        facts = facts.from_frame(first)
+        plans = [replace(plan, frame_numbers=tuple(n - first for n in plan.frame_numbers)) for plan in plans]
     # A clip is whole when the last frame it shows has been decoded, which may lie beyond its last sample.
     waiting = deque((plan, _last_number(facts, plan)) for plan in plans)
     wanted = {number for plan in plans for number in plan.frame_numbers}
@@ -283,8 +298,11 @@ def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> 
     """
     ticks, time_base = facts.timeline.ticks, facts.timeline.time_base
     times = None if needed is None else {ticks[0], *(ticks[n] for n in needed)}
-    left_out = set() if needed is None else set(range(len(ticks))) - needed
     number = 0
+
+    def left_out() -> bool:
+        return needed is not None and number < len(ticks) and number not in needed
+
     picture = _Picture(facts)
 
     def damage(what: str) -> VideoRefused:
@@ -295,7 +313,7 @@ def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> 
 
     try:
         for frame, stream in _shown(path, facts, times):
-            while number in left_out and frame.pts != ticks[number]:
+            while left_out() and frame.pts != ticks[number]:
                 number += 1
             if number == len(ticks) and (facts.damage or not facts.to_end):
                 return  # what is beyond the damage, or the segment, was not planned
@@ -311,7 +329,7 @@ def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> 
         raise
     except av.error.FFmpegError:
         raise damage("damaged picture data") from None
-    while number in left_out:
+    while left_out():
         number += 1
     if number < len(ticks):
         raise VideoRefused(

@@ -7,6 +7,7 @@ are allowed; everything else in FFmpeg stays out of reach.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -120,6 +121,12 @@ class VideoFacts:
         )
         damage = trouble or (self.damage if to_end or broken else "")
         return replace(self, timeline=timeline, first_frame=first, to_end=to_end, damage=damage)
+
+    def from_frame(self, number: int) -> VideoFacts:
+        """The same without the frames before one; times count from where they did."""
+        timeline = self.timeline
+        later = replace(timeline, ticks=timeline.ticks[number:], begin=timeline.zero)
+        return replace(self, timeline=later, first_frame=self.first_frame + number)
 
     def _within(self, segment: Segment) -> tuple[int, Timeline]:
         if segment == Segment():
@@ -301,7 +308,8 @@ def _facts(
     hidden = own & ((marks & HIDDEN != 0) | ((times < 0) & (demuxer == "mov")))
     incomplete = np.flatnonzero((marks & CORRUPT != 0) & ~before)
     damage = f"cut or damaged file: packet {incomplete[0] + 1} is incomplete" if len(incomplete) else survey.damage
-    timeline = Timeline(tuple(np.sort(times[own & ~hidden & ~before]).tolist()), Fraction(stream.time_base))
+    ticks = array("q", np.sort(times[own & ~hidden & ~before]).tobytes())
+    timeline = Timeline(ticks, Fraction(stream.time_base))
     misplaced = np.flatnonzero((marks & OUT_OF_ORDER != 0) & ~before)
     if codec_of(stream) != "h264" and 100 * len(misplaced) > len(times):
         misplaced = misplaced[:0]  # an encoder that does not keep the order of its clock, rather than pictures lost

@@ -96,7 +96,7 @@ class _Film:
             return
         box = _asked(first_picture(self._path, facts)) if request["crop"] == "ask" else request["crop"]
         if request["num_frames"] == 0:  # only how many clips there are
-            for plan in plans:
+            for plan in plans[request["skip"] :]:
                 _send({"event": "clip", "reader": "", **asdict(plan)})
             if facts.damage:
                 raise VideoRefused(facts.damage, damaged=True)
@@ -112,7 +112,8 @@ class _Film:
 
         shape = request["num_frames"], request["size"], Crop(*box) if box else None
         complained = lambda: os.fstat(self._complaints).st_size  # noqa: E731
-        for clip in decode_clips(self._path, facts, *shape, complained, **how, quick=request["quick"]):
+        how = {**how, "skip": request["skip"], "quick": request["quick"]}
+        for clip in decode_clips(self._path, facts, *shape, complained, **how):
             _send({"event": "clip", "reader": clip.reader, **asdict(clip.plan)}, clip.frames.data)
 
 

@@ -171,7 +171,7 @@ class Child:
     def decode(self, request: dict[str, Any], patience: Patience, choose: Choose | None) -> Iterator[ClipFrames]:
         """Clips as they come; asked for a box, it is given the one that `choose` finds in the first picture."""
         shape = (request["num_frames"], request["size"], request["size"], 3)
-        shown, came = False, 0
+        shown, came = False, request["skip"]
         for message in self._messages(request, patience):
             picture = clip = None
             with self._checked():

@@ -28,6 +28,7 @@ from index.tables.compaction import compact
 from index.tables.rows import select
 from index.tables.schema import id_predicate
 from index.tables.store import Store
+from index.tables.unfinished import Unfinished, remove_unfinished
 from index.traces.folders import DOUBTFUL, GOES, LEFT, NOT_LOOKED_INTO, Trace
 from index.traces.names import Names
 from index.traces.needles import needles_of, without_shared
@@ -104,6 +105,7 @@ def erase_patient(
     """
     if not patient_id:
         raise InvalidInput("expected a patient id, got none")
+    Unfinished(workspace).drop_patients({patient_id})  # of whom nothing else may be stored
     store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
     note = note_of(workspace, patient_id)
@@ -127,6 +129,9 @@ def erase_patient(
         compact(store, still_mine, keep_versions=timedelta(0), deletions=True)
         done = Done(pending, note)
         done("store", "rows deleted, files rewritten, older versions removed")
+        if workspace.unfinished.is_file():
+            remove_unfinished(workspace.unfinished)
+            done(workspace.unfinished.name, "removed")
         rows, notes, _ = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True)
         if rows or notes:
             done("feedback.sqlite", f"{counted(rows, 'row')} removed, {counted(notes, 'note')} blanked")
@@ -192,7 +197,8 @@ def erase_patient(
             "not_covered": "weights trained on this patient, backups, copies outside the workspace, ids of fewer than "
             "6 characters within pictures and films, and, of a workspace on object storage, what other hosts keep in "
             "$SEMIOME_LOCAL: a server removes previews, feedback and copies of indexes there in seconds, or once it "
-            "starts; for runs/, and for notes that spell the id otherwise, run the same command on each host",
+            "starts, and it or `semiome encode` clips of unfinished videos; for runs/, and for notes that spell the id "
+            "otherwise, run the same command on each host",
         },
     )
     write_receipt(workspace, receipt, receipt["finished_at"])

@@ -17,6 +17,7 @@ from index.tables.compaction import compact
 from index.tables.rows import select
 from index.tables.schema import id_predicate
 from index.tables.store import Store
+from index.tables.unfinished import Unfinished
 from index.vectors.generation import (
     GenerationManifest,
     build_generation,
@@ -78,6 +79,7 @@ def remove_videos(
         gone = {videos[name].patient_id for name in wanted} - left
         say("removing feedback")
         feedback = FeedbackStore(workspace).remove_videos(wanted)
+        Unfinished(workspace).drop(wanted)
         for name in sorted(wanted):
             if (preview := workspace.previews / name).is_dir():
                 shutil.rmtree(preview)

@@ -92,6 +92,11 @@ class Store:
         self._settled: dict[Path, int] = {}
 
     @property
+    def workspace(self) -> Workspace:
+        """Whose store it is."""
+        return self._workspace
+
+    @property
     def remote(self) -> bool:
         """Whether writers on several hosts can reach it."""
         return self._tables.remote

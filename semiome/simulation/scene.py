@@ -84,7 +84,7 @@ class Scene:
 
 def clips_of(moments: int, num_frames: int) -> tuple[ClipPlan, ...]:
     """The clips of a video of so many frames at `FPS`, as decoding would make them."""
-    return plan_clips(Timeline(tuple(range(moments)), Fraction(1, FPS)), num_frames)
+    return plan_clips(Timeline(range(moments), Fraction(1, FPS)), num_frames)
 
 
 def _nurse(when_s: tuple[float, float], times_s: NDArray[np.float64]) -> list[Capsule]:

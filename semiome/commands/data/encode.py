@@ -132,7 +132,10 @@ def encode(
                 report=report,
             )
     except KeyboardInterrupt as interrupt:
-        screen.note("interrupted: every finished video is stored, run the same command again to resume")
+        screen.note(
+            "interrupted: every finished video is stored, and finished clips of a long one are kept; run the same "
+            "command again to resume"
+        )
         if so_far := _write_refused(report, rows, workspace):
             screen.note(f"{len(report.refused)} videos were refused until then: {so_far}")
         raise typer.Exit(143 if isinstance(interrupt, Terminated) else 130) from None

@@ -241,8 +241,8 @@ def after_decoding(monkeypatch, name, act):
     """`act(path)` once a file's clips are decoded, before the job has closed it."""
     real = Decoder.decode
 
-    def decode(self, source, crop=None):
-        yield from real(self, source, crop)
+    def decode(self, source, crop=None, skip=0):
+        yield from real(self, source, crop, skip)
         if source.path.name == name:
             act(source.path)
 
@@ -376,10 +376,10 @@ def test_finished_videos_are_stored_when_the_job_fails_later(hospital, job, work
     manifest = hospital(("short_7s.mp4", "p1", "v1"), ("exactly_10s.mp4", "p2", "v2"))
     real = Decoder.decode
 
-    def fails(self, source, crop=None):
+    def fails(self, source, crop=None, skip=0):
         if source.path.name == "exactly_10s.mp4":
             raise ZeroDivisionError
-        yield from real(self, source, crop)
+        yield from real(self, source, crop, skip)
 
     monkeypatch.setattr(Decoder, "decode", fails)
     with pytest.raises(ZeroDivisionError):

@@ -78,6 +78,20 @@ def test_clips_that_overlap_or_are_cut_as_before_show_exactly_their_frames(decod
     assert found == expected_clips(EXPECTED[name], 12, stride=stride, stretched=stretched)
 
 
+@pytest.mark.parametrize("name", OK)
+def test_what_is_left_out_at_the_beginning_changes_no_picture_behind_it(decoders, name):
+    source = Source(VIDEOS / name, stride_s=4)
+    whole = list(decoders(12, SIZE).decode(source))
+
+    for skip in (1, len(whole) // 2, len(whole) - 1, len(whole)):
+        found = list(decoders(12, SIZE).decode(source, None, skip))
+        assert [(clip.clip_index, clip.start_s, clip.clip_count) for clip in found] == [
+            (clip.clip_index, clip.start_s, clip.clip_count) for clip in whole[skip:]
+        ]
+        for one, other in zip(found, whole[skip:], strict=True):
+            np.testing.assert_array_equal(one.frames, other.frames)
+
+
 @pytest.mark.parametrize("name", REJECT)
 def test_a_rejected_file_is_refused_with_its_reason(decoders, name):
     with pytest.raises(VideoRefused, match=REASONS[name]):

@@ -10,7 +10,7 @@ from index.tables.clip_table import ClipTable
 
 HEX = st.text("0123456789abcdef", min_size=4, max_size=4)
 ANY = st.text(min_size=0, max_size=6)
-STORED = st.text(st.characters(exclude_characters="\0"), max_size=6)
+STORED = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6)
 """An id that a store may hold has no such letter; one that is asked for may."""
 
 

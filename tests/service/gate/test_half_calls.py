@@ -64,13 +64,21 @@ def test_of_a_stranger_no_request_is_waited_for(secured, access):
 
 
 def test_a_request_that_never_ends_gives_its_place_back(workspace, monkeypatch):
-    monkeypatch.setattr(guard, "_IDLE_S", 15.0)  # a slow machine must ask before it is over
+    monkeypatch.setattr(guard, "_IDLE_S", 15.0)
     few = ServerConfig(port=0, max_calls=2)
     with answering(workspace, few) as address, grpc.insecure_channel(address) as channel, connected(address) as slow:
         slow.sendall(PREFACE + frame(4, 0, 0) + frame(4, 1, 0))
-        for stream in (1, 3):
-            slow.sendall(frame(1, 4, stream, headers(COUNTS)) + frame(0, 0, stream, b"\0\0\0\xff\xff"))
-        until(lambda: code(channel, CALLER) == "RESOURCE_EXHAUSTED")
+        streams = iter(range(1, 2**15, 2))
+
+        def taken():
+            for stream in (
+                next(streams),
+                next(streams),
+            ):  # again and again: on a slow machine the first are over by now
+                slow.sendall(frame(1, 4, stream, headers(COUNTS)) + frame(0, 0, stream, b"\0\0\0\xff\xff"))
+            return code(channel, CALLER) == "RESOURCE_EXHAUSTED"
+
+        until(taken)
         until(lambda: code(channel, CALLER) == "OK")
 
 
