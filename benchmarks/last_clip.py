@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def judged(patients: int, seed: int) -> dict[tuple[str, str], NDArray[np.float64]]:
-    """By judge and way: of each external patient of a cohort, the share of videos judged rightly."""
+    """The share of videos judged rightly of each external patient of a cohort, by judge and way."""
     inside = simulate_cohort(patients, 3, 2 * seed, prefix="in")
     outside = simulate_cohort(patients, 3, 2 * seed + 1, prefix="ex")
     encoder = load_encoder(shipped_folder())
