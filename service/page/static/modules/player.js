@@ -24,7 +24,7 @@ export function follow(pairs) {
     const begin = seconds - CLIP_S / 2;
     let nearest = clips[0]; // outside the alignment its nearest end is extended
     for (const one of clips) if (Math.abs(one - begin) <= Math.abs(nearest - begin)) nearest = one;
-    return seconds + best.get(nearest).result - nearest;
+    return seconds + (best.get(nearest).result - nearest); // in this order, or rounding costs a frame
   };
 }
 
