@@ -218,7 +218,7 @@ class Moment:
         start_s: where it begins, in seconds of the video's file.
         end_s: where it ends, in seconds of the video's file.
         onset_s: onset of the video's seizure, in the same seconds; None where it is not known.
-        similarity: mean of the aligned clips' cosines, of vectors less the mean of all; in [-1, 1].
+        similarity: mean of the aligned clips' cosines, of whitened vectors; in [-1, 1].
         pairs: aligned clips in order: id of the query's, id of the moment's.
         per_hour_patient: how often as similar a stretch turns up in background of the moment's patient; None where
             there is none.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from index.query import SearchFilter
 from index.records import BACKGROUND, BackgroundRate
 from index.search.snapshot import Snapshot
-from index.search.subsequence import Centre, apart, endings
+from index.search.subsequence import apart, endings
 
 _SURE = 0.95
 _SAME = 1e-6
@@ -37,7 +37,7 @@ class Background:
 
     Args:
         snapshot: what is searched; videos with the metadata `background=yes` are its background.
-        centre: the query's clips.
+        asked_QK: the query's clips, whitened as the snapshot's rows are.
         own: rows of the query's video.
         least: similarity below which nothing needs to be counted.
         in_time: called from time to time, to raise what ends the work.
@@ -46,7 +46,7 @@ class Background:
     def __init__(
         self,
         snapshot: Snapshot,
-        centre: Centre,
+        asked_QK: NDArray[np.float32],
         own: NDArray[np.int64],
         least: float,
         in_time: Callable[[], None] = lambda: None,
@@ -55,7 +55,7 @@ class Background:
         quiet = snapshot.row_set(SearchFilter(metadata=frozenset({BACKGROUND})), without=own)
         if not quiet.total:
             return
-        for ends in endings(snapshot, centre, quiet, in_time):
+        for ends in endings(snapshot, asked_QK, quiet, in_time):
             patients, similarity = snapshot.patient_of_row[ends.rows], ends.similarity
             # Of clips that overlap each stands for the seconds that the one before does not show.
             new = ends.ends_s - np.maximum(ends.begins_s, np.append(-np.inf, ends.ends_s[:-1]))

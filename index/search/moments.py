@@ -16,7 +16,7 @@ from index.records import Moment
 from index.search.alignment import MOST_CLIPS
 from index.search.background import Background
 from index.search.snapshot import Snapshot
-from index.search.subsequence import Centre, Stretch, aligned_pairs, apart, endings, too_much
+from index.search.subsequence import Stretch, aligned_pairs, apart, endings, too_much
 
 _ROWS_OF_A_FILE = 2
 """How often the same stretch may be stored: as part of a recording, and by itself."""
@@ -63,18 +63,18 @@ def find_moments(
         raise InvalidInput(f"expected k of at most {most} for a query of {len(rows)} clips, got {k}", field="k")
     patient = snapshot.patient_ids[snapshot.patient_of_row[rows[0]]]
     allowed = snapshot.row_set(where, "" if include_own_patient else patient, own)
-    centre = Centre.of(snapshot, rows)
+    asked_QK = snapshot.whitened(rows)
     found: list[Stretch] = []
-    for part in endings(snapshot, centre, allowed, in_time):
+    for part in endings(snapshot, asked_QK, allowed, in_time):
         found += apart(part, _ROWS_OF_A_FILE * k)
     best = _apart_in_files(snapshot, sorted(found, key=lambda stretch: (-stretch.similarity, stretch.rows)), k)
     if not best:
         return ()
-    background = Background(snapshot, centre, own, best[-1].similarity, in_time)
+    background = Background(snapshot, asked_QK, own, best[-1].similarity, in_time)
     moments = []
     for stretch in best:
         in_time()
-        one = _moment(snapshot, centre, rows, stretch)
+        one = _moment(snapshot, asked_QK, rows, stretch)
         one = replace(
             one,
             per_hour_patient=background.rate({one.patient_id}, one.similarity),
@@ -119,11 +119,13 @@ def _apart_in_files(snapshot: Snapshot, stretches: Sequence[Stretch], k: int) ->
     return kept
 
 
-def _moment(snapshot: Snapshot, centre: Centre, query_rows: NDArray[np.int64], stretch: Stretch) -> Moment:
+def _moment(
+    snapshot: Snapshot, asked_QK: NDArray[np.float32], query_rows: NDArray[np.int64], stretch: Stretch
+) -> Moment:
     rows = np.array(stretch.rows)
     clips, asked = snapshot.clips(rows), snapshot.clips(query_rows)
     video = snapshot.videos[clips[0].video_id]
-    cosines = centre.cosines(snapshot.vectors(rows)).astype(np.float64)
+    cosines = (asked_QK @ snapshot.whitened(rows).T).astype(np.float64)
     pairs = tuple((asked[q].clip_id, clips[c].clip_id) for q, c in aligned_pairs(cosines))
     return Moment(
         video_id=video.video_id,

@@ -20,9 +20,9 @@ from index.tables.clip_table import ClipTable
 from index.tables.store import Changes
 from index.vectors.brute_force import Allowed, Vectors, ranked, scores_of_all
 from index.vectors.generation import Generation
+from index.vectors.whitening import Whitening
 
 _REMEMBERED_FILTERS = 32
-_SAMPLE = 20_000
 _FEW_ROWS = 4096
 """So few allowed rows are read one by one: sooner done than looking for them in an approximate index."""
 
@@ -111,11 +111,18 @@ class Snapshot:
         return np.flatnonzero(there if self._alive is None else there & self._alive)
 
     @cached_property
-    def mean(self) -> NDArray[np.float32]:
-        """(D,) mean of all vectors, or of some that are spread evenly."""
-        rows = np.arange(0, len(self), max(1, -(-len(self) // _SAMPLE)))
-        mean: NDArray[np.float32] = self.vectors(rows).mean(axis=0)
-        return mean
+    def _whitening(self) -> Whitening:
+        """That of the generation; where it has too few vectors for one, that of all."""
+        built = self.generation.whitening
+        return built if built.basis_DK is not None else Whitening.of(self.vectors(np.arange(len(self))))
+
+    def whitened(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, K) of these rows, by what tells vectors apart; a view where they follow each other in the generation."""
+        of_generation = self._whitening is self.generation.whitening
+        if not len(rows) or rows.max() >= len(self.generation.clips) or not of_generation:
+            return self._whitening(self.vectors(rows))
+        follow = int(rows[-1]) - int(rows[0]) == len(rows) - 1
+        return self.generation.whitened[rows[0] : rows[-1] + 1] if follow else self.generation.whitened[rows]
 
     def holds_video(self, video_id: str) -> bool:
         """Whether a video has clips here."""

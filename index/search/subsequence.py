@@ -2,15 +2,15 @@
 
 Subsequence alignment, slope-limited as by Sakoe and Chiba (1978) and open at both ends of the recording: a step goes
 one clip on in both, or two in one of them, so that time is stretched by a factor of two at most either way, and a path
-always moves on. Every query clip weighs the same, so that a similarity is a mean of cosines. These are of vectors less
-the mean of all: what all clips have in common, a person in a bed, says nothing of where to look.
+always moves on. Every query clip weighs the same, so that a similarity is a mean of cosines. These are of vectors by
+what tells them apart (`index.vectors.whitening`): what all clips have in common, a person in a bed, says nothing of
+where to look, and what their rooms look like hardly more.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,6 @@ from index.search.snapshot import RowSet, Snapshot
 _PIECE_ROWS, _LEAST_PIECE_ROWS, _PIECE_CELLS = 2**15, 2**11, 2**20
 """Rows that are compared at once: fewer with a long query, so that no table is large."""
 _ENDS_A_MOMENT = 32
-_LEAST_SPREAD = 1e-6
 _FAR_S = 1e6
 """Longer than any video."""
 MOST_OVERLAP = 0.5
@@ -68,49 +67,24 @@ class Endings(NamedTuple):
         return Stretch(float(self.similarity[last]), tuple(self.rows[places[::-1]].tolist()))
 
 
-@dataclass(frozen=True, slots=True)
-class Centre:
-    """The query's clips, less the mean of all, and how to compare others with them.
-
-    Attributes:
-        queries_QD: of unit length.
-        mean_D: of all.
-    """
-
-    queries_QD: NDArray[np.float32]
-    mean_D: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, rows: NDArray[np.int64]) -> Centre:
-        """That of some rows."""
-        centred = snapshot.vectors(rows) - snapshot.mean
-        lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-        return cls(centred / np.maximum(lengths, _LEAST_SPREAD), snapshot.mean)
-
-    def cosines(self, vectors_CD: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(Q, C) cosines to vectors of unit length, without making those less the mean."""
-        products = np.concatenate([self.queries_QD, self.mean_D[None]]) @ vectors_CD.T
-        of_mean, square = products[-1], float(self.mean_D @ self.mean_D)
-        lengths = np.sqrt(np.maximum(1 - 2 * of_mean + square, _LEAST_SPREAD**2))
-        cosines: NDArray[np.float32] = (products[:-1] - self.queries_QD @ self.mean_D[:, None]) / lengths
-        return cosines
-
-
-def endings(snapshot: Snapshot, centre: Centre, allowed: RowSet, in_time: Callable[[], None]) -> Iterator[Endings]:
+def endings(
+    snapshot: Snapshot, asked_QK: NDArray[np.float32], allowed: RowSet, in_time: Callable[[], None]
+) -> Iterator[Endings]:
     """The best stretch that ends at each row that may be found, in pieces that cut no run of clips.
 
     Args:
         snapshot: what is searched.
-        centre: the query's clips.
+        asked_QK: the query's clips, whitened as the snapshot's rows are.
         allowed: which rows.
         in_time: called before each piece, to raise what ends the work.
     """
-    cells = max(_PIECE_CELLS // len(centre.queries_QD), _LEAST_PIECE_ROWS)
+    cells = max(_PIECE_CELLS // len(asked_QK), _LEAST_PIECE_ROWS)
     for rows, follows in _pieces(snapshot, allowed, min(cells, _PIECE_ROWS)):
         in_time()
         begins, ends = snapshot.spans(rows) + _FAR_S * np.cumsum(~follows)
         before = _before(begins, ends)
-        yield Endings(rows, begins, ends, before, *_best_ending_at(centre.cosines(_vectors(snapshot, rows)), before))
+        cosines_QC = asked_QK @ snapshot.whitened(rows).T
+        yield Endings(rows, begins, ends, before, *_best_ending_at(cosines_QC, before))
 
 
 def _before(begins: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -136,14 +110,6 @@ def _pieces(
         stop = max(int(np.searchsorted(begins, begins[start] + piece_rows, "right")) - 1, start + 1)
         yield rows[begins[start] : begins[stop]], follows[begins[start] : begins[stop]]
         start = stop
-
-
-def _vectors(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(C, D) of rows in order; without a copy where they are one piece of the generation."""
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first == len(rows) - 1 and last < len(snapshot.generation.clips):
-        return snapshot.generation.vectors.all[first : last + 1]
-    return snapshot.vectors(rows)
 
 
 def _best_ending_at(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from index.vectors.brute_force import Vectors
 from index.vectors.clip_map import PCA, clip_map
 from index.vectors.faiss_index import FLAT, KINDS, ONE_BIT, ONE_BYTE, Effort, FlatIndex, Index, IvfIndex
 from index.vectors.recall import tuned_recall
+from index.vectors.whitening import Whitening
 from index.workspace import current
 
 _VECTORS, _CLIPS, _INDEX, _MAP, MANIFEST = "vectors.npy", "clips.arrow", "index.faiss", "map.npy", "manifest.json"
@@ -79,7 +81,7 @@ class GenerationManifest:
     tried: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Generation:
     """A loaded generation: row n of the index is `clips[n]`, its vector `vectors.rows([n])`.
 
@@ -91,6 +93,16 @@ class Generation:
     vectors: Vectors
     clips: ClipTable
     positions: NDArray[np.float32] | None = None
+
+    @cached_property
+    def whitening(self) -> Whitening:
+        """What tells these vectors apart."""
+        return Whitening.of(self.vectors.all)
+
+    @cached_property
+    def whitened(self) -> NDArray[np.float32]:
+        """(N, K) of all rows; made when it is first asked for."""
+        return self.whitening(self.vectors.all)
 
 
 def build_generation(
