@@ -247,7 +247,7 @@ def overlap(span: tuple[float, float], one: Seizure) -> float:
 
 
 def found_before_false(found: Sequence[object], one: Seizure, seizures: Sequence[Seizure]) -> list[tuple[str, bool]]:
-    """Of each other seizure of the patient, whether a moment lies in it before too many false ones."""
+    """Patient, and whether a moment lies in it before too many false ones, for each other seizure of the patient."""
     theirs = [other for other in seizures if other.patient_id == one.patient_id]
     hours = max(other.end for other in theirs) / 3600
     hit: set[str] = set()
