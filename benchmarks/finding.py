@@ -58,7 +58,7 @@ STRIDES, K = (10.0, 5.0, 2.5), 50
 GOAL, LEAST_OVERLAP, FALSE_AN_HOUR, DRAWS = 0.95, 0.5, 3, 2000
 _WIDTH, _HEIGHT, _AT_ONCE = 160, 120, 200
 _RECORDED, _TRIMMED = (5, "33"), (2, "23")
-"""Every so many of the simulator's pictures, and x264's quality."""
+"""Which of the simulator's pictures: every fifth and every second; and x264's quality."""
 
 
 class Seizure(NamedTuple):

@@ -12,8 +12,9 @@ from typing import Self, TypeVar
 import grpc
 
 from index.feedback.statement import Feedback
+from index.moment_records import MomentsAnswer
 from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
-from index.records import MomentsAnswer, SearchAnswer, Video
+from index.records import SearchAnswer, Video
 from protos import classification_pb2 as classification
 from protos import retrieval_pb2 as retrieval
 from protos import review_pb2 as review

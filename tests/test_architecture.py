@@ -76,7 +76,8 @@ PACKAGE_OWNERS = {
 }
 LAYERS = {
     "index": (
-        ("errors", "words", "processors", "intervals", "near_misses", "semiology", "records", "phases", "query"),
+        ("errors", "words", "processors", "intervals", "near_misses", "semiology", "records", "moment_records"),
+        ("phases", "query"),
         ("files", "workspace", "tables", "traces", "vectors", "feedback", "custody", "search"),
     ),
     "encoder": (
@@ -188,7 +189,7 @@ def test_processors_are_counted_in_one_place():
 
 
 def test_records_and_errors_need_the_standard_library_only():
-    for name in ("records", "errors"):
+    for name in ("records", "moment_records", "errors"):
         loaded = modules_after(f"import index.{name}")
         assert not loaded & {"numpy", "torch", "pyarrow", "lancedb"}
 

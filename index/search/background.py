@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from index.moment_records import BackgroundRate
 from index.query import SearchFilter
-from index.records import BACKGROUND, BackgroundRate
+from index.records import BACKGROUND
 from index.search.snapshot import Snapshot
 from index.search.subsequence import apart, endings
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput
+from index.moment_records import Moment
 from index.phases import counted_clips
 from index.query import MAX_K, ClipQuery, Filter, VideoQuery
-from index.records import Moment
 from index.search.alignment import MOST_CLIPS
 from index.search.background import Background
 from index.search.snapshot import Snapshot

@@ -1,4 +1,4 @@
-"""Clips of long videos that are embedded while the video is not yet stored: a killed job goes on where it stopped.
+"""Clips of long videos that are embedded while the video is not yet stored: a killed job resumes where it stopped.
 
 A small SQLite database beside the store, which takes whole videos alone. It survives the death of the process, and need
 not survive a power cut: what it lacks is embedded again. One that is damaged is as good as none.

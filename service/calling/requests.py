@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 
 from index.errors import ServiceError
 from index.feedback.statement import Feedback, FeedbackPage
+from index.moment_records import MomentsAnswer
 from index.query import ANYTHING, PLAIN, ClipQuery, ExamplesQuery, Filter, Options, Query, VectorQuery, VideoQuery
-from index.records import MomentsAnswer, SearchAnswer
+from index.records import SearchAnswer
 from protos import admin_pb2 as admin
 from protos import catalog_pb2 as catalog
 from protos import classification_pb2 as classification

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput
+from index.moment_records import Moment
 from index.query import MAX_K, GroupBy, Options, Query, VectorQuery
-from index.records import Distance, Moment, Neighbour, Video
+from index.records import Distance, Neighbour, Video
 from service.records import Judged
 from service.roles import EXACT, WIDE, Caller, require
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from index.moment_records import BackgroundRate, Moment, MomentsAnswer
 from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
-from index.records import BackgroundRate, Moment, MomentsAnswer
 from protos import retrieval_pb2 as retrieval
 from service.messages import convert
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput, SemiomeError
+from index.moment_records import MomentsAnswer
 from index.processors import usable_cores
 from index.query import MAX_EXAMPLES, PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
-from index.records import MomentsAnswer, SearchAnswer
+from index.records import SearchAnswer
 from index.search.moments import find_moments
 from index.search.search import nearest_rows, search_each
 from protos import retrieval_pb2 as retrieval

@@ -19,7 +19,7 @@ from semiome.options import (
 )
 
 if TYPE_CHECKING:
-    from index.records import Moment
+    from index.moment_records import Moment
 
 
 def moments(

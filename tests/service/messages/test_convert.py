@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.errors import InvalidInput
+from index.moment_records import BackgroundRate, Moment, MomentsAnswer
 from index.query import (
     ANYTHING,
     PLAIN,
@@ -21,13 +22,10 @@ from index.query import (
     VideoQuery,
 )
 from index.records import (
-    BackgroundRate,
     Clip,
     ClipVerdict,
     Distance,
     Match,
-    Moment,
-    MomentsAnswer,
     Neighbour,
     Provenance,
     SearchAnswer,

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from index.moment_records import Moment
 from index.query import ANYTHING, VideoQuery
-from index.records import BACKGROUND, Moment
+from index.records import BACKGROUND
 from index.search.loader import SnapshotLoader
 from index.search.moments import find_moments
 from index.workspace import Workspace
