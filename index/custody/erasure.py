@@ -105,7 +105,7 @@ def erase_patient(
     """
     if not patient_id:
         raise InvalidInput("expected a patient id, got none")
-    Unfinished(workspace).drop_patients({patient_id})  # of whom nothing else may be stored
+    Unfinished(workspace).erase(patient_id)  # of whom nothing else may be stored
     store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
     note = note_of(workspace, patient_id)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from index.errors import InvalidInput
+from index.errors import InvalidInput, Locked, StateError
 from index.records import Clip, EmbeddedClip, check_clip
 from index.workspace import Workspace
 
@@ -78,6 +78,25 @@ class Unfinished:
             before = (datetime.now(UTC) - _KEPT_FOR).isoformat()
             with suppress(sqlite3.Error, OSError), self._open() as database:
                 database.execute("delete from clips where kept_at < ?", (before,))
+
+    def erase(self, patient_id: str) -> None:
+        """Forget a patient, or fail: an erasure must not say that something is gone which is not.
+
+        Raises:
+            Locked: If another process has the file.
+            StateError: If it can't be written.
+        """
+        if not self._path.is_file():
+            return
+        try:
+            with self._open() as database:
+                database.execute("delete from clips where patient_id = ?", (patient_id,))
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise Locked("another process is writing clips of unfinished videos: try again") from None
+            raise StateError(f"{self._path.name} can't be rewritten: check its owner and mode, or remove it") from None
+        except sqlite3.DatabaseError:  # damaged, and removed for that
+            return
 
     def patients(self) -> set[str]:
         """Whose clips are kept."""

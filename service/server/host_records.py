@@ -84,7 +84,8 @@ class OtherHosts:
         if erasures != self._erasures:
             if gone := self._feedback.let_go_of_the_erased():
                 _logger.info("removed %s of feedback on patients that another host erased", counted(gone, "piece"))
-            self._unfinished.drop_patients(erased_among(self._workspace, self._unfinished.patients()))
+            for patient in erased_among(self._workspace, self._unfinished.patients()):
+                self._unfinished.erase(patient)  # what it raises makes this be tried again
             self._erasures = erasures
         if version != self._version:
             remove_previews_of_the_gone(self._workspace)

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -18,7 +19,8 @@ from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
 from index.custody.erasure import erase_patient
 from index.custody.removal import remove_videos
-from index.errors import NotFound
+from index.errors import Locked, NotFound
+from index.tables import unfinished
 from index.tables.store import Store
 from index.tables.unfinished import Unfinished
 from index.workspace import Workspace
@@ -207,6 +209,17 @@ def test_an_erasure_takes_all_that_is_unfinished_with_it_and_a_removal_its_video
 
     assert not list(workspace.root.glob("unfinished*"))
     assert {"place": "unfinished.sqlite", "action": "removed"} in receipt["places"]
+
+
+def test_an_erasure_that_cannot_reach_unfinished_clips_says_so(workspace, cohort, monkeypatch):
+    commit(workspace, cohort)
+    stranger, _ = kept_video(workspace, patient=9)
+    monkeypatch.setattr(unfinished, "_WAIT_S", 0.1)
+    with closing(sqlite3.connect(workspace.unfinished)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(Locked, match="unfinished videos"):
+            erase_patient(workspace, stranger.patient_id)
+    assert Unfinished(workspace).patients() == {stranger.patient_id}
 
 
 @pytest.fixture
