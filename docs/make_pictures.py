@@ -15,8 +15,9 @@ from encoder.bed.contact_sheet import Tile, thumbnail, write_sheet
 from encoder.bed.crop import CropPolicy
 from encoder.bed.detector import load_detector
 from encoder.events.annotations import Annotation, Annotations, Kind
+from encoder.events.cuts import Choices
 from encoder.events.recordings import Recording
-from encoder.events.rows import Choices, make_rows
+from encoder.events.rows import make_rows
 from encoder.manifest import ManifestRow
 from semiome.shipped import shipped_bed_detector
 from semiome.simulation import cohort

@@ -297,14 +297,14 @@ def _times_wrong(cells: dict[str, Cell]) -> Iterator[tuple[str, str]]:
     start, end, onset, seizure_end = (cells.get(name) for name in ("start_s", "end_s", "onset_s", "seizure_end_s"))
     begins = start if isinstance(start, float) else 0.0
     if isinstance(end, float) and end < begins + MIN_CLIP_SECONDS:
-        yield "end_s", f"{end:g} s is less than {MIN_CLIP_SECONDS} s after the segment begins, at {begins:g} s"
+        yield "end_s", f"{end:.12g} s is less than {MIN_CLIP_SECONDS} s after the segment begins, at {begins:.12g} s"
     last = end if isinstance(end, float) else float("inf")
     for name, value in (("onset_s", onset), ("seizure_end_s", seizure_end)):
         if isinstance(value, float) and not (begins <= value < last or (value == last and name == "seizure_end_s")):
-            until = f"{last:g} s" if end is not None else "the end of the file"
-            yield name, f"{value:g} s is outside the segment, {begins:g} s to {until}"
+            until = f"{last:.12g} s" if end is not None else "the end of the file"
+            yield name, f"{value:.12g} s is outside the segment, {begins:.12g} s to {until}"
     if isinstance(onset, float) and isinstance(seizure_end, float) and seizure_end <= onset:
-        yield "seizure_end_s", f"{seizure_end:g} s is not after the onset, at {onset:g} s"
+        yield "seizure_end_s", f"{seizure_end:.12g} s is not after the onset, at {onset:.12g} s"
 
 
 def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRow | None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos import common_pb2 as protos_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/catalog.proto\x12\nsemiome.v1\x1a\x13protos/common.proto\"\x94\x03\n\x05Video\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x12\n\npatient_id\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x13\n\x0brecorded_at\x18\x04 \x01(\t\x12\x11\n\tsemiology\x18\x05 \x03(\t\x12\x0e\n\x06\x63\x61mera\x18\x06 \x01(\t\x12\r\n\x05split\x18\x07 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x08 \x01(\x01\x12\x12\n\nclip_count\x18\t \x01(\r\x12\x10\n\x08salvaged\x18\n \x01(\x08\x12&\n\x08metadata\x18\x0b \x03(\x0b\x32\x14.semiome.v1.Metadata\x12\x15\n\rstart_seconds\x18\x0c \x01(\x01\x12\x18\n\x0b\x65nd_seconds\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\ronset_seconds\x18\x0e \x01(\x01H\x01\x88\x01\x01\x12 \n\x13seizure_end_seconds\x18\x0f \x01(\x01H\x02\x88\x01\x01\x42\x0e\n\x0c_end_secondsB\x10\n\x0e_onset_secondsB\x16\n\x14_seizure_end_seconds\"f\n\x07Patient\x12\x12\n\npatient_id\x18\x01 \x01(\t\x12\x0e\n\x06videos\x18\x02 \x01(\r\x12\r\n\x05\x63lips\x18\x03 \x01(\r\x12\x12\n\ntle_videos\x18\x04 \x01(\r\x12\x14\n\x0c\x65xtle_videos\x18\x05 \x01(\r\"F\n\x05\x43ount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63lips\x18\x02 \x01(\r\x12\x0e\n\x06videos\x18\x03 \x01(\r\x12\x10\n\x08patients\x18\x04 \x01(\r\"J\n\x0fGetVideoRequest\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x12\n\nfirst_clip\x18\x02 \x01(\r\x12\x11\n\tpage_size\x18\x03 \x01(\r\"\x81\x01\n\x10GetVideoResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12 \n\x05video\x18\x02 \x01(\x0b\x32\x11.semiome.v1.Video\x12\x1f\n\x05\x63lips\x18\x03 \x03(\x0b\x32\x10.semiome.v1.Clip\"^\n\x11ListVideosRequest\x12\"\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x12.semiome.v1.Filter\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"|\n\x12ListVideosResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12!\n\x06videos\x18\x02 \x03(\x0b\x32\x11.semiome.v1.Video\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\'\n\x11GetPatientRequest\x12\x12\n\npatient_id\x18\x01 \x01(\t\"f\n\x12GetPatientResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12$\n\x07patient\x18\x02 \x01(\x0b\x32\x13.semiome.v1.Patient\"<\n\x13ListPatientsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x82\x01\n\x14ListPatientsResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12%\n\x08patients\x18\x02 \x03(\x0b\x32\x13.semiome.v1.Patient\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x12\n\x10GetCountsRequest\"\xaa\x01\n\x11GetCountsResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12 \n\x05total\x18\x02 \x01(\x0b\x32\x11.semiome.v1.Count\x12!\n\x06labels\x18\x03 \x03(\x0b\x32\x11.semiome.v1.Count\x12$\n\tsemiology\x18\x04 \x03(\x0b\x32\x11.semiome.v1.Count\"(\n\x14GetEmbeddingsRequest\x12\x10\n\x08\x63lip_ids\x18\x01 \x03(\t\"h\n\x15GetEmbeddingsResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12#\n\x07vectors\x18\x02 \x03(\x0b\x32\x12.semiome.v1.Vector2\xe4\x03\n\x0e\x43\x61talogService\x12\x45\n\x08GetVideo\x12\x1b.semiome.v1.GetVideoRequest\x1a\x1c.semiome.v1.GetVideoResponse\x12K\n\nListVideos\x12\x1d.semiome.v1.ListVideosRequest\x1a\x1e.semiome.v1.ListVideosResponse\x12K\n\nGetPatient\x12\x1d.semiome.v1.GetPatientRequest\x1a\x1e.semiome.v1.GetPatientResponse\x12Q\n\x0cListPatients\x12\x1f.semiome.v1.ListPatientsRequest\x1a .semiome.v1.ListPatientsResponse\x12H\n\tGetCounts\x12\x1c.semiome.v1.GetCountsRequest\x1a\x1d.semiome.v1.GetCountsResponse\x12T\n\rGetEmbeddings\x12 .semiome.v1.GetEmbeddingsRequest\x1a!.semiome.v1.GetEmbeddingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/catalog.proto\x12\nsemiome.v1\x1a\x13protos/common.proto\"\x94\x03\n\x05Video\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x12\n\npatient_id\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x13\n\x0brecorded_at\x18\x04 \x01(\t\x12\x11\n\tsemiology\x18\x05 \x03(\t\x12\x0e\n\x06\x63\x61mera\x18\x06 \x01(\t\x12\r\n\x05split\x18\x07 \x01(\t\x12\x18\n\x10\x64uration_seconds\x18\x08 \x01(\x01\x12\x12\n\nclip_count\x18\t \x01(\r\x12\x10\n\x08salvaged\x18\n \x01(\x08\x12&\n\x08metadata\x18\x0b \x03(\x0b\x32\x14.semiome.v1.Metadata\x12\x15\n\rstart_seconds\x18\x0c \x01(\x01\x12\x18\n\x0b\x65nd_seconds\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\ronset_seconds\x18\x0e \x01(\x01H\x01\x88\x01\x01\x12 \n\x13seizure_end_seconds\x18\x0f \x01(\x01H\x02\x88\x01\x01\x42\x0e\n\x0c_end_secondsB\x10\n\x0e_onset_secondsB\x16\n\x14_seizure_end_seconds\"f\n\x07Patient\x12\x12\n\npatient_id\x18\x01 \x01(\t\x12\x0e\n\x06videos\x18\x02 \x01(\r\x12\r\n\x05\x63lips\x18\x03 \x01(\r\x12\x12\n\ntle_videos\x18\x04 \x01(\r\x12\x14\n\x0c\x65xtle_videos\x18\x05 \x01(\r\"F\n\x05\x43ount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63lips\x18\x02 \x01(\r\x12\x0e\n\x06videos\x18\x03 \x01(\r\x12\x10\n\x08patients\x18\x04 \x01(\r\"J\n\x0fGetVideoRequest\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x12\n\nfirst_clip\x18\x02 \x01(\r\x12\x11\n\tpage_size\x18\x03 \x01(\r\"\x81\x01\n\x10GetVideoResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12 \n\x05video\x18\x02 \x01(\x0b\x32\x11.semiome.v1.Video\x12\x1f\n\x05\x63lips\x18\x03 \x03(\x0b\x32\x10.semiome.v1.Clip\"\'\n\x13GetRecordingRequest\x12\x10\n\x08video_id\x18\x01 \x01(\t\"m\n\x14GetRecordingResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12)\n\x06videos\x18\x02 \x03(\x0b\x32\x19.semiome.v1.RecordedVideo\"I\n\rRecordedVideo\x12 \n\x05video\x18\x01 \x01(\x0b\x32\x11.semiome.v1.Video\x12\x16\n\x0eoffset_seconds\x18\x02 \x01(\x01\"^\n\x11ListVideosRequest\x12\"\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x12.semiome.v1.Filter\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"|\n\x12ListVideosResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12!\n\x06videos\x18\x02 \x03(\x0b\x32\x11.semiome.v1.Video\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\'\n\x11GetPatientRequest\x12\x12\n\npatient_id\x18\x01 \x01(\t\"f\n\x12GetPatientResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12$\n\x07patient\x18\x02 \x01(\x0b\x32\x13.semiome.v1.Patient\"<\n\x13ListPatientsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x82\x01\n\x14ListPatientsResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12%\n\x08patients\x18\x02 \x03(\x0b\x32\x13.semiome.v1.Patient\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x12\n\x10GetCountsRequest\"\xaa\x01\n\x11GetCountsResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12 \n\x05total\x18\x02 \x01(\x0b\x32\x11.semiome.v1.Count\x12!\n\x06labels\x18\x03 \x03(\x0b\x32\x11.semiome.v1.Count\x12$\n\tsemiology\x18\x04 \x03(\x0b\x32\x11.semiome.v1.Count\"(\n\x14GetEmbeddingsRequest\x12\x10\n\x08\x63lip_ids\x18\x01 \x03(\t\"h\n\x15GetEmbeddingsResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12#\n\x07vectors\x18\x02 \x03(\x0b\x32\x12.semiome.v1.Vector2\xb7\x04\n\x0e\x43\x61talogService\x12\x45\n\x08GetVideo\x12\x1b.semiome.v1.GetVideoRequest\x1a\x1c.semiome.v1.GetVideoResponse\x12Q\n\x0cGetRecording\x12\x1f.semiome.v1.GetRecordingRequest\x1a .semiome.v1.GetRecordingResponse\x12K\n\nListVideos\x12\x1d.semiome.v1.ListVideosRequest\x1a\x1e.semiome.v1.ListVideosResponse\x12K\n\nGetPatient\x12\x1d.semiome.v1.GetPatientRequest\x1a\x1e.semiome.v1.GetPatientResponse\x12Q\n\x0cListPatients\x12\x1f.semiome.v1.ListPatientsRequest\x1a .semiome.v1.ListPatientsResponse\x12H\n\tGetCounts\x12\x1c.semiome.v1.GetCountsRequest\x1a\x1d.semiome.v1.GetCountsResponse\x12T\n\rGetEmbeddings\x12 .semiome.v1.GetEmbeddingsRequest\x1a!.semiome.v1.GetEmbeddingsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,26 +42,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETVIDEOREQUEST']._serialized_end=714
   _globals['_GETVIDEORESPONSE']._serialized_start=717
   _globals['_GETVIDEORESPONSE']._serialized_end=846
-  _globals['_LISTVIDEOSREQUEST']._serialized_start=848
-  _globals['_LISTVIDEOSREQUEST']._serialized_end=942
-  _globals['_LISTVIDEOSRESPONSE']._serialized_start=944
-  _globals['_LISTVIDEOSRESPONSE']._serialized_end=1068
-  _globals['_GETPATIENTREQUEST']._serialized_start=1070
-  _globals['_GETPATIENTREQUEST']._serialized_end=1109
-  _globals['_GETPATIENTRESPONSE']._serialized_start=1111
-  _globals['_GETPATIENTRESPONSE']._serialized_end=1213
-  _globals['_LISTPATIENTSREQUEST']._serialized_start=1215
-  _globals['_LISTPATIENTSREQUEST']._serialized_end=1275
-  _globals['_LISTPATIENTSRESPONSE']._serialized_start=1278
-  _globals['_LISTPATIENTSRESPONSE']._serialized_end=1408
-  _globals['_GETCOUNTSREQUEST']._serialized_start=1410
-  _globals['_GETCOUNTSREQUEST']._serialized_end=1428
-  _globals['_GETCOUNTSRESPONSE']._serialized_start=1431
-  _globals['_GETCOUNTSRESPONSE']._serialized_end=1601
-  _globals['_GETEMBEDDINGSREQUEST']._serialized_start=1603
-  _globals['_GETEMBEDDINGSREQUEST']._serialized_end=1643
-  _globals['_GETEMBEDDINGSRESPONSE']._serialized_start=1645
-  _globals['_GETEMBEDDINGSRESPONSE']._serialized_end=1749
-  _globals['_CATALOGSERVICE']._serialized_start=1752
-  _globals['_CATALOGSERVICE']._serialized_end=2236
+  _globals['_GETRECORDINGREQUEST']._serialized_start=848
+  _globals['_GETRECORDINGREQUEST']._serialized_end=887
+  _globals['_GETRECORDINGRESPONSE']._serialized_start=889
+  _globals['_GETRECORDINGRESPONSE']._serialized_end=998
+  _globals['_RECORDEDVIDEO']._serialized_start=1000
+  _globals['_RECORDEDVIDEO']._serialized_end=1073
+  _globals['_LISTVIDEOSREQUEST']._serialized_start=1075
+  _globals['_LISTVIDEOSREQUEST']._serialized_end=1169
+  _globals['_LISTVIDEOSRESPONSE']._serialized_start=1171
+  _globals['_LISTVIDEOSRESPONSE']._serialized_end=1295
+  _globals['_GETPATIENTREQUEST']._serialized_start=1297
+  _globals['_GETPATIENTREQUEST']._serialized_end=1336
+  _globals['_GETPATIENTRESPONSE']._serialized_start=1338
+  _globals['_GETPATIENTRESPONSE']._serialized_end=1440
+  _globals['_LISTPATIENTSREQUEST']._serialized_start=1442
+  _globals['_LISTPATIENTSREQUEST']._serialized_end=1502
+  _globals['_LISTPATIENTSRESPONSE']._serialized_start=1505
+  _globals['_LISTPATIENTSRESPONSE']._serialized_end=1635
+  _globals['_GETCOUNTSREQUEST']._serialized_start=1637
+  _globals['_GETCOUNTSREQUEST']._serialized_end=1655
+  _globals['_GETCOUNTSRESPONSE']._serialized_start=1658
+  _globals['_GETCOUNTSRESPONSE']._serialized_end=1828
+  _globals['_GETEMBEDDINGSREQUEST']._serialized_start=1830
+  _globals['_GETEMBEDDINGSREQUEST']._serialized_end=1870
+  _globals['_GETEMBEDDINGSRESPONSE']._serialized_start=1872
+  _globals['_GETEMBEDDINGSRESPONSE']._serialized_end=1976
+  _globals['_CATALOGSERVICE']._serialized_start=1979
+  _globals['_CATALOGSERVICE']._serialized_end=2546
 # @@protoc_insertion_point(module_scope)

@@ -87,6 +87,28 @@ class GetVideoResponse(_message.Message):
     clips: _containers.RepeatedCompositeFieldContainer[_common_pb2.Clip]
     def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ...) -> None: ...
 
+class GetRecordingRequest(_message.Message):
+    __slots__ = ("video_id",)
+    VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
+    video_id: str
+    def __init__(self, video_id: _Optional[str] = ...) -> None: ...
+
+class GetRecordingResponse(_message.Message):
+    __slots__ = ("provenance", "videos")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    VIDEOS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _common_pb2.Provenance
+    videos: _containers.RepeatedCompositeFieldContainer[RecordedVideo]
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., videos: _Optional[_Iterable[_Union[RecordedVideo, _Mapping]]] = ...) -> None: ...
+
+class RecordedVideo(_message.Message):
+    __slots__ = ("video", "offset_seconds")
+    VIDEO_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    video: Video
+    offset_seconds: float
+    def __init__(self, video: _Optional[_Union[Video, _Mapping]] = ..., offset_seconds: _Optional[float] = ...) -> None: ...
+
 class ListVideosRequest(_message.Message):
     __slots__ = ("filter", "page_size", "page_token")
     FILTER_FIELD_NUMBER: _ClassVar[int]

@@ -42,6 +42,11 @@ class CatalogServiceStub:
                 request_serializer=protos_dot_catalog__pb2.GetVideoRequest.SerializeToString,
                 response_deserializer=protos_dot_catalog__pb2.GetVideoResponse.FromString,
                 _registered_method=True)
+        self.GetRecording = channel.unary_unary(
+                '/semiome.v1.CatalogService/GetRecording',
+                request_serializer=protos_dot_catalog__pb2.GetRecordingRequest.SerializeToString,
+                response_deserializer=protos_dot_catalog__pb2.GetRecordingResponse.FromString,
+                _registered_method=True)
         self.ListVideos = channel.unary_unary(
                 '/semiome.v1.CatalogService/ListVideos',
                 request_serializer=protos_dot_catalog__pb2.ListVideosRequest.SerializeToString,
@@ -79,6 +84,16 @@ class CatalogServiceServicer:
         """One video with its clips, of a long one in parts.
 
         Errors: INVALID_ARGUMENT (a page size), NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRecording(self, request, context):
+        """What else is stored of the recording that a video is of, and where in it each video lies: parts of the same file, and
+        of files with the same `recording_id`, patient and camera.
+
+        Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +149,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.GetVideo,
                     request_deserializer=protos_dot_catalog__pb2.GetVideoRequest.FromString,
                     response_serializer=protos_dot_catalog__pb2.GetVideoResponse.SerializeToString,
+            ),
+            'GetRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRecording,
+                    request_deserializer=protos_dot_catalog__pb2.GetRecordingRequest.FromString,
+                    response_serializer=protos_dot_catalog__pb2.GetRecordingResponse.SerializeToString,
             ),
             'ListVideos': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVideos,
@@ -191,6 +211,33 @@ class CatalogService:
             '/semiome.v1.CatalogService/GetVideo',
             protos_dot_catalog__pb2.GetVideoRequest.SerializeToString,
             protos_dot_catalog__pb2.GetVideoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/semiome.v1.CatalogService/GetRecording',
+            protos_dot_catalog__pb2.GetRecordingRequest.SerializeToString,
+            protos_dot_catalog__pb2.GetRecordingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -114,20 +114,24 @@ class RecommendResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
-    __slots__ = ("options", "patient_id", "store_as_video_id", "label", "size_bytes", "classify")
+    __slots__ = ("options", "patient_id", "store_as_video_id", "label", "size_bytes", "classify", "moments", "max_per_hour")
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
     STORE_AS_VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     CLASSIFY_FIELD_NUMBER: _ClassVar[int]
+    MOMENTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
     options: SearchOptions
     patient_id: str
     store_as_video_id: str
     label: str
     size_bytes: int
     classify: bool
-    def __init__(self, options: _Optional[_Union[SearchOptions, _Mapping]] = ..., patient_id: _Optional[str] = ..., store_as_video_id: _Optional[str] = ..., label: _Optional[str] = ..., size_bytes: _Optional[int] = ..., classify: _Optional[bool] = ...) -> None: ...
+    moments: int
+    max_per_hour: float
+    def __init__(self, options: _Optional[_Union[SearchOptions, _Mapping]] = ..., patient_id: _Optional[str] = ..., store_as_video_id: _Optional[str] = ..., label: _Optional[str] = ..., size_bytes: _Optional[int] = ..., classify: _Optional[bool] = ..., moments: _Optional[int] = ..., max_per_hour: _Optional[float] = ...) -> None: ...
 
 class SearchByVideoRequest(_message.Message):
     __slots__ = ("header", "chunk")
@@ -138,7 +142,7 @@ class SearchByVideoRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UploadHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class SearchByVideoResponse(_message.Message):
-    __slots__ = ("provenance", "clips", "hits", "stored", "verdict", "patient_known", "known_as_video_id", "clips_without_picture")
+    __slots__ = ("provenance", "clips", "hits", "stored", "verdict", "patient_known", "known_as_video_id", "clips_without_picture", "moments")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     CLIPS_FIELD_NUMBER: _ClassVar[int]
     HITS_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +151,7 @@ class SearchByVideoResponse(_message.Message):
     PATIENT_KNOWN_FIELD_NUMBER: _ClassVar[int]
     KNOWN_AS_VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
     CLIPS_WITHOUT_PICTURE_FIELD_NUMBER: _ClassVar[int]
+    MOMENTS_FIELD_NUMBER: _ClassVar[int]
     provenance: _common_pb2.Provenance
     clips: _containers.RepeatedCompositeFieldContainer[_common_pb2.Clip]
     hits: _containers.RepeatedCompositeFieldContainer[_common_pb2.Hit]
@@ -155,7 +160,8 @@ class SearchByVideoResponse(_message.Message):
     patient_known: bool
     known_as_video_id: str
     clips_without_picture: int
-    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., stored: _Optional[bool] = ..., verdict: _Optional[_Union[_classification_pb2.Verdict, _Mapping]] = ..., patient_known: _Optional[bool] = ..., known_as_video_id: _Optional[str] = ..., clips_without_picture: _Optional[int] = ...) -> None: ...
+    moments: _containers.RepeatedCompositeFieldContainer[Moment]
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., clips: _Optional[_Iterable[_Union[_common_pb2.Clip, _Mapping]]] = ..., hits: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., stored: _Optional[bool] = ..., verdict: _Optional[_Union[_classification_pb2.Verdict, _Mapping]] = ..., patient_known: _Optional[bool] = ..., known_as_video_id: _Optional[str] = ..., clips_without_picture: _Optional[int] = ..., moments: _Optional[_Iterable[_Union[Moment, _Mapping]]] = ...) -> None: ...
 
 class FindMomentsRequest(_message.Message):
     __slots__ = ("query", "k", "filter", "include_own_patient", "max_per_hour")
@@ -216,9 +222,31 @@ class BackgroundRate(_message.Message):
     def __init__(self, per_hour: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., hours: _Optional[float] = ...) -> None: ...
 
 class MomentPair(_message.Message):
-    __slots__ = ("query_clip_id", "clip_id")
+    __slots__ = ("query_clip_id", "clip_id", "query_start_seconds", "start_seconds")
     QUERY_CLIP_ID_FIELD_NUMBER: _ClassVar[int]
     CLIP_ID_FIELD_NUMBER: _ClassVar[int]
+    QUERY_START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    START_SECONDS_FIELD_NUMBER: _ClassVar[int]
     query_clip_id: str
     clip_id: str
-    def __init__(self, query_clip_id: _Optional[str] = ..., clip_id: _Optional[str] = ...) -> None: ...
+    query_start_seconds: float
+    start_seconds: float
+    def __init__(self, query_clip_id: _Optional[str] = ..., clip_id: _Optional[str] = ..., query_start_seconds: _Optional[float] = ..., start_seconds: _Optional[float] = ...) -> None: ...
+
+class GetSimilarityRequest(_message.Message):
+    __slots__ = ("query", "video_id")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
+    query: _common_pb2.Item
+    video_id: str
+    def __init__(self, query: _Optional[_Union[_common_pb2.Item, _Mapping]] = ..., video_id: _Optional[str] = ...) -> None: ...
+
+class GetSimilarityResponse(_message.Message):
+    __slots__ = ("provenance", "start_seconds", "similarity")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    provenance: _common_pb2.Provenance
+    start_seconds: _containers.RepeatedScalarFieldContainer[float]
+    similarity: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., start_seconds: _Optional[_Iterable[float]] = ..., similarity: _Optional[_Iterable[float]] = ...) -> None: ...

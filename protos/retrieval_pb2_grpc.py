@@ -70,6 +70,11 @@ class RetrievalServiceStub:
                 request_serializer=protos_dot_retrieval__pb2.FindMomentsRequest.SerializeToString,
                 response_deserializer=protos_dot_retrieval__pb2.FindMomentsResponse.FromString,
                 _registered_method=True)
+        self.GetSimilarity = channel.unary_unary(
+                '/semiome.v1.RetrievalService/GetSimilarity',
+                request_serializer=protos_dot_retrieval__pb2.GetSimilarityRequest.SerializeToString,
+                response_deserializer=protos_dot_retrieval__pb2.GetSimilarityResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServiceServicer:
@@ -138,6 +143,16 @@ class RetrievalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSimilarity(self, request, context):
+        """Compares a clip or a video's seizure with every part of one stored video.
+
+        Roles: clinician, trainer, admin.
+        Errors: NOT_FOUND; INVALID_ARGUMENT for a query of more than 360 clips.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrievalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +185,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.FindMoments,
                     request_deserializer=protos_dot_retrieval__pb2.FindMomentsRequest.FromString,
                     response_serializer=protos_dot_retrieval__pb2.FindMomentsResponse.SerializeToString,
+            ),
+            'GetSimilarity': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSimilarity,
+                    request_deserializer=protos_dot_retrieval__pb2.GetSimilarityRequest.FromString,
+                    response_serializer=protos_dot_retrieval__pb2.GetSimilarityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -340,6 +360,33 @@ class RetrievalService:
             '/semiome.v1.RetrievalService/FindMoments',
             protos_dot_retrieval__pb2.FindMomentsRequest.SerializeToString,
             protos_dot_retrieval__pb2.FindMomentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSimilarity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/semiome.v1.RetrievalService/GetSimilarity',
+            protos_dot_retrieval__pb2.GetSimilarityRequest.SerializeToString,
+            protos_dot_retrieval__pb2.GetSimilarityResponse.FromString,
             options,
             channel_credentials,
             insecure,

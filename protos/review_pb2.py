@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos import common_pb2 as protos_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/review.proto\x12\nsemiome.v1\x1a\x13protos/common.proto\"\x12\n\x10GetCallerRequest\"4\n\x11GetCallerResponse\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\"Q\n\x11GetPreviewRequest\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x04\"R\n\x12GetPreviewResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x19\n\x11\x66rames_per_second\x18\x02 \x01(\r\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"<\n\x14GetThumbnailsRequest\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x12\n\nclip_index\x18\x02 \x01(\r\"%\n\x15GetThumbnailsResponse\x12\x0c\n\x04jpeg\x18\x01 \x01(\x0c\"2\n\rGetMapRequest\x12\x0e\n\x06offset\x18\x01 \x01(\r\x12\x11\n\tpage_size\x18\x02 \x01(\r\"\xd7\x01\n\x0eGetMapResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\r\n\x05total\x18\x02 \x01(\r\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x11\n\tpositions\x18\x04 \x01(\x0c\x12$\n\x06videos\x18\x05 \x03(\x0b\x32\x14.semiome.v1.MapVideo\x12\x16\n\x0evideo_of_point\x18\x06 \x01(\x0c\x12\x1b\n\x13\x63lip_index_of_point\x18\x07 \x01(\x0c\x12\x0c\n\x04step\x18\x08 \x01(\x02\"g\n\x08MapVideo\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x12\n\npatient_id\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x11\n\tsemiology\x18\x04 \x03(\t\x12\x13\n\x0brecorded_at\x18\x05 \x01(\t\"\xf8\x02\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\n\n\x02\x61t\x18\x03 \x01(\t\x12\x10\n\x08video_id\x18\x04 \x01(\t\x12\x0f\n\x07\x63lip_id\x18\x05 \x01(\t\x12\x16\n\x0equery_video_id\x18\x06 \x01(\t\x12\x15\n\rquery_clip_id\x18\x07 \x01(\t\x12\x31\n\trelevance\x18\x08 \x01(\x0e\x32\x1e.semiome.v1.Feedback.Relevance\x12\r\n\x05label\x18\t \x01(\t\x12\x11\n\tsemiology\x18\n \x03(\t\x12\x15\n\rstart_seconds\x18\x0b \x01(\x01\x12\x13\n\x0b\x65nd_seconds\x18\x0c \x01(\x01\x12\x0c\n\x04note\x18\r \x01(\t\"Z\n\tRelevance\x12\x19\n\x15RELEVANCE_UNSPECIFIED\x10\x00\x12\x16\n\x12RELEVANCE_RELEVANT\x10\x01\x12\x1a\n\x16RELEVANCE_NOT_RELEVANT\x10\x02\"=\n\x13SaveFeedbackRequest\x12&\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x01(\x0b\x32\x14.semiome.v1.Feedback\">\n\x14SaveFeedbackResponse\x12&\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x01(\x0b\x32\x14.semiome.v1.Feedback\"O\n\x13ListFeedbackRequest\x12\x11\n\tvideo_ids\x18\x01 \x03(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListFeedbackResponse\x12&\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x03(\x0b\x32\x14.semiome.v1.Feedback\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x15\x44\x65leteFeedbackRequest\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteFeedbackResponse\"\x14\n\x12ListReportsRequest\":\n\x13ListReportsResponse\x12#\n\x07reports\x18\x01 \x03(\x0b\x32\x12.semiome.v1.Report\"C\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\t\x12\x12\n\nwritten_at\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"%\n\x10GetReportRequest\x12\x11\n\treport_id\x18\x01 \x01(\t\"!\n\x11GetReportResponse\x12\x0c\n\x04html\x18\x01 \x01(\t2\xd8\x05\n\rReviewService\x12H\n\tGetCaller\x12\x1c.semiome.v1.GetCallerRequest\x1a\x1d.semiome.v1.GetCallerResponse\x12M\n\nGetPreview\x12\x1d.semiome.v1.GetPreviewRequest\x1a\x1e.semiome.v1.GetPreviewResponse0\x01\x12T\n\rGetThumbnails\x12 .semiome.v1.GetThumbnailsRequest\x1a!.semiome.v1.GetThumbnailsResponse\x12?\n\x06GetMap\x12\x19.semiome.v1.GetMapRequest\x1a\x1a.semiome.v1.GetMapResponse\x12Q\n\x0cSaveFeedback\x12\x1f.semiome.v1.SaveFeedbackRequest\x1a .semiome.v1.SaveFeedbackResponse\x12Q\n\x0cListFeedback\x12\x1f.semiome.v1.ListFeedbackRequest\x1a .semiome.v1.ListFeedbackResponse\x12W\n\x0e\x44\x65leteFeedback\x12!.semiome.v1.DeleteFeedbackRequest\x1a\".semiome.v1.DeleteFeedbackResponse\x12N\n\x0bListReports\x12\x1e.semiome.v1.ListReportsRequest\x1a\x1f.semiome.v1.ListReportsResponse\x12H\n\tGetReport\x12\x1c.semiome.v1.GetReportRequest\x1a\x1d.semiome.v1.GetReportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/review.proto\x12\nsemiome.v1\x1a\x13protos/common.proto\"\x12\n\x10GetCallerRequest\"4\n\x11GetCallerResponse\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\"Q\n\x11GetPreviewRequest\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x04\"R\n\x12GetPreviewResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x19\n\x11\x66rames_per_second\x18\x02 \x01(\r\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"<\n\x14GetThumbnailsRequest\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x12\n\nclip_index\x18\x02 \x01(\r\"%\n\x15GetThumbnailsResponse\x12\x0c\n\x04jpeg\x18\x01 \x01(\x0c\"2\n\rGetMapRequest\x12\x0e\n\x06offset\x18\x01 \x01(\r\x12\x11\n\tpage_size\x18\x02 \x01(\r\"\xd7\x01\n\x0eGetMapResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\r\n\x05total\x18\x02 \x01(\r\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x11\n\tpositions\x18\x04 \x01(\x0c\x12$\n\x06videos\x18\x05 \x03(\x0b\x32\x14.semiome.v1.MapVideo\x12\x16\n\x0evideo_of_point\x18\x06 \x01(\x0c\x12\x1b\n\x13\x63lip_index_of_point\x18\x07 \x01(\x0c\x12\x0c\n\x04step\x18\x08 \x01(\x02\"g\n\x08MapVideo\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\x12\n\npatient_id\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x11\n\tsemiology\x18\x04 \x03(\t\x12\x13\n\x0brecorded_at\x18\x05 \x01(\t\"\xef\x03\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\n\n\x02\x61t\x18\x03 \x01(\t\x12\x10\n\x08video_id\x18\x04 \x01(\t\x12\x0f\n\x07\x63lip_id\x18\x05 \x01(\t\x12\x16\n\x0equery_video_id\x18\x06 \x01(\t\x12\x15\n\rquery_clip_id\x18\x07 \x01(\t\x12\x31\n\trelevance\x18\x08 \x01(\x0e\x32\x1e.semiome.v1.Feedback.Relevance\x12\r\n\x05label\x18\t \x01(\t\x12\x11\n\tsemiology\x18\n \x03(\t\x12\x15\n\rstart_seconds\x18\x0b \x01(\x01\x12\x13\n\x0b\x65nd_seconds\x18\x0c \x01(\x01\x12\x0c\n\x04note\x18\r \x01(\t\x12)\n\x05\x65vent\x18\x0e \x01(\x0e\x32\x1a.semiome.v1.Feedback.Event\"Z\n\tRelevance\x12\x19\n\x15RELEVANCE_UNSPECIFIED\x10\x00\x12\x16\n\x12RELEVANCE_RELEVANT\x10\x01\x12\x1a\n\x16RELEVANCE_NOT_RELEVANT\x10\x02\"J\n\x05\x45vent\x12\x15\n\x11\x45VENT_UNSPECIFIED\x10\x00\x12\x11\n\rEVENT_SEIZURE\x10\x01\x12\x17\n\x13\x45VENT_NOT_A_SEIZURE\x10\x02\"=\n\x13SaveFeedbackRequest\x12&\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x01(\x0b\x32\x14.semiome.v1.Feedback\">\n\x14SaveFeedbackResponse\x12&\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x01(\x0b\x32\x14.semiome.v1.Feedback\"O\n\x13ListFeedbackRequest\x12\x11\n\tvideo_ids\x18\x01 \x03(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListFeedbackResponse\x12&\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x03(\x0b\x32\x14.semiome.v1.Feedback\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x15\x44\x65leteFeedbackRequest\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteFeedbackResponse\"\x14\n\x12ListReportsRequest\":\n\x13ListReportsResponse\x12#\n\x07reports\x18\x01 \x03(\x0b\x32\x12.semiome.v1.Report\"C\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\t\x12\x12\n\nwritten_at\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"%\n\x10GetReportRequest\x12\x11\n\treport_id\x18\x01 \x01(\t\"!\n\x11GetReportResponse\x12\x0c\n\x04html\x18\x01 \x01(\t2\xd8\x05\n\rReviewService\x12H\n\tGetCaller\x12\x1c.semiome.v1.GetCallerRequest\x1a\x1d.semiome.v1.GetCallerResponse\x12M\n\nGetPreview\x12\x1d.semiome.v1.GetPreviewRequest\x1a\x1e.semiome.v1.GetPreviewResponse0\x01\x12T\n\rGetThumbnails\x12 .semiome.v1.GetThumbnailsRequest\x1a!.semiome.v1.GetThumbnailsResponse\x12?\n\x06GetMap\x12\x19.semiome.v1.GetMapRequest\x1a\x1a.semiome.v1.GetMapResponse\x12Q\n\x0cSaveFeedback\x12\x1f.semiome.v1.SaveFeedbackRequest\x1a .semiome.v1.SaveFeedbackResponse\x12Q\n\x0cListFeedback\x12\x1f.semiome.v1.ListFeedbackRequest\x1a .semiome.v1.ListFeedbackResponse\x12W\n\x0e\x44\x65leteFeedback\x12!.semiome.v1.DeleteFeedbackRequest\x1a\".semiome.v1.DeleteFeedbackResponse\x12N\n\x0bListReports\x12\x1e.semiome.v1.ListReportsRequest\x1a\x1f.semiome.v1.ListReportsResponse\x12H\n\tGetReport\x12\x1c.semiome.v1.GetReportRequest\x1a\x1d.semiome.v1.GetReportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,31 +51,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MAPVIDEO']._serialized_start=668
   _globals['_MAPVIDEO']._serialized_end=771
   _globals['_FEEDBACK']._serialized_start=774
-  _globals['_FEEDBACK']._serialized_end=1150
-  _globals['_FEEDBACK_RELEVANCE']._serialized_start=1060
-  _globals['_FEEDBACK_RELEVANCE']._serialized_end=1150
-  _globals['_SAVEFEEDBACKREQUEST']._serialized_start=1152
-  _globals['_SAVEFEEDBACKREQUEST']._serialized_end=1213
-  _globals['_SAVEFEEDBACKRESPONSE']._serialized_start=1215
-  _globals['_SAVEFEEDBACKRESPONSE']._serialized_end=1277
-  _globals['_LISTFEEDBACKREQUEST']._serialized_start=1279
-  _globals['_LISTFEEDBACKREQUEST']._serialized_end=1358
-  _globals['_LISTFEEDBACKRESPONSE']._serialized_start=1360
-  _globals['_LISTFEEDBACKRESPONSE']._serialized_end=1447
-  _globals['_DELETEFEEDBACKREQUEST']._serialized_start=1449
-  _globals['_DELETEFEEDBACKREQUEST']._serialized_end=1493
-  _globals['_DELETEFEEDBACKRESPONSE']._serialized_start=1495
-  _globals['_DELETEFEEDBACKRESPONSE']._serialized_end=1519
-  _globals['_LISTREPORTSREQUEST']._serialized_start=1521
-  _globals['_LISTREPORTSREQUEST']._serialized_end=1541
-  _globals['_LISTREPORTSRESPONSE']._serialized_start=1543
-  _globals['_LISTREPORTSRESPONSE']._serialized_end=1601
-  _globals['_REPORT']._serialized_start=1603
-  _globals['_REPORT']._serialized_end=1670
-  _globals['_GETREPORTREQUEST']._serialized_start=1672
-  _globals['_GETREPORTREQUEST']._serialized_end=1709
-  _globals['_GETREPORTRESPONSE']._serialized_start=1711
-  _globals['_GETREPORTRESPONSE']._serialized_end=1744
-  _globals['_REVIEWSERVICE']._serialized_start=1747
-  _globals['_REVIEWSERVICE']._serialized_end=2475
+  _globals['_FEEDBACK']._serialized_end=1269
+  _globals['_FEEDBACK_RELEVANCE']._serialized_start=1103
+  _globals['_FEEDBACK_RELEVANCE']._serialized_end=1193
+  _globals['_FEEDBACK_EVENT']._serialized_start=1195
+  _globals['_FEEDBACK_EVENT']._serialized_end=1269
+  _globals['_SAVEFEEDBACKREQUEST']._serialized_start=1271
+  _globals['_SAVEFEEDBACKREQUEST']._serialized_end=1332
+  _globals['_SAVEFEEDBACKRESPONSE']._serialized_start=1334
+  _globals['_SAVEFEEDBACKRESPONSE']._serialized_end=1396
+  _globals['_LISTFEEDBACKREQUEST']._serialized_start=1398
+  _globals['_LISTFEEDBACKREQUEST']._serialized_end=1477
+  _globals['_LISTFEEDBACKRESPONSE']._serialized_start=1479
+  _globals['_LISTFEEDBACKRESPONSE']._serialized_end=1566
+  _globals['_DELETEFEEDBACKREQUEST']._serialized_start=1568
+  _globals['_DELETEFEEDBACKREQUEST']._serialized_end=1612
+  _globals['_DELETEFEEDBACKRESPONSE']._serialized_start=1614
+  _globals['_DELETEFEEDBACKRESPONSE']._serialized_end=1638
+  _globals['_LISTREPORTSREQUEST']._serialized_start=1640
+  _globals['_LISTREPORTSREQUEST']._serialized_end=1660
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=1662
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=1720
+  _globals['_REPORT']._serialized_start=1722
+  _globals['_REPORT']._serialized_end=1789
+  _globals['_GETREPORTREQUEST']._serialized_start=1791
+  _globals['_GETREPORTREQUEST']._serialized_end=1828
+  _globals['_GETREPORTRESPONSE']._serialized_start=1830
+  _globals['_GETREPORTRESPONSE']._serialized_end=1863
+  _globals['_REVIEWSERVICE']._serialized_start=1866
+  _globals['_REVIEWSERVICE']._serialized_end=2594
 # @@protoc_insertion_point(module_scope)

@@ -97,7 +97,7 @@ class MapVideo(_message.Message):
     def __init__(self, video_id: _Optional[str] = ..., patient_id: _Optional[str] = ..., label: _Optional[str] = ..., semiology: _Optional[_Iterable[str]] = ..., recorded_at: _Optional[str] = ...) -> None: ...
 
 class Feedback(_message.Message):
-    __slots__ = ("feedback_id", "author", "at", "video_id", "clip_id", "query_video_id", "query_clip_id", "relevance", "label", "semiology", "start_seconds", "end_seconds", "note")
+    __slots__ = ("feedback_id", "author", "at", "video_id", "clip_id", "query_video_id", "query_clip_id", "relevance", "label", "semiology", "start_seconds", "end_seconds", "note", "event")
     class Relevance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         RELEVANCE_UNSPECIFIED: _ClassVar[Feedback.Relevance]
@@ -106,6 +106,14 @@ class Feedback(_message.Message):
     RELEVANCE_UNSPECIFIED: Feedback.Relevance
     RELEVANCE_RELEVANT: Feedback.Relevance
     RELEVANCE_NOT_RELEVANT: Feedback.Relevance
+    class Event(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        EVENT_UNSPECIFIED: _ClassVar[Feedback.Event]
+        EVENT_SEIZURE: _ClassVar[Feedback.Event]
+        EVENT_NOT_A_SEIZURE: _ClassVar[Feedback.Event]
+    EVENT_UNSPECIFIED: Feedback.Event
+    EVENT_SEIZURE: Feedback.Event
+    EVENT_NOT_A_SEIZURE: Feedback.Event
     FEEDBACK_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +127,7 @@ class Feedback(_message.Message):
     START_SECONDS_FIELD_NUMBER: _ClassVar[int]
     END_SECONDS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
     feedback_id: str
     author: str
     at: str
@@ -132,7 +141,8 @@ class Feedback(_message.Message):
     start_seconds: float
     end_seconds: float
     note: str
-    def __init__(self, feedback_id: _Optional[str] = ..., author: _Optional[str] = ..., at: _Optional[str] = ..., video_id: _Optional[str] = ..., clip_id: _Optional[str] = ..., query_video_id: _Optional[str] = ..., query_clip_id: _Optional[str] = ..., relevance: _Optional[_Union[Feedback.Relevance, str]] = ..., label: _Optional[str] = ..., semiology: _Optional[_Iterable[str]] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., note: _Optional[str] = ...) -> None: ...
+    event: Feedback.Event
+    def __init__(self, feedback_id: _Optional[str] = ..., author: _Optional[str] = ..., at: _Optional[str] = ..., video_id: _Optional[str] = ..., clip_id: _Optional[str] = ..., query_video_id: _Optional[str] = ..., query_clip_id: _Optional[str] = ..., relevance: _Optional[_Union[Feedback.Relevance, str]] = ..., label: _Optional[str] = ..., semiology: _Optional[_Iterable[str]] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., note: _Optional[str] = ..., event: _Optional[_Union[Feedback.Event, str]] = ...) -> None: ...
 
 class SaveFeedbackRequest(_message.Message):
     __slots__ = ("feedback",)

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 import grpc
 
 from index.feedback.statement import Feedback
-from index.moment_records import MomentsAnswer
+from index.moment_records import MomentsAnswer, SimilarityAnswer
 from index.query import ANYTHING, PLAIN, Filter, Options, Query, VectorQuery
 from index.records import SearchAnswer, Video
 from protos import classification_pb2 as classification
@@ -34,6 +34,7 @@ from service.records import (
     Operation,
     Patient,
     PreviewPart,
+    RecordingAnswer,
     SearchBatchAnswer,
     SearchResultItem,
     StatusAnswer,
@@ -112,6 +113,10 @@ class AioClient:
             requests.moments(query, k, where, include_own_patient=include_own_patient, max_per_hour=max_per_hour)
         )
 
+    async def similarity(self, query: Item, video_id: str) -> SimilarityAnswer:
+        """How similar each part of a stored video is to a clip, or to a video's seizure."""
+        return await self.ask(requests.similarity(query, video_id))
+
     async def search_by_video(
         self,
         path: Path,
@@ -122,11 +127,19 @@ class AioClient:
         store_as: str = "",
         label: str = "",
         classify: bool = False,
+        moments: int = 0,
+        max_per_hour: float | None = None,
     ) -> UploadAnswer:
-        """What resembles a video file. Its embeddings are kept only under an id that is given."""
+        """What resembles a video file, and so many `moments`. It is stored only under an id that is given."""
+        asked = requests.upload_parts(
+            *(path, k, options, patient_id, store_as, label),
+            classify=classify,
+            moments=moments,
+            max_per_hour=max_per_hour,
+        )
 
         async def parts() -> AsyncIterator[retrieval.SearchByVideoRequest]:
-            for part in requests.upload_parts(path, k, options, patient_id, store_as, label, classify=classify):
+            for part in asked:
                 yield part
 
         return convert_verdict.upload_answer(await self._transport.upload(parts()))
@@ -140,11 +153,12 @@ class AioClient:
         *,
         patient_id: str = "",
         classify: bool = False,
+        moments: int = 0,
     ) -> UploadAnswer:
         """The same for a file that comes in chunks; nothing of it is kept."""
 
         async def parts() -> AsyncIterator[retrieval.SearchByVideoRequest]:
-            yield requests.upload_header(size_bytes, k, options, patient_id, classify=classify)
+            yield requests.upload_header(size_bytes, k, options, patient_id, classify=classify, moments=moments)
             async for chunk in chunks:
                 for part in requests.upload_chunks(chunk):
                     yield part
@@ -174,6 +188,10 @@ class AioClient:
             part = await self.ask(requests.video(video_id, len(answer.clips)))
             answer = requests.joined(answer, part)
         return answer
+
+    async def recording(self, video_id: str) -> RecordingAnswer:
+        """What is stored of the recording that a video is of, and where in it each video lies."""
+        return await self.ask(requests.recording(video_id))
 
     async def videos(self, where: Filter = ANYTHING) -> AsyncIterator[Video]:
         """All stored videos, by id, page by page."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from index.moment_records import Moment
 from index.records import Clip, Distance, Neighbour, Provenance, Verdict, Video
+from index.tables.recording import RecordedVideo
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class UploadAnswer:
 
     `judged` is there where it was asked for, and a head of the encoder that serves is loaded. `patient_known` says
     whether it is known whose video it is, and so whether that patient is left out; `known_as` is the stored video that
-    is just this file, or empty.
+    is just this file, or empty. `moments` are as many as were asked for.
     """
 
     provenance: Provenance
@@ -47,6 +49,7 @@ class UploadAnswer:
     patient_known: bool = False
     known_as: str = ""
     clips_without_picture: int = 0
+    moments: tuple[Moment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,14 @@ class VideoAnswer:
     provenance: Provenance
     video: Video
     clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingAnswer:
+    """The videos of a recording, in time."""
+
+    provenance: Provenance
+    videos: tuple[RecordedVideo, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     END = "end"
     SIGN = "sign"
     """A sign that was seen, or a label that was given, within a seizure."""
+    NOT_A_SEIZURE = "not_a_seizure"
+    """Looks like one, and is none."""
     PASSED_OVER = "passed_over"
     """Known, and no part of a seizure."""
     UNKNOWN = "unknown"
@@ -110,6 +112,7 @@ _USUAL: Mapping[Kind, tuple[str, ...]] = {
         *("end of seizure", "seizure end", "seizure ends", "seizure offset", "seizure stop", "sz end", "sz offset"),
         *("end of sz", "clinical offset", "clinical seizure end", "eeg offset", "eeg seizure end"),
     ),
+    Kind.NOT_A_SEIZURE: ("not a seizure",),
     Kind.PASSED_OVER: ("bckg", "background"),
 }
 _COLUMNS = {

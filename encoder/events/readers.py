@@ -175,8 +175,10 @@ def _read_bids(
                 when = {"at": begins + timedelta(seconds=onset)}
             label = "" if cells.get("label", "") in _NOT_KNOWN else vocabulary.label_of(cells["label"])
             if when.get("recording"):
-                tags = () if said == "label" else (str(read_cell("semiology", said)[0]),)  # type: ignore[index]
-                what: dict[str, Any] = {"kind": Kind.SIGN, "label": label, "semiology": tags}
+                what: dict[str, Any] = {"kind": vocabulary.kind_of(said), "label": label}
+                if what["kind"] not in {Kind.SEIZURE, Kind.NOT_A_SEIZURE}:
+                    tags = () if said == "label" else (str(read_cell("semiology", said)[0]),)  # type: ignore[index]
+                    what |= {"kind": Kind.SIGN, "semiology": tags}
             else:
                 what = {"kind": _bids_kind(said, levels, vocabulary), "label": label}
         except ValueError as error:

@@ -2,86 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, time, timedelta, tzinfo
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, time, timedelta
 
 from encoder.clips import MIN_CLIP_SECONDS
 from encoder.events.annotations import Annotation, Annotations, Kind, LeftOut
-from encoder.events.clock import comparable, on_day_of, shown
+from encoder.events.background import add_background, add_what_looks_like_one
+from encoder.events.clock import comparable, on_day_of
+from encoder.events.cuts import Choices, MadeRows, cut, seconds_in
 from encoder.events.recordings import Recording
 from encoder.events.seizures import Seizure, seizures
-from encoder.manifest import ManifestRow
-from index.errors import InvalidInput
-from index.records import BACKGROUND
-from index.words import counted
 
-_FAR_S = 300.0
-"""Background keeps this far from whatever a list mentions, understood or not."""
-_HOUR_S = 3600.0
 _DAY_S = 86_400.0
-_FURTHEST_CLOCK_S = 3.2e9
-_MOST_BACKGROUND = 360
-_TRIES = 200
 
 
 class _Elsewhere(ValueError):
     """An annotation that no recording of the list can show."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """How rows are made.
-
-    Attributes:
-        local: zone of times that name none.
-        clock_ahead_s: how far the clock of the lists is ahead of that of the recordings.
-        lead_s: seconds before a seizure.
-        tail_s: seconds after it.
-        length_s: of a seizure that nothing gives an end; None to leave it out.
-        background: rows an hour of recording, far from any event.
-        background_s: seconds of such a row.
-    """
-
-    local: tzinfo | None = None
-    clock_ahead_s: float = 0.0
-    lead_s: float = 10.0
-    tail_s: float = 20.0
-    length_s: float | None = None
-    background: float = 0.0
-    background_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.lead_s <= _HOUR_S and 0 <= self.tail_s <= _HOUR_S):
-            raise InvalidInput("expected a lead and a tail of 0 to 3600 seconds")
-        if self.length_s is not None and not 0 < self.length_s <= _HOUR_S:
-            raise InvalidInput("expected a length above 0 and up to 3600 seconds")
-        if not 0 <= self.background <= _MOST_BACKGROUND or self.background_s < MIN_CLIP_SECONDS:
-            raise InvalidInput(
-                f"expected 0 to {_MOST_BACKGROUND} rows of background an hour, each of at least a second"
-            )
-        if not abs(self.clock_ahead_s) <= _FURTHEST_CLOCK_S:
-            raise InvalidInput("expected clocks that differ by at most a hundred years, in seconds")
-
-
-@dataclass(slots=True)
-class MadeRows:
-    """Rows, and what gives none.
-
-    Attributes:
-        rows: by patient and time.
-        background: of these, how many hold no event.
-        left_out: lines that give none.
-        notes: what a person should know, each once.
-    """
-
-    rows: list[ManifestRow] = field(default_factory=list)
-    background: int = 0
-    left_out: list[LeftOut] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def make_rows(annotations: Annotations, files: Sequence[Recording], choices: Choices) -> MadeRows:
@@ -94,6 +32,7 @@ def make_rows(annotations: Annotations, files: Sequence[Recording], choices: Cho
     """
     made = MadeRows(left_out=list(annotations.left_out), notes=list(annotations.notes))
     marks: dict[str, list[tuple[Annotation, datetime]]] = defaultdict(list)
+    quiet: dict[str, list[tuple[Annotation, datetime]]] = defaultdict(list)
     busy: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
     labels: dict[str, set[str]] = defaultdict(set)
     undated = set(annotations.undated)
@@ -112,18 +51,25 @@ def make_rows(annotations: Annotations, files: Sequence[Recording], choices: Cho
         if annotation.kind == Kind.PASSED_OVER:
             continue
         if annotation.kind != Kind.UNKNOWN:
-            marks[patient].append((replace(annotation, duration_s=duration_s), at))
+            there = quiet if annotation.kind == Kind.NOT_A_SEIZURE else marks
+            there[patient].append((replace(annotation, duration_s=duration_s), at))
         busy[patient].append((at, at + timedelta(seconds=duration_s or 0)))
     files = [_labelled(file, labels, made) for file in files]
+    by_patient: dict[str, list[Recording]] = defaultdict(list)
+    for file in files:
+        by_patient[file.row.patient_id].append(file)
     for patient, theirs in sorted(marks.items()):
         found, left_out, notes = seizures(theirs, choices.length_s)
         made.left_out += left_out
         made.notes += notes
         for seizure in found:
-            _add(seizure, [file for file in files if file.row.patient_id == patient], choices, made)
+            _add(seizure, by_patient[patient], choices, made)
             busy[patient].append((seizure.begins, seizure.end or seizure.begins))
+        add_what_looks_like_one(quiet.pop(patient, []), found, by_patient[patient], choices, made)
+    for patient, theirs in sorted(quiet.items()):
+        add_what_looks_like_one(theirs, [], by_patient[patient], choices, made)
     if choices.background:
-        _add_background(files, busy, undated, choices, made)
+        add_background(files, busy, undated, choices, made)
     made.rows.sort(key=lambda row: (row.patient_id, row.recorded_at, row.file_name, row.start_s))
     made.notes = list(dict.fromkeys(made.notes))
     return made
@@ -243,21 +189,21 @@ def _add(seizure: Seizure, files: Sequence[Recording], choices: Choices, made: M
         rest = f"{seizure.places[0]}: {file.row.file_name} ends before the seizure does: the row has its part of it"
         if end > file.ends:
             made.notes.append(rest)
-        start_s = max(_in(file, begins) - choices.lead_s, 0.0)
-        end_s = min(_in(file, end) + choices.tail_s, file.seconds)
+        start_s = max(seconds_in(file, begins) - choices.lead_s, 0.0)
+        end_s = min(seconds_in(file, end) + choices.tail_s, file.seconds)
         if end_s - start_s < MIN_CLIP_SECONDS:
             made.left_out += (
                 LeftOut(place, f"less than a second of it is in {file.row.file_name}") for place in seizure.places
             )
             continue
-        onset_s = None if seizure.onset is None else _within(_in(file, seizure.onset), start_s, end_s)
+        onset_s = None if seizure.onset is None else _within(seconds_in(file, seizure.onset), start_s, end_s)
         onset_s = None if onset_s == end_s else onset_s
-        seizure_end_s = _within(_in(file, end), start_s, end_s)
+        seizure_end_s = _within(seconds_in(file, end), start_s, end_s)
         metadata = dict(file.row.metadata)
         for kind, at in seizure.marks.items():
             if seizure.onset != at:
-                metadata[f"{kind.value}_s"] = f"{_in(file, at):.3f}"
-        row = _cut(file, start_s, end_s, _in(file, seizure.onset or begins), choices)
+                metadata[f"{kind.value}_s"] = f"{seconds_in(file, at):.3f}"
+        row = cut(file.row, start_s, end_s, seconds_in(file, seizure.onset or begins), file.begins, choices.local)
         made.rows.append(
             replace(
                 row,
@@ -268,71 +214,6 @@ def _add(seizure: Seizure, files: Sequence[Recording], choices: Choices, made: M
                 metadata=tuple(sorted(metadata.items())),
             )
         )
-
-
-def _cut(file: Recording, start_s: float, end_s: float, at_s: float, choices: Choices) -> ManifestRow:
-    """A row for a part of a file, with an id that is the same whenever what is at that second is imported."""
-    key = f"{file.row.patient_id}\0{file.row.file_name}\0{file.row.track}\0{at_s:.3f}"
-    name = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
-    return replace(
-        file.row,
-        video_id=f"{file.row.patient_id[:48]}-{name}",
-        recorded_at=shown(file.begins + timedelta(seconds=start_s), file.row.recorded_at, choices.local),
-        start_s=round(start_s, 3),
-        end_s=round(end_s, 3),
-    )
-
-
-def _add_background(
-    files: Sequence[Recording],
-    busy: Mapping[str, Sequence[tuple[datetime, datetime]]],
-    undated: set[str],
-    choices: Choices,
-    made: MadeRows,
-) -> None:
-    """Background of all files whose patient has no line that may lie anywhere."""
-    hours: dict[str, float] = defaultdict(float)
-    for file in files:
-        patient = file.row.patient_id
-        if undated & {patient, f"sub-{patient}", ""}:
-            made.notes.append(f"no background of {patient}: lines were left out whose time can't be told")
-            continue
-        before = round(choices.background * hours[patient])
-        hours[patient] += file.seconds / _HOUR_S
-        wanted = round(choices.background * hours[patient]) - before
-        rows = list(_background(file, wanted, busy[patient], choices))
-        if len(rows) < wanted:
-            made.notes.append(
-                f"{len(rows)} of {counted(wanted, 'row')} of background from {file.row.file_name}: all else is less "
-                "than five minutes from an event"
-            )
-        made.background += len(rows)
-        made.rows += rows
-
-
-def _background(
-    file: Recording, wanted: int, busy: Sequence[tuple[datetime, datetime]], choices: Choices
-) -> Iterator[ManifestRow]:
-    """Parts of a file that are far from everything that is mentioned, the same ones each time."""
-    last = file.seconds - choices.background_s
-    taken = [(_in(file, begin) - _FAR_S, _in(file, end) + _FAR_S) for begin, end in busy]
-    chance = random.Random(f"{file.row.patient_id} {file.row.file_name}")  # noqa: S311  no secret
-    for _ in range(wanted if last >= 0 else 0):
-        for _ in range(_TRIES):
-            start = round(chance.uniform(0, last), 1)
-            end = start + choices.background_s
-            if not any(start < high and low < end for low, high in taken):
-                break
-        else:
-            return
-        taken.append((start, end))
-        row = _cut(file, start, end, start, choices)
-        yield replace(row, label="", semiology=(), metadata=tuple(sorted((*row.metadata, BACKGROUND))))
-
-
-def _in(file: Recording, at: datetime) -> float:
-    """Seconds after the file's first frame."""
-    return round((at - file.begins).total_seconds(), 3)
 
 
 def _within(seconds: float, start_s: float, end_s: float) -> float | None:

@@ -7,18 +7,19 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from index.feedback.statement import Feedback
+from index.feedback.statement import NOT_A_SEIZURE, SEIZURE, Feedback
 from index.records import Video
 from index.semiology import HED_VERSION, SIGNS
 
 FRAMES_A_SECOND = 25
 """Label Studio counts frames of a video; a project has to be told this rate (`frameRate`)."""
 _COMPUTES = ("=", "+", "-", "@", "\t", "\r")
+_EVENTS = {SEIZURE: ("seizure", "sc:Epileptic-seizure"), NOT_A_SEIZURE: ("not a seizure", "n/a")}
 _COLUMNS = ("onset", "duration", "trial_type", "video_id", "label", "HED", "author", "at", "note")
 
 
 def event_lines(said: Iterable[Feedback], videos: Mapping[str, Video]) -> Iterator[str]:
-    """A line of events.tsv for each sign, and for each label; times in seconds of the video.
+    """A line of events.tsv for each event, sign and label; times in seconds of the video.
 
     Args:
         said: what people have said; judgements of likeness are no events and left out.
@@ -26,16 +27,33 @@ def event_lines(said: Iterable[Feedback], videos: Mapping[str, Video]) -> Iterat
     """
     for one in said:
         about = (as_text(one.author), one.at, as_text(" ".join(one.note.split())) or "n/a")
-        if one.label:
+        if one.event:
+            what, hed = _EVENTS[one.event]
+            yield _line(
+                _seconds(one.start_s),
+                _seconds(one.end_s - one.start_s),
+                what,
+                one.video_id,
+                one.label or "n/a",
+                hed,
+                *about,
+            )
+        elif one.label:
             yield _line("0", "0", "label", one.video_id, one.label, "n/a", *about)
         for tag in one.semiology:
             hed = f"sc:{tag}" if tag in SIGNS else "n/a"
-            yield _line(f"{one.start_s:g}", f"{_duration_s(one, videos):g}", tag, one.video_id, "n/a", hed, *about)
+            yield _line(
+                _seconds(one.start_s), _seconds(_duration_s(one, videos)), tag, one.video_id, "n/a", hed, *about
+            )
 
 
 def as_text(cell: str) -> str:
     """What a person wrote, as no spreadsheet takes it for a formula: with an apostrophe before what would begin one."""
     return f"'{cell}" if cell.startswith(_COMPUTES) else cell
+
+
+def _seconds(seconds: float) -> str:
+    return format(round(seconds, 3), ".12g")
 
 
 def _line(*cells: str) -> str:
@@ -49,8 +67,12 @@ def events_sidecar() -> dict[str, Any]:
     return {
         "HEDVersion": list(HED_VERSION),
         "trial_type": {
-            "Description": "A sign, by its HED-SCORE name where there is one, or `label`: what the seizure is",
-            "Levels": dict(SIGNS),
+            "Description": "A sign, by its HED-SCORE name where there is one; an event; or `label`: what the video is",
+            "Levels": {
+                "seizure": "A seizure, from its onset to its end",
+                "not a seizure": "Looks like one, and is none",
+                **SIGNS,
+            },
         },
         "video_id": {"Description": "Which video the times are of"},
         "label": {
@@ -71,7 +93,7 @@ def label_studio_task(video_id: str, said: Iterable[Feedback], videos: Mapping[s
     annotations = [
         {"completed_by": {"email": one.author}, "created_at": one.at, "result": list(_results(one, videos))}
         for one in said
-        if one.video_id == video_id and (one.label or one.semiology or one.note)
+        if one.video_id == video_id and (one.event or one.label or one.semiology or one.note)
     ]
     if not annotations:
         return None
@@ -91,12 +113,12 @@ def _duration_s(one: Feedback, videos: Mapping[str, Video]) -> float:
 
 
 def _results(one: Feedback, videos: Mapping[str, Video]) -> Iterable[dict[str, Any]]:
-    if one.label:
+    if one.label and not one.event:
         yield {"from_name": "label", "to_name": "video", "type": "choices", "value": {"choices": [one.label]}}
-    if one.semiology:
+    if seen := [*([_EVENTS[one.event][0]] if one.event else ()), *one.semiology]:
         end_s = one.start_s + _duration_s(one, videos)
         ranges = [{"start": round(one.start_s * FRAMES_A_SECOND), "end": round(end_s * FRAMES_A_SECOND)}]
-        value = {"timelinelabels": list(one.semiology), "ranges": ranges}
+        value = {"timelinelabels": seen, "ranges": ranges}
         yield {"from_name": "signs", "to_name": "video", "type": "timelinelabels", "value": value}
     if one.note:
         yield {"from_name": "note", "to_name": "video", "type": "textarea", "value": {"text": [one.note]}}

@@ -32,13 +32,13 @@ def labels_of(all_of_it: Iterable[Feedback], videos: Mapping[str, Video], *, tru
     """Weigh what was said; each author's newest word on a video counts.
 
     Args:
-        all_of_it: what people have said.
+        all_of_it: what people have said; an event's label says nothing of its whole video.
         videos: stored ones, by id; others are left out.
         trust_one: one person is enough to turn a stored label; else it takes two.
     """
     newest: dict[tuple[str, str], str] = {}
     for one in all_of_it:
-        if one.label and one.video_id in videos:
+        if one.label and not one.event and one.video_id in videos:
             newest[one.video_id, one.author] = one.label
     said: dict[str, Counter[str]] = {}
     contradicts: Counter[str] = Counter()

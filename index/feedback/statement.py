@@ -9,6 +9,8 @@ from index.errors import InvalidInput
 from index.records import ID, LABELS, TAG
 
 RELEVANCES = ("relevant", "not_relevant")
+SEIZURE, NOT_A_SEIZURE = EVENTS = ("seizure", "not_a_seizure")
+"""What a stretch of a video may be said to be."""
 MAX_NOTE = 2000
 _CLIP = re.compile(r"[0-9a-f]{32}")
 _MAX_TAGS = 32
@@ -26,10 +28,11 @@ class Feedback:
         clip_id: the clip of the video that was shown, or empty.
         query_clip_id: the clip that was asked about, or empty.
         relevance: whether the video resembles what was asked about: `relevant`, `not_relevant`, or empty.
-        label: what the video is: `TLE`, `exTLE`, or empty where nothing is said of it.
+        label: what the video is: `TLE`, `exTLE`, or empty where nothing is said of it; of an event, what that is.
         semiology: signs seen in it, HED-SCORE names.
-        start_s: where in the video the signs begin.
+        start_s: where in the video the signs or the event begin.
         end_s: where they end; 0 with `start_s` 0: they are of the whole video.
+        event: what happens in the stretch: `seizure`, `not_a_seizure`, or empty where it is not called an event.
         note: free text.
         feedback_id: 16 hex digits, given when it is saved.
         author: identity of who said it.
@@ -47,6 +50,7 @@ class Feedback:
     semiology: tuple[str, ...] = ()
     start_s: float = 0.0
     end_s: float = 0.0
+    event: str = ""
     note: str = ""
     feedback_id: str = ""
     author: str = ""
@@ -86,7 +90,15 @@ def check(said: Feedback) -> None:
         raise InvalidInput(f"expected at most {_MAX_TAGS} tags of letters, digits and hyphens", field="semiology")
     if not (said.start_s == said.end_s == 0 or 0 <= said.start_s < said.end_s < 1e6):
         raise InvalidInput("expected a beginning before its end, in seconds of the video", field="start_s")
+    if said.event and said.event not in EVENTS:
+        raise InvalidInput(f"expected {' or '.join(EVENTS)}, or nothing", field="event")
+    if said.event and not said.end_s:
+        raise InvalidInput("expected when the event begins and ends, got neither", field="start_s")
+    if said.event == NOT_A_SEIZURE and said.label:
+        raise InvalidInput("expected no label with what is not a seizure", field="label")
     if len(said.note) > MAX_NOTE or not all(letter.isprintable() or letter == "\n" for letter in said.note):
         raise InvalidInput(f"expected a note of at most {MAX_NOTE} printable characters", field="note")
-    if not (said.relevance or said.label or said.semiology or said.note.strip()):
-        raise InvalidInput("expected a judgement, a label, tags or a note, got none of them", field="feedback")
+    if not (said.relevance or said.event or said.label or said.semiology or said.note.strip()):
+        raise InvalidInput(
+            "expected a judgement, an event, a label, tags or a note, got none of them", field="feedback"
+        )

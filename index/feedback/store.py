@@ -204,7 +204,7 @@ class FeedbackStore:
                 kept = names.without(one.note, chosen)
                 kept = "" if kept.strip() == ERASED else kept
                 blanked.append((kept, one.feedback_id))
-                if not (one.relevance or one.label or one.semiology or kept):
+                if not (one.relevance or one.event or one.label or one.semiology or kept):
                     blanked.pop()
                     gone.append(one.feedback_id)
             if mentions and not chosen:
@@ -272,6 +272,9 @@ class FeedbackStore:
                 database.execute("pragma secure_delete = on")
                 database.execute("pragma synchronous = full")
                 database.execute(_TABLE)
+                there = {str(row[1]) for row in database.execute("pragma table_info(feedback)")}
+                for name in set(_COLUMNS) - there:  # of a workspace of Semiome 0.3
+                    database.execute(f"alter table feedback add column {name} default ''")
                 for look_up in _LOOK_UPS if make else ():
                     database.execute(look_up)
                 yield database

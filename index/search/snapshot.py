@@ -124,6 +124,10 @@ class Snapshot:
         follow = int(rows[-1]) - int(rows[0]) == len(rows) - 1
         return self.generation.whitened[rows[0] : rows[-1] + 1] if follow else self.generation.whitened[rows]
 
+    def whiten(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, K) of vectors that are not stored, as `whitened` has those that are."""
+        return self._whitening(vectors_ND)
+
     def holds_video(self, video_id: str) -> bool:
         """Whether a video has clips here."""
         return video_id in self.videos and bool(len(self._rows(lambda table: table.rows_of_video(video_id))))

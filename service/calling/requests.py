@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from index.errors import ServiceError
 from index.feedback.statement import Feedback, FeedbackPage
-from index.moment_records import MomentsAnswer
+from index.moment_records import MomentsAnswer, SimilarityAnswer
 from index.query import ANYTHING, PLAIN, ClipQuery, ExamplesQuery, Filter, Options, Query, VectorQuery, VideoQuery
 from index.records import SearchAnswer
 from protos import admin_pb2 as admin
@@ -39,6 +39,7 @@ from service.records import (
     MapPage,
     Operation,
     PatientsAnswer,
+    RecordingAnswer,
     ReportFacts,
     SearchBatchAnswer,
     StatusAnswer,
@@ -90,6 +91,14 @@ def moments(
     return Rpc(f"{_RETRIEVAL}FindMoments", request, retrieval.FindMomentsResponse, convert_moments.moments_answer)
 
 
+def similarity(query: ClipQuery | VideoQuery, video_id: str) -> Rpc[SimilarityAnswer]:
+    """How similar each part of a stored video is to a clip, or to a video's seizure."""
+    request = retrieval.GetSimilarityRequest(query=convert.item_to_proto(query), video_id=video_id)
+    return Rpc(
+        f"{_RETRIEVAL}GetSimilarity", request, retrieval.GetSimilarityResponse, convert_moments.similarity_answer
+    )
+
+
 def search_batch(queries: Sequence[Query], k: int, options: Options) -> Rpc[SearchBatchAnswer]:
     """Many searches with the same options."""
     request = retrieval.SearchBatchRequest(
@@ -136,12 +145,22 @@ class Watched(Iterator[Message]):
 
 
 def upload_parts(
-    path: Path, k: int, options: Options, patient_id: str, store_as: str, label: str, *, classify: bool
+    path: Path,
+    k: int,
+    options: Options,
+    patient_id: str,
+    store_as: str,
+    label: str,
+    *,
+    classify: bool,
+    moments: int,
+    max_per_hour: float | None,
 ) -> Iterator[retrieval.SearchByVideoRequest]:
     """A video as it is uploaded."""
     with path.open("rb") as stream:
         size_bytes = os.fstat(stream.fileno()).st_size
-        yield upload_header(size_bytes, k, options, patient_id, store_as, label, classify=classify)
+        asked = {"classify": classify, "moments": moments, "max_per_hour": max_per_hour}
+        yield upload_header(size_bytes, k, options, patient_id, store_as, label, **asked)  # type: ignore[arg-type]
         while chunk := stream.read(CHUNK_BYTES):
             yield from upload_chunks(chunk)
 
@@ -168,6 +187,8 @@ def upload_header(
     label: str = "",
     *,
     classify: bool = False,
+    moments: int = 0,
+    max_per_hour: float | None = None,
 ) -> retrieval.SearchByVideoRequest:
     """What goes before the bytes of an upload."""
     header = retrieval.UploadHeader(
@@ -177,6 +198,8 @@ def upload_header(
         label=label,
         size_bytes=size_bytes,
         classify=classify,
+        moments=moments,
+        max_per_hour=max_per_hour,
     )
     return retrieval.SearchByVideoRequest(header=header)
 
@@ -204,6 +227,12 @@ def video(video_id: str, first_clip: int = 0, page_size: int = 0) -> Rpc[VideoAn
     """A stored video with its clips, of a long one a part."""
     request = catalog.GetVideoRequest(video_id=video_id, first_clip=first_clip, page_size=page_size)
     return Rpc(f"{_CATALOG}GetVideo", request, catalog.GetVideoResponse, convert_catalog.video_answer)
+
+
+def recording(video_id: str) -> Rpc[RecordingAnswer]:
+    """What is stored of the recording that a video is of."""
+    request = catalog.GetRecordingRequest(video_id=video_id)
+    return Rpc(f"{_CATALOG}GetRecording", request, catalog.GetRecordingResponse, convert_catalog.recording_answer)
 
 
 def joined(answer: VideoAnswer, more: VideoAnswer) -> VideoAnswer:

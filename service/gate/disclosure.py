@@ -78,6 +78,12 @@ def shown_moments(caller: Caller, moments: Iterable[Moment]) -> tuple[Moment, ..
     return tuple(replace(one, similarity=rounded(one.similarity)) for one in moments)
 
 
+def shown_along(caller: Caller, similarities: NDArray[np.float64]) -> tuple[float, ...]:
+    """Similarities along a video as `shown` rounds them; nan stays."""
+    values = similarities if caller.sees_exactly else (similarities / STEP).round() * STEP
+    return tuple(values.tolist())
+
+
 def shown_values(caller: Caller, similarities: NDArray[np.float32]) -> list[float]:
     """Similarities as `shown` rounds them."""
     values: list[float] = similarities.tolist()

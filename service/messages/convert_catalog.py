@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from index.records import Provenance, Video
+from index.tables.recording import RecordedVideo
 from protos import catalog_pb2 as catalog
 from protos import common_pb2 as common
 from service.messages import convert
-from service.records import Count, CountsAnswer, Patient, PatientsAnswer, VideoAnswer, VideosAnswer
+from service.records import Count, CountsAnswer, Patient, PatientsAnswer, RecordingAnswer, VideoAnswer, VideosAnswer
 
 
 def video_response(answer: VideoAnswer) -> catalog.GetVideoResponse:
@@ -22,6 +23,22 @@ def video_answer(message: catalog.GetVideoResponse) -> VideoAnswer:
     """The message as an answer."""
     clips = tuple(map(convert.clip_from_proto, message.clips))
     return VideoAnswer(convert.provenance_from_proto(message.provenance), video_from_proto(message.video), clips)
+
+
+def recording_response(answer: RecordingAnswer) -> catalog.GetRecordingResponse:
+    """The answer as a message."""
+    return catalog.GetRecordingResponse(
+        provenance=convert.provenance_to_proto(answer.provenance),
+        videos=[
+            catalog.RecordedVideo(video=video_to_proto(one.video), offset_seconds=one.offset_s) for one in answer.videos
+        ],
+    )
+
+
+def recording_answer(message: catalog.GetRecordingResponse) -> RecordingAnswer:
+    """The message as an answer."""
+    videos = tuple(RecordedVideo(video_from_proto(one.video), one.offset_seconds) for one in message.videos)
+    return RecordingAnswer(convert.provenance_from_proto(message.provenance), videos)
 
 
 def videos_response(answer: VideosAnswer) -> catalog.ListVideosResponse:

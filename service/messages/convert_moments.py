@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from index.moment_records import BackgroundRate, Moment, MomentsAnswer
+from index.moment_records import BackgroundRate, Moment, MomentPair, MomentsAnswer, SimilarityAnswer
 from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
 from protos import retrieval_pb2 as retrieval
 from service.messages import convert
@@ -38,42 +38,72 @@ def moments_response(answer: MomentsAnswer) -> retrieval.FindMomentsResponse:
     """The answer as a message."""
     return retrieval.FindMomentsResponse(
         provenance=convert.provenance_to_proto(answer.provenance),
-        moments=[
-            retrieval.Moment(
-                video_id=one.video_id,
-                patient_id=one.patient_id,
-                label=one.label,
-                start_seconds=one.start_s,
-                end_seconds=one.end_s,
-                onset_seconds=one.onset_s,
-                similarity=one.similarity,
-                pairs=[retrieval.MomentPair(query_clip_id=asked, clip_id=found) for asked, found in one.pairs],
-                per_hour_patient=_rate_to_proto(one.per_hour_patient),
-                per_hour_others=_rate_to_proto(one.per_hour_others),
-            )
-            for one in answer.moments
-        ],
+        moments=map(moment_to_proto, answer.moments),
     )
 
 
 def moments_answer(message: retrieval.FindMomentsResponse) -> MomentsAnswer:
     """The message as an answer."""
-    moments = tuple(
-        Moment(
-            one.video_id,
-            one.patient_id,
-            one.label,
-            one.start_seconds,
-            one.end_seconds,
-            one.onset_seconds if one.HasField("onset_seconds") else None,
-            one.similarity,
-            tuple((pair.query_clip_id, pair.clip_id) for pair in one.pairs),
-            _rate(one, "per_hour_patient"),
-            _rate(one, "per_hour_others"),
-        )
-        for one in message.moments
-    )
+    moments = tuple(map(moment_from_proto, message.moments))
     return MomentsAnswer(convert.provenance_from_proto(message.provenance), moments)
+
+
+def similarity_response(answer: SimilarityAnswer) -> retrieval.GetSimilarityResponse:
+    """The answer as a message."""
+    return retrieval.GetSimilarityResponse(
+        provenance=convert.provenance_to_proto(answer.provenance),
+        start_seconds=answer.starts_s,
+        similarity=answer.similarities,
+    )
+
+
+def similarity_answer(message: retrieval.GetSimilarityResponse) -> SimilarityAnswer:
+    """The message as an answer."""
+    provenance = convert.provenance_from_proto(message.provenance)
+    return SimilarityAnswer(provenance, tuple(message.start_seconds), tuple(message.similarity))
+
+
+def moment_to_proto(one: Moment) -> retrieval.Moment:
+    """A moment as a message."""
+    return retrieval.Moment(
+        video_id=one.video_id,
+        patient_id=one.patient_id,
+        label=one.label,
+        start_seconds=one.start_s,
+        end_seconds=one.end_s,
+        onset_seconds=one.onset_s,
+        similarity=one.similarity,
+        pairs=[
+            retrieval.MomentPair(
+                query_clip_id=pair.query_clip_id,
+                clip_id=pair.clip_id,
+                query_start_seconds=pair.query_start_s,
+                start_seconds=pair.start_s,
+            )
+            for pair in one.pairs
+        ],
+        per_hour_patient=_rate_to_proto(one.per_hour_patient),
+        per_hour_others=_rate_to_proto(one.per_hour_others),
+    )
+
+
+def moment_from_proto(message: retrieval.Moment) -> Moment:
+    """The message as a moment."""
+    pairs = (
+        MomentPair(one.query_clip_id, one.clip_id, one.query_start_seconds, one.start_seconds) for one in message.pairs
+    )
+    return Moment(
+        message.video_id,
+        message.patient_id,
+        message.label,
+        message.start_seconds,
+        message.end_seconds,
+        message.onset_seconds if message.HasField("onset_seconds") else None,
+        message.similarity,
+        tuple(pairs),
+        _rate(message, "per_hour_patient"),
+        _rate(message, "per_hour_others"),
+    )
 
 
 def _rate_to_proto(rate: BackgroundRate | None) -> retrieval.BackgroundRate | None:

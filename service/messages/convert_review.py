@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from index.errors import InvalidInput
-from index.feedback.statement import Feedback, FeedbackPage
+from index.feedback.statement import NOT_A_SEIZURE, SEIZURE, Feedback, FeedbackPage
 from index.records import Video
 from protos import review_pb2 as review
 from service.messages import convert
@@ -14,6 +14,12 @@ _RELEVANCES = {
     review.Feedback.RELEVANCE_RELEVANT: "relevant",
     review.Feedback.RELEVANCE_NOT_RELEVANT: "not_relevant",
 }
+_EVENTS = {
+    review.Feedback.EVENT_UNSPECIFIED: "",
+    review.Feedback.EVENT_SEIZURE: SEIZURE,
+    review.Feedback.EVENT_NOT_A_SEIZURE: NOT_A_SEIZURE,
+}
+_EVENT_NUMBERS = {name: number for number, name in _EVENTS.items()}
 _RELEVANCE_NUMBERS = {name: number for number, name in _RELEVANCES.items()}
 
 
@@ -32,6 +38,7 @@ def feedback_to_proto(said: Feedback) -> review.Feedback:
         semiology=said.semiology,
         start_seconds=said.start_s,
         end_seconds=said.end_s,
+        event=_EVENT_NUMBERS[said.event],
         note=said.note,
     )
 
@@ -40,8 +47,10 @@ def feedback_from_proto(message: review.Feedback) -> Feedback:
     """The message as what was said.
 
     Raises:
-        InvalidInput: If this version does not know the relevance.
+        InvalidInput: If this version does not know the relevance or the event.
     """
+    if message.event not in _EVENTS:
+        raise InvalidInput(f"expected event of 0 to {max(_EVENTS)}, got {message.event}", field="event")
     if message.relevance not in _RELEVANCES:
         raise InvalidInput(f"expected relevance of 0 to {max(_RELEVANCES)}, got {message.relevance}", field="relevance")
     return Feedback(
@@ -55,6 +64,7 @@ def feedback_from_proto(message: review.Feedback) -> Feedback:
         semiology=tuple(message.semiology),
         start_s=message.start_seconds,
         end_s=message.end_seconds,
+        event=_EVENTS[message.event],
         note=message.note,
         feedback_id=message.feedback_id,
         author=message.author,

@@ -10,7 +10,7 @@ from index.records import ClipVerdict, Distance, Verdict
 from protos import classification_pb2 as classification
 from protos import common_pb2 as common
 from protos import retrieval_pb2 as retrieval
-from service.messages import convert
+from service.messages import convert, convert_moments
 from service.records import BatchAnswer, BatchItem, ClassifyAnswer, Evidence, Judged, PredictionSet, UploadAnswer
 
 
@@ -90,6 +90,7 @@ def upload_response(answer: UploadAnswer) -> retrieval.SearchByVideoResponse:
         known_as_video_id=answer.known_as,
         clips_without_picture=answer.clips_without_picture,
         verdict=None if answer.judged is None else judged_to_proto(answer.judged),
+        moments=map(convert_moments.moment_to_proto, answer.moments),
     )
 
 
@@ -104,6 +105,7 @@ def upload_answer(message: retrieval.SearchByVideoResponse) -> UploadAnswer:
         message.patient_known,
         message.known_as_video_id,
         message.clips_without_picture,
+        tuple(map(convert_moments.moment_from_proto, message.moments)),
     )
 
 

@@ -11,15 +11,26 @@ from collections.abc import Iterable, Sequence
 from index.errors import InvalidInput, NotFound
 from index.query import ClipQuery, Filter, VectorQuery, VideoQuery
 from index.records import LABELS, Video
+from index.tables.recording import recording_of
 from protos import catalog_pb2 as catalog
 from service.gate.call import Call, Method
 from service.messages import convert, convert_catalog
-from service.records import MAX_CLIPS, Count, CountsAnswer, Patient, PatientsAnswer, VideoAnswer, VideosAnswer
+from service.records import (
+    MAX_CLIPS,
+    Count,
+    CountsAnswer,
+    Patient,
+    PatientsAnswer,
+    RecordingAnswer,
+    VideoAnswer,
+    VideosAnswer,
+)
 from service.serving.state import MAX_BATCH, ServingState
 from service.serving.watcher import StateWatcher
 
 MAX_PAGE = 1000
 _DEFAULT_PAGE = 100
+_MOST_RECORDED = 10_000
 _SERVICE = "/semiome.v1.CatalogService/"
 
 
@@ -33,6 +44,7 @@ class Catalog:
         """Everything this service answers."""
         return (
             Method(f"{_SERVICE}GetVideo", catalog.GetVideoRequest, self.get_video),
+            Method(f"{_SERVICE}GetRecording", catalog.GetRecordingRequest, self.get_recording),
             Method(f"{_SERVICE}ListVideos", catalog.ListVideosRequest, self.list_videos),
             Method(f"{_SERVICE}GetPatient", catalog.GetPatientRequest, self.get_patient),
             Method(f"{_SERVICE}ListPatients", catalog.ListPatientsRequest, self.list_patients),
@@ -46,6 +58,12 @@ class Catalog:
         answer = await call.work(video_of, state, request.video_id, request.first_clip, request.page_size)
         call.reads(answer.provenance, [answer.video.patient_id])
         return convert_catalog.video_response(answer)
+
+    async def get_recording(self, request: catalog.GetRecordingRequest, call: Call) -> catalog.GetRecordingResponse:
+        """The videos of a recording."""
+        answer = await call.work(recording_with, self._watcher.state, request.video_id)
+        call.reads(answer.provenance, {one.video.patient_id for one in answer.videos})
+        return convert_catalog.recording_response(answer)
 
     async def list_videos(self, request: catalog.ListVideosRequest, call: Call) -> catalog.ListVideosResponse:
         """Videos by id, in pages."""
@@ -100,6 +118,21 @@ def video_of(state: ServingState, video_id: str, first: int = 0, size: int = 0) 
         raise NotFound("that video is not stored: check the id")
     clips = state.snapshot.clips_of(VideoQuery(video_id))[0]
     return VideoAnswer(state.provenance, video, clips[first : first + (size or MAX_CLIPS)])
+
+
+def recording_with(state: ServingState, video_id: str) -> RecordingAnswer:
+    """What is stored of the recording of a video.
+
+    Raises:
+        NotFound: If the video is not stored.
+    """
+    videos = _stored(state)
+    if video_id not in videos:
+        raise NotFound("that video is not stored: check the id")
+    found = recording_of(videos[video_id], videos.values())
+    at = next(number for number, one in enumerate(found) if one.video.video_id == video_id)
+    first = max(min(at - _MOST_RECORDED // 2, len(found) - _MOST_RECORDED), 0)
+    return RecordingAnswer(state.provenance, found[first : first + _MOST_RECORDED])
 
 
 def videos_of(state: ServingState, where: Filter, page_size: int, page_token: str) -> VideosAnswer:

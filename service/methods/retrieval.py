@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput, SemiomeError
-from index.moment_records import MomentsAnswer
+from index.moment_records import MomentsAnswer, SimilarityAnswer
 from index.processors import usable_cores
 from index.query import MAX_EXAMPLES, PLAIN, ClipQuery, ExamplesQuery, Options, Query, VectorQuery, VideoQuery
 from index.records import SearchAnswer
-from index.search.moments import find_moments
+from index.search.moments import course_of, find_moments, similarity_along
 from index.search.search import nearest_rows, search_each
 from protos import retrieval_pb2 as retrieval
 from service.errors import rich_status
@@ -70,6 +70,7 @@ class Retrieval:
             ),
             Method(f"{_SERVICE}Recommend", retrieval.RecommendRequest, self.recommend),
             Method(f"{_SERVICE}FindMoments", retrieval.FindMomentsRequest, self.find_moments),
+            Method(f"{_SERVICE}GetSimilarity", retrieval.GetSimilarityRequest, self.get_similarity),
             Method(
                 f"{_SERVICE}SearchByVideo",
                 retrieval.SearchByVideoRequest,
@@ -156,6 +157,22 @@ class Retrieval:
         call.reads(state.provenance, await call.work(state.patients_of, [query]))
         return convert_moments.moments_response(MomentsAnswer(state.provenance, shown))
 
+    async def get_similarity(
+        self, request: retrieval.GetSimilarityRequest, call: Call
+    ) -> retrieval.GetSimilarityResponse:
+        """How similar each part of a stored video is to a course of signs."""
+        query, video = convert.item_from_proto(request.query), VideoQuery(request.video_id)
+        call.queries(1)
+        call.check_deadline()
+        state, in_time = self._watcher.state, call.deadline_check()
+        course = await call.work(course_of, state.snapshot, query)
+        starts, similarities = await call.work(similarity_along, state.snapshot, course, video.video_id, in_time)
+        call.check_deadline()
+        call.reads(state.provenance, await call.work(state.patients_of, [query, video]))
+        shown = disclosure.shown_along(call.caller, similarities)
+        answer = SimilarityAnswer(state.provenance, tuple(starts.round(3).tolist()), shown)
+        return convert_moments.similarity_response(answer)
+
     async def search_by_video(
         self, requests: AsyncIterator[retrieval.SearchByVideoRequest], call: Call
     ) -> retrieval.SearchByVideoResponse:
@@ -165,8 +182,11 @@ class Retrieval:
         if judged is not None:
             judged = disclosure.shown_judged(call.caller, judged)
             self._on_verdict(judged)
+        moments = disclosure.shown_moments(call.caller, answer.moments)
         call.reads(answer.provenance, {clip.patient_id for clip in answer.clips} | convert.patients_of(neighbours))
-        return convert_verdict.upload_response(replace(answer, neighbours=neighbours, judged=judged))
+        call.reads(answer.provenance, {one.patient_id for one in moments})
+        shown = replace(answer, neighbours=neighbours, judged=judged, moments=moments)
+        return convert_verdict.upload_response(shown)
 
     async def _one(self, query: Query, k: int, options: Options, call: Call) -> SearchAnswer:
         """What one search finds, as the caller may see it."""

@@ -23,9 +23,11 @@ from encoder.video.decoder import DecodeLimits
 from index.errors import DiskFull, InvalidInput, VideoRefused
 from index.files.durable import sha256_of_file
 from index.files.failures import naming_failed_writes
+from index.moment_records import Moment
 from index.near_misses import like
 from index.query import Options, VectorQuery, VideoQuery
 from index.records import ID, LABELS, EmbeddedClip
+from index.search.moments import Course, course_of_upload, find_moments
 from index.tables.schema import NO_PICTURE
 from index.tables.store import Store
 from index.workspace import Workspace
@@ -90,6 +92,8 @@ class Uploads:
         if options.aligned:
             raise InvalidInput("an upload can't be aligned: store it first", field="header.options.aligned")
         disclosure.check_hits(call.caller, k)
+        if header.moments:
+            disclosure.check_hits(call.caller, header.moments)
         call.queries(1)
         # Without sign-in all have one name, and take their turns as they come.
         async with self._turns.turn(call.caller.identity if self._config.signs_in else call.request_id):
@@ -199,6 +203,10 @@ class Uploads:
         shown = tuple(one.clip for one in clips)
         judges = header.classify and state.can_judge
         judged = state.judge(shown, query.vector, patient_id) if judges else None
+        moments: tuple[Moment, ...] = ()
+        if header.moments:
+            course = course_of_upload(state.snapshot, shown, query.vector, patient_id, known)
+            moments = _moments(state, course, header, options)
         return UploadAnswer(
             *(answer.provenance, shown, answer.neighbours),
             stored=False,
@@ -206,6 +214,7 @@ class Uploads:
             patient_known=bool(patient_id),
             known_as=known,
             clips_without_picture=len(made) - len(clips),
+            moments=moments,
         )
 
     def _store_and_search(
@@ -255,6 +264,7 @@ class Uploads:
             patient_known=True,
             known_as=header.store_as_video_id,
             clips_without_picture=report.clips_blank,
+            moments=_moments(state, query, header, options) if header.moments else (),
         )
 
     def _loaded(self, state: ServingState) -> Embedder:
@@ -271,6 +281,17 @@ class Uploads:
 def remove_leftovers(workspace: Workspace) -> None:
     """Uploads that servers of version 0.1 left when they were killed; since then none has a name."""
     shutil.rmtree(workspace.root / _FOLDER, ignore_errors=True)
+
+
+def _moments(
+    state: ServingState, query: VideoQuery | Course, header: retrieval.UploadHeader, options: Options
+) -> tuple[Moment, ...]:
+    """Those that the header asks for."""
+    return find_moments(
+        *(state.snapshot, query, header.moments, options.where),
+        include_own_patient=options.include_own_patient,
+        max_per_hour=header.max_per_hour if header.HasField("max_per_hour") else None,
+    )
 
 
 def _known_as(manifest: Manifest, state: ServingState) -> str:

@@ -13,7 +13,7 @@ from semiome.console import Screen
 from semiome.options import JsonOption, MediaRootOption
 
 if TYPE_CHECKING:
-    from encoder.events.rows import MadeRows
+    from encoder.events.cuts import MadeRows
 
 app = typer.Typer(help="Annotation lists of long recordings.", no_args_is_help=True)
 _SHOWN = 40
@@ -60,9 +60,10 @@ def import_(
     """
     from encoder.events.annotations import read_mapping
     from encoder.events.clock import read_moment, zone
+    from encoder.events.cuts import Choices
     from encoder.events.readers import read_annotations
     from encoder.events.recordings import read_recordings
-    from encoder.events.rows import Choices, make_rows
+    from encoder.events.rows import make_rows
     from encoder.manifest import write_manifest
     from index.errors import InvalidInput
 

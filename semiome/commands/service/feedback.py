@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semiome.console import Screen
-from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from semiome.options import DEFAULT_WORKSPACE, JsonOption, MediaRootOption, WorkspaceOption
+
+if TYPE_CHECKING:
+    from index.feedback.statement import Feedback
 
 app = typer.Typer(help="What people have said of videos: look at it, take it elsewhere.", no_args_is_help=True)
 
@@ -30,14 +33,15 @@ def list_(address: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = Fa
     screen = Screen(as_json=as_json)
     rows = [
         (
-            *(one.at[:19], one.author, one.video_id, one.relevance.replace("_", " "), one.query_video_id, one.label),
+            *(one.at[:19], one.author, one.video_id, (one.relevance or one.event).replace("_", " ")),
+            *(one.query_video_id or _stretch(one), one.label),
             *(", ".join(one.semiology), one.note),
         )
         for one in said
     ]
 
     def show() -> None:
-        screen.table("What was said", ("at", "by", "video", "is", "to", "label", "signs", "note"), rows)
+        screen.table("What was said", ("at", "by", "video", "is", "to or at", "label", "signs", "note"), rows)
         screen.say(
             f"{counted(len(weighed.labels), 'video')} labelled by people, {len(weighed.disputed)} on which they do not "
             f"agree, {len(weighed.alone)} on which one alone contradicts the stored label"
@@ -87,3 +91,58 @@ def export(
     write_atomically(folder / "label-studio.json", write_tasks)
     screen = Screen(as_json=as_json)
     screen.result({"feedback": count}, lambda: screen.say(f"{count} pieces of feedback written to {folder}"))
+
+
+@app.command()
+def rows(
+    manifest: Annotated[Path, typer.Argument(help="Manifest of the videos that were looked at.")],
+    to: Annotated[Path, typer.Option(help="Manifest to write; it must not exist.")],
+    lead: Annotated[float, typer.Option(help="Seconds of each row before the seizure.")] = 10.0,
+    tail: Annotated[float, typer.Option(help="Seconds of each row after the seizure.")] = 20.0,
+    media_root: MediaRootOption = None,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a manifest of the events that were saved: a row for each seizure, and background for what is none.
+
+    Encode it to have them in searches and in the next training. The exit status is 3 if events were left out.
+    """
+    from encoder.events.cuts import Choices
+    from encoder.events.saved import rows_of_events
+    from encoder.manifest import read_manifest, write_manifest
+    from index.errors import InvalidInput
+    from index.feedback.store import FeedbackStore
+    from index.tables.store import Store
+    from index.words import counted
+    from index.workspace import Workspace
+
+    if to.exists():
+        raise InvalidInput(f"{to.name} is there already: name another file with --to")
+    workspace, listed = Workspace.at(address), read_manifest(manifest, media_root)
+    events, choices = FeedbackStore(workspace).each(), Choices(lead_s=lead, tail_s=tail)
+    made = rows_of_events(events, listed, Store(workspace).videos(), choices)
+    screen = Screen(as_json=as_json)
+    if made.rows:
+        write_manifest(to, [(row, "") for row in made.rows])
+        if to.parent.resolve() != listed.folder:
+            screen.note(f"the videos are not beside {to.name}: give --media-root {listed.folder} wherever you use it")
+    for note in made.notes:
+        screen.warn(note)
+
+    def show() -> None:
+        if made.left_out:
+            left_out = [(one.place, one.reason) for one in made.left_out]
+            screen.table(f"{counted(len(left_out), 'statement')} left out", ("event", "reason"), left_out)
+        seizures = counted(len(made.rows) - made.background, "seizure")
+        said = f"{seizures}, {counted(made.background, 'row')} of background"
+        screen.say(f"{said}: {to}" if made.rows else "no events were saved that give a row: nothing was written")
+
+    left_out = [asdict(one) for one in made.left_out]
+    values = {"manifest": str(to) if made.rows else None, "rows": [row.video_id for row in made.rows]}
+    screen.result({**values, "background": made.background, "left_out": left_out, "notes": made.notes}, show)
+    if made.left_out:
+        raise typer.Exit(3)
+
+
+def _stretch(one: Feedback) -> str:
+    return f"{one.start_s:.12g} to {one.end_s:.12g} s" if one.event else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +28,8 @@ def moments(
     video: Annotated[
         str | None, typer.Option(help="Id of a stored video; its seizure, where the onset is known.")
     ] = None,
+    file: Annotated[Path | None, typer.Option(help="Video file that is not stored; nothing of it is kept.")] = None,
+    patient: Annotated[str, typer.Option(help="Patient of --file: left out of the answer.")] = "",
     within: Annotated[
         list[str] | None, typer.Option("--in", help="Id of a video to look in; repeat for more; default: all.")
     ] = None,
@@ -54,19 +57,33 @@ def moments(
     """Find the stretches of stored videos and recordings that show the same course of signs. Asks a running server."""
     from encoder.model.kind import what_it_means
     from index.errors import InvalidInput
-    from index.query import MAX_K, ClipQuery, SearchFilter, VideoQuery
+    from index.moment_records import MomentsAnswer
+    from index.query import MAX_K, ClipQuery, Options, SearchFilter, VideoQuery
     from service.calling.connection import Connection
     from service.client import Client
 
-    if (clip is None) == (video is None):
-        raise InvalidInput("name one of --clip and --video")
+    if sum(given is not None for given in (clip, video, file)) != 1:
+        raise InvalidInput("name exactly one of --clip, --video and --file")
+    if patient and file is None:
+        raise InvalidInput("--patient is about --file: whose stored clips and videos are is known")
+    if file is not None and not file.is_file():
+        raise InvalidInput("--file names no file")
     if not 1 <= k <= MAX_K:
         raise InvalidInput(f"expected --k of 1 to {MAX_K}, got {k}")
-    query = VideoQuery(video) if video is not None else ClipQuery(clip or "")
     where = SearchFilter(labels=frozenset(label or ()), video_ids=frozenset(within or ()))
     screen = Screen(as_json=as_json)
     with Client(Connection(server, ca=ca, certificate=certificate, key=key, token_file=token_file)) as client:
-        answer = client.moments(query, k, where, include_own_patient=include_own_patient, max_per_hour=max_per_hour)
+        if file is not None:
+            options = Options(where, include_own_patient=include_own_patient)
+            found = client.search_by_video(file, 1, options, patient_id=patient, moments=k, max_per_hour=max_per_hour)
+            answer = MomentsAnswer(found.provenance, found.moments)
+            if not (found.patient_known or include_own_patient):
+                screen.warn(
+                    "it is not known whose video this is: moments of the same patient may be among them; name --patient"
+                )
+        else:
+            query = VideoQuery(video) if video is not None else ClipQuery(clip or "")
+            answer = client.moments(query, k, where, include_own_patient=include_own_patient, max_per_hour=max_per_hour)
 
     if warning := what_it_means(answer.provenance.encoder_kind):
         screen.warn(warning)
@@ -115,7 +132,7 @@ def _times(moment: Moment, *, from_onset: bool) -> tuple[float, float, str]:
 def _row(moment: Moment, *, from_onset: bool) -> tuple[object, ...]:
     start, end, of = _times(moment, from_onset=from_onset)
     shown = (moment.similarity, moment.label or "-", moment.patient_id, moment.video_id)
-    return (*shown, f"{start:g} s", f"{end:g} s", _often(moment), *([of] if from_onset else []))
+    return (*shown, f"{start:.12g} s", f"{end:.12g} s", _often(moment), *([of] if from_onset else []))
 
 
 def _often(moment: Moment) -> str:
@@ -128,7 +145,8 @@ def _often(moment: Moment) -> str:
 
 def _values(moment: Moment, *, from_onset: bool) -> dict[str, object]:
     start, end, of = _times(moment, from_onset=from_onset)
-    pairs = [list(pair) for pair in moment.pairs]
+    zero = moment.start_s - start
+    pairs = [{**asdict(pair), "start_s": round(pair.start_s - zero, 3)} for pair in moment.pairs]
     return {
         **asdict(moment),
         "start_s": start,

@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from encoder.clips import Segment
 from encoder.events.annotations import Annotation, Kind, read_mapping
 from encoder.events.clock import read_moment, zone
+from encoder.events.cuts import Choices
 from encoder.events.readers import read_annotations
 from encoder.events.recordings import read_recordings
-from encoder.events.rows import Choices, make_rows
+from encoder.events.rows import make_rows
 from encoder.events.seizures import seizures
 from encoder.manifest import read_manifest, write_manifest
 from index.errors import InvalidInput, ManifestErrors
 from index.feedback.export import EVENTS_HEAD, event_lines
 from index.feedback.statement import Feedback
-from index.records import Video
+from index.records import BACKGROUND, Video
 from tests.encoder.video.awkward import write
 
 MINUTE = range(25 * 60)
@@ -810,3 +811,36 @@ def test_a_patient_who_is_said_against_the_header_is_told(ward, tmp_path):
 
     assert [row.patient_id for row in made.rows] == ["p1"]
     assert made.notes == ["the header of x.edf names another patient than --patient, which counts"]
+
+
+def test_saved_events_are_read_back_to_a_seizure_with_its_signs_and_to_background(ward, tmp_path):
+    said = [
+        Feedback("a", "p1", label="TLE", semiology=("Semiology-tonic",), start_s=12.125, end_s=30, event="seizure"),
+        Feedback("b", "p1", start_s=4, end_s=9.5, event="not_a_seizure"),
+        Feedback("a", "p1", start_s=25, end_s=40, event="not_a_seizure"),
+    ]
+    path = tmp_path / "events.tsv"
+    path.write_text(EVENTS_HEAD + "".join(event_lines(said, {})))
+
+    made, _ = imported(ward, path, lead_s=2, tail_s=1)
+
+    assert times(made) == [("a.mp4", 10.125, 12.125, 30.0, 31.0), ("b.mp4", 4.0, None, None, 9.5)]
+    assert [(row.label, row.semiology, BACKGROUND in row.metadata) for row in made.rows] == [
+        ("TLE", ("Semiology-tonic",), False),
+        ("", (), True),
+    ]
+    assert made.background == 1
+    assert reasons(made) == [
+        (
+            "events.tsv, line 5",
+            "it is said to be no seizure, and another line has one at that time: decide which is right",
+        )
+    ]
+
+
+def test_times_of_a_day_keep_their_milliseconds():
+    said = Feedback("v", "p", semiology=("Semiology-tonic",), start_s=86_399.125, end_s=86_410.5)
+
+    (line,) = event_lines([said], {})
+
+    assert line.split("\t")[:2] == ["86399.125", "11.375"]

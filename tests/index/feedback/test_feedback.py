@@ -152,6 +152,54 @@ def test_nothing_is_kept_of_a_patient_who_was_erased(workspace):
         FeedbackStore(workspace).save(SAID, "a")
 
 
+def test_what_was_said_before_there_were_events_is_read_and_more_can_be_said(workspace):
+    store = FeedbackStore(workspace)
+    saved = store.save(SAID, "a")
+    with closing(sqlite3.connect(path_of(workspace))) as database, database:
+        database.execute("alter table feedback drop column event")
+
+    assert store.all() == (saved,)
+    event = store.save(replace(SAID, event="seizure"), "a")
+    assert store.all() == (saved, event)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"event": "fit"}, "event"),
+        ({"event": "seizure", "start_s": 0.0, "end_s": 0.0}, "start_s"),
+        ({"event": "not_a_seizure"}, "label"),  # with the label TLE
+    ],
+)
+def test_an_event_that_cannot_be_is_refused(workspace, wrong, field):
+    with pytest.raises(InvalidInput) as refused:
+        FeedbackStore(workspace).save(replace(SAID, **wrong), "a")
+
+    assert refused.value.field == field
+
+
+def test_the_label_of_an_event_is_not_that_of_its_video():
+    said = [replace(SAID, video_id="v3", event="seizure", author=author) for author in ("a", "b")]
+
+    assert labels_of(said, STORED).labels == {}
+
+
+def test_an_event_is_a_line_of_its_own_and_a_range_for_label_studio():
+    one = replace(SAID, event="seizure", author="a", at="now", note="")
+    none = Feedback("v1-0", "p1", start_s=3, end_s=5, event="not_a_seizure", author="a", at="now")
+
+    assert [line.split("\t")[:6] for line in event_lines([one, none], VIDEOS)] == [
+        ["3", "5.5", "seizure", "v1-0", "TLE", "sc:Epileptic-seizure"],
+        ["3", "5.5", "Semiology-tonic", "v1-0", "n/a", "sc:Semiology-tonic"],
+        ["3", "2", "not a seizure", "v1-0", "n/a", "n/a"],
+    ]
+    task = label_studio_task("v1-0", [one, none], VIDEOS)
+    assert [[part["value"] for part in said["result"]] for said in task["annotations"]] == [
+        [{"timelinelabels": ["seizure", "Semiology-tonic"], "ranges": [{"start": 75, "end": 212}]}],
+        [{"timelinelabels": ["not a seizure"], "ranges": [{"start": 75, "end": 125}]}],
+    ]
+
+
 def test_a_backup_holds_it(workspace, tmp_path):
     commit(workspace, make_cohort())
     saved = FeedbackStore(workspace).save(SAID, "a")
@@ -272,7 +320,9 @@ def test_events_have_a_line_for_each_sign_and_label_with_hed_tags_where_there_ar
         "3\t5.5\tSemiology-tonic\tv1-0\tn/a\tsc:Semiology-tonic\ta\tnow\tleft arm first",
         "0\t24\tOwn-sign\tv1-0\tn/a\tn/a\tb\tlater\tn/a",
     ]
-    assert events_sidecar()["trial_type"]["Levels"] == SIGNS
+    levels = events_sidecar()["trial_type"]["Levels"]
+    assert levels.items() > SIGNS.items()
+    assert set(levels) - set(SIGNS) == {"seizure", "not a seizure"}
 
 
 def test_label_studio_gets_a_task_a_video_with_an_annotation_for_each_word():

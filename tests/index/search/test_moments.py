@@ -15,7 +15,7 @@ from index.query import ANYTHING, ClipQuery, Options, SearchFilter, VideoQuery
 from index.records import Clip, EmbeddedClip, Video, clip_id
 from index.search import subsequence
 from index.search.loader import SnapshotLoader
-from index.search.moments import find_moments
+from index.search.moments import course_of, course_of_upload, find_moments, similarity_along
 from index.search.search import search
 from index.workspace import Workspace
 from tests.conftest import commit, publish_all
@@ -182,8 +182,61 @@ def test_what_is_found_is_what_the_definition_finds(tmp_path_factory, seed, quer
     asked = [clips[place].clip_id for place in apart(clips)]
     for one, (_, name, theirs, _) in zip(found, expected, strict=True):
         assert (one.video_id, one.start_s, one.end_s) == (name, theirs[0].start_s, theirs[-1].start_s + 10)
-        assert list(dict.fromkeys(a for a, _ in one.pairs)) == asked
-        assert list(dict.fromkeys(b for _, b in one.pairs)) == [clip.clip_id for clip in theirs]
+        assert list(dict.fromkeys(pair.query_clip_id for pair in one.pairs)) == asked
+        assert list(dict.fromkeys(pair.clip_id for pair in one.pairs)) == [clip.clip_id for clip in theirs]
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 10_000),
+    query_clips=st.integers(1, 4),
+    length=st.integers(1, 12),
+    stride=st.sampled_from([10.0, 5.0, 4.0]),
+    gap=st.booleans(),
+    start_s=st.sampled_from([0.0, 12.5]),
+)
+def test_the_similarity_along_a_video_is_that_of_the_best_stretch_over_each_clip(
+    tmp_path_factory, seed, query_clips, length, stride, gap, start_s
+):
+    random = np.random.default_rng(seed)
+    asked = video("q", "p0", unit(random.normal(size=(query_clips, WIDTH))))
+    skip = {length // 2} if gap and length > 2 else set()
+    long = video("v", "p1", unit(random.normal(size=(length, WIDTH))), skip, stride)
+    snapshot = snapshot_of(tmp_path_factory.mktemp("along"), [asked, (replace(long[0], start_s=start_s), long[1])])
+
+    starts, similarity = similarity_along(snapshot, course_of(snapshot, VideoQuery("q")), "v")
+
+    clips = [snapshot.clip(int(row)) for row in snapshot.rows_of(VideoQuery("v"))]
+    assert starts.tolist() == [start_s + clip.start_s for clip in clips]
+    ends = [end for end in all_ends(snapshot, VideoQuery("q"), "q") if end[1] == "v"]
+    over = [
+        [total for total, _, path, _ in ends if path[0].clip_index <= clip.clip_index <= path[-1].clip_index]
+        for clip in clips
+    ]
+    expected = [max(totals, default=np.nan) for totals in over]
+    np.testing.assert_allclose(similarity, expected, atol=1e-5)
+
+
+def test_the_similarity_along_a_video_that_is_not_stored_is_refused(tmp_path):
+    snapshot = snapshot_of(tmp_path, [video("q", "p0", unit(np.ones((2, WIDTH))))])
+
+    with pytest.raises(NotFound):
+        similarity_along(snapshot, course_of(snapshot, VideoQuery("q")), "absent")
+
+
+def test_a_course_that_is_not_stored_finds_what_the_same_clips_find_when_they_are(tmp_path):
+    random = np.random.default_rng(3)
+    cohort = [video("q", "p0", unit(random.normal(size=(3, WIDTH))))]
+    cohort += [video(f"v{n}", f"p{n}", unit(random.normal(size=(9, WIDTH)))) for n in range(3)]
+    snapshot = snapshot_of(tmp_path, cohort)
+    clips, vectors = snapshot.clips_of(VideoQuery("q"))
+
+    known = course_of_upload(snapshot, clips, vectors, "p0", "q")
+    unknown = course_of_upload(snapshot, clips, vectors, "", "")
+
+    assert find_moments(snapshot, known, 5, ANYTHING) == find_moments(snapshot, VideoQuery("q"), 5, ANYTHING)
+    best = find_moments(snapshot, unknown, 1, ANYTHING)[0]
+    assert (best.video_id, round(best.similarity, 4)) == ("q", 1.0)  # whose it is is not known
 
 
 QUIET = (("background", "yes"),)
@@ -284,7 +337,9 @@ def test_a_seizure_is_found_where_it_lies_at_its_own_pace_or_twice_as_slow_or_fa
     assert (first.video_id, first.start_s, first.end_s) == ("as-it-is", 170.0, 230.0)  # seconds of the file
     assert (first.patient_id, first.label, first.onset_s) == ("p1", "TLE", 172.0)
     assert first.similarity == pytest.approx(1, abs=1e-5)
-    assert [pair[0] for pair in first.pairs] == [clip_id(source_of("query"), "query", 10.0 * n) for n in range(6)]
+    assert [pair.query_clip_id for pair in first.pairs] == [
+        clip_id(source_of("query"), "query", 10.0 * n) for n in range(6)
+    ]
     assert (second.video_id, second.similarity) == ("slow", pytest.approx(1, abs=1e-5))
     assert 40 <= second.start_s <= 50  # the first clip is there twice, and so is the last
     assert 150 <= second.end_s <= 160
@@ -387,7 +442,7 @@ def test_a_long_query_is_answered_soon_and_asks_for_no_more_pairs_than_an_answer
     assert found.end_s == 4500.0
     asked = [clip_id(source_of("query"), "query", 10.0 * n) for n in range(300)]
     whole = [asked[n // 2] for n in range(300)] + asked[150:]
-    assert [a for a, _ in found.pairs] == whole[-len(found.pairs) :]
+    assert [pair.query_clip_id for pair in found.pairs] == whole[-len(found.pairs) :]
     assert len(found.pairs) == (4500 - found.start_s) / 10
     assert found.similarity == pytest.approx(1, abs=1e-5)
     with pytest.raises(InvalidInput, match="k of at most 66 for a query of 300 clips, got 67"):

@@ -28,6 +28,8 @@ GOOD = {
     "SearchStream": {"query": {"video_id": "v1-0"}},
     "Recommend": {"positive": [{"video_id": "v1-0"}]},
     "FindMoments": {"query": {"video_id": "v1-0"}},
+    "GetSimilarity": {"query": {"video_id": "v1-0"}, "video_id": "v1-0"},
+    "GetRecording": {"video_id": "v1-0"},
     "SearchByVideo": {"header": {"size_bytes": 64}},
     "ClassifyBatch": {"items": [{"video_id": "v1-0"}]},
     "ListVideos": {"page_size": 1},

@@ -57,6 +57,7 @@ VALID = {
     f"{RETRIEVAL}/SearchStream": {"query": {"video_id": "v1-0"}, "options": {"group_by": 2, "aligned": True}},
     f"{RETRIEVAL}/Recommend": {"positive": [{"clip_id": CLIP}], "negative": [{"video_id": "v2-0"}], "options": OPTIONS},
     f"{RETRIEVAL}/FindMoments": {"query": {"video_id": "v1-0"}, "k": 3, "filter": OPTIONS["filter"]},
+    f"{RETRIEVAL}/GetSimilarity": {"query": {"video_id": "v1-0"}, "video_id": "v2-0"},
     f"{RETRIEVAL}/SearchByVideo": {"header": {"size_bytes": 9, "patient_id": "p1", "options": OPTIONS}},
     f"{CLASSIFICATION}/Classify": {"item": {"video_id": "v1-0"}},
     f"{CLASSIFICATION}/ClassifyBatch": {"items": [{"video_id": "v1-0"}, {"clip_id": CLIP}]},

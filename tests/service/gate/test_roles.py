@@ -49,6 +49,8 @@ EXPECTED = {
     "/semiome.v1.RetrievalService/Recommend": WIDE,
     "/semiome.v1.RetrievalService/SearchByVideo": WIDE,
     "/semiome.v1.RetrievalService/FindMoments": WIDE,
+    "/semiome.v1.RetrievalService/GetSimilarity": WIDE,
+    "/semiome.v1.CatalogService/GetRecording": LOOK,
     "/semiome.v1.ClassificationService/Classify": CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyBatch": CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyStream": CLASSIFY,

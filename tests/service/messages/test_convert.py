@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.errors import InvalidInput
-from index.moment_records import BackgroundRate, Moment, MomentsAnswer
+from index.feedback.statement import EVENTS, RELEVANCES, Feedback
+from index.moment_records import BackgroundRate, Moment, MomentPair, MomentsAnswer, SimilarityAnswer
 from index.query import (
     ANYTHING,
     PLAIN,
@@ -32,12 +33,14 @@ from index.records import (
     Verdict,
     Video,
 )
+from index.tables.recording import RecordedVideo
 from protos import admin_pb2 as admin
 from protos import catalog_pb2 as catalog
 from protos import classification_pb2 as classification
 from protos import common_pb2 as common
 from protos import retrieval_pb2 as retrieval
-from service.messages import convert, convert_admin, convert_catalog, convert_moments, convert_verdict
+from protos import review_pb2 as review
+from service.messages import convert, convert_admin, convert_catalog, convert_moments, convert_review, convert_verdict
 from service.records import (
     BatchAnswer,
     BatchItem,
@@ -49,6 +52,7 @@ from service.records import (
     Judged,
     Operation,
     PredictionSet,
+    RecordingAnswer,
     SearchBatchAnswer,
     SearchResultItem,
     VideoAnswer,
@@ -135,7 +139,7 @@ def test_what_the_catalogue_says_survives_the_wire():
         Moment,
         *(text, text, st.sampled_from(["TLE", ""])),
         *(st.floats(0, 1e5), st.floats(0, 1e5), st.none() | st.floats(0, 1e5), st.floats(-1, 1)),
-        st.lists(st.tuples(text, text), max_size=3).map(tuple),
+        st.lists(st.builds(MomentPair, text, text, *(2 * [st.floats(0, 1e5)])), max_size=3).map(tuple),
         *(2 * [st.none() | st.builds(BackgroundRate, *(4 * [st.floats(0, 1e5)]))]),
     ),
     st.booleans(),
@@ -149,6 +153,28 @@ def test_moments_survive_the_wire(moment, own, most):
     assert request.include_own_patient == own
     assert (request.max_per_hour if request.HasField("max_per_hour") else None) == most
     assert convert_moments.moments_wanted(sent(request)) == (VideoQuery("v"), 7, where)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(-1, 1, width=32))))
+def test_similarity_along_a_video_survives_the_wire(along):
+    starts, similarities = zip(*along, strict=True) if along else ((), ())
+    answer = SimilarityAnswer(Provenance("e", "g", "h", 3), tuple(starts), tuple(similarities))
+    assert convert_moments.similarity_answer(sent(convert_moments.similarity_response(answer))) == answer
+
+
+def test_a_recording_survives_the_wire():
+    videos = tuple(RecordedVideo(video, 3600.5 * number) for number, video in enumerate(VIDEOS))
+    answer = RecordingAnswer(Provenance("e", "g", "h", 3), videos)
+    assert convert_catalog.recording_answer(sent(convert_catalog.recording_response(answer))) == answer
+
+
+@pytest.mark.parametrize("event", ["", *EVENTS])
+@pytest.mark.parametrize("relevance", ["", *RELEVANCES])
+def test_what_people_say_survives_the_wire(event, relevance):
+    said = Feedback("v", "", "q", "", "c", "d", relevance, "TLE", ("t",), 2.5, 12.25, event, "note", "id", "a", "now")
+    assert convert_review.feedback_from_proto(sent(convert_review.feedback_to_proto(said))) == said
+    with pytest.raises(InvalidInput, match="event"):
+        convert_review.feedback_from_proto(review.Feedback(event=9))
 
 
 def test_operations_and_generations_survive_the_wire():

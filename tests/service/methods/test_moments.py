@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from index.moment_records import Moment
+from index.moment_records import Moment, MomentPair
 from index.query import ANYTHING, VideoQuery
 from index.records import BACKGROUND
 from index.search.loader import SnapshotLoader
@@ -55,7 +55,7 @@ def test_the_api_and_the_command_give_what_the_search_finds(served):
     for one, moment in zip(said["moments"], found, strict=True):
         assert one == {
             **asdict(moment),
-            "pairs": [list(pair) for pair in moment.pairs],
+            "pairs": [asdict(pair) for pair in moment.pairs],
             "seconds_from": "file",
             "per_hour": moment.per_hour,
         }
@@ -89,7 +89,7 @@ def test_what_is_wrong_is_said(served):
 
 
 def test_a_clinician_sees_rounded_similarities_and_a_trainer_exact_ones():
-    moment = Moment("v", "p", "", 0.0, 10.0, None, 0.4321, (("a", "b"),))
+    moment = Moment("v", "p", "", 0.0, 10.0, None, 0.4321, (MomentPair("a", "b", 0.0, 0.0),))
     clinician, trainer = (Caller("x", frozenset({role}), "token") for role in (Role.CLINICIAN, Role.TRAINER))
 
     assert disclosure.shown_moments(clinician, [moment]) == (replace(moment, similarity=0.45),)

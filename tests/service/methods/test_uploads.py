@@ -1,6 +1,7 @@
 """Videos that are uploaded: what resembles them, what is refused, and that nothing of them stays."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from typer.testing import CliRunner
 
 from encoder.job.pipeline import EncodeOptions, encode
 from encoder.manifest import read_manifest
@@ -24,6 +26,7 @@ from index.tables.blocklist import lift
 from index.tables.store import Store
 from index.workspace import ERASED, Workspace
 from protos import retrieval_pb2 as retrieval
+from semiome.app import app
 from service.calling import requests as calls
 from service.client import Client
 from service.config import ServerConfig
@@ -101,6 +104,31 @@ def test_the_patient_of_a_stored_file_is_left_out_without_being_named(client):
     assert "p1" not in {hit.clip.patient_id for hit in stored.neighbours}
     assert (stored.known_as, stored.patient_known) == ("v1", True)
     assert (other.known_as, other.patient_known) == ("", False)
+
+
+def test_moments_of_an_upload_are_those_of_the_same_file_where_it_is_stored(served, client):
+    ask = partial(client.search_by_video, VIDEOS / "vp9.webm", 1)
+    stored = client.moments(VideoQuery("v1"), 5).moments
+
+    found = ask(moments=5).moments
+
+    assert [(one.video_id, one.start_s, one.end_s) for one in found] == [
+        (one.video_id, one.start_s, one.end_s) for one in stored
+    ]
+    assert [one.similarity for one in found] == pytest.approx([one.similarity for one in stored], abs=1e-4)
+    assert ask().moments == ()
+    other = client.search_by_video(VIDEOS / "short_7s.mp4", 1, moments=5, patient_id="p1")
+    assert other.moments
+    assert "v1" not in {one.video_id for one in other.moments}
+    clips = {clip.clip_id for clip in other.clips}
+    assert all(pair.query_clip_id in clips for one in other.moments for pair in one.pairs)
+    done = CliRunner().invoke(
+        app, ["moments", "--server", served[1], "--file", str(VIDEOS / "vp9.webm"), "--k", "5", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    assert [one["video_id"] for one in json.loads(done.stdout)["moments"]] == [one.video_id for one in found]
+    with pytest.raises(ServiceError, match="k of 1 to"):
+        ask(moments=1001)
 
 
 @pytest.mark.parametrize(("patient", "video"), [("P1", "fresh"), ("p9", "V-1")])
