@@ -27,9 +27,9 @@ from service.page.middleware import body_of
 from service.page.sessions import Session
 
 _METHODS: dict[Any, dict[str, tuple[str, ...]]] = {
-    retrieval: {"RetrievalService": ("Search", "Recommend")},
+    retrieval: {"RetrievalService": ("Search", "Recommend", "FindMoments", "GetSimilarity")},
     classification: {"ClassificationService": ("Classify",)},
-    catalog: {"CatalogService": ("ListVideos", "GetVideo", "GetCounts")},
+    catalog: {"CatalogService": ("ListVideos", "GetVideo", "GetRecording", "GetCounts")},
     admin: {"AdminService": ("GetStatus", "ListGenerations")},
     review: {"ReviewService": ("GetMap", "ListFeedback", "SaveFeedback", "DeleteFeedback", "ListReports")},
 }

@@ -2,14 +2,16 @@
 import { get, post, remove } from "./api.js";
 import { CohortView } from "./cohort.js";
 import { el, fill, problem, say } from "./dom.js";
+import { MomentsView } from "./moments.js";
+import { RecordingView } from "./recording.js";
 import { ReportsView } from "./reports.js";
 import { SearchView } from "./search.js";
 import { VerdictView } from "./verdict.js";
 
-const VIEWS = { "": ["Search", SearchView], verdict: ["Verdict", VerdictView], cohort: ["Cohort", CohortView], reports: ["Reports", ReportsView] };
+const VIEWS = { "": ["Search", SearchView], moments: ["Moments", MomentsView], recording: ["Recording", RecordingView], verdict: ["Verdict", VerdictView], cohort: ["Cohort", CohortView], reports: ["Reports", ReportsView] };
 const KEYS = [["Space or k", "play, pause"], [", and .", "one frame back, forward"], ["← and →", "two seconds back, forward"], ["< and >", "slower, faster"],
-  ["l", "loop the chosen clips, or the one that is shown"], ["n and p", "next, previous result"], ["+ and -", "like this, not like this"], ["r", "search again with what was said"],
-  ["← → Home End on a clip", "go along the timeline, with shift choose a stretch"], ["?", "these keys"]];
+  ["l", "loop the chosen clips, or the one that is shown"], ["n and p", "next, previous result or moment"], ["+ and -", "like this, not like this; a seizure, not a seizure"], ["r", "search again with what was said"],
+  ["← → Home End on a clip", "go along the timeline, with shift choose a stretch"], ["← → ↑ ↓ on a recording", "go along it, come closer, see more"], ["?", "these keys"]];
 
 const main = document.getElementById("main");
 let view = null;

@@ -123,6 +123,16 @@ export class Players {
     this.seek(at);
   }
 
+  /** What a key does to the films; undefined for one that does nothing. */
+  key(key) {
+    return {
+      " ": () => this.toggle(), k: () => this.toggle(),
+      ",": () => this.step(-1), ".": () => this.step(1),
+      ArrowLeft: () => this.seek(this.query.video.currentTime - 2), ArrowRight: () => this.seek(this.query.video.currentTime + 2),
+      l: () => this.toggleLoop(), "<": () => this.faster(-1), ">": () => this.faster(1),
+    }[key];
+  }
+
   toggle() { if (this.query.video.paused) this.query.video.play().catch(() => {}); else this.query.video.pause(); }
 
   setSpeed(speed) {

@@ -96,7 +96,9 @@ export class SearchView {
     const { video } = found;
     fill(this.about, el("strong", {}, videoId), " of patient ", el("strong", {}, video.patient_id), " ", labelOf(video.label), " ",
       tagsOf(this.signs, video.semiology), " ",
-      this.me.judges ? el("a", { href: `#/verdict?video=${encodeURIComponent(videoId)}` }, "Verdict") : null,
+      this.me.judges ? el("a", { href: `#/verdict?video=${encodeURIComponent(videoId)}` }, "Verdict") : null, " ",
+      this.seesFilms ? [el("a", { href: `#/moments?video=${encodeURIComponent(videoId)}` }, "Moments like it"), " ",
+        el("a", { href: `#/recording?video=${encodeURIComponent(videoId)}` }, "Its recording")] : null,
       video.salvaged ? el("span", { class: "soft" }, " The file is damaged; this is what comes before the damage.") : null);
     if (this.seesFilms) this.players.show(films.preview(videoId), "Query: ", videoId, ", patient ", video.patient_id);
     const search = this.search();
@@ -320,12 +322,7 @@ export class SearchView {
   }
 
   key(event) {
-    const does = {
-      " ": () => this.players.toggle(), k: () => this.players.toggle(),
-      ",": () => this.players.step(-1), ".": () => this.players.step(1),
-      ArrowLeft: () => this.players.seek(this.players.query.video.currentTime - 2),
-      ArrowRight: () => this.players.seek(this.players.query.video.currentTime + 2),
-      l: () => this.players.toggleLoop(), "<": () => this.players.faster(-1), ">": () => this.players.faster(1),
+    const does = this.players.key(event.key) || {
       n: () => this.#go(1), p: () => this.#go(-1),
       "+": () => this.#press("relevant", "Like this"), "-": () => this.#press("not_relevant", "Not like this"), r: () => this.search(),
     }[event.key];
