@@ -81,6 +81,15 @@ def moments(chromium, address, asked="video=seizure&in=night", width=1280):
         yield page
 
 
+VOTES = """(() => {
+  const drawn = document.querySelector('.recording canvas');
+  const canvas = new OffscreenCanvas(drawn.width, drawn.height);
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  context.drawImage(drawn, 0, 0);
+  const at = (seconds) => context.getImageData((seconds / 69) * canvas.width, 78 * devicePixelRatio, 1, 1).data;
+  return at(20)[3] === 255 && at(68)[3] === 0;
+})()"""
+"""Whether the classes of the clips of the part, which ends at 40 s, are drawn."""
 SETTLED = "[...document.querySelectorAll('.players video')].every((v) => v.paused && !v.seeking)"
 
 
@@ -104,12 +113,13 @@ def test_a_moment_is_found_played_in_step_and_saved_as_an_event_that_becomes_a_r
 
         page.get_by_label("Time in the query").fill("2")
         until(page, SETTLED)
+        page.get_by_text("Times, label and signs to save").click()
         page.get_by_role("button", name="Begins here").click()
         assert float(page.locator("input[name=from]").input_value()) == pytest.approx(7.0, abs=0.1)
         page.locator("input[name=until]").fill("29")
         page.locator("form select[name=label]").select_option("exTLE")
         page.locator("input[value=Semiology-versive]").check()
-        page.get_by_role("button", name="A seizure", exact=True).last.click()
+        page.locator("form").get_by_role("button", name="A seizure", exact=True).click()
         expect(page.get_by_text("Saved as a seizure, with your name")).to_be_visible()
         expect(first).to_contain_text("Saved as a seizure.")
         page.get_by_text("2 events").click()
@@ -144,6 +154,7 @@ def test_a_recording_is_seen_in_time_from_all_of_it_to_seconds(chromium, address
         page.goto(f"{address}/#/recording?video=part&query=seizure")
         span = page.locator(".recording [role=status]")
         expect(span).to_have_text("0:00 to 1:09 of 1:09")
+        until(page, VOTES)
         for _ in range(6):
             page.get_by_role("button", name="Closer").click()
         expect(span).to_have_text("0:00 to 0:10 of 1:09")

@@ -12,6 +12,7 @@ export function oftenWords(moment) {
   const known = [["of this patient", moment.per_hour_patient], ["of other patients", moment.per_hour_others]].find(([, rate]) => rate && rate.hours >= 1);
   if (!known) return "too little background is stored to say how unusual that is";
   const [whose, rate] = known;
+  if (!rate.per_hour) return `none as similar in ${rate.hours.toFixed(1)} h of background ${whose} (95 %: at most ${rate.high.toPrecision(2)} an hour)`;
   return `as similar ${rate.per_hour.toPrecision(2)} times an hour in ${rate.hours.toFixed(1)} h of background ${whose} (95 %: ${rate.low.toPrecision(2)} to ${rate.high.toPrecision(2)})`;
 }
 
@@ -44,8 +45,8 @@ export class MomentsView {
     this.about = el("p", {});
     this.form = el("div", {});
     this.whose = el("h3", {});
-    this.stage = el("div", { hidden: true }, el("section", { class: "panel" }, this.about, this.players.element), this.results,
-      el("section", { class: "panel", "aria-label": "The recording of this moment" }, this.whose, this.timeline.element), this.form);
+    this.stage = el("div", { hidden: true }, el("section", { class: "panel" }, this.about, this.players.element),
+      el("section", { class: "panel", "aria-label": "The recording of this moment" }, this.whose, this.timeline.element, this.form), this.results);
     this.problems = el("div", {});
     fill(main, el("h2", {}, "Where else does this happen?"),
       el("form", { class: "row", onsubmit: ask }, el("label", {}, "Seizure", video), el("label", {}, "in", within), el("label", {}, own, "also in the same patient"),
@@ -104,7 +105,7 @@ export class MomentsView {
       this.cards.forEach((card, number) => card.classList.toggle("picked", number === place));
       const video = this.videos.get(moment.video_id);
       this.said = eventForm(video, this.#stretch(moment), this.me.signs, () => this.players.result.video.currentTime, (event) => this.#kept(place, event));
-      fill(this.form, el("section", { class: "panel" }, el("h3", {}, `What is moment ${place + 1}?`), this.said.element));
+      fill(this.form, el("details", { open: this.form.querySelector("details")?.open }, el("summary", {}, `Times, label and signs to save with moment ${place + 1}`), this.said.element));
       const pairs = moment.pairs.map((pair) => ({ query: pair.query_start_seconds - this.query.start_seconds, result: pair.start_seconds - video.start_seconds, similarity: 0 }));
       this.players.beside(films.preview(moment.video_id), pairs, pairs[0].query, "Moment: ", moment.video_id, ", patient ", moment.patient_id, ` at ${clock(this.#stretch(moment)[0])}`);
     }

@@ -7,7 +7,7 @@ import { shade } from "./timeline.js";
 
 const LEAST_S = 10; // of the closest view
 const CLASSES_S = 4 * 3600; // wider views show no classes
-const LANES = [["Stored", 16], ["Events", 26], ["Classes", 16], ["Similarity", 54]];
+const LANES = [16, 26, 16, 54]; // heights of what is stored, events, classes, similarity
 const AXIS = 20;
 const STEPS = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200];
 
@@ -39,6 +39,7 @@ export class RecordingTimeline {
     this.videos = [];
     this.marks = []; // moments: [from, until]
     this.at = 0;
+    this.judged = me.judges;
     this.canvas = el("canvas", { tabindex: "0", role: "slider", "aria-label": "Time in the recording", "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0" });
     this.span = el("span", { class: "soft", role: "status" });
     this.events = el("div", {});
@@ -98,6 +99,13 @@ export class RecordingTimeline {
     }
     this.similarity = found.filter(([, value]) => Number.isFinite(value));
     this.#draw();
+  }
+
+  /** Another video that shows the same moment as a time of one, but for those that are named; undefined where there is none. */
+  another(video, seconds, without) {
+    const at = this.#of(video.video_id).offset_seconds + seconds;
+    const one = this.videos.find((other) => !without.has(other.video.video_id) && at >= other.offset_seconds && at < end(other));
+    return one && [one.video, at - one.offset_seconds];
   }
 
   /** Marks stretches of a video, in seconds of it. */
@@ -168,7 +176,11 @@ export class RecordingTimeline {
       try {
         const { verdict } = await call(`ClassificationService/Classify?from=${number * PART}&until=${(number + 1) * PART}`, { item: { video_id: video.video_id } });
         this.classes.set(key, verdict.clips.map((one) => [offset + one.clip.start_seconds, one.clip.valid_seconds, one.extle_probability]));
-      } catch (error) { if (error.code !== "FAILED_PRECONDITION") say(error.message); return; }
+      } catch (error) {
+        if (error.code !== "FAILED_PRECONDITION") say(error.message);
+        this.judged = error.code !== "FAILED_PRECONDITION";
+        return;
+      }
       this.#draw();
     }
   }
@@ -176,7 +188,7 @@ export class RecordingTimeline {
   #draw() {
     if (!this.videos.length || this.until === undefined || !this.canvas.clientWidth) return;
     const ratio = window.devicePixelRatio || 1;
-    const [width, height] = [this.canvas.clientWidth, LANES.reduce((sum, [, lane]) => sum + lane + 4, AXIS)];
+    const [width, height] = [this.canvas.clientWidth, LANES.reduce((sum, lane) => sum + lane + 4, AXIS)];
     this.canvas.style.height = `${height}px`;
     this.canvas.width = width * ratio;
     this.canvas.height = height * ratio;
@@ -191,22 +203,23 @@ export class RecordingTimeline {
       pen.fillRect(x(from), top, Math.max(x(until) - x(from), 2), tall);
     };
     const tops = [];
-    LANES.reduce((top, [, tall]) => { tops.push(top); return top + tall + 4; }, AXIS);
+    LANES.reduce((top, tall) => { tops.push(top); return top + tall + 4; }, AXIS);
     this.#axis(pen, x, width, height, colour);
-    for (const one of this.videos) box(one.offset_seconds, end(one), tops[0], LANES[0][1], one === this.shown ? colour("accent") : "#9db7c4");
+    for (const one of this.videos) box(one.offset_seconds, end(one), tops[0], LANES[0], one === this.shown ? colour("accent") : "#9db7c4");
     for (const one of this.happening) {
       const paint = one.kind === "quiet" ? "#b9c2ca" : { TLE: colour("tle"), exTLE: colour("extle") }[one.label] || colour("warn");
-      box(one.from, one.until, tops[1], LANES[1][1], paint);
+      box(one.from, one.until, tops[1], LANES[1], paint);
     }
-    for (const [from, until] of this.marks) { pen.strokeStyle = colour("ink"); pen.lineWidth = 2; pen.strokeRect(x(from), tops[1] - 1, Math.max(x(until) - x(from), 3), LANES[1][1] + 2); }
+    for (const [from, until] of this.marks) { pen.strokeStyle = colour("ink"); pen.lineWidth = 2; pen.strokeRect(x(from), tops[1] - 1, Math.max(x(until) - x(from), 3), LANES[1] + 2); }
     if (this.until - this.from <= CLASSES_S) {
-      for (const part of this.classes.values()) for (const [start, lasts, probability] of part) box(start, start + lasts, tops[2], LANES[2][1], `rgb(${shade(probability).join(" ")})`);
+      for (const part of this.classes.values()) for (const [start, lasts, probability] of part) box(start, start + lasts, tops[2], LANES[2], `rgb(${shade(probability).join(" ")})`);
     }
-    this.#curve(pen, x, tops[3], LANES[3][1], colour);
+    this.#curve(pen, x, tops[3], LANES[3], colour);
     pen.fillStyle = colour("soft");
     pen.font = "11px system-ui, sans-serif";
-    const empty = [false, !this.happening.length, this.until - this.from > CLASSES_S, !this.similarity.length];
-    LANES.forEach(([name], lane) => { if (empty[lane]) pen.fillText(["", "no events", "come closer to see how clips vote", "no query to compare with"][lane], 4, tops[lane] + 12); else if (lane === 3) pen.fillText(name, 4, tops[lane] + 12); });
+    const wide = this.until - this.from > CLASSES_S;
+    const words = ["", this.happening.length ? "" : "no events", this.judged && wide ? "come closer to see how clips vote" : this.judged ? "" : "no head is loaded that votes", this.similarity.length ? "similarity" : "no query to compare with"];
+    words.forEach((one, lane) => pen.fillText(one, 4, tops[lane] + 12));
     pen.fillStyle = colour("focus");
     if (this.at >= this.from && this.at <= this.until) pen.fillRect(x(this.at) - 1, 0, 2, height);
   }
@@ -243,6 +256,7 @@ export class RecordingView {
     this.me = me;
     this.videoId = parameters.get("video") || "";
     this.query = parameters.get("query") || "";
+    this.filmless = new Set();
   }
 
   async open(main) {
@@ -258,7 +272,7 @@ export class RecordingView {
     this.saving = el("div", {});
     if (this.film) {
       this.film.addEventListener("timeupdate", () => this.timeline.now(this.video.video_id, this.film.currentTime));
-      this.film.addEventListener("error", () => { this.caption.textContent = "There is no film of this video yet. `semiome previews manifest.csv` makes it."; });
+      this.film.addEventListener("error", () => this.#without());
     }
     try {
       await this.timeline.show(this.videoId);
@@ -271,7 +285,17 @@ export class RecordingView {
 
   close() { if (this.timeline) this.timeline.close(); if (this.film) { this.film.removeAttribute("src"); this.film.load(); } }
 
+  /** Shows the same moment in another video of the recording where this one has no film. */
+  #without() {
+    if (!this.film.getAttribute("src")) return;
+    this.filmless.add(this.video.video_id);
+    const other = this.timeline.another(this.video, this.wanted, this.filmless);
+    if (other) this.#go(...other);
+    else this.caption.textContent = "There is no film of this moment yet. `semiome previews manifest.csv` makes it.";
+  }
+
   #go(video, seconds) {
+    this.wanted = seconds;
     const other = !this.video || this.video.video_id !== video.video_id;
     this.video = video;
     if (!this.film) return;
