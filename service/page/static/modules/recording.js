@@ -31,7 +31,7 @@ function happenings(videos, saved) {
   return found.sort((a, b) => a.from - b.from);
 }
 
-/** The timeline; `onSeek(video, seconds)` is told where in which video a person wants to be. */
+/** The timeline; `onSeek(video, seconds)` is called with the moment of a video that a person wants to see. */
 export class RecordingTimeline {
   constructor(me, onSeek) {
     this.me = me;
