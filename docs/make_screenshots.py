@@ -1,8 +1,10 @@
 """Make the pictures of the review page in `docs/` from the workspace that `semiome demo` leaves.
 
     python docs/make_screenshots.py [WORKSPACE]
+    python docs/make_screenshots.py WORKSPACE SEIZURE RECORDING
 
-It serves the workspace on free ports and looks at it in Debian's Chromium.
+The second form takes those of moments and of a recording, of a workspace with previews of both, such as can be made
+from what `benchmarks/finding.py` draws. It serves the workspace on free ports and looks at it in Debian's Chromium.
 """
 
 from __future__ import annotations
@@ -23,19 +25,39 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 
 
 def main() -> None:
-    """Take all four."""
+    """Take the four of single seizures, or the two of recordings."""
     workspace = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
     with server_process(workspace, "--web-port", "0") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=QUIET)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         address = server["page"]
         page.goto(address)
-        video = page.locator(".videos td a").nth(10).inner_text()
-        search(page, address, video)
-        verdict(page, address, video)
-        cohort(page, address)
-        feedback(page, address, video)
+        if len(sys.argv) > 2:
+            moments(page, address, sys.argv[2])
+            recording(page, address, *sys.argv[2:4])
+        else:
+            video = page.locator(".videos td a").nth(10).inner_text()
+            search(page, address, video)
+            verdict(page, address, video)
+            cohort(page, address)
+            feedback(page, address, video)
         browser.close()
+
+
+def moments(page: Page, address: str, seizure: str) -> None:
+    """A moment beside the seizure that was asked about, and its recording."""
+    page.goto(f"{address}/#/moments?video={seizure}&own=1")
+    page.locator(".recording canvas").wait_for()
+    time.sleep(4)
+    save(page, "review-moments.png")
+
+
+def recording(page: Page, address: str, seizure: str, video: str) -> None:
+    """A recording in time, compared with a seizure."""
+    page.goto(f"{address}/#/recording?video={video}&query={seizure}")
+    page.locator(".recording canvas").wait_for()
+    time.sleep(4)
+    save(page, "review-recording.png")
 
 
 def search(page: Page, address: str, video: str) -> None:

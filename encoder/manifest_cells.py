@@ -73,6 +73,11 @@ def _label(value: str) -> str:
 
 def _iso_time(value: str) -> str:
     try:
+        # A date alone stays one: midnight is a time of day, and when many files of a night begin.
+        return date.fromisoformat(value).isoformat()
+    except ValueError:
+        pass
+    try:
         return datetime.fromisoformat(value).isoformat()
     except ValueError:
         possible = _possible_times(value)

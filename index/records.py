@@ -264,7 +264,7 @@ def check_video(video: Video) -> None:
         wants(name, value == "" or _is(ID, value), "1 to 64 letters, digits, dots, underscores or hyphens, or nothing")
     wants("source_sha256", _is(_SHA256, video.source_sha256), "64 hex digits")
     wants("label", video.label in ("", *LABELS), f"{' or '.join(LABELS)} or nothing")
-    wants("recorded_at", _is_time(video.recorded_at), "an ISO 8601 time in full, or nothing")
+    wants("recorded_at", _is_time(video.recorded_at), "an ISO 8601 date, or time in full, or nothing")
     tags = video.semiology
     wants("semiology", isinstance(tags, tuple) and len(tags) <= _MOST_TAGS and all(_is(TAG, t) for t in tags), "tags")
     wants("semiology", list(tags) == sorted(set(tags)), "tags in order, each once")
@@ -342,6 +342,7 @@ def _is_time(value: object) -> bool:
     if not isinstance(value, str) or len(value) > 40:
         return False
     try:
-        return value in ("", datetime.fromisoformat(value).isoformat() if value else "")
+        moment = datetime.fromisoformat(value) if value else None
     except ValueError:
         return False
+    return moment is None or value in (moment.isoformat(), moment.date().isoformat())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 
 from index.records import CLIP_SECONDS
 
-WHEN = frozenset({"begins_s", "valid_seconds", "onset_s", "seizure_end_s"})
-"""What says when things happen: pretraining does not look at it, and older frame caches do not have it."""
+LATER = frozenset(
+    {
+        *("begins_s", "valid_seconds", "onset_s", "seizure_end_s"),
+        *("recording_id", "file_began", "background"),
+    }
+)
+"""What older frame caches do not have: when things happen, and in which recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,9 @@ class TrainingClip:
         begins_s: when it begins, in seconds after its video does; None for ten seconds times its number.
         onset_s: onset of its video's seizure, in seconds after the video begins; None where it is not known.
         seizure_end_s: end of the seizure, in the same seconds; None where it is not known.
+        recording_id: of the recording that its file is a part of, or empty.
+        file_began: when the first frame of its file was taken, ISO 8601, or empty.
+        background: whether its video is one in which nothing happens.
     """
 
     video_id: str
@@ -51,6 +59,14 @@ class TrainingClip:
     begins_s: float | None = None
     onset_s: float | None = None
     seizure_end_s: float | None = None
+    recording_id: str = ""
+    file_began: str = ""
+    background: bool = False
+
+    @property
+    def recording(self) -> tuple[str, ...]:
+        """What tells its recording from others."""
+        return (self.patient_id, self.recording_id) if self.recording_id else (self.source_sha256 or self.video_id,)
 
     @property
     def start_s(self) -> float:
@@ -125,6 +141,12 @@ class TrainingClips:
         return _numbers([clip.patient_id for clip in self.clips])
 
     @property
+    def scene_of(self) -> list[int]:
+        """Twice the number of each clip's recording, and one more where it is background."""
+        recordings = _numbers([clip.recording for clip in self.clips])
+        return [2 * number + clip.background for number, clip in zip(recordings, self.clips, strict=True)]
+
+    @property
     def camera_of_video(self) -> list[str]:
         """Camera of each video number."""
         return list({clip.video_id: clip.camera for clip in self.clips}.values())
@@ -137,11 +159,12 @@ class TrainingClips:
 
     def digest(self) -> str:
         """Over what the clips are, not over their pictures: ranks on which it differs train on different things."""
-        clips = [{name: value for name, value in asdict(clip).items() if name not in WHEN} for clip in self.clips]
-        described = json.dumps([self.frames.shape, clips])
+        clips = [{name: value for name, value in asdict(clip).items() if name not in LATER} for clip in self.clips]
+        scenes = [self.scene_of] if any(clip.background for clip in self.clips) else []
+        described = json.dumps([self.frames.shape, clips, *scenes])
         return hashlib.sha256(described.encode()).hexdigest()
 
 
-def _numbers(names: Sequence[str]) -> list[int]:
+def _numbers(names: Sequence[Hashable]) -> list[int]:
     order = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return [order[name] for name in names]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import shows_nothing
 from encoder.video.decoder import Decoder, DecoderPool
 from index.errors import InvalidInput, VideoRefused
+from index.records import BACKGROUND
+from index.tables.recording import RECORDING_ID, file_begins
 from trainer.clips import LeftOut, TrainingClip, TrainingClips
 
 Progress = Callable[[int, int], None]
@@ -80,6 +82,7 @@ def decode_each(
                     file_bytes=file_bytes(manifest, row),
                     valid_seconds=valid_seconds,
                     begins_s=begins_s,
+                    **_recorded(row),
                 )
             )
     if not clips:
@@ -123,8 +126,8 @@ def each_video(
             threads.shutdown(cancel_futures=True)
 
 
-def with_onsets(clips: TrainingClips, manifest: Manifest) -> TrainingClips:
-    """The clips with what a manifest says of their seizures, which a frame cache does not keep."""
+def as_described(clips: TrainingClips, manifest: Manifest) -> TrainingClips:
+    """The clips with what a manifest says of their seizures and recordings, which a frame cache may lack."""
     rows = {row.video_id: row for row in manifest.rows}
 
     def after_begin(row: ManifestRow, seconds: float | None) -> float | None:
@@ -135,6 +138,7 @@ def with_onsets(clips: TrainingClips, manifest: Manifest) -> TrainingClips:
             clip,
             onset_s=after_begin(rows[clip.video_id], rows[clip.video_id].onset_s),
             seizure_end_s=after_begin(rows[clip.video_id], rows[clip.video_id].seizure_end_s),
+            **_recorded(rows[clip.video_id]),
         )
         for clip in clips.clips
     )
@@ -144,6 +148,16 @@ def with_onsets(clips: TrainingClips, manifest: Manifest) -> TrainingClips:
 def crop_text(row: ManifestRow) -> str:
     """A row's track, segment and crop; empty for the whole picture of all of the only film."""
     return with_source(str(row.crop or ""), CutFrom.of(row.source(Path())))
+
+
+def _recorded(row: ManifestRow) -> dict[str, Any]:
+    """What a row says of the recording that its video is a part of: fields of a `TrainingClip`."""
+    began = file_begins(row.recorded_at, row.start_s)
+    return {
+        "recording_id": dict(row.metadata).get(RECORDING_ID, ""),
+        "file_began": began.isoformat() if began else "",
+        "background": BACKGROUND in row.metadata,
+    }
 
 
 def file_bytes(manifest: Manifest, row: ManifestRow) -> int:

@@ -18,7 +18,7 @@ from encoder.picture import RESIZE
 from encoder.video.decoder import Decoder
 from index.errors import DamagedData, InvalidInput, StateError, VideoRefused
 from index.files.durable import sync_file, write_atomically, write_text_atomically
-from trainer.clips import WHEN, ChosenFrames, LeftOut, TrainingClip, TrainingClips
+from trainer.clips import LATER, ChosenFrames, LeftOut, TrainingClip, TrainingClips
 from trainer.decoding import Progress, crop_text, decode_each, each_video, file_bytes
 
 _FRAMES, _CARD, _REFERENCES = "frames.u8", "clips.json", "references.npz"
@@ -182,6 +182,6 @@ def _seal(folder: Path, shape: Sequence[int], clips: Sequence[TrainingClip], lef
 
 
 def _clip(values: dict[str, Any]) -> TrainingClip:
-    known = {field.name: values[field.name] for field in fields(TrainingClip) if field.name not in WHEN}
-    later = {name: values[name] for name in WHEN & set(values)}
+    known = {field.name: values[field.name] for field in fields(TrainingClip) if field.name not in LATER}
+    later = {name: values[name] for name in LATER & set(values)}
     return TrainingClip(**known | later | {"signs": tuple(values["signs"])})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 from encoder.clips import MIN_CLIP_SECONDS
 from encoder.events.annotations import LeftOut
@@ -13,6 +12,7 @@ from encoder.events.cuts import Choices, MadeRows, cut, quiet_row
 from encoder.manifest import Manifest, ManifestRow
 from index.feedback.statement import NOT_A_SEIZURE, Feedback
 from index.records import BACKGROUND, Video
+from index.tables.recording import file_begins
 
 _TO_NOBODY = "no row of the manifest is this video"
 
@@ -101,10 +101,7 @@ def _add(event: list[Feedback], row: ManifestRow, video: Video, choices: Choices
 
 def _part(row: ManifestRow, video: Video, start_s: float, end_s: float, at_s: float) -> ManifestRow:
     """A part of the row's file, in seconds of that."""
-    begins = None
-    if "T" in row.recorded_at or ":" in row.recorded_at:  # when the row begins, to the second
-        begins = datetime.fromisoformat(row.recorded_at) - timedelta(seconds=video.start_s)
-    return cut(row, start_s, end_s, at_s, begins)
+    return cut(row, start_s, end_s, at_s, file_begins(row.recorded_at, video.start_s))
 
 
 def _place(one: Feedback) -> str:

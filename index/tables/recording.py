@@ -32,10 +32,10 @@ def recording_of(asked: Video, videos: Iterable[Video]) -> tuple[RecordedVideo, 
     """
     theirs = [one for one in videos if one.patient_id == asked.patient_id]
     offsets = {one.video_id: one.start_s for one in theirs if one.source_sha256 == asked.source_sha256}
-    name, begins = dict(asked.metadata).get(RECORDING_ID), _file_begins(asked)
+    name, begins = dict(asked.metadata).get(RECORDING_ID), file_begins(asked.recorded_at, asked.start_s)
     for one in theirs:
         same = name and dict(one.metadata).get(RECORDING_ID) == name and one.camera == asked.camera
-        there = _file_begins(one)
+        there = file_begins(one.recorded_at, one.start_s)
         if one.video_id in offsets or not same or begins is None or there is None:
             continue
         if (there.tzinfo is None) == (begins.tzinfo is None):
@@ -45,8 +45,11 @@ def recording_of(asked: Video, videos: Iterable[Video]) -> tuple[RecordedVideo, 
     return tuple(sorted(found, key=lambda one: (one.offset_s, -one.video.duration_s, one.video.video_id)))
 
 
-def _file_begins(video: Video) -> datetime | None:
-    """When the first frame of a video's file was taken; None where that is not known to the time of day."""
-    if ":" not in video.recorded_at:
-        return None
-    return datetime.fromisoformat(video.recorded_at) - timedelta(seconds=video.start_s)
+def file_begins(recorded_at: str, start_s: float) -> datetime | None:
+    """When the first frame of a file was taken; None where that is not known to the time of day.
+
+    Args:
+        recorded_at: of a video in the file, ISO 8601 or empty.
+        start_s: where in the file that begins.
+    """
+    return datetime.fromisoformat(recorded_at) - timedelta(seconds=start_s) if ":" in recorded_at else None

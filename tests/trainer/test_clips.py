@@ -13,8 +13,8 @@ from encoder.video.decoder import Decoder
 from index.errors import DamagedData, InvalidInput, StateError
 from tests.conftest import EXPECTED
 from tests.trainer.cohort import coloured_clips
-from trainer.clips import ChosenFrames, LeftOut
-from trainer.decoding import decode_all, with_onsets
+from trainer.clips import LATER, ChosenFrames, LeftOut
+from trainer.decoding import as_described, decode_all
 from trainer.frame_cache import (
     build_cache,
     cache_bytes,
@@ -167,12 +167,12 @@ def test_when_a_seizure_is_comes_from_the_manifest_and_an_older_cache_does_witho
     built = build_cache(manifest, tmp_path / "cache", 4, 32, decoders=1)
     card = json.loads((tmp_path / "cache" / "clips.json").read_text())
     for clip in card["clips"]:
-        for name in ("begins_s", "valid_seconds", "onset_s", "seizure_end_s"):
+        for name in LATER:
             del clip[name]
     (tmp_path / "cache" / "clips.json").write_text(json.dumps(card))
     older = read_cache(tmp_path / "cache")
 
-    timed = with_onsets(built, manifest).clips
+    timed = as_described(built, manifest).clips
 
     assert [(clip.start_s, clip.valid_seconds, clip.onset_s, clip.seizure_end_s) for clip in timed] == [
         (0.0, 10.0, 2.25, 10.0),
@@ -180,4 +180,25 @@ def test_when_a_seizure_is_comes_from_the_manifest_and_an_older_cache_does_witho
         (0.0, 7.0, None, None),
     ]
     assert [clip.valid_seconds for clip in older.clips] == [10.0, 10.0, 10.0]
-    assert older.digest() == with_onsets(built, manifest).digest()
+    assert older.digest() == as_described(built, manifest).digest()
+
+
+def test_clips_know_their_recording_and_whether_they_are_background(hospital, tmp_path):
+    columns = ("file_name", "patient_id", "video_id", "start_s", "end_s", "recorded_at", "recording_id", "background")
+    manifest = read_manifest(
+        hospital(
+            ("h264_25fps.mp4", "p1", "v1", "2", "12", "2024-03-01T23:00:02", "night1", ""),
+            ("h264_25fps.mp4", "p1", "v2", "14", "", "2024-03-01T23:00:14", "night1", "yes"),
+            ("short_7s.mp4", "p2", "v3", "", "", "2024-03-01", "", ""),
+            columns=columns,
+        )
+    )
+
+    clips = decode_all(manifest, 4, 32, decoders=1)
+
+    assert [(clip.recording_id, clip.file_began, clip.background) for clip in clips.clips] == [
+        ("night1", "2024-03-01T23:00:00", False),
+        ("night1", "2024-03-01T23:00:00", True),
+        ("", "", False),
+    ]
+    assert clips.scene_of == [0, 1, 2]

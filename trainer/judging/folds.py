@@ -91,7 +91,8 @@ def check_leaks(training: Sequence[TrainingClip], test: Sequence[TrainingClip]) 
     """Make sure that nothing is on both sides.
 
     Raises:
-        Leak: If a patient, a video, a clip or a file's content is; the message says what, how many, and which videos.
+        Leak: If a patient, a video, a clip, a file's content or a recording is; the message says what, how many, and
+            which videos.
     """
     sides = [_identities(training), _identities(test)]
     for what in sides[0]:
@@ -107,7 +108,7 @@ def check_leaks(training: Sequence[TrainingClip], test: Sequence[TrainingClip]) 
 def _identities(clips: Sequence[TrainingClip]) -> dict[str, dict[object, set[str]]]:
     """Videos that have each identity, by its kind."""
     videos_of: dict[str, dict[object, set[str]]] = {
-        what: {} for what in ("patients", "videos", "clips", "source files")
+        what: {} for what in ("patients", "videos", "clips", "source files", "recordings")
     }
     for clip in clips:
         for what, identity in (
@@ -115,6 +116,8 @@ def _identities(clips: Sequence[TrainingClip]) -> dict[str, dict[object, set[str
             ("videos", clip.video_id),
             ("clips", (clip.video_id, clip.clip_index)),
             ("source files", clip.source_sha256),
+            # A recording id alone may be another recording's with each patient; with when its file began it is not.
+            ("recordings", (clip.recording_id, clip.file_began) if clip.recording_id and clip.file_began else None),
         ):
             if identity:
                 videos_of[what].setdefault(identity, set()).add(clip.video_id)

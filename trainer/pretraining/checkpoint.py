@@ -19,6 +19,7 @@ from trainer.pretraining.losses import Memory
 _NAME = "checkpoint-{:08d}.safetensors"
 _KEPT = 2
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_REMEMBERED = ("z_MD", "video_M", "patient_M", "scene_M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def save_checkpoint(folder: Path, step: int, state: State) -> Path:
         moments = state.optimiser.state[parameter]
         tensors |= {f"{kind}.{name}": moments[kind] for kind in _MOMENTS if kind in moments}
     if state.memory is not None:
-        tensors |= {f"memory.{key}": getattr(state.memory, key) for key in ("z_MD", "video_M", "patient_M")}
+        remembered = {f"memory.{key}": getattr(state.memory, key) for key in _REMEMBERED}
+        tensors |= {name: tensor for name, tensor in remembered.items() if tensor is not None}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"step": str(step), "sha256": _digest(tensors)}
     path = folder / _NAME.format(step)
@@ -88,8 +90,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     if "memory.z_MD" not in tensors:
         return step, None
     device = next(model.parameters()).device
-    remembered = (tensors[f"memory.{key}"].to(device) for key in ("z_MD", "video_M", "patient_M"))
-    return step, Memory(*remembered)
+    remembered = {key: tensors[f"memory.{key}"].to(device) for key in _REMEMBERED if f"memory.{key}" in tensors}
+    return step, Memory(**remembered)
 
 
 def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:

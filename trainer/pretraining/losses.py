@@ -22,6 +22,7 @@ from index.errors import InvalidInput
 
 Levels = Literal["video", "patient", "both"]
 Pairs = Literal["both", "first"]
+SamePatient = bool | Literal["background"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,13 @@ class Memory:
         z_MD: embeddings of unit length.
         video_M: number of each one's video.
         patient_M: number of each one's patient.
+        scene_M: twice the number of each one's recording, and one more for background; None where it does not matter.
     """
 
     z_MD: Tensor
     video_M: Tensor
     patient_M: Tensor
+    scene_M: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +140,9 @@ def contrastive_loss(
     *,
     levels: Levels = "both",
     pairs: Pairs = "both",
-    same_patient_negatives: bool = True,
+    same_patient_negatives: SamePatient = True,
     memory: Memory | None = None,
+    scene_B: Tensor | None = None,
 ) -> ContrastiveLoss:
     """Eq. 3: video level plus patient level, or one of them alone.
 
@@ -150,8 +154,14 @@ def contrastive_loss(
         levels: which of them make the total; both are computed.
         pairs: see `pair_losses`.
         same_patient_negatives: whether, at video level, other videos of the anchor's patient are negatives. In the
-            paper they are, although eq. 2 draws them together.
+            paper they are, although eq. 2 draws them together. With `background` only those are that show the same
+            recording, one of the two being background: the same room and hour, with and without a seizure. These are
+            then no positives of each other at patient level either.
         memory: further negatives.
+        scene_B: twice the number of each clip's recording, and one more for background; for `background`.
+
+    Raises:
+        InvalidInput: If tau is not above 0, or scenes are needed and there are none.
     """
     video_N, patient_N, memory_MD = video_B, patient_B, None
     if memory is not None:
@@ -159,9 +169,17 @@ def contrastive_loss(
         memory_MD = memory.z_MD
     other_video = video_B[:, None] != video_N[None]
     other_patient = patient_B[:, None] != patient_N[None]
-    at_video = other_video if same_patient_negatives else other_patient
+    at_video, at_patient_B = other_video if same_patient_negatives else other_patient, patient_B
+    if same_patient_negatives == "background":
+        remembered = None if memory is None else memory.scene_M
+        if scene_B is None or (memory is not None and remembered is None):
+            raise InvalidInput("expected the scenes of all clips, got none: background can't be told without them")
+        scene_N = scene_B if remembered is None else torch.cat((scene_B, remembered))
+        # Of one recording, and one of the two alone is background: numbers 2 r and 2 r + 1.
+        at_video = other_patient | ((scene_B[:, None] ^ scene_N[None]) == 1)
+        at_patient_B = 2 * patient_B + scene_B % 2
     video = level_loss(z_BD, video_B, at_video, tau, pairs, memory_MD)
-    patient = level_loss(z_BD, patient_B, other_patient, tau, pairs, memory_MD)
+    patient = level_loss(z_BD, at_patient_B, other_patient, tau, pairs, memory_MD)
     total = {"video": video.loss, "patient": patient.loss, "both": video.loss + patient.loss}[levels]
     chance = {"video": video.chance, "patient": patient.chance, "both": video.chance + patient.chance}[levels]
     return ContrastiveLoss(total, chance, video, patient)

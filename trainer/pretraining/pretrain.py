@@ -30,7 +30,7 @@ from trainer.clips import TrainingClip, TrainingClips
 from trainer.judging.probes import spread
 from trainer.pretraining.augment import RECIPES, augment, recipe
 from trainer.pretraining.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
-from trainer.pretraining.losses import ContrastiveLoss, Levels, Memory, Pairs
+from trainer.pretraining.losses import ContrastiveLoss, Levels, Memory, Pairs, SamePatient
 from trainer.pretraining.ranks import Ranks
 from trainer.pretraining.sampler import BatchShape, epoch_batches, share
 from trainer.pretraining.step import Batch, Objective, Projected, backward, remember
@@ -59,8 +59,10 @@ class PretrainConfig(BaseModel):
     """Each positive pair in both orders, or once (`first`)."""
     tau: float = Field(default=0.5, gt=0)
     """Temperature. The paper does not give it; TCL, which it follows, has 0.5."""
-    same_patient_negatives: bool = True
-    """Whether other videos of the same patient are negatives at video level, as in the paper."""
+    same_patient_negatives: SamePatient = True
+    """Whether other videos of the same patient are negatives at video level, as in the paper. `background`: of these
+    only background of the recording of a seizure, and seizures of the recording of background (`background=yes` and
+    `recording_id` of the manifest); each patient gives both to a batch where there are both."""
     negatives: Literal["any", "same_camera"] = "any"
     """Whether the patients of a batch are taken from one room and camera, as far as there are enough."""
     memory: int = Field(default=0, ge=0)
@@ -97,6 +99,8 @@ class PretrainConfig(BaseModel):
             raise ValueError(
                 "expected at least 2 clips of a video in a batch: one alone has no positive at video level"
             )
+        if self.same_patient_negatives == "background" and self.videos < 2:
+            raise ValueError("expected at least 2 videos of a patient in a batch: a seizure, and background beside it")
         if self.videos * self.clips < 2:
             raise ValueError("expected at least 2 clips of a patient in a batch: one alone has no positive")
         return self
@@ -257,15 +261,32 @@ def planned_batches(clips: TrainingClips, config: PretrainConfig, world_size: in
     """All (epoch, batch) of a run, in order.
 
     Raises:
-        InvalidInput: If too few patients, or more ranks than clips in a batch.
+        InvalidInput: If too few patients, more ranks than clips in a batch, or no recording with background beside a
+            seizure where that is wanted.
     """
+    scenes = _scenes(clips, config)
     shape = BatchShape(config.patients, config.videos, config.clips)
     cameras = clips.camera_of_video if config.negatives == "same_camera" else None
-    draw = partial(epoch_batches, clips.video_of, clips.patient_of, shape, config.seed, camera_of_video=cameras)
+    draw = partial(
+        epoch_batches, clips.video_of, clips.patient_of, shape, config.seed, camera_of_video=cameras, scene_of=scenes
+    )
     plan = [(epoch, batch) for epoch in range(config.epochs) for batch in draw(epoch=epoch)][: config.max_steps]
     if (least := min(len(batch) for _, batch in plan)) < world_size:
         raise InvalidInput(f"expected at most {least} ranks, one for each clip of the smallest batch, got {world_size}")
     return plan
+
+
+def _scenes(clips: TrainingClips, config: PretrainConfig) -> list[int] | None:
+    """The scene of each clip, where the configuration wants background."""
+    if config.same_patient_negatives != "background":
+        return None
+    scenes = clips.scene_of
+    if not any(scene ^ 1 in scenes for scene in set(scenes)):
+        raise InvalidInput(
+            'no recording has both background and another video: same_patient_negatives = "background" needs rows with '
+            "background=yes, of the same file or the same recording_id; `semiome events import --background` makes them"
+        )
+    return scenes
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -299,6 +320,7 @@ class _Feeder:
         self._clips, self._ranks, self._on_wait = clips, ranks, on_wait
         self._recipe, self._seed = recipe(config.augmentation), config.seed
         self._video_of, self._patient_of = clips.video_of, clips.patient_of
+        self._scene_of = _scenes(clips, config)
         self._reader = ThreadPoolExecutor(1)
 
     def __enter__(self) -> _Feeder:
@@ -340,7 +362,10 @@ class _Feeder:
             torch.tensor([of[number] for number in numbers], device=self._ranks.device)
             for of in (self._video_of, self._patient_of)
         )
-        return Batch(video_B, patient_B, sizes, load)
+        scene_B = None
+        if self._scene_of is not None:
+            scene_B = torch.tensor([self._scene_of[number] for number in numbers], device=self._ranks.device)
+        return Batch(video_B, patient_B, sizes, load, scene_B)
 
 
 @contextmanager

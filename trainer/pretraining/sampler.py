@@ -7,7 +7,7 @@ batch. So one rank and four see the same batches, and a resumed run sees those i
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     camera_of_video: Sequence[str] | None = None,
+    scene_of: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """The batches of one epoch, as clip numbers.
 
@@ -78,6 +79,8 @@ def epoch_batches(
         epoch: from 0.
         camera_of_video: room or camera of each video number. Where it is given, the patients of a batch are taken
             from the same one as far as there are any, so that it can't tell them apart.
+        scene_of: of each clip, twice the number of its recording, and one more for background. Where it is given, a
+            patient gives a batch both a video and background of its recording as far as there are both.
 
     Raises:
         InvalidInput: If fewer patients have two clips than a batch needs.
@@ -92,7 +95,8 @@ def epoch_batches(
             f"expected at least {max(shape.patients, 2)} patients with two clips or more, got {len(able)}: without "
             "others a batch has no negatives"
         )
-    hands = {patient: _hands(videos_of_patient[patient], shape, random) for patient in able}
+    scenes = {} if scene_of is None else dict(zip(video_of, scene_of, strict=True))
+    hands = {patient: _hands(videos_of_patient[patient], shape, random, scenes) for patient in able}
     cameras = {p: [_camera(hand, video_of, camera_of_video) for hand in dealt] for p, dealt in hands.items()}
     batches = _batches(hands, cameras, shape.patients, random)
     return [batches[number] for number in random.permutation(len(batches))]
@@ -103,13 +107,18 @@ def share(batch: Sequence[int], rank: int, world_size: int) -> list[int]:
     return [int(clip) for clip in np.array_split(np.asarray(batch), world_size)[rank]]
 
 
-def _hands(videos: dict[int, list[int]], shape: BatchShape, random: np.random.Generator) -> list[Hand]:
+def _hands(
+    videos: dict[int, list[int]], shape: BatchShape, random: np.random.Generator, scenes: Mapping[int, int]
+) -> list[Hand]:
     """Deal all clips of a patient into hands of different videos; what is left over is filled up with seen ones."""
     groups = {video: _groups(clips, shape.clips, random) for video, clips in videos.items()}
     dealt: list[Hand] = []
     while any(groups.values()):
         # The videos with most left come first, so that no video is left alone at the end if that can be helped.
         order = sorted(groups, key=lambda video: (-len(groups[video]), random.random()))
+        if scenes:  # what the recording shows at other times comes second
+            beside = scenes[order[0]] ^ 1
+            order[1:] = sorted(order[1:], key=lambda video: scenes[video] != beside)
         hand: Hand = []
         for video in order[: shape.videos]:
             if groups[video]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.pretraining.losses import ContrastiveLoss, Levels, Memory, Pairs, contrastive_loss
+from trainer.pretraining.losses import ContrastiveLoss, Levels, Memory, Pairs, SamePatient, contrastive_loss
 from trainer.pretraining.ranks import Ranks
 
 Load = Callable[[Sequence[int]], Tensor]
@@ -33,19 +33,20 @@ class Objective:
     tau: float
     levels: Levels
     pairs: Pairs
-    same_patient_negatives: bool
+    same_patient_negatives: SamePatient
 
-    def __call__(self, z_BD: Tensor, video_B: Tensor, patient_B: Tensor, memory: Memory | None) -> ContrastiveLoss:
+    def __call__(self, z_BD: Tensor, batch: Batch, memory: Memory | None) -> ContrastiveLoss:
         """The loss of a whole batch."""
         return contrastive_loss(
             z_BD,
-            video_B,
-            patient_B,
+            batch.video_B,
+            batch.patient_B,
             self.tau,
             levels=self.levels,
             pairs=self.pairs,
             same_patient_negatives=self.same_patient_negatives,
             memory=memory,
+            scene_B=batch.scene_B,
         )
 
 
@@ -58,12 +59,14 @@ class Batch:
         patient_B: number of each clip's patient.
         sizes: clips of each rank.
         load: frames of this rank's clips.
+        scene_B: twice the number of each clip's recording, and one more for background; None where nobody asks.
     """
 
     video_B: Tensor
     patient_B: Tensor
     sizes: list[int]
     load: Load
+    scene_B: Tensor | None = None
 
 
 class Projected(nn.Module):
@@ -128,7 +131,7 @@ def backward(
         z_bD = torch.cat([embed(model if whole else inner, chunk) for chunk in chunks])
     z_BD = ranks.gather(z_bD.detach(), batch.sizes).requires_grad_()
     with torch.enable_grad():
-        loss = objective(z_BD, batch.video_B, batch.patient_B, memory)
+        loss = objective(z_BD, batch, memory)
         (gradient_BD,) = torch.autograd.grad(loss.total, z_BD)
     if torch.isfinite(loss.total):
         # DistributedDataParallel takes the mean over ranks; the parts have to be summed.
@@ -147,7 +150,7 @@ def remember(memory: Memory | None, z_BD: Tensor, batch: Batch, size: int) -> Me
     """The latest `size` embeddings, the newest last; None for a size of 0."""
     if not size:
         return None
-    newest = Memory(F.normalize(z_BD.detach(), dim=1), batch.video_B, batch.patient_B)
+    newest = Memory(F.normalize(z_BD.detach(), dim=1), batch.video_B, batch.patient_B, batch.scene_B)
     if memory is None:
         joined = newest
     else:
@@ -155,8 +158,10 @@ def remember(memory: Memory | None, z_BD: Tensor, batch: Batch, size: int) -> Me
             torch.cat((memory.z_MD, newest.z_MD)),
             torch.cat((memory.video_M, newest.video_M)),
             torch.cat((memory.patient_M, newest.patient_M)),
+            None if memory.scene_M is None or newest.scene_M is None else torch.cat((memory.scene_M, newest.scene_M)),
         )
-    return Memory(joined.z_MD[-size:], joined.video_M[-size:], joined.patient_M[-size:])
+    scenes = None if joined.scene_M is None else joined.scene_M[-size:]
+    return Memory(joined.z_MD[-size:], joined.video_M[-size:], joined.patient_M[-size:], scenes)
 
 
 def _marked(chunks: list[range]) -> Iterator[tuple[range, bool]]:

@@ -156,14 +156,18 @@ def durations(whole: LabelledVideos, store: Store) -> LabelledVideos:
 
 def training_clip(clip: Clip, videos: Mapping[str, Video]) -> TrainingClip:
     """A stored clip with what its video says of it."""
+    from index.tables.recording import RECORDING_ID, file_begins
     from trainer.clips import TrainingClip
 
     video = videos[clip.video_id]
+    began = file_begins(video.recorded_at, video.start_s)
     return TrainingClip(
         *(clip.video_id, clip.patient_id, clip.clip_index, video.label, video.split),
         source_sha256=video.source_sha256,
         valid_seconds=clip.valid_seconds,
         begins_s=clip.start_s,
+        recording_id=dict(video.metadata).get(RECORDING_ID, ""),
+        file_began=began.isoformat() if began else "",
     )
 
 

@@ -100,7 +100,7 @@ def clips_for(
     from encoder.manifest import read_manifest
     from index.errors import InvalidInput
     from index.files.locks import exclusive_lock
-    from trainer.decoding import decode_all, with_onsets
+    from trainer.decoding import as_described, decode_all
     from trainer.frame_cache import build_cache, cache_bytes, check_room, matches, read_cache
 
     rows = read_manifest(folder / manifest)
@@ -125,7 +125,7 @@ def clips_for(
         matches(clips, rows, num_frames, size)
     for video in clips.left_out if writes else ():
         screen.warn(f"{video.video_id} is left out: {video.reason}")
-    return with_onsets(clips, rows)
+    return as_described(clips, rows)
 
 
 def _wait_for(path: Path) -> None:

@@ -345,13 +345,13 @@ lengths = st.lists(
 def test_seizures_that_are_marked_whole_are_found_as_they_are_in_whatever_order(spans, order):
     begins, at = datetime(2024, 3, 1, 22), 0.0
     marks, expected = [], []
-    for gap, seconds, by_end, with_onsets in spans:
+    for gap, seconds, by_end, as_described in spans:
         start = begins + timedelta(seconds=at + gap)
         end = start + timedelta(seconds=seconds)
         at += gap + seconds
-        kind = Kind.EEG_ONSET if with_onsets else Kind.SEIZURE
+        kind = Kind.EEG_ONSET if as_described else Kind.SEIZURE
         marks.append((Annotation("", kind, duration_s=None if by_end else seconds), start))
-        if with_onsets:
+        if as_described:
             marks.append((Annotation("", Kind.CLINICAL_ONSET), start + timedelta(seconds=seconds / 100)))
         if by_end:
             marks.append((Annotation("", Kind.END), end))

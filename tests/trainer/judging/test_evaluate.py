@@ -75,10 +75,13 @@ def test_one_class_only_is_refused():
         ({"patient_id": "p0"}, "1 patients"),
         ({"video_id": "v0-0"}, "1 videos"),
         ({"source_sha256": "0-0"}, "1 source files"),
+        ({"file_began": "2024-03-01T23:00:00"}, "1 recordings"),
     ],
 )
 def test_a_leak_is_named(change, what):
-    clips = coloured_clips().clips
+    """The second side's recordings have the same ids, as wards number them, and began at other times."""
+    began = {patient: f"2024-03-0{day}T23:00:00" for day, patient in enumerate(("p0", "p1", "p2", "p3"), start=1)}
+    clips = [replace(clip, recording_id="night1", file_began=began[clip.patient_id]) for clip in coloured_clips().clips]
     training, test = clips[:8], list(clips[8:])
     check_leaks(training, test)
 

@@ -11,7 +11,7 @@ from pytorch_metric_learning.losses import NTXentLoss
 
 from index.errors import InvalidInput
 from tests.conftest import DATA
-from trainer.pretraining.losses import contrastive_loss, level_loss, pair_losses
+from trainer.pretraining.losses import Memory, contrastive_loss, level_loss, pair_losses
 
 CASES = json.loads((DATA / "contrastive" / "cases.json").read_text())["cases"]
 
@@ -92,6 +92,53 @@ def test_without_same_patient_negatives_the_video_level_does_not_fight_the_patie
     without = contrastive_loss(torch.randn(4, 3), video, patient, 0.5, same_patient_negatives=False)
     assert with_them.video.loss > 0
     assert without.video.loss == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    clips=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.booleans()), min_size=2, max_size=10),
+    remembered=st.integers(0, 4),
+    seed=st.integers(0, 999),
+)
+def test_background_of_the_same_recording_is_the_only_negative_of_the_same_patient(clips, remembered, seed):
+    torch.manual_seed(seed)
+    videos = {clip: number for number, clip in enumerate(dict.fromkeys(clips))}  # one of a kind in a recording
+    video = torch.tensor([videos[clip] for clip in clips])
+    patient = torch.tensor([patient for patient, _, _ in clips])
+    scene = torch.tensor([2 * (2 * patient + recording) + quiet for patient, recording, quiet in clips])
+    z = torch.nn.functional.normalize(torch.randn(len(clips), 5), dim=1)
+    memory = Memory(z[:remembered].flip(1), video[:remembered], patient[:remembered], scene[:remembered])
+
+    loss = contrastive_loss(z, video, patient, 0.3, same_patient_negatives="background", memory=memory, scene_B=scene)
+
+    known = [*clips, *clips[:remembered]]
+    all_z = torch.cat((z, memory.z_MD))
+
+    def level(same, negative):
+        losses = []
+        for i, anchor in enumerate(clips):
+            others = [n for n, clip in enumerate(known) if negative(anchor, clip)]
+            for j, positive in enumerate(clips):
+                if i != j and same(anchor, positive):
+                    similar = math.exp(float(z[i] @ z[j]) / 0.3)
+                    against = sum(math.exp(float(z[i] @ all_z[n]) / 0.3) for n in others)
+                    losses.append(-math.log(similar / (similar + against)))
+        return sum(losses) / len(losses) if losses else 0.0
+
+    def at_other_time(a, b):
+        return a[:2] == b[:2] and a[2] != b[2]
+
+    wanted = level(lambda a, b: a == b, lambda a, b: a[0] != b[0] or at_other_time(a, b))
+    assert loss.video.loss.item() == pytest.approx(wanted, abs=1e-4)
+    wanted = level(lambda a, b: (a[0], a[2]) == (b[0], b[2]), lambda a, b: a[0] != b[0])
+    assert loss.patient.loss.item() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_background_without_scenes_is_refused():
+    video = torch.tensor([0, 0, 1, 1])
+
+    with pytest.raises(InvalidInput, match="scenes"):
+        contrastive_loss(torch.randn(4, 3), video, video, 0.5, same_patient_negatives="background")
 
 
 def test_half_precision_is_computed_in_float32():

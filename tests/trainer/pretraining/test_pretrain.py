@@ -229,3 +229,41 @@ def test_each_change_does_what_it_says():
     assert times == sorted(times)
     assert times[-1] - times[0] < 4
     assert augment(clip, RECIPES["none"], [0]) is clip
+
+
+def in_recordings(clips, quiet):
+    described = (
+        replace(clip, recording_id="night", background=quiet and clip.video_id.endswith("1")) for clip in clips.clips
+    )
+    return replace(clips, clips=tuple(described))
+
+
+BACKGROUND = {"same_patient_negatives": "background", "epochs": 2, "memory": 6, "checkpoint_every": 1}
+
+
+def test_a_run_with_background_beside_seizures_resumes_as_if_it_had_not_stopped(tmp_path):
+    clips = in_recordings(coloured_clips(), quiet=True)
+    whole, wanted = trained(BACKGROUND, clips=clips)
+    asked = iter([False, True])
+
+    with pytest.raises(Interrupted):
+        trained(BACKGROUND, tmp_path, Watch(should_stop=lambda: next(asked)), clips)
+    rest, found = trained(BACKGROUND, tmp_path, clips=clips)
+
+    assert (rest, found) == (whole[2:], wanted)
+    plain, _ = trained({**BACKGROUND, "same_patient_negatives": False}, clips=clips)
+    assert plain[0].video_chance < whole[0].video_chance  # background is among the negatives
+
+
+def test_background_where_there_is_none_is_refused_with_what_to_do():
+    with pytest.raises(InvalidInput, match="events import --background"):
+        trained(BACKGROUND, clips=in_recordings(coloured_clips(), quiet=False))
+    with pytest.raises(ValueError, match="a seizure, and background beside it"):
+        PretrainConfig(**BACKGROUND, videos=1)
+
+
+def test_what_is_background_decides_whether_ranks_train_on_the_same():
+    clips = coloured_clips()
+
+    assert in_recordings(clips, quiet=False).digest() == clips.digest()
+    assert in_recordings(clips, quiet=True).digest() != clips.digest()

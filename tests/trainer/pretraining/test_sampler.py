@@ -115,3 +115,35 @@ def test_what_can_not_serve_is_counted():
 def test_one_patient_is_not_enough():
     with pytest.raises(InvalidInput, match="at least 2 patients with two clips or more, got 1"):
         epoch_batches([0, 1], [0, 0], BatchShape(2, 2, 1), 0, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cohort=st.lists(
+        st.lists(st.tuples(st.integers(0, 1), st.booleans(), st.integers(1, 4)), min_size=1, max_size=6),
+        min_size=2,
+        max_size=5,
+    ),
+    seed=st.integers(0, 99),
+)
+def test_a_seizure_comes_with_background_of_its_recording_where_there_is_some(cohort, seed):
+    rows = [
+        (100 * p + v, p, 2 * (10 * p + recording) + quiet)
+        for p, owned in enumerate(cohort)
+        for v, (recording, quiet, clips) in enumerate(owned)
+        for _ in range(clips)
+    ]
+    video_of, patient_of, scene_of = zip(*rows, strict=True)
+    able = {p for p in range(len(cohort)) if patient_of.count(p) > 1}
+    if len(able) < 2:
+        return
+
+    batches = epoch_batches(video_of, patient_of, BatchShape(2, 2, 2), seed, 0, scene_of=scene_of)
+
+    assert {clip for batch in batches for clip in batch} == {c for c, p in enumerate(patient_of) if p in able}
+    for batch in batches:
+        for patient in {patient_of[clip] for clip in batch}:
+            scenes = {scene_of[clip] for clip in batch if patient_of[clip] == patient}
+            first = {scene for scene in scenes if scene ^ 1 in scene_of}
+            # One of the two videos decides; where its recording has the other kind, that is the second.
+            assert not first or any(scene ^ 1 in scenes for scene in scenes) or len(first) < len(scenes)

@@ -106,6 +106,6 @@ def test_a_batch_without_the_level_trained_on_gives_a_zero_gradient():
     z = torch.randn(3, 4, requires_grad=True)
     numbers = torch.tensor([0, 1, 2])
 
-    OBJECTIVE(z, numbers, numbers, None).total.backward()
+    OBJECTIVE(z, Batch(numbers, numbers, [3], lambda places: z), None).total.backward()
 
     assert z.grad.abs().sum() == 0
