@@ -59,7 +59,7 @@ class Batch:
         patient_B: number of each clip's patient.
         sizes: clips of each rank.
         load: frames of this rank's clips.
-        scene_B: twice the number of each clip's recording, and one more for background; None where nobody asks.
+        scene_B: twice the number of each clip's recording, and one more for background; None where they do not matter.
     """
 
     video_B: Tensor

@@ -31,7 +31,7 @@ from index.workspace import Workspace, current
 from semiome.app import app
 from tests.conftest import make_cohort, make_video
 from tests.forge import Forged
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 SERVERS = {}
 """Process ids by address."""
@@ -280,8 +280,12 @@ def test_a_writer_that_was_taken_for_dead_writes_no_more(hosts):
     one, two = hosts
     commit(one, make_cohort(patients=1))
     with committing(Store(one), "enc1", 8) as committer:
-        lost = bucket(one.bucket)._read("commit.lock")[1]
-        assert bucket(one.bucket)._put("commit.lock", b"another", {"e_tag": lost})
+
+        def taken():  # between two signs of life, whenever they come
+            lost = bucket(one.bucket)._read("commit.lock")[1]
+            return bucket(one.bucket)._put("commit.lock", b"another", {"e_tag": lost})
+
+        until(taken)
         time.sleep(0.8)  # its next sign of life is refused
         with pytest.raises(Locked, match=r"lost to another"):
             committer.commit(make_cohort(patients=2))
