@@ -60,6 +60,19 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Continuation:
+    """The file in which a video goes on: recorders begin a new one in the middle of a seizure.
+
+    Attributes:
+        path: the file.
+        at_s: when its first frame was taken, in seconds after that of the file before.
+    """
+
+    path: Path
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A video to decode.
 
@@ -69,6 +82,7 @@ class Source:
         segment: the part of the file that is the video.
         stride_s: seconds from the beginning of one clip to that of the next, see `plan_clips`.
         last_clip: what the last clip is.
+        then: where the video goes on, if it ends in another file; the segment's end is then in the first one's seconds.
     """
 
     path: Path
@@ -76,6 +90,12 @@ class Source:
     segment: Segment = Segment()
     stride_s: float = CLIP_SECONDS
     last_clip: LastClip = LastClip.OVERLAPPING
+    then: Continuation | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file, or both."""
+        return (self.path,) if self.then is None else (self.path, self.then.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +109,15 @@ class Timeline:
         begin: the moment that times count from, in ticks; by default the first frame. A segment may begin while a frame
             is shown, which is then its first.
         end: the moment that the video ends, in ticks; by default when the last frame is no longer shown.
+        gap: of a video in two files, when nothing was recorded between them, in seconds after the beginning; no clip
+            reaches into it.
     """
 
     ticks: Sequence[int]
     time_base: Fraction
     begin: Fraction | None = None
     end: Fraction | None = None
+    gap: tuple[Fraction, Fraction] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.ticks, array):
@@ -238,7 +261,11 @@ def plan_clips(
             f"{float(duration):.2f} s of picture: shorter than the least valid length of a clip ({MIN_CLIP_SECONDS} s)"
         )
     plans: list[ClipPlan] = []
-    for start, end, shown in _spans(duration, Fraction(str(stride_s)), last_clip):
+    ends, begins = timeline.gap or (duration, duration)
+    stride = Fraction(str(stride_s))
+    pieces = ((Fraction(0), ends), (begins, duration))
+    spans = ((zero + at for at in span) for zero, until in pieces for span in _spans(until - zero, stride, last_clip))
+    for start, end, shown in spans:
         if not timeline.shows_new_picture(shown, end):
             break
         valid = end - start

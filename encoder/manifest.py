@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from encoder.clips import LEAST_STRIDE_S, MIN_CLIP_SECONDS, Segment, Source
+from encoder.clips import LEAST_STRIDE_S, MIN_CLIP_SECONDS, Continuation, Segment, Source
 from encoder.manifest_cells import Cell, is_spreadsheet_error, read_cell
 from encoder.picture import Crop
 from encoder.spreadsheet import Table, read_table
@@ -23,6 +23,7 @@ REQUIRED = ("file_name", "patient_id", "video_id")
 OPTIONAL = (
     *("label", "recorded_at", "crop", "semiology", "split", "camera", "track"),
     *("start_s", "end_s", "onset_s", "seizure_end_s"),
+    *("continues_in", "continues_at_s"),
 )
 NOT_READ = ("reason",)
 """What `write_manifest` says of refused videos."""
@@ -42,7 +43,7 @@ _NOT_OF_PEOPLE = frozenset(
     {"file", "camera", "room", "ward", "study", "project", "site", "device", "model", "protocol"}
 )
 """What may have a name in a manifest."""
-_TIMES = ("start_s", "end_s", "onset_s", "seizure_end_s")
+_TIMES = ("start_s", "end_s", "onset_s", "seizure_end_s", "continues_in", "continues_at_s")
 _MOST_METADATA = 64
 _ROW = re.compile(r"\d+")
 _MAX_BYTES = 64 * 2**20
@@ -67,6 +68,8 @@ class ManifestRow:
         end_s: where it ends; None at the end of the file.
         onset_s: clinical onset of the seizure, in the same time; None where it is not known.
         seizure_end_s: clinical end of the seizure, in the same time; None where it is not known.
+        continues_in: file that the video goes on in, relative to the manifest's folder; empty where it is in one file.
+        continues_at_s: when that file's first frame was taken, in seconds after the first frame of `file_name`.
         metadata: values of all other columns that have one, by name, sorted.
         stride_s: seconds from one clip to the next; None for those of clips that are stored, and for 10 s of new ones.
     """
@@ -85,6 +88,8 @@ class ManifestRow:
     end_s: float | None = None
     onset_s: float | None = None
     seizure_end_s: float | None = None
+    continues_in: str = ""
+    continues_at_s: float | None = None
     metadata: tuple[tuple[str, str], ...] = ()
     stride_s: float | None = None
 
@@ -92,14 +97,6 @@ class ManifestRow:
     def segment(self) -> Segment:
         """The part of the file that is the video."""
         return Segment(self.start_s, self.end_s)
-
-    def source(self, path: Path) -> Source:
-        """What a decoder reads.
-
-        Args:
-            path: the file, see `Manifest.path_of`.
-        """
-        return Source(path, self.track, self.segment, self.stride_s or CLIP_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +129,32 @@ class Manifest:
             )
         return replace(self, rows=tuple(replace(row, stride_s=float(stride_s)) for row in self.rows))
 
+    def source(self, row: ManifestRow) -> Source:
+        """What a decoder reads.
+
+        Raises:
+            VideoRefused: If a file of it is missing, not a plain file, or outside the manifest's folder.
+        """
+        then = None
+        if row.continues_in:
+            then = Continuation(self._path(row.continues_in, "the file it continues in"), row.continues_at_s or 0.0)
+        return Source(self.path_of(row), row.track, row.segment, row.stride_s or CLIP_SECONDS, then=then)
+
     def path_of(self, row: ManifestRow) -> Path:
         """The row's file, with symbolic links followed.
 
         Raises:
             VideoRefused: If it is missing, not a plain file, or outside the manifest's folder.
         """
+        return self._path(row.file_name, "the file")
+
+    def _path(self, name: str, what: str) -> Path:
         if self.opened:
-            return self.folder / row.file_name
+            return self.folder / name
         try:
-            path = _in_any_form(self.folder, row.file_name).resolve(strict=True)
+            path = _in_any_form(self.folder, name).resolve(strict=True)
         except (OSError, RuntimeError):
-            raise VideoRefused("the file is missing, or may not be read") from None
+            raise VideoRefused(f"{what} is missing, or may not be read") from None
         if not path.is_relative_to(self.folder):
             raise VideoRefused("a symbolic link leads out of the manifest's folder")
         if not path.is_file():
@@ -186,9 +197,9 @@ def write_manifest(path: Path, rows: Sequence[tuple[ManifestRow, str]]) -> None:
     for row, reason in rows:
         described = (row.label, row.recorded_at, str(row.crop or ""), ";".join(row.semiology), row.split, row.camera)
         times = (row.start_s or None, row.end_s, row.onset_s, row.seizure_end_s)
-        numbers = ("" if value is None else format(value, ".12g") for value in (row.track, *times))
+        numbers = ["" if value is None else format(value, ".12g") for value in (row.track, *times, row.continues_at_s)]
         others = dict(row.metadata)
-        more = (*numbers, *(others.get(name, "") for name in names), reason)
+        more = (*numbers[:-1], row.continues_in, numbers[-1], *(others.get(name, "") for name in names), reason)
         writer.writerow((row.file_name, row.patient_id, row.video_id, *described, *more))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, text.getvalue())
@@ -303,6 +314,15 @@ def _times_wrong(cells: dict[str, Cell]) -> Iterator[tuple[str, str]]:
         if isinstance(value, float) and not (begins <= value < last or (value == last and name == "seizure_end_s")):
             until = f"{last:.12g} s" if end is not None else "the end of the file"
             yield name, f"{value:.12g} s is outside the segment, {begins:.12g} s to {until}"
+    then = cells.get("continues_at_s")
+    if isinstance(then, float) and (then <= begins or then >= last):
+        until = f"{last:.12g} s" if end is not None else "the end of that file"
+        yield "continues_at_s", f"{then:.12g} s is outside the segment, {begins:.12g} s to {until}"
+    if ("continues_in" in cells) != ("continues_at_s" in cells):
+        missing = "continues_at_s" if "continues_in" in cells else "continues_in"
+        yield missing, "a video in two files needs both continues_in and continues_at_s"
+    if "continues_in" in cells and cells.get("file_name") == cells["continues_in"]:
+        yield "continues_in", f"{cells['continues_in']} is the file that the video begins in"
     if isinstance(onset, float) and isinstance(seizure_end, float) and seizure_end <= onset:
         yield "seizure_end_s", f"{seizure_end:.12g} s is not after the onset, at {onset:.12g} s"
 

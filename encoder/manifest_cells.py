@@ -167,5 +167,6 @@ _COLUMNS: dict[str, Callable[[str], Cell]] = {
     "split": _identifier,
     "camera": _identifier,
     "track": _track,
-    **dict.fromkeys(("start_s", "end_s", "onset_s", "seizure_end_s"), _seconds),
+    **dict.fromkeys(("start_s", "end_s", "onset_s", "seizure_end_s", "continues_at_s"), _seconds),
+    "continues_in": _file_name,
 }

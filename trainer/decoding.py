@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +17,7 @@ from encoder.manifest import Manifest, ManifestRow
 from encoder.picture import shows_nothing
 from encoder.video.decoder import Decoder, DecoderPool
 from index.errors import InvalidInput, VideoRefused
-from index.records import BACKGROUND
+from index.records import BACKGROUND, CLIP_SECONDS
 from index.tables.recording import RECORDING_ID, file_begins
 from trainer.clips import LeftOut, TrainingClip, TrainingClips
 
@@ -54,9 +53,9 @@ def decode_each(
         decoder: Decoder, row: ManifestRow
     ) -> tuple[str, list[tuple[NDArray[np.uint8], float, float]]] | LeftOut:
         try:
-            path = manifest.path_of(row)
-            found = decoder.decode(row.source(path), row.crop)
-            return digests.sha256(path), [(clip.frames, clip.start_s, clip.valid_seconds) for clip in found]
+            source = manifest.source(row)
+            found = decoder.decode(source, row.crop)
+            return digests.of(source), [(clip.frames, clip.start_s, clip.valid_seconds) for clip in found]
         except VideoRefused as refused:
             return LeftOut(row.video_id, str(refused))
         except OSError as error:
@@ -147,7 +146,7 @@ def as_described(clips: TrainingClips, manifest: Manifest) -> TrainingClips:
 
 def crop_text(row: ManifestRow) -> str:
     """A row's track, segment and crop; empty for the whole picture of all of the only film."""
-    return with_source(str(row.crop or ""), CutFrom.of(row.source(Path())))
+    return with_source(str(row.crop or ""), CutFrom(row.track, str(row.segment), row.stride_s or CLIP_SECONDS))
 
 
 def _recorded(row: ManifestRow) -> dict[str, Any]:

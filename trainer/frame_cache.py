@@ -30,7 +30,7 @@ def cache_bytes(manifest: Manifest, num_frames: int, size: int, decoders: int, p
 
     def count(decoder: Decoder, row: ManifestRow) -> int:
         try:
-            return decoder.count(row.source(manifest.path_of(row)))
+            return decoder.count(manifest.source(row))
         except (VideoRefused, OSError):
             return 0  # said when it is decoded
 

@@ -128,7 +128,7 @@ class BedFinder:
         try:
             with Decoder(0, 0, self._limits) as decoder:
                 self._looking = decoder
-                return self._look(row, decoder.first_picture(row.source(self._manifest.path_of(row))))
+                return self._look(row, decoder.first_picture(self._manifest.source(row)))
         except (VideoRefused, OSError):
             self._known[row.video_id] = ((0, 0), None)
             return self._known[row.video_id]

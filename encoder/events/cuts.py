@@ -82,13 +82,19 @@ def cut(
     """A row for a part of a file, with an id that is the same whenever what is at that second is imported.
 
     Args:
-        row: of the file.
+        row: of the file; of a video in two, the part may be in both, or in the second, and then has that one's seconds.
         start_s: where the part begins, in seconds of the file.
         end_s: where it ends.
         at_s: where what it is about begins.
         begins: when the file begins, as `comparable` gives it; None where the row does not say.
         local: the zone of times that name none.
     """
+    if (border := row.continues_at_s) is not None and not start_s < border < end_s:
+        name = row.continues_in if start_s >= border else row.file_name
+        row = replace(row, continues_in="", continues_at_s=None, file_name=name)
+        if start_s >= border:  # its times are the second file's
+            begins = None if begins is None else begins + timedelta(seconds=border)
+            start_s, end_s, at_s = start_s - border, end_s - border, at_s - border
     key = f"{row.patient_id}\0{row.file_name}\0{row.track}\0{at_s:.3f}"
     name = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
     recorded_at = row.recorded_at

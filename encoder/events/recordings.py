@@ -20,7 +20,8 @@ _REQUIRED = ("file_name", "patient_id", "recorded_at")
 _CARRIED = ("label", "semiology", "split", "camera", "crop", "track")
 _OF_ROWS = ("start_s", "end_s", "onset_s", "seizure_end_s", "reason")
 """Columns of a manifest that the import itself fills."""
-_GAP_S = 1.0
+GAP_S = 1.0
+"""Longest time without a picture that is none: clocks are no better."""
 _TABLE = "the list of recordings"
 
 
@@ -167,7 +168,7 @@ def _odd(files: list[Recording]) -> Iterator[str]:
             between = (after.begins - one.ends).total_seconds()
             if one.recording_id and first > second:
                 yield f"{first} is before {second} by time and after it by name: the times count"
-            if between < -_GAP_S:
+            if between < -GAP_S:
                 yield f"{first} and {second} overlap by {-between:.0f} s: an event in both is taken from both"
-            elif one.recording_id and between > _GAP_S:
+            elif one.recording_id and between > GAP_S:
                 yield f"nothing is recorded between {first} and {second}, for {between:.0f} s"

@@ -12,7 +12,7 @@ from encoder.events.annotations import Annotation, Annotations, Kind, LeftOut
 from encoder.events.background import add_background, add_what_looks_like_one
 from encoder.events.clock import comparable, on_day_of
 from encoder.events.cuts import Choices, MadeRows, cut, seconds_in
-from encoder.events.recordings import Recording
+from encoder.events.recordings import GAP_S, Recording
 from encoder.events.seizures import Seizure, seizures
 
 _DAY_S = 86_400.0
@@ -186,11 +186,19 @@ def _add(seizure: Seizure, files: Sequence[Recording], choices: Choices, made: M
         names = ", ".join(file.row.file_name for file in showing)
         made.notes.append(f"{seizure.places[0]}: {names} show it at the same time: each gives a row")
     for file in showing:
-        rest = f"{seizure.places[0]}: {file.row.file_name} ends before the seizure does: the row has its part of it"
-        if end > file.ends:
-            made.notes.append(rest)
+        then = _next(file, files) if end > file.ends else None
+        last_s = file.seconds
+        if then is not None and then.begins < end:
+            last_s = seconds_in(file, then.ends)
+            if (gap := (then.begins - file.ends).total_seconds()) > GAP_S:
+                made.notes.append(f"{seizure.places[0]}: nothing is recorded for {gap:.0f} s of the seizure")
+        else:
+            then = None
+        if end > (then or file).ends:
+            name = (then or file).row.file_name
+            made.notes.append(f"{seizure.places[0]}: {name} ends before the seizure does: the row has its part of it")
         start_s = max(seconds_in(file, begins) - choices.lead_s, 0.0)
-        end_s = min(seconds_in(file, end) + choices.tail_s, file.seconds)
+        end_s = min(seconds_in(file, end) + choices.tail_s, last_s)
         if end_s - start_s < MIN_CLIP_SECONDS:
             made.left_out += (
                 LeftOut(place, f"less than a second of it is in {file.row.file_name}") for place in seizure.places
@@ -203,7 +211,11 @@ def _add(seizure: Seizure, files: Sequence[Recording], choices: Choices, made: M
         for kind, at in seizure.marks.items():
             if seizure.onset != at:
                 metadata[f"{kind.value}_s"] = f"{seconds_in(file, at):.3f}"
-        row = cut(file.row, start_s, end_s, seconds_in(file, seizure.onset or begins), file.begins, choices.local)
+        whole = file.row
+        if then is not None:
+            at_s = round(seconds_in(file, then.begins), 3)
+            whole = replace(whole, continues_in=then.row.file_name, continues_at_s=at_s)
+        row = cut(whole, start_s, end_s, seconds_in(file, seizure.onset or begins), file.begins, choices.local)
         made.rows.append(
             replace(
                 row,
@@ -218,6 +230,18 @@ def _add(seizure: Seizure, files: Sequence[Recording], choices: Choices, made: M
 
 def _within(seconds: float, start_s: float, end_s: float) -> float | None:
     return seconds if start_s <= seconds <= end_s else None
+
+
+def _next(file: Recording, files: Sequence[Recording]) -> Recording | None:
+    """The file in which a recording goes on, of the same camera."""
+    later = (
+        other
+        for other in files
+        if other.recording_id == file.recording_id
+        and (other.row.camera, other.row.track) == (file.row.camera, file.row.track)
+        and other.begins > file.begins
+    )
+    return min(later, key=lambda other: other.begins, default=None) if file.recording_id else None
 
 
 def _outside(at: datetime, files: Sequence[Recording]) -> str:

@@ -87,13 +87,15 @@ def _add(event: list[Feedback], row: ManifestRow, video: Video, choices: Choices
     if len(labels) > 1:
         made.notes.append(f"{_place(newest)} was called {' and '.join(sorted(labels))}: it gets neither label")
     start_s, end_s = max(begins_s - choices.lead_s, 0.0), min(ends_s + choices.tail_s, last_s)
+    part = _part(plain, video, start_s, end_s, begins_s)
+    zero_s = start_s - part.start_s  # of the file that it is in
     made.rows.append(
         replace(
-            _part(plain, video, start_s, end_s, begins_s),
+            part,
             label=labels.pop() if len(labels) == 1 else "",
             semiology=tuple(sorted({tag for one in event for tag in one.semiology})),
-            onset_s=begins_s,
-            seizure_end_s=ends_s,
+            onset_s=round(begins_s - zero_s, 3),
+            seizure_end_s=round(ends_s - zero_s, 3),
             metadata=tuple(pair for pair in row.metadata if pair != BACKGROUND),
         )
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+from encoder.clips import Source
 from encoder.video.decoder import FileState
 from index.files.durable import sha256_of_file
 
@@ -13,6 +15,18 @@ class FileDigests:
 
     def __init__(self) -> None:
         self._known: dict[FileState, str] = {}
+
+    def of(self, source: Source) -> str:
+        """Hex digest of what a video is in: a file's bytes, or both files' and when the second begins.
+
+        Raises:
+            OSError: If one can't be read.
+        """
+        first = self.sha256(source.path)
+        if source.then is None:
+            return first
+        both = f"{first} {self.sha256(source.then.path)} {source.then.at_s:.3f}"
+        return hashlib.sha256(both.encode()).hexdigest()
 
     def sha256(self, path: Path) -> str:
         """Hex digest of a file's bytes.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from encoder.bed.crop import CutFrom, with_source
 from encoder.manifest import ManifestRow
 from encoder.video.worker_process import ClipFrames
-from index.records import Clip, EmbeddedClip, Video, clip_id
+from index.records import CLIP_SECONDS, Clip, EmbeddedClip, Video, clip_id
 from index.tables.schema import NO_PICTURE
 
 Content = TypeVar("Content", ClipFrames, EmbeddedClip)
@@ -79,5 +78,5 @@ def clip_of(row: ManifestRow, source_sha256: str, frames: ClipFrames) -> Clip:
 
 def stored_crop(row: ManifestRow, crop: str, *, blank: bool) -> str:
     """What the store keeps of the part of the picture that was embedded; where there was no picture it says that."""
-    used = with_source(crop, CutFrom.of(row.source(Path())))
+    used = with_source(crop, CutFrom(row.track, str(row.segment), row.stride_s or CLIP_SECONDS))
     return f"{NO_PICTURE} {used}".rstrip() if blank else used

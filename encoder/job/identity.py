@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from encoder.job.digests import FileDigests
 from encoder.manifest import Manifest, ManifestRow
@@ -83,24 +84,25 @@ def copies(manifest: Manifest, videos: Iterable[Video], digests: FileDigests, *,
 
 
 def _listed(manifest: Manifest, digests: FileDigests) -> dict[str, tuple[str, ...]]:
-    by_size: dict[int, list[ManifestRow]] = defaultdict(list)
+    by_size: dict[int, list[tuple[ManifestRow, Path]]] = defaultdict(list)
     for row in manifest.rows:
         try:
-            by_size[manifest.path_of(row).stat().st_size].append(row)
+            for path in manifest.source(row).paths:
+                by_size[path.stat().st_size].append((row, path))
         except (VideoRefused, OSError):
             continue  # refused with its reason when its turn comes
     copies: dict[str, tuple[str, ...]] = {}
     for rows in by_size.values():
-        if len({row.patient_id for row in rows}) < 2:
+        if len({row.patient_id for row, _ in rows}) < 2:
             continue
         by_digest: dict[str, list[ManifestRow]] = defaultdict(list)
-        for row in rows:
+        for row, path in rows:
             try:
-                by_digest[digests.sha256(manifest.path_of(row))].append(row)
-            except (VideoRefused, OSError):
+                by_digest[digests.sha256(path)].append(row)
+            except OSError:
                 continue
         for same in by_digest.values():
             for row in same:
                 if others := tuple(other.video_id for other in same if other.patient_id != row.patient_id):
-                    copies[row.video_id] = others
+                    copies[row.video_id] = tuple(sorted({*copies.get(row.video_id, ()), *others}))
     return copies

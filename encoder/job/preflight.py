@@ -46,9 +46,9 @@ def look_into(
 
     def look(row: ManifestRow) -> Looked:
         try:
-            path = manifest.path_of(row)
-            with pool.decoder_for(path) as decoder:
-                clips = list(decoder.decode(row.source(path)))
+            source = manifest.source(row)
+            with pool.decoder_for(source.path) as decoder:
+                clips = list(decoder.decode(source))
             return Looked(row, len(clips), clips[-1].start_s + clips[-1].valid_seconds)
         except VideoRefused as refused:
             return Looked(row, reason=str(refused))

@@ -92,26 +92,26 @@ class Reader:
     def _clips(self, row: ManifestRow, decoder: Decoder, learned: _Learned) -> Iterator[ClipReady[ClipFrames]]:
         if row.patient_id in self.erased:
             raise VideoRefused(ERASED)
-        path = self.manifest.path_of(row)
+        source = replace(self.manifest.source(row), last_clip=self.last_clip)
         try:
-            before = path.stat()
-            digest = learned.source_sha256 = self.digests.sha256(path)
+            before = [path.stat() for path in source.paths]
+            digest = learned.source_sha256 = self.digests.of(source)
             if self.copies is not None:
                 learned.copy_of = self.copies.beside(row, digest)
             stored_for = self._stored_for(row, digest)
             if self.copies is not None and stored_for != row.patient_id:
-                self.copies.check(row, digest)
+                for one in {digest, *map(self.digests.sha256, source.paths)}:
+                    self.copies.check(row, one)
             if stored_for is not None:
                 learned.stored, learned.stored_patient_id = self.videos[row.video_id], stored_for
                 return
-            source = replace(row.source(path), last_clip=self.last_clip)
             crop = self._crop_of_kept(row, learned) if self._kept(row, source, learned) else self._crop(row, learned)
             for frames in decoder.decode(source, crop, len(learned.kept)):
                 yield ClipReady(row, frames, frames.clip_count, digest, learned.crop)
-            after = path.stat()
+            after = [path.stat() for path in source.paths]
         except OSError as error:
             raise VideoRefused(f"the file can't be read: {error.strerror}") from None
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if [(one.st_size, one.st_mtime_ns) for one in before] != [(one.st_size, one.st_mtime_ns) for one in after]:
             raise VideoRefused("the file changed while it was read: encode it again once it is complete")
 
     def _kept(self, row: ManifestRow, source: Source, learned: _Learned) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.clips import Segment
+from encoder.clips import Segment, Source
 from encoder.job.digests import FileDigests
 from encoder.manifest import Manifest, ManifestRow
 from encoder.video.decoder import DecoderPool
@@ -194,9 +194,9 @@ def make_previews(
             return False
         if video.duration_s > LONGEST_S:
             raise VideoRefused(f"it is longer than {LONGEST_S / 3600:.0f} hours: cut out what is to be looked at")
-        path = _same_file(manifest, row, video, digests)
-        with pool.decoder_for(path) as decoder:
-            preview = decoder.preview(row.source(path))
+        source = _same_file(manifest, row, video, digests)
+        with pool.decoder_for(source.path) as decoder:
+            preview = decoder.preview(source)
         _write(workspace, video, preview)
         if row.video_id not in Store(workspace).videos():  # erased meanwhile
             shutil.rmtree(_folder(workspace, row.video_id), ignore_errors=True)
@@ -238,17 +238,17 @@ def _segment(video: Video) -> str:
     return str(Segment(video.start_s, video.end_s))
 
 
-def _same_file(manifest: Manifest, row: ManifestRow, video: Video, digests: FileDigests) -> Path:
-    path = manifest.path_of(row)
+def _same_file(manifest: Manifest, row: ManifestRow, video: Video, digests: FileDigests) -> Source:
+    source = manifest.source(row)
     if str(row.segment) != _segment(video):
         raise VideoRefused("the row names another part of the file than was encoded: encode it again first")
     try:
-        same = digests.sha256(path) == video.source_sha256
+        same = digests.of(source) == video.source_sha256
     except OSError as error:
         raise VideoRefused(f"the file can't be read: {error.strerror}") from None
     if not same:
         raise VideoRefused("the file is another one than was encoded: encode it again first")
-    return path
+    return source
 
 
 def _write(workspace: Workspace, video: Video, preview: Preview) -> None:

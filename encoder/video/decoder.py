@@ -82,7 +82,7 @@ class Decoder:
         self._limits = limits or DecodeLimits()
         self._waiting = Child()
         self._working: Child | None = None
-        self._open: FileState | None = None
+        self._open: tuple[FileState, FileState | None] | None = None
         self._interrupted = False
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class Decoder:
     @property
     def open_path(self) -> Path | None:
         """The file that the child at work has open, or had last and waits for more of."""
-        return None if self._open is None else self._open.path
+        return None if self._open is None else self._open[0].path
 
     @property
     def child_pid(self) -> int | None:
@@ -214,8 +214,9 @@ class Decoder:
     ) -> Iterator[ClipFrames | Preview]:
         source = source if isinstance(source, Source) else Source(source)
         file = FileState.of(source.path)
-        child = self._child_for(file)
-        stall_s = self._limits.stall_s + file.size // _SLOWEST_BYTES_PER_S
+        then = None if source.then is None else FileState.of(source.then.path)
+        child = self._child_for((file, then))
+        stall_s = self._limits.stall_s + (file.size + (then.size if then else 0)) // _SLOWEST_BYTES_PER_S
         request = {
             "path": str(source.path),
             "num_frames": num_frames,
@@ -227,6 +228,7 @@ class Decoder:
             "max_seconds": self._limits.max_seconds,
             "track": source.track,
             "segment": [source.segment.start_s, source.segment.end_s],
+            "then": None if source.then is None else {"path": str(source.then.path), "at_s": source.then.at_s},
             "stride_s": source.stride_s,
             "skip": skip,
             "last_clip": source.last_clip.value,
@@ -246,13 +248,13 @@ class Decoder:
                 self._working = self._open = None
                 child.kill()
 
-    def _child_for(self, file: FileState) -> Child:
-        """The child that has this file open, or a new one in its place."""
-        if self._working is None or self._open != file:
+    def _child_for(self, files: tuple[FileState, FileState | None]) -> Child:
+        """The child that has these files open, or a new one in its place."""
+        if self._working is None or self._open != files:
             if self._working is not None:
                 self._working.kill()
             self._working, self._waiting = self._waiting, Child()
-            self._open = file
+            self._open = files
         return self._working
 
 

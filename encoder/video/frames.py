@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan, LastClip, plan_clips
 from encoder.picture import Crop, reduced, square
-from encoder.video.probe import VideoFacts, open_video, rotation_of, shown_frames, video_stream
+from encoder.video.probe import Joined, VideoFacts, open_video, rotation_of, shown_frames, video_stream
 from encoder.video.sandbox import short_of_memory
 from index.errors import VideoRefused
 from index.records import CLIP_SECONDS
@@ -132,7 +132,7 @@ def may_skip(facts: VideoFacts) -> bool:
     In H.264 each picture says whether others build on it; the timestamps tell which were left out.
     """
     whole = not (facts.hides_frames or facts.in_fields or facts.damage)
-    return facts.codec == "h264" and facts.exact_clock and whole
+    return facts.codec == "h264" and facts.exact_clock and whole and facts.joined is None
 
 
 class _Squarer:
@@ -290,12 +290,15 @@ def _from_key_frame(path: Path, facts: VideoFacts, times: Set[int] | None) -> _S
 def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> Generator[tuple[int, av.VideoFrame]]:
     """Every shown frame and its number, in order; with `needed`, those at least and what they build on.
 
-    Of a segment, its own frames alone.
+    Of a segment, its own frames alone; of a video in two files, those of both.
 
     Raises:
         VideoRefused: If a frame is damaged, missing, or not the one whose turn it is.
         MemoryError: If that may be because this process has reached its limit of memory.
     """
+    if facts.joined is not None:
+        yield from _frames_of_both(path, facts.joined)
+        return
     ticks, time_base = facts.timeline.ticks, facts.timeline.time_base
     times = None if needed is None else {ticks[0], *(ticks[n] for n in needed)}
     number = 0
@@ -335,3 +338,13 @@ def frames_of(path: Path, facts: VideoFacts, needed: Set[int] | None = None) -> 
         raise VideoRefused(
             facts.damage or f"damaged file: {number} of {len(ticks)} frames can be decoded", damaged=True
         )
+
+
+def _frames_of_both(path: Path, joined: Joined) -> Generator[tuple[int, av.VideoFrame]]:
+    """Frames of both files of a video, numbered through."""
+    before = 0
+    if joined.first is not None:
+        yield from frames_of(path, joined.first)
+        before = len(joined.first.timeline.ticks)
+    for number, frame in frames_of(joined.path, joined.then):
+        yield before + number, frame

@@ -7,6 +7,7 @@ are allowed; everything else in FFmpeg stays out of reach.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
@@ -77,6 +78,7 @@ class VideoFacts:
         incomplete: the same of packets that are known to be incomplete.
         first_frame: how many frames of the file come before the segment that this is about.
         to_end: whether it goes on to the end of the file.
+        joined: the two files that it is in; None where it is in one.
     """
 
     demuxer: str
@@ -96,11 +98,12 @@ class VideoFacts:
     incomplete: tuple[Span, ...] = ()
     first_frame: int = 0
     to_end: bool = True
+    joined: Joined | None = None
 
     @property
     def whole(self) -> bool:
-        """Whether this is about the whole file."""
-        return self.first_frame == 0 and self.to_end
+        """Whether this is about the whole of one file."""
+        return self.first_frame == 0 and self.to_end and self.joined is None
 
     def part(self, segment: Segment, max_seconds: float = MAX_SECONDS) -> VideoFacts:
         """What the file says of a part of its film, up to where that can no longer be trusted.
@@ -124,9 +127,9 @@ class VideoFacts:
 
     def from_frame(self, number: int) -> VideoFacts:
         """The same without the frames before one; times count from where they did."""
-        timeline = self.timeline
+        timeline, joined = self.timeline, self.joined and self.joined.from_frame(number)
         later = replace(timeline, ticks=timeline.ticks[number:], begin=timeline.zero)
-        return replace(self, timeline=later, first_frame=self.first_frame + number)
+        return replace(self, timeline=later, first_frame=self.first_frame + number, joined=joined)
 
     def _within(self, segment: Segment) -> tuple[int, Timeline]:
         if segment == Segment():
@@ -137,6 +140,80 @@ class VideoFacts:
             if not self.damage:
                 raise
             raise VideoRefused(f"{refused}; {self.damage}", damaged=True) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A video in two files.
+
+    Attributes:
+        first: its part of the first file; None where nothing of that is wanted.
+        path: the second file.
+        then: its part of the second file.
+    """
+
+    first: VideoFacts | None
+    path: Path
+    then: VideoFacts
+
+    def from_frame(self, number: int) -> Joined:
+        """The same without the frames before one."""
+        of_first = 0 if self.first is None else len(self.first.timeline.ticks)
+        if self.first is not None and number < of_first:
+            return replace(self, first=self.first.from_frame(number))
+        return replace(self, first=None, then=self.then.from_frame(number - of_first))
+
+
+def join(
+    first: VideoFacts, then: VideoFacts, path: Path, at_s: float, segment: Segment, max_seconds: float = MAX_SECONDS
+) -> VideoFacts:
+    """What is known of a video that begins in one file and ends in another.
+
+    Of what both show, the first file's pictures count.
+
+    Args:
+        first: all of the first file.
+        then: all of the second.
+        path: of the second.
+        at_s: when the second begins, in seconds of the first.
+        segment: the video, in seconds of the first.
+        max_seconds: longest video.
+
+    Raises:
+        VideoRefused: If it does not reach into the second file, the pictures differ in shape, or one can't be trusted.
+    """
+    one = first.part(Segment(segment.start_s), max_seconds)
+    if one.damage:
+        return one
+    ends, at = first.timeline.duration, Fraction(str(at_s))
+    skipped = max(ends - at, Fraction(0))
+    skipped = Fraction(-(-skipped * 1000 // 1), 1000)  # to the millisecond, as a segment is
+    until = None if segment.end_s is None else float(Fraction(str(segment.end_s)) - at)
+    if until is not None and until <= skipped:
+        raise VideoRefused("the video ends before the file in which it continues begins: leave continues_in empty")
+    shape = [(one.width, one.height, one.rotation, one.pixel_aspect) for one in (first, then)]
+    if shape[0] != shape[1]:
+        sizes = " and ".join(f"{one.width} x {one.height}" for one in (first, then))
+        raise VideoRefused(f"the pictures of its two files differ, {sizes} pixels: give each file a row of its own")
+    two = then.part(Segment(float(skipped), until), max_seconds)
+    begins = at + skipped - Fraction(str(segment.start_s))  # of the second part, in seconds of the video
+    times = [(tick - one.timeline.zero) * one.timeline.time_base for tick in one.timeline.ticks]
+    times += (
+        begins + max((tick - two.timeline.zero) * two.timeline.time_base, Fraction(0)) for tick in two.timeline.ticks
+    )
+    length = begins + two.timeline.duration
+    unit = Fraction(1, math.lcm(*{time.denominator for time in (*times, length)}))
+    interrupted = (ends - Fraction(str(segment.start_s)), begins)
+    timeline = Timeline(
+        [int(time / unit) for time in times],
+        unit,
+        Fraction(0),
+        length / unit,
+        interrupted if begins - interrupted[0] > CUT_TOLERANCE_S else None,
+    )
+    if timeline.duration > max_seconds:
+        raise VideoRefused("its two parts together are too long: cut it into shorter videos")
+    return replace(one, timeline=timeline, damage=two.damage, joined=Joined(one, path, two))
 
 
 def probe(

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 from encoder.video.syscalls import filter_calls
@@ -94,13 +95,13 @@ def short_of_memory(size_bytes: int = 64 * 2**20) -> bool:
     return False
 
 
-def shut_in(path: Path) -> str:
-    """From here on this process can read `path` and Python's own libraries, and use no more of the system.
+def shut_in(*paths: Path) -> str:
+    """From here on this process can read these files and Python's own libraries, and use no more of the system.
 
     Returns:
         How much of that the system enforces, one of `LEVELS`.
     """
-    files = _allow_only(path)
+    files = _allow_only(paths)
     calls = filter_calls()
     if not calls:  # no other process of this account can be started to get around its limits
         _limit(resource.RLIMIT_NPROC, _MOST_PROCESSES)
@@ -133,7 +134,7 @@ def check_level(level: str, least: str) -> None:
         )
 
 
-def _allow_only(path: Path) -> bool:
+def _allow_only(paths: Sequence[Path]) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     abi = libc.syscall(_SYS_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if abi < 1:
@@ -145,7 +146,7 @@ def _allow_only(path: Path) -> bool:
     if ruleset < 0:
         return False
     try:
-        for allowed in (path, *_libraries()):
+        for allowed in (*paths, *_libraries()):
             try:
                 descriptor = os.open(allowed, os.O_PATH | os.O_CLOEXEC)
             except FileNotFoundError:

@@ -3,9 +3,9 @@
 Each request is for a part of that file, which is looked through once. Where its `crop` is "ask", the first picture goes
 out first, and the box to use comes in as a line of its own.
 
-One child, one file: before it opens the file it gives up every other one (`encoder.video.sandbox`). Messages are a line
-of JSON each, a clip's line followed by its frames as bytes; nothing is unpickled on either side, because a child that a
-hostile file has taken over must not be able to run code in its parent.
+One child, one file, or the two that a video is in: before it opens them it gives up every other one
+(`encoder.video.sandbox`). Messages are a line of JSON each, a clip's line followed by its frames as bytes; nothing is
+unpickled on either side, because a child that a hostile file has taken over must not be able to run code in its parent.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _shut_in_with(request: Mapping[str, Any]) -> Path | None:
     if path.is_relative_to("/proc"):  # an open file of the parent, which a sandboxed child can't reach later on
         path = Path(f"/proc/self/fd/{os.open(path, os.O_RDONLY)}")
     limit_resources(int(request["memory_bytes"]), int(request["cpu_s"]))
-    level = shut_in(path)
+    level = shut_in(path, *([Path(request["then"]["path"])] if request["then"] else []))
     _send({"event": "opened", "sandbox": level})
     return path if LEVELS.index(level) >= LEVELS.index(request["least_sandbox"]) else None
 
@@ -76,18 +76,22 @@ class _Film:
     def __init__(self, path: Path, complaints: int) -> None:
         self._path = path
         self._complaints = complaints
-        self._facts: dict[int | None, VideoFacts] = {}
+        self._facts: dict[tuple[Path, int | None], VideoFacts] = {}
 
     def serve(self, request: Mapping[str, Any]) -> None:
         """Answer one request."""
         from encoder.clips import LastClip, Segment, plan_clips
         from encoder.video.frames import first_picture
-        from encoder.video.probe import look_through
+        from encoder.video.probe import join
 
-        track = request["track"]
-        if track not in self._facts:
-            self._facts[track] = look_through(self._path, track, lambda: _send({"event": "looking"}))
-        facts = self._facts[track].part(Segment(*request["segment"]), request["max_seconds"])
+        segment, then = Segment(*request["segment"]), request["then"]
+        facts = self._look_through(self._path, request["track"])
+        if then is None:
+            facts = facts.part(segment, request["max_seconds"])
+        else:
+            second = Path(then["path"])
+            looked = self._look_through(second, request["track"])
+            facts = join(facts, looked, second, then["at_s"], segment, request["max_seconds"])
         how = {"stride_s": request["stride_s"], "last_clip": LastClip(request["last_clip"])}
         plans = plan_clips(facts.timeline, 0, **how)
         _send({"event": "planned", "clips": len(plans)})
@@ -103,6 +107,13 @@ class _Film:
         else:
             self._decode(facts, request, box, how)
         _send({"event": "done"})
+
+    def _look_through(self, path: Path, track: int | None) -> VideoFacts:
+        from encoder.video.probe import look_through
+
+        if (path, track) not in self._facts:
+            self._facts[path, track] = look_through(path, track, lambda: _send({"event": "looking"}))
+        return self._facts[path, track]
 
     def _decode(
         self, facts: VideoFacts, request: Mapping[str, Any], box: Sequence[int] | None, how: Mapping[str, Any]

@@ -183,7 +183,7 @@ class Child:
                         picture = self._picture(int(message["width"]), int(message["height"]), patience)
                     case "clip" if (choose is None or shown) and came < self._clips:
                         frames = self._pixels(shape, patience)
-                        clip = self._clip(message, frames, came, request["stride_s"])
+                        clip = self._clip(message, frames, came, request)
                         came += 1
                     case "done" if came == self._clips:
                         return
@@ -201,12 +201,22 @@ class Child:
             raise ValueError
         self._clips = clips
 
-    def _clip(self, message: dict[str, Any], frames: NDArray[np.uint8], number: int, stride_s: float) -> ClipFrames:
-        """A clip as it must be: the next one, so long after the one before, or earlier if it is the last."""
+    def _clip(
+        self, message: dict[str, Any], frames: NDArray[np.uint8], number: int, request: dict[str, Any]
+    ) -> ClipFrames:
+        """A clip as it must be: the next one, so long after the one before, or earlier if it is the last.
+
+        In the second file of a video they may begin again, which is earlier by one that is the last of the first file,
+        or later where nothing was recorded between the two.
+        """
+        stride_s = request["stride_s"]
         index, start_s, valid_s = int(message["clip_index"]), float(message["start_s"]), float(message["valid_seconds"])
         last = number + 1 == self._clips
-        least_s = max(stride_s * (index - 1), 0.0) if last else stride_s * index
-        if index != number or not least_s - _ROUNDED <= start_s <= stride_s * index + _ROUNDED:
+        earlier = last + (request["then"] is not None)
+        least_s, most_s = max(stride_s * (index - earlier), 0.0), stride_s * index
+        if request["then"] is not None:
+            most_s = request["max_seconds"]
+        if index != number or not least_s - _ROUNDED <= start_s <= most_s + _ROUNDED:
             raise ValueError
         if not 0 < valid_s <= CLIP_SECONDS:
             raise ValueError

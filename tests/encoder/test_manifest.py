@@ -51,11 +51,13 @@ def test_rows_of_one_file_name_its_parts_and_the_seizure_in_each(tmp_path):
         "day.mp4,p1,v4,,,,\n",
     )
 
-    rows = read_manifest(path).rows
+    manifest = read_manifest(path)
+    rows = manifest.rows
 
     assert [row.segment for row in rows] == [Segment(0, 60), Segment(3600.5, 3700), Segment(3600.5), Segment()]
     assert (rows[1].onset_s, rows[1].seizure_end_s) == (3610.25, 3690)
-    assert rows[2].source(path) == Source(path, None, Segment(3600.5))
+    (tmp_path / "day.mp4").write_bytes(b"")
+    assert manifest.source(rows[2]) == Source(tmp_path / "day.mp4", None, Segment(3600.5))
     write_manifest(tmp_path / "again.csv", [(row, "") for row in rows])
     assert read_manifest(tmp_path / "again.csv").rows == rows
 

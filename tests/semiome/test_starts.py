@@ -79,6 +79,7 @@ COMMANDS = [
     ("audit report --patient p1", 4, set()),
     ("feedback list", 0, TABLES),
     ("feedback export out.tsv", 0, TABLES),
+    ("feedback rows m.csv --to more.csv", 0, TABLES),
     ("health --server 127.0.0.1:9", 4, CLIENT),
     ("search --video v0 --server 127.0.0.1:9", 4, CLIENT),
     ("moments --video v0 --server 127.0.0.1:9", 4, CLIENT),

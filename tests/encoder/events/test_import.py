@@ -121,13 +121,65 @@ def test_a_bdf_is_read_the_same_way(ward, tmp_path):
     assert times(made) == [("b.mp4", 15.0, 15.0, 25.0, 25.0)]
 
 
-def test_a_seizure_over_the_end_of_a_file_gives_the_part_in_it_and_says_so(ward, tmp_path):
+def test_a_seizure_over_the_end_of_a_file_goes_on_in_the_next(ward, tmp_path):
     path = edf(tmp_path / "x.edf", (75, 20, "seizure"))
 
     made, _ = imported(ward, path, lead_s=1, tail_s=1)
 
-    assert times(made) == [("a.mp4", 54.0, 55.0, None, 60.0)]
-    assert made.notes == ["x.edf, annotation 1: a.mp4 ends before the seizure does: the row has its part of it"]
+    assert times(made) == [("a.mp4", 54.0, 55.0, 75.0, 76.0)]
+    (row,) = made.rows
+    assert (row.continues_in, row.continues_at_s, row.recorded_at) == ("b.mp4", 60.0, "2024-03-02T00:00:14")
+    assert made.notes == []
+    write_manifest(tmp_path / "m.csv", [(row, "")])
+    assert read_manifest(tmp_path / "m.csv", ward).rows == (row,)
+
+
+def test_a_seizure_longer_than_the_next_file_too_gives_the_part_in_both_and_says_so(ward, tmp_path):
+    path = edf(tmp_path / "x.edf", (75, 150, "seizure"))
+
+    made, _ = imported(ward, path, lead_s=1, tail_s=1)
+
+    assert times(made) == [("a.mp4", 54.0, 55.0, None, 120.0)]
+    assert made.notes == ["x.edf, annotation 1: b.mp4 ends before the seizure does: the row has its part of it"]
+
+
+@pytest.mark.parametrize(
+    ("recording_id", "begins", "end", "note"),
+    [
+        (
+            "",
+            "2024-03-02T00:00:20",
+            60.0,
+            "x.edf, annotation 1: a.mp4 ends before the seizure does: the row has its part",
+        ),
+        ("r1", "2024-03-02T00:00:25", 76.0, "x.edf, annotation 1: nothing is recorded for 5 s of the seizure"),
+        (
+            "r1",
+            "2024-03-02T00:00:45",
+            60.0,
+            "x.edf, annotation 1: a.mp4 ends before the seizure does: the row has its part",
+        ),
+        ("r1", "2024-03-02T00:00:17", 76.0, ""),
+    ],
+)
+def test_only_files_of_a_recording_are_joined_with_what_is_between_them_said(
+    ward, tmp_path, recording_id, begins, end, note
+):
+    path = edf(tmp_path / "x.edf", (75, 20, "seizure"))
+    listed(
+        tmp_path / "recordings.csv",
+        ("file_name", "patient_id", "recorded_at", "recording_id"),
+        ("a.mp4", "p1", "2024-03-01T23:59:20", recording_id),
+        ("b.mp4", "p1", begins, recording_id),
+    )
+    annotations = read_annotations([path], read_mapping(None))
+    files = read_recordings(tmp_path / "recordings.csv", ward, None).files
+
+    made = make_rows(annotations, files, Choices(lead_s=1, tail_s=1))
+
+    assert made.rows[0].end_s == end
+    assert bool(made.rows[0].continues_in) == (end > 60)
+    assert [one.startswith(note) for one in made.notes] == ([True] if note else [])
 
 
 def test_two_cameras_at_once_give_a_row_each_and_that_is_said(ward, tmp_path):
@@ -309,7 +361,7 @@ def test_an_end_that_is_not_known_is_not_guessed(ward, tmp_path):
     assert times(without) == []
     assert "nothing says when this seizure ends" in reasons(without)[0][1]
     assert times(with_length) == [("a.mp4", 10.0, 10.0, 17.0, 17.0)]
-    assert times(ended) == [("a.mp4", 10.0, 10.0, None, 60.0)]
+    assert times(ended) == [("a.mp4", 10.0, 10.0, 80.0, 80.0)]
     assert reasons(ended) == [
         ("x.edf, annotation 3", "a second end of the seizure before it"),
     ]

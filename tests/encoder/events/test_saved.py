@@ -147,3 +147,24 @@ def test_the_command_writes_a_manifest_that_can_be_read_and_says_what_it_left_ou
         *("a.mp4", "TLE", 2.0, 3.0, 12.0, 14.0),
     )
     assert CliRunner().invoke(app, asked).exit_code != 0  # nothing is written over
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "expected"),
+    [
+        (1, 9, ("day.mp4", 96.0, 101.0, 109.0, 119.0, "", None)),
+        (15, 25, ("day.mp4", 110.0, 115.0, 125.0, 135.0, "next.mp4", 120.0)),
+        (40, 50, ("next.mp4", 15.0, 20.0, 30.0, 40.0, "", None)),
+    ],
+)
+def test_an_event_of_a_video_in_two_files_is_cut_from_the_one_it_is_in(start_s, end_s, expected, tmp_path):
+    row = replace(PART, onset_s=None, seizure_end_s=None, continues_in="next.mp4", continues_at_s=120.0)
+    row = replace(row, recorded_at="")
+
+    made = rows_of_events(
+        [saved("part", start_s, end_s)], Manifest(tmp_path, (row,)), VIDEOS, Choices(lead_s=5, tail_s=10)
+    )
+
+    (row,) = made.rows
+    assert (row.file_name, row.start_s, row.onset_s, row.seizure_end_s, row.end_s) == expected[:5]
+    assert (row.continues_in, row.continues_at_s) == expected[5:]
