@@ -131,7 +131,8 @@ class ReviewServiceServicer:
     def SaveFeedback(self, request, context):
         """Stores a statement about a video; author and time are the server's. The newest word of each author counts.
 
-        Errors: INVALID_ARGUMENT (nothing is said, or something that can't be), NOT_FOUND (a video or clip).
+        Errors: INVALID_ARGUMENT (nothing is said, or something that can't be, or times outside the video), NOT_FOUND (a video
+        or clip).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -17,11 +18,15 @@ from encoder.events.clock import read_moment, read_seconds, within_reach
 from encoder.manifest_cells import read_cell
 from encoder.spreadsheet import Table, read_table
 from index.errors import InvalidInput
+from index.feedback.statement import same_stretch
+from index.words import counted
 
 _EDF: Mapping[str, Callable[[Path], Any]] = {".edf": edfio.read_edf, ".bdf": edfio.read_bdf}
 _NOT_KNOWN = {"", "n/a", "N/A"}
 _TYPES = ("eventType", "event", "trial_type", "value")
 """Columns of events.tsv that say what an event is: SzCORE's two, and BIDS' own."""
+_EVENTS = {"seizure", "not a seizure"}
+"""Events as `feedback export` calls them."""
 _DEIDENTIFIED_YEAR = 1985
 _LONGEST_S = 1e8
 _HED_SEIZURES = {"seizure", "epileptic-seizure", "electrographic-seizure", "subclinical-seizure", "subtle-seizure"}
@@ -158,7 +163,12 @@ def _read_bids(
     subject = _SUBJECT.search(path.as_posix())
     whose = patient_id or (subject[1] if subject else "")
     beside = given or _begin_beside(path)
+    superseded = _superseded(table)
+    if superseded:
+        found.notes.append(f"{path.name}: {counted(len(superseded), 'event')} of which the same author said more later")
     for number, cells in table.rows:
+        if number in superseded:
+            continue
         place = f"{path.name}, line {number}"
         try:
             onset, duration = read_seconds(cells["onset"]), _long(read_seconds(cells["duration"]))
@@ -185,6 +195,29 @@ def _read_bids(
             found.leave_out(place, str(error), whose)
             continue
         _keep(Annotation(place, **what, **when, duration_s=duration, patient_id=whose), said, found)
+
+
+def _superseded(table: Table) -> set[int]:
+    """Lines with events of which their author has said something else later, as the review page keeps them."""
+    lines: set[int] = set()
+    newest: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    events = [
+        (cells["at"], number, cells)
+        for number, cells in table.rows
+        if cells.get("trial_type") in _EVENTS and all(cells.get(name) for name in ("at", "author", "video_id"))
+    ]
+    for _, number, cells in sorted(events, key=lambda one: one[:2], reverse=True):
+        try:
+            begins = read_seconds(cells["onset"]) or 0.0
+            ends = begins + (read_seconds(cells["duration"]) or 0.0)
+        except ValueError:
+            continue  # said where it is read
+        later = newest[cells["video_id"], cells["author"]]
+        if any(same_stretch(begins, ends, *other) for other in later):
+            lines.add(number)
+        else:
+            later.append((begins, ends))
+    return lines
 
 
 def _said_begin(text: str) -> datetime | None:

@@ -13,7 +13,7 @@ from encoder.events.background import add_background, add_what_looks_like_one
 from encoder.events.clock import comparable, on_day_of
 from encoder.events.cuts import Choices, MadeRows, cut, seconds_in
 from encoder.events.recordings import GAP_S, Recording
-from encoder.events.seizures import Seizure, seizures
+from encoder.events.seizures import LONG_S, Seizure, seizures
 
 _DAY_S = 86_400.0
 
@@ -49,6 +49,10 @@ def make_rows(annotations: Annotations, files: Sequence[Recording], choices: Cho
                 undated.add(annotation.patient_id)
             continue
         if annotation.kind == Kind.PASSED_OVER:
+            continue
+        if annotation.kind == Kind.SIGN and (duration_s or 0) > LONG_S:
+            reason = "a sign that lasts for more than ten minutes does not say when the seizure is"
+            made.left_out.append(LeftOut(annotation.place, f"{reason}: give it the stretch in which it is seen"))
             continue
         if annotation.kind != Kind.UNKNOWN:
             there = quiet if annotation.kind == Kind.NOT_A_SEIZURE else marks
@@ -170,6 +174,9 @@ def _of_patient(annotation: Annotation, files: Sequence[Recording]) -> list[Reco
             f"the list of recordings has no patient {said[:64]!r}"
             if said
             else "nothing says whose it is: give --patient, or a column for it"
+            if not annotation.recording
+            else f"the list of recordings has no {annotation.recording[:64]!r}, and nothing says whose it is: list "
+            "it; `semiome feedback rows` makes rows of events that were saved on parts of files"
         )
     if named and not whose & named:
         raise ValueError("the recording that it names is of another patient")

@@ -17,7 +17,7 @@ _SAME = timedelta(milliseconds=1)
 _ONSETS = {Kind.EEG_ONSET, Kind.CLINICAL_ONSET}
 _A_MOMENT_S = 1.0
 """What some systems give the mark of an onset as its duration."""
-_LONG_S = 600.0
+LONG_S = 600.0
 """A person should look at what lasts longer."""
 
 
@@ -124,7 +124,7 @@ def seizures(
             left_out += (LeftOut(place, reason) for place in seizure.places)
             continue
         whole.append(seizure)
-        if (lasts := (seizure.end - seizure.begins).total_seconds()) > _LONG_S:
+        if (lasts := (seizure.end - seizure.begins).total_seconds()) > LONG_S:
             notes.append(
                 f"{seizure.places[0]}: the seizure lasts {lasts / 60:.0f} minutes: look whether an end or an onset is "
                 "missing"

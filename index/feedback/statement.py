@@ -94,11 +94,19 @@ def check(said: Feedback) -> None:
         raise InvalidInput(f"expected {' or '.join(EVENTS)}, or nothing", field="event")
     if said.event and not said.end_s:
         raise InvalidInput("expected when the event begins and ends, got neither", field="start_s")
-    if said.event == NOT_A_SEIZURE and said.label:
-        raise InvalidInput("expected no label with what is not a seizure", field="label")
+    if said.event == NOT_A_SEIZURE and (said.label or said.semiology):
+        raise InvalidInput("expected neither a label nor signs with what is not a seizure", field="event")
+    if said.event and (said.relevance or said.query_video_id or said.query_clip_id):
+        raise InvalidInput("expected an event without what was asked about: that belongs to judgements", field="event")
     if len(said.note) > MAX_NOTE or not all(letter.isprintable() or letter == "\n" for letter in said.note):
         raise InvalidInput(f"expected a note of at most {MAX_NOTE} printable characters", field="note")
     if not (said.relevance or said.event or said.label or said.semiology or said.note.strip()):
         raise InvalidInput(
             "expected a judgement, an event, a label, tags or a note, got none of them", field="feedback"
         )
+
+
+def same_stretch(begins_s: float, ends_s: float, other_begins_s: float, other_ends_s: float) -> bool:
+    """Whether two stretches are taken for the same: the shorter lies in the other by more than half."""
+    shared = min(ends_s, other_ends_s) - max(begins_s, other_begins_s)
+    return 2 * shared > min(ends_s - begins_s, other_ends_s - other_begins_s)

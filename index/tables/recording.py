@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,26 +23,44 @@ class RecordedVideo:
 def recording_of(asked: Video, videos: Iterable[Video]) -> tuple[RecordedVideo, ...]:
     """Everything stored of the recording that a video is of, in time.
 
-    Videos of one file lie where their rows say. Those of other files with the same `recording_id`, patient and camera
-    lie by the clock, if `recorded_at` says both times of day.
+    Videos of one file lie where their rows say. Other files with the same `recording_id`, patient and camera lie by the
+    clock, if `recorded_at` says both times of day.
 
     Args:
         asked: the video.
         videos: all that are stored, it included.
     """
-    theirs = [one for one in videos if one.patient_id == asked.patient_id]
-    offsets = {one.video_id: one.start_s for one in theirs if one.source_sha256 == asked.source_sha256}
-    name, begins = dict(asked.metadata).get(RECORDING_ID), file_begins(asked.recorded_at, asked.start_s)
-    for one in theirs:
-        same = name and dict(one.metadata).get(RECORDING_ID) == name and one.camera == asked.camera
-        there = file_begins(one.recorded_at, one.start_s)
-        if one.video_id in offsets or not same or begins is None or there is None:
+    files: dict[str, list[Video]] = {}
+    for one in videos:
+        if one.patient_id == asked.patient_id:
+            files.setdefault(one.source_sha256, []).append(one)
+    own = files[asked.source_sha256]
+    names, begins = _names(own), _begins(own)
+    zero_of = {asked.source_sha256: 0.0}
+    for digest, parts in files.items():
+        there = _begins(parts)
+        if digest in zero_of or not names & _names(parts) or begins is None or there is None:
             continue
         if (there.tzinfo is None) == (begins.tzinfo is None):
-            offsets[one.video_id] = (there - begins).total_seconds() + one.start_s
-    first = min((offsets[one.video_id] - one.start_s for one in theirs if one.video_id in offsets), default=0.0)
-    found = [RecordedVideo(one, round(offsets[one.video_id] - first, 3)) for one in theirs if one.video_id in offsets]
+            zero_of[digest] = (there - begins).total_seconds()
+    first = min(zero_of.values())
+    found = [
+        RecordedVideo(one, round(zero - first + one.start_s, 3))
+        for digest, zero in zero_of.items()
+        for one in files[digest]
+    ]
     return tuple(sorted(found, key=lambda one: (one.offset_s, -one.video.duration_s, one.video.video_id)))
+
+
+def _names(parts: Sequence[Video]) -> set[tuple[str, str]]:
+    """Recordings, with the camera, that videos of a file are said to be of."""
+    return {(name, one.camera) for one in parts if (name := dict(one.metadata).get(RECORDING_ID))}
+
+
+def _begins(parts: Sequence[Video]) -> datetime | None:
+    """When the first frame of a file was taken, by the earliest of its videos that says so."""
+    said = (file_begins(one.recorded_at, one.start_s) for one in sorted(parts, key=lambda one: one.start_s))
+    return next((moment for moment in said if moment is not None), None)
 
 
 def file_begins(recorded_at: str, start_s: float) -> datetime | None:

@@ -205,7 +205,12 @@ def _checked(state: ServingState, said: Feedback) -> Feedback:
         if clip_id and state.snapshot.clips_of(ClipQuery(clip_id))[0][0].video_id != video_id:
             raise InvalidInput("expected a clip of the video that is named with it", field=field)
     asked = _stored(state, said.query_video_id).patient_id if said.query_video_id else ""
-    return replace(said, patient_id=_stored(state, said.video_id).patient_id, query_patient_id=asked)
+    video = _stored(state, said.video_id)
+    if said.end_s > video.duration_s + 1:
+        raise InvalidInput(
+            f"expected times within the video, which lasts {video.duration_s:.12g} s", field="end_seconds"
+        )
+    return replace(said, patient_id=video.patient_id, query_patient_id=asked)
 
 
 def _reports(workspace: Workspace) -> tuple[ReportFacts, ...]:

@@ -252,8 +252,9 @@ def show_report(report: EncodeReport, encoder_id: str, screen: Screen) -> None:
 
     seconds = report.seconds
     screen.say(
-        f"{report.clips_written} clips of {report.videos_written} videos written, {report.clips_skipped} were stored "
-        f"already, {report.videos_updated} videos updated, {len(report.refused)} refused (encoder {encoder_id})"
+        f"{counted(report.clips_written, 'clip')} of {counted(report.videos_written, 'video')} written, "
+        f"{report.clips_skipped} stored already, {counted(report.videos_updated, 'video')} updated, "
+        f"{len(report.refused)} refused (encoder {encoder_id})"
     )
     if report.clips_blank:
         screen.warn(

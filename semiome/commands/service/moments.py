@@ -73,6 +73,10 @@ def moments(
     where = SearchFilter(labels=frozenset(label or ()), video_ids=frozenset(within or ()))
     screen = Screen(as_json=as_json)
     with Client(Connection(server, ca=ca, certificate=certificate, key=key, token_file=token_file)) as client:
+        if within:
+            known = {one.video_id for one in client.videos(SearchFilter(video_ids=frozenset(within)))}
+            if unknown := sorted(set(within) - known):
+                raise InvalidInput(f"--in: {unknown[0]} is not stored: check the id")
         if file is not None:
             options = Options(where, include_own_patient=include_own_patient)
             found = client.search_by_video(file, 1, options, patient_id=patient, moments=k, max_per_hour=max_per_hour)
@@ -110,7 +114,8 @@ def moments(
             "per hour",
             *(["from its"] if onset else []),
         )
-        screen.table(f"Moments of generation {answer.provenance.generation}", columns, rows)
+        times = "from the onset where it is known, else of the file" if onset else "of each video's file"
+        screen.table(f"Moments of generation {answer.provenance.generation}, seconds {times}", columns, rows)
         if any(one.per_hour is None for one in answer.moments):
             screen.note(
                 "too little background is stored to say how often stretches as similar occur: an hour is needed, of "

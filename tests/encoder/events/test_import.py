@@ -890,6 +890,37 @@ def test_saved_events_are_read_back_to_a_seizure_with_its_signs_and_to_backgroun
     ]
 
 
+def test_of_saved_events_each_authors_newest_counts_and_a_sign_of_hours_is_no_seizure(ward, tmp_path):
+    """What `feedback export` writes is all that was said."""
+    said = [
+        Feedback("a", "p1", start_s=10, end_s=20, event="seizure", author="anna", at="2024-05-01T00:00:00"),
+        Feedback("a", "p1", start_s=24, end_s=34, event="seizure", author="anna", at="2024-05-01T00:01:00"),
+        Feedback("a", "p1", start_s=9, end_s=35, event="not_a_seizure", author="anna", at="2024-05-01T00:02:00"),
+        Feedback("b", "p1", semiology=("Semiology-tonic",), author="anna", at="2024-05-01T00:03:00"),
+    ]
+    path = tmp_path / "events.tsv"
+    videos = {"b": Video("b", "p1", "", duration_s=1390.0)}
+    path.write_text(EVENTS_HEAD + "".join(event_lines(said, videos)))
+
+    made, _ = imported(ward, path, lead_s=2, tail_s=1)
+
+    assert times(made) == [("a.mp4", 9.0, None, None, 35.0)]
+    assert made.notes == ["events.tsv: 2 events of which the same author said more later"]
+    assert [("ten minutes" in reason) for _, reason in reasons(made)] == [True]
+
+
+def test_an_event_on_a_video_that_is_not_listed_is_left_out_with_what_to_do(ward, tmp_path):
+    path = tmp_path / "events.tsv"
+    said = [Feedback("a-part", "p1", start_s=3, end_s=20, event="seizure", author="anna", at="2024-05-01T00:00:00")]
+    path.write_text(EVENTS_HEAD + "".join(event_lines(said, {})))
+
+    made, _ = imported(ward, path)
+
+    ((_, reason),) = reasons(made)
+    assert "has no 'a-part'" in reason
+    assert "semiome feedback rows" in reason
+
+
 def test_times_of_a_day_keep_their_milliseconds():
     said = Feedback("v", "p", semiology=("Semiology-tonic",), start_s=86_399.125, end_s=86_410.5)
 

@@ -2,8 +2,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from encoder.events.cuts import Choices
@@ -101,6 +104,89 @@ def test_what_people_do_not_agree_on_gives_no_row_or_no_label(tmp_path):
     ]
     assert [(row.onset_s, row.label) for row in made.rows] == [(500.0, "")]
     assert made.notes == ["night, 500 to 540 s, by bert was called TLE and exTLE: it gets neither label"]
+
+
+WHOLE = Video("whole", "p2", "d" * 64, duration_s=1000.0)
+IN_WHOLE = replace(WHOLE, video_id="part", duration_s=60.0, start_s=100.0, end_s=160.0)
+ROWS = (
+    ManifestRow("day.mp4", "p2", "whole"),
+    replace(PART, label="", metadata=(("eeg_onset_s", "108"), ("ward", "3"))),
+)
+
+
+def of_both(*said, rows=ROWS):
+    """Rows of statements about a recording that is stored as a whole and in part."""
+    videos = {"whole": WHOLE, "part": IN_WHOLE}
+    return rows_of_events(said, Manifest(Path(), rows), videos, Choices(lead_s=10, tail_s=20))
+
+
+def test_the_same_seconds_of_a_file_are_one_event_whichever_video_shows_them():
+    agreed = of_both(saved("whole", 110, 150), saved("part", 11, 46, author="bert", at="2"))
+    disputed = of_both(saved("whole", 110, 150), saved("part", 10, 50, "not_a_seizure", "bert", "2"))
+
+    assert times(agreed) == [("day.mp4", 101.0, 111.0, 146.0, 160.0)]
+    assert (disputed.rows, len(disputed.left_out)) == ([], 2)
+
+
+def test_a_statement_takes_the_place_of_all_that_its_author_said_of_its_stretch():
+    first = (saved("whole", 500, 510), saved("whole", 515, 525, at="2"))
+
+    assert times(of_both(*first, saved("whole", 499, 526, "not_a_seizure", at="3"))) == [
+        ("day.mp4", 499.0, None, None, 526.0)
+    ]
+    assert times(of_both(*first, saved("whole", 499, 526, author="bert", at="3"))) == [
+        ("day.mp4", 489.0, 499.0, 526.0, 546.0)
+    ]
+    others = of_both(*first, saved("whole", 499, 526, "not_a_seizure", "bert", "3"))
+    assert (others.rows, len(others.left_out)) == ([], 3)
+
+
+def test_what_is_no_seizure_is_no_background_where_there_is_one():
+    known, new = (
+        of_both(saved("whole", 1, 999, "not_a_seizure")),
+        of_both(saved("whole", 500, 600), saved("whole", 560, 900, "not_a_seizure", "bert", "2"), rows=ROWS[:1]),
+    )
+
+    reason = "it is said to be no seizure, and there is one at that time: decide which is right"
+    assert (times(known), [one.reason for one in known.left_out]) == ([], [reason])
+    assert (times(new), [one.reason for one in new.left_out]) == ([("day.mp4", 490.0, 500.0, 600.0, 620.0)], [reason])
+
+
+def test_a_new_row_does_not_have_the_onset_of_another_seizure_in_its_metadata():
+    made = of_both(saved("part", 52, 58))
+
+    assert made.rows[0].metadata == (("ward", "3"),)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["whole", "part"]),
+            st.integers(0, 40),
+            st.integers(1, 20),
+            st.sampled_from(["seizure", "not_a_seizure"]),
+            st.sampled_from(["anna", "bert"]),
+        ),
+        max_size=6,
+    )
+)
+def test_no_two_rows_say_different_things_of_the_same_seconds_and_a_manifest_can_be_read(said):
+    events = [
+        saved(name, begin + 100 * (name == "whole"), begin + length + 100 * (name == "whole"), event, author, str(at))
+        for at, (name, begin, length, event, author) in enumerate(said)
+    ]
+
+    made = of_both(*events, rows=(ROWS[0], replace(ROWS[1], onset_s=None, seizure_end_s=None)))
+
+    seizures = [(row.onset_s, row.seizure_end_s) for row in made.rows if row.onset_s is not None]
+    quiet = [(row.start_s, row.end_s) for row in made.rows if row.onset_s is None]
+    assert not any(begin < end and other < stop for begin, stop in quiet for other, end in seizures if begin < end)
+    assert len({row.video_id for row in made.rows}) == len(made.rows)
+    newest = max(events, key=lambda one: int(one.at), default=None)
+    if newest is not None and len({one.author for one in events}) == 1 and newest.event == "seizure":
+        begins = newest.start_s + 100 * (newest.video_id == "part")
+        assert begins in {begin for begin, _ in seizures}
 
 
 @pytest.mark.parametrize(

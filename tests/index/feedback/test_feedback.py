@@ -168,7 +168,10 @@ def test_what_was_said_before_there_were_events_is_read_and_more_can_be_said(wor
     [
         ({"event": "fit"}, "event"),
         ({"event": "seizure", "start_s": 0.0, "end_s": 0.0}, "start_s"),
-        ({"event": "not_a_seizure"}, "label"),  # with the label TLE
+        ({"event": "not_a_seizure", "semiology": ()}, "event"),  # with the label TLE
+        ({"event": "not_a_seizure", "label": ""}, "event"),  # with a sign, which an import takes for a seizure
+        ({"event": "seizure", "query_video_id": "v2-0"}, "event"),
+        ({"event": "seizure", "relevance": "relevant"}, "event"),
     ],
 )
 def test_an_event_that_cannot_be_is_refused(workspace, wrong, field):

@@ -38,6 +38,22 @@ def test_parts_of_a_file_belong_together_whatever_the_clock_says():
     assert offsets(part, [whole, part, FIRST]) == {"second": 0.0, "part": 600.0}
 
 
+@pytest.mark.parametrize("asked", ["first", "second", "part", "later", "undated"])
+def test_all_parts_of_a_file_that_belongs_are_there_whichever_is_asked_about(asked):
+    """Only one video of the second file says when that was taken, and of which recording it is."""
+    later = replace(PART, video_id="later", start_s=900.0, end_s=930.0, recorded_at="2024-03-02", metadata=())
+    undated = replace(PART, video_id="undated", start_s=950.0, end_s=960.0, recorded_at="", camera="")
+    videos = {one.video_id: one for one in (FIRST, SECOND, PART, later, undated)}
+
+    assert offsets(videos[asked], list(videos.values())) == {
+        "first": 0.0,
+        "second": 3630.0,
+        "part": 4230.0,
+        "later": 4530.0,
+        "undated": 4580.0,
+    }
+
+
 @pytest.mark.parametrize(
     "other",
     [

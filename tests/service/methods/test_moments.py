@@ -82,7 +82,8 @@ def test_one_video_can_be_looked_into_with_times_from_its_onset(served):
 
 def test_what_is_wrong_is_said(served):
     address, _ = served
-    for arguments in ((), ("--clip", "a", "--video", "b"), ("--video", "v0-0", "--k", 0), ("--video", "absent")):
+    wrong = ((), ("--clip", "a", "--video", "b"), ("--video", "v0-0", "--k", 0), ("--video", "absent"))
+    for arguments in (*wrong, ("--video", "v0-0", "--in", "absent"), ("--video", "v0-0", "--patient", "p1")):
         done = CliRunner().invoke(app, ["moments", "--server", address, *map(str, arguments)])
         assert done.exit_code != 0
         assert done.exception is not None

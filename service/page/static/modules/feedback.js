@@ -63,7 +63,7 @@ export function eventForm(video, [begin, end], signs, at, onSaved) {
   const save = async (event) => {
     const seizure = event === "seizure";
     try {
-      await call("ReviewService/SaveFeedback", { feedback: { video_id: video.video_id, event: `EVENT_${event.toUpperCase()}`, label: seizure ? label.value : "", semiology: chosen(),
+      await call("ReviewService/SaveFeedback", { feedback: { video_id: video.video_id, event: `EVENT_${event.toUpperCase()}`, label: seizure ? label.value : "", semiology: seizure ? chosen() : [],
         start_seconds: Number(from.value), end_seconds: Number(until.value), note: note.value } });
     } catch (error) { say(error.message); return; }
     say(seizure ? "Saved as a seizure, with your name and the time." : "Saved as not a seizure, with your name and the time.");

@@ -59,7 +59,7 @@ export class MomentsView {
 
   async #find() {
     const { videos } = await call("CatalogService/ListVideos", { filter: { video_ids: [this.wanted] } });
-    if (!videos.length) throw new Error("That video is not stored. Check the id");
+    if (!videos.length) throw new Error("That video is not stored. Check the id.");
     [this.query] = videos;
     const request = { query: { video_id: this.wanted }, k: K, include_own_patient: this.own };
     if (this.within) request.filter = { video_ids: [this.within] };

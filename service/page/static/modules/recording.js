@@ -206,7 +206,7 @@ export class RecordingTimeline {
     LANES.reduce((top, tall) => { tops.push(top); return top + tall + 4; }, AXIS);
     this.#axis(pen, x, width, height, colour);
     for (const one of this.videos) box(one.offset_seconds, end(one), tops[0], LANES[0], one === this.shown ? colour("accent") : "#9db7c4");
-    for (const one of this.happening) {
+    for (const one of [...this.happening].sort((a, b) => (a.kind === "seizure") - (b.kind === "seizure"))) { // seizures above
       const paint = one.kind === "quiet" ? "#b9c2ca" : { TLE: colour("tle"), exTLE: colour("extle") }[one.label] || colour("warn");
       box(one.from, one.until, tops[1], LANES[1], paint);
     }
@@ -279,8 +279,10 @@ export class RecordingView {
       fill(body, el("section", { class: "panel", "aria-label": "The recording" }, this.timeline.element),
         this.film ? el("section", { class: "panel players" }, el("figure", {}, this.film, this.caption)) : null, this.saving);
       this.#go(this.timeline.shown.video, 0);
+    } catch (error) { fill(body, problem(error)); return; }
+    try {
       if (this.query && this.me.seesFilms) await this.timeline.compare({ video_id: this.query });
-    } catch (error) { fill(body, problem(error)); }
+    } catch (error) { body.prepend(problem(new Error(`It can't be compared with ${this.query}. ${error.message}`))); }
   }
 
   close() { if (this.timeline) this.timeline.close(); if (this.film) { this.film.removeAttribute("src"); this.film.load(); } }
