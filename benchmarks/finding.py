@@ -34,6 +34,7 @@ import av
 import numpy as np
 from figures import figure, say
 from numpy.typing import NDArray
+from subsequence_peers import Match, subsequence_peers
 
 from encoder.job.pipeline import EncodeOptions, encode
 from encoder.manifest import read_manifest
@@ -204,6 +205,8 @@ def show(stride: float, snapshot: Snapshot, seizures: Sequence[Seizure]) -> None
     own, others = [], []
     plain: dict[str, list[bool]] = {name: [] for name in ("less their mean", "whitened")}
     first: Counter[str] = Counter()
+    peers = subsequence_peers()
+    by_peer: dict[str, list[bool]] = {name: [] for name in peers}
     for one in seizures:
         found = find_moments(snapshot, VideoQuery(one.video_id), K, where, include_own_patient=True)
         recording = f"{one.patient_id}-recording"
@@ -212,6 +215,8 @@ def show(stride: float, snapshot: Snapshot, seizures: Sequence[Seizure]) -> None
         first[what_is_found(spans[0] if spans else None, one, seizures)] += 1
         for name, found_plainly in plain.items():
             found_plainly.append(plainly(snapshot, one, whitened=name == "whitened"))
+        for name, match in peers.items():
+            by_peer[name].append(aligned(snapshot, one, match))
         others += found_before_false(found, one, seizures)
     patients = [one.patient_id for one in seizures]
     what = f"windows every {stride:g} s"
@@ -222,6 +227,9 @@ def show(stride: float, snapshot: Snapshot, seizures: Sequence[Seizure]) -> None
     for name, found_plainly in plain.items():
         against = f"NumPy, vectors {name}, no stretching"
         figure(f"{what}: own seizure found first", share, "share", against, float(np.mean(found_plainly)), share, goal)
+    for name, found_by in by_peer.items():
+        what_found = f"{what}: own seizure found first"
+        figure(what_found, share, "share", f"{name}, whitened", float(np.mean(found_by)), share, None)
     share, low, high = with_interval([hit for _, hit in others], [patient for patient, _ in others])
     say(f"{what}: other seizures of the patient {share:.3f} ({low:.3f} to {high:.3f})")
     name = f"{what}: other seizures of the patient before {FALSE_AN_HOUR} false moments an hour"
@@ -262,6 +270,17 @@ def found_before_false(found: Sequence[object], one: Seizure, seizures: Sequence
             break
         hit.update(inside)
     return [(one.patient_id, other.video_id in hit) for other in theirs if other != one]
+
+
+def aligned(snapshot: Snapshot, one: Seizure, match: Match) -> bool:
+    """Whether the stretch of all recordings, one after the other, that a library finds is the seizure."""
+    recordings = [name for name in snapshot.video_ids if name.endswith("-recording")]
+    rows = np.concatenate([snapshot.rows_of(VideoQuery(name)) for name in recordings])
+    asked = snapshot.whitened(snapshot.rows_of(VideoQuery(one.video_id)))
+    first, last = snapshot.clips(rows[list(match(asked, snapshot.whitened(rows), 1)[0])])
+    if {first.video_id, last.video_id} != {f"{one.patient_id}-recording"}:
+        return False
+    return overlap((first.start_s, last.start_s + CLIP_SECONDS), one) >= LEAST_OVERLAP
 
 
 def plainly(snapshot: Snapshot, one: Seizure, *, whitened: bool) -> bool:

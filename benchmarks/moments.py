@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/moments.py [--windows 100000 1000000]
 
 The windows are made-up clips of recordings of an hour. A query is a seizure of nine clips. The limit is the one matrix
-product that every exact way needs; the peer is a subsequence match in NumPy, without any stretching of time and without
-keeping moments apart. One JSON object a figure on stdout.
+product that every exact way needs; the peers are a subsequence match in NumPy, without any stretching of time and
+without keeping moments apart, and the libraries of `subsequence_peers.py` on the same whitened vectors, which know no
+borders between recordings and no background. One JSON object a figure on stdout.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from cohorts import embeddings
 from figures import figure, say
 from numpy.typing import NDArray
+from subsequence_peers import subsequence_peers
 
 from index.processors import usable_cores
 from index.query import ANYTHING, VideoQuery
@@ -64,10 +66,17 @@ def measure(windows: int, folder: Path) -> None:
     ours = timed(lambda name: find_moments(snapshot, VideoQuery(name), K, ANYTHING), names)
     product = timed(lambda name: products(vectors, vectors[rows[name]]), names)
     plain = timed(lambda name: subsequences(vectors, vectors[rows[name]]), names)
+    whitened = snapshot.whitened(np.arange(windows))
+    peers = {
+        peer: timed(lambda name, match=match: match(whitened[rows[name]], whitened, K), names)
+        for peer, match in subsequence_peers().items()
+    }
     what = f"{K} moments in {windows} windows"
     figure(what, ours, "s", "the goal", GOAL_S, ours / GOAL_S, 1 if windows == 1_000_000 else None, at_most=True)
     figure(what, ours, "s", "one matrix product", product, ours / product, None, at_most=True)
     figure(what, ours, "s", "NumPy, no stretching", plain, ours / plain, None, at_most=True)
+    for peer, seconds in peers.items():
+        figure(what, ours, "s", peer, seconds, ours / seconds, None, at_most=True)
 
 
 def timed(ask: Callable[[str], object], names: list[str]) -> float:
