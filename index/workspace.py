@@ -111,6 +111,11 @@ class Workspace:
         return self.root / "unfinished.sqlite"
 
     @property
+    def digests(self) -> Path:
+        """Digests of files that were encoded, so that they need not be read again."""
+        return self.root / "digests.sqlite"
+
+    @property
     def previews(self) -> Path:
         """Small videos and thumbnails made for looking at."""
         return self.root / "previews"

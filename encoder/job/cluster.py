@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from encoder.bed.detector import Detector
+from encoder.job.digests import FileDigests
 from encoder.job.events import ClipReady, EmbeddingEvent, VideoDone, clip_of, stored_crop
 from encoder.job.pipeline import Engine
 from encoder.job.reading import Reader, by_file
@@ -102,7 +103,7 @@ def ray_engine(encoder: Encoder, options: ClusterOptions) -> Engine:
         reader: Reader, wanted: Sequence[ManifestRow], report: EncodeReport
     ) -> Iterator[Iterator[EmbeddingEvent]]:
         config = encoder.model.config
-        reader = replace(reader, unfinished=None)  # an actor may be on any host
+        reader = replace(reader, unfinished=None, digests=FileDigests())  # an actor may be on any host
         numbers = {row.video_id: number for number, row in enumerate(wanted)}
         files = [{"numbers": [numbers[row.video_id] for row in rows]} for rows in by_file(wanted)]
         read = data.from_items(files, override_num_blocks=min(len(files), _MOST_BLOCKS))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.job.digests import FileDigests
 from encoder.job.events import ClipReady, DecodingEvent, EmbeddingEvent, VideoDone, clip_of, stored_crop
 from encoder.job.reading import Reader, job_reader, reading
 from encoder.job.report import EncodeReport
@@ -26,6 +27,7 @@ from encoder.model.folder import Encoder
 from encoder.picture import shows_nothing
 from encoder.video.decoder import DecodeLimits
 from index.errors import InvalidInput
+from index.files.kept_digests import KeptDigests
 from index.records import EmbeddedClip
 from index.tables.committer import committing
 from index.tables.store import Store
@@ -43,12 +45,14 @@ class EncodeOptions:
         decoders: videos decoded at once, each in a child process.
         salvage: of a damaged file, keep the whole clips before the damage.
         limits: of a decoding child.
+        rehash: read files again whose size and times of change are those of an earlier job.
     """
 
     batch: int = 8
     decoders: int = 1
     salvage: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    rehash: bool = False
 
     def __post_init__(self) -> None:
         if min(self.batch, self.decoders) < 1:
@@ -85,7 +89,12 @@ def encode(
     """
     options = options or EncodeOptions()
     engine = local_engine(embedder, options)
-    return encode_with(engine, manifest, embedder.encoder, store, salvage=options.salvage, progress=progress)
+    return encode_with(
+        *(engine, manifest, embedder.encoder, store),
+        salvage=options.salvage,
+        rehash=options.rehash,
+        progress=progress,
+    )
 
 
 def encode_with(
@@ -96,12 +105,14 @@ def encode_with(
     *,
     salvage: bool = False,
     same_recording: bool = False,
+    rehash: bool = False,
     progress: Progress = lambda done, total, now: None,
     report: EncodeReport | None = None,
 ) -> EncodeReport:
     """The same as `encode`, with the work done elsewhere, and told in `report` as it goes where one is given.
 
-    `same_recording` allows one recording to be stored for several patients.
+    `same_recording` allows one recording to be stored for several patients; `rehash` reads every file again instead of
+    believing what an earlier job has kept of those whose size and times are the same.
     """
     report = report or EncodeReport()
     started = time.monotonic()
@@ -116,7 +127,12 @@ def encode_with(
         unfinished.drop_patients(committer.erased(unfinished.patients()))
         run = Storing(committer, report, tell, unfinished, encoder.encoder_id, salvage=salvage)
         tell(0)
-        reader = job_reader(manifest, encoder, store, same_recording=same_recording, unfinished=unfinished)
+        kept = KeptDigests(store.workspace.digests)
+        kept.forget(committer.erased(kept.patients()))
+        digests = FileDigests(None if manifest.opened else kept, rehash=rehash)
+        reader = job_reader(
+            *(manifest, encoder, store), same_recording=same_recording, unfinished=unfinished, digests=digests
+        )
         with engine(reader, manifest.rows, report) as events:
             report.seconds["starting"] = time.monotonic() - started
             try:

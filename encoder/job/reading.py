@@ -95,7 +95,7 @@ class Reader:
         source = replace(self.manifest.source(row), last_clip=self.last_clip)
         try:
             before = [path.stat() for path in source.paths]
-            digest = learned.source_sha256 = self.digests.of(source)
+            digest = learned.source_sha256 = self.digests.of(source, row.patient_id)
             if self.copies is not None:
                 learned.copy_of = self.copies.beside(row, digest)
             stored_for = self._stored_for(row, digest)
@@ -182,6 +182,7 @@ def job_reader(
     *,
     same_recording: bool = False,
     unfinished: Unfinished | None = None,
+    digests: FileDigests | None = None,
 ) -> Reader:
     """The reader of a manifest for an encoder, with what a store holds; it may not be there yet.
 
@@ -191,13 +192,14 @@ def job_reader(
         store: to write to.
         same_recording: whether one recording may be stored for several patients.
         unfinished: see `Reader`.
+        digests: those that earlier jobs have kept; by default every file is read.
     """
     try:
         encoded, videos = store.encoded(encoder.encoder_id), store.videos()
     except StateError:
         encoded, videos = {}, {}
     erased = store.erased({row.patient_id for row in manifest.rows})
-    digests = FileDigests()
+    digests = digests or FileDigests()
     same = copies(manifest, videos.values(), digests, allowed=same_recording)
     found = Reader(manifest, encoded, videos, encoder.crop, erased=frozenset(erased), copies=same, digests=digests)
     return replace(found, last_clip=encoder.last_clip, unfinished=unfinished, encoder_id=encoder.encoder_id)

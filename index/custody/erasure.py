@@ -23,6 +23,7 @@ from index.custody.removal import rebuild_without, remove_patient
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.feedback.store import FeedbackStore
 from index.files.failures import naming_failed_writes
+from index.files.kept_digests import remove_digests
 from index.tables.blocklist import block, is_erased, lift, patient_hash, workspace_key
 from index.tables.compaction import compact
 from index.tables.rows import select
@@ -132,6 +133,9 @@ def erase_patient(
         if workspace.unfinished.is_file():
             remove_unfinished(workspace.unfinished)
             done(workspace.unfinished.name, "removed")
+        if workspace.digests.is_file():
+            remove_digests(workspace.digests)
+            done(workspace.digests.name, "removed")
         rows, notes, _ = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True)
         if rows or notes:
             done("feedback.sqlite", f"{counted(rows, 'row')} removed, {counted(notes, 'note')} blanked")

@@ -12,6 +12,7 @@ from index.errors import ErasedMeanwhile, NotFound, SemiomeError
 from index.feedback.store import FeedbackStore
 from index.files.durable import sync_folder
 from index.files.failures import naming_failed_writes
+from index.files.kept_digests import remove_digests
 from index.tables.clip_table import ClipTable
 from index.tables.compaction import compact
 from index.tables.rows import select
@@ -80,6 +81,7 @@ def remove_videos(
         say("removing feedback")
         feedback = FeedbackStore(workspace).remove_videos(wanted)
         Unfinished(workspace).drop(wanted)
+        remove_digests(workspace.digests)
         for name in sorted(wanted):
             if (preview := workspace.previews / name).is_dir():
                 shutil.rmtree(preview)

@@ -48,6 +48,7 @@ RULES = {
     "models": Rule(_KEYED_HASHES, own=(".jsonl", ".segments", ".safetensors", "CURRENT", "PREVIOUS", ".lock")),
     "audit": Rule(_KEYED_HASHES, own=(".jsonl", ".segments", ".safetensors", "CURRENT", "PREVIOUS", ".lock")),
     "unfinished.sqlite": Rule("removed as a whole: what is missing is embedded again"),
+    "digests.sqlite": Rule("removed as a whole: files are read again"),
     "feedback.sqlite": Rule("rows are deleted, and the file rewritten"),
     "erasures": Rule("receipts are signed, and hold a keyed hash; an erasure's own note goes at its end"),
     **dict.fromkeys(("key", "erased", "commit.lock"), Rule(_KEYED_HASHES)),

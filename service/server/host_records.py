@@ -9,6 +9,7 @@ from pathlib import Path
 from encoder.previews.library import remove_previews_of_the_gone
 from index.errors import CannotWrite, StateError
 from index.feedback.store import FeedbackStore
+from index.files.kept_digests import KeptDigests
 from index.tables.blocklist import erased_among
 from index.tables.unfinished import Unfinished
 from index.words import counted
@@ -76,16 +77,18 @@ class OtherHosts:
     def __init__(self, workspace: Workspace, watcher: StateWatcher) -> None:
         self._workspace, self._watcher = workspace, watcher
         self._feedback, self._unfinished = FeedbackStore(workspace), Unfinished(workspace)
+        self._digests = KeptDigests(workspace.digests)
         self._erasures, self._version = -1, -1
 
     def follow(self) -> None:
-        """Remove feedback on those erased since the last time, unfinished clips, previews of videos that are gone."""
+        """Remove what is kept of those erased since the last time, and previews of videos that are gone."""
         erasures, version = self._watcher.erasures, self._watcher.state.provenance.table_version
         if erasures != self._erasures:
             if gone := self._feedback.let_go_of_the_erased():
                 _logger.info("removed %s of feedback on patients that another host erased", counted(gone, "piece"))
             for patient in erased_among(self._workspace, self._unfinished.patients()):
                 self._unfinished.erase(patient)  # what it raises makes this be tried again
+            self._digests.forget(erased_among(self._workspace, self._digests.patients()))
             self._erasures = erasures
         if version != self._version:
             remove_previews_of_the_gone(self._workspace)

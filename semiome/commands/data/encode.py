@@ -37,6 +37,10 @@ def encode(
     encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
     device: DeviceOption = "cpu",
     precision: PrecisionOption = "auto",
+    rehash: Annotated[
+        bool,
+        typer.Option("--rehash", help="Read every file again, even one that has not changed since the last job."),
+    ] = False,
     stride: Annotated[
         float | None,
         typer.Option(
@@ -128,6 +132,7 @@ def encode(
                 *(run, rows, chosen, Store(workspace)),
                 salvage=salvage,
                 same_recording=bool(same_recording),
+                rehash=rehash,
                 progress=progress,
                 report=report,
             )

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from index.custody.erasure import erase_patient
 from index.feedback.store import Feedback, FeedbackStore
 from index.files.bucket import bucket
+from index.files.kept_digests import KeptDigests
 from index.query import ClipQuery
 from index.records import Clip, EmbeddedClip, clip_id
 from index.tables.store import Store
@@ -68,6 +69,7 @@ def kept_by(host):
     source = "7" * 64
     clip = Clip(clip_id(source, "v7-1", 0.0), "v7-1", PATIENT, 0, 0.0, 10.0)
     Unfinished(workspace).keep("enc1", source, EmbeddedClip(clip, np.ones(8, np.float32)))
+    KeptDigests(workspace.digests).keep(DATA / "videos" / "short_7s.mp4", ("7s",), 0, source, PATIENT)
     return other
 
 

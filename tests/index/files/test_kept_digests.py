@@ -1,0 +1,139 @@
+"""Digests that an earlier job has taken: believed as long as nothing about the file is different, and erased."""
+
+import os
+import time
+
+import pytest
+
+from encoder.job import digests as job_digests
+from encoder.job.digests import FileDigests
+from encoder.job.pipeline import EncodeOptions, encode
+from encoder.manifest import read_manifest
+from encoder.model.embed import Embedder
+from index.custody.erasure import erase_patient
+from index.custody.removal import remove_videos
+from index.files.durable import sha256_of_file
+from index.files.kept_digests import KeptDigests
+from index.tables.store import Store
+from index.workspace import Workspace
+from tests.conftest import DATA
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Names of the files that are read as a whole."""
+    names = []
+
+    def counted(path):
+        names.append(path.name)
+        return sha256_of_file(path)
+
+    monkeypatch.setattr(job_digests, "sha256_of_file", counted)
+    return names
+
+
+@pytest.fixture
+def film(tmp_path):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(bytes(range(256)) * 4096)
+    settle(path)
+    return path
+
+
+def settle(path):
+    """As if the file had been there for a while: its time of change can't be set."""
+    os.utime(path, ns=(10**18, 10**18))
+    while time.time_ns() - path.stat().st_ctime_ns < 2.1e9:
+        time.sleep(0.1)
+
+
+def asked(tmp_path, path, **options):
+    return FileDigests(KeptDigests(tmp_path / "digests.sqlite"), **options).sha256(path, "p1")
+
+
+def test_a_file_is_read_once_for_all_jobs_and_again_where_that_is_wanted(film, tmp_path, reads):
+    first = asked(tmp_path, film)
+
+    assert first == sha256_of_file(film)
+    assert asked(tmp_path, film) == first
+    assert reads == ["film.mp4"]
+    assert asked(tmp_path, film, rehash=True) == first
+    assert reads == ["film.mp4"] * 2
+    assert KeptDigests(tmp_path / "digests.sqlite").patients() == {"p1"}
+    assert film.name.encode() not in (tmp_path / "digests.sqlite").read_bytes()
+
+
+@pytest.mark.parametrize("place", [5, 500_000])
+def test_a_file_that_is_changed_in_place_is_read_again_even_if_its_time_is_put_back(film, tmp_path, reads, place):
+    before, times = asked(tmp_path, film), film.stat()
+    with film.open("r+b") as stream:
+        stream.seek(place)
+        stream.write(b"another")
+    os.utime(film, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert asked(tmp_path, film) == sha256_of_file(film) != before
+    assert len(reads) == 2
+
+
+def test_another_file_of_the_same_name_and_a_copy_are_read(film, tmp_path, reads):
+    asked(tmp_path, film)
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(film.read_bytes())
+    settle(copy)
+    asked(tmp_path, copy)
+    film.unlink()
+    copy.rename(film)
+
+    asked(tmp_path, film)
+    assert len(reads) == 3
+
+
+def test_a_file_that_has_just_been_changed_is_not_believed_the_next_time(tmp_path, reads):
+    path = tmp_path / "new.mp4"
+    path.write_bytes(b"new")
+
+    asked(tmp_path, path)
+    asked(tmp_path, path)
+
+    assert len(reads) == 2
+
+
+def test_a_damaged_database_costs_a_reading_and_nothing_else(film, tmp_path, reads):
+    database = tmp_path / "digests.sqlite"
+    database.write_bytes(b"not a database" * 1000)
+
+    assert asked(tmp_path, film) == asked(tmp_path, film) == sha256_of_file(film)
+    assert 1 <= len(reads) <= 2
+    assert asked(tmp_path, film)
+    assert len(reads) <= 2
+
+
+@pytest.mark.needs("torch")
+def test_a_job_reads_no_file_that_the_last_one_stored_until_somebody_is_erased(tmp_path, tiny_encoder, reads):
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+    for number, name in enumerate(("h264_25fps.mp4", "short_7s.mp4")):
+        (folder / f"{number}.mp4").write_bytes((DATA / "videos" / name).read_bytes())
+        settle(folder / f"{number}.mp4")
+    (folder / "manifest.csv").write_text("file_name,patient_id,video_id\n0.mp4,p0,v0\n1.mp4,p1,v1\n")
+    workspace, embedder = Workspace(tmp_path / "workspace"), Embedder(tiny_encoder)
+
+    def job(**options):
+        reads.clear()
+        report = encode(read_manifest(folder / "manifest.csv"), embedder, Store(workspace), EncodeOptions(**options))
+        return sorted(reads), report.videos_written, len(report.refused)
+
+    both = ["0.mp4", "1.mp4"]
+    assert job() == (both, 2, 0)
+    assert job() == ([], 0, 0)
+    assert job(rehash=True) == (both, 0, 0)
+    digest = Store(workspace).videos()["v1"].source_sha256.encode()
+    assert digest in workspace.digests.read_bytes()
+
+    erase_patient(workspace, "p1")
+
+    assert not workspace.digests.exists()
+    assert job() == (["0.mp4"], 0, 1)  # of an erased patient nothing is read, and nothing kept
+    assert digest not in workspace.digests.read_bytes()
+    remove_videos(workspace, ["v0"])
+    assert not workspace.digests.exists()
