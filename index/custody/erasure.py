@@ -23,13 +23,13 @@ from index.custody.removal import rebuild_without, remove_patient
 from index.errors import DamagedData, InvalidInput, Locked, NotFound, StateError
 from index.feedback.store import FeedbackStore
 from index.files.failures import naming_failed_writes
-from index.files.kept_digests import remove_digests
+from index.files.side_file import remove_side_file
 from index.tables.blocklist import block, is_erased, lift, patient_hash, workspace_key
 from index.tables.compaction import compact
 from index.tables.rows import select
 from index.tables.schema import id_predicate
 from index.tables.store import Store
-from index.tables.unfinished import Unfinished, remove_unfinished
+from index.tables.unfinished import Unfinished
 from index.traces.folders import DOUBTFUL, GOES, LEFT, NOT_LOOKED_INTO, Trace
 from index.traces.names import Names
 from index.traces.needles import needles_of, without_shared
@@ -107,6 +107,8 @@ def erase_patient(
     if not patient_id:
         raise InvalidInput("expected a patient id, got none")
     Unfinished(workspace).erase(patient_id)  # of whom nothing else may be stored
+    kept_digests = workspace.digests.is_file()
+    remove_side_file(workspace.digests)
     store, key = _existing(workspace), workspace_key(workspace)
     hashed = patient_hash(key, patient_id)
     note = note_of(workspace, patient_id)
@@ -131,10 +133,10 @@ def erase_patient(
         done = Done(pending, note)
         done("store", "rows deleted, files rewritten, older versions removed")
         if workspace.unfinished.is_file():
-            remove_unfinished(workspace.unfinished)
+            remove_side_file(workspace.unfinished)
             done(workspace.unfinished.name, "removed")
-        if workspace.digests.is_file():
-            remove_digests(workspace.digests)
+        if kept_digests or workspace.digests.is_file():  # another job may have begun it again
+            remove_side_file(workspace.digests)
             done(workspace.digests.name, "removed")
         rows, notes, _ = FeedbackStore(workspace).erase(patient_id, own, names, doubtful=texts is True)
         if rows or notes:

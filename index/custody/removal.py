@@ -12,7 +12,7 @@ from index.errors import ErasedMeanwhile, NotFound, SemiomeError
 from index.feedback.store import FeedbackStore
 from index.files.durable import sync_folder
 from index.files.failures import naming_failed_writes
-from index.files.kept_digests import remove_digests
+from index.files.side_file import remove_side_file
 from index.tables.clip_table import ClipTable
 from index.tables.compaction import compact
 from index.tables.rows import select
@@ -81,7 +81,7 @@ def remove_videos(
         say("removing feedback")
         feedback = FeedbackStore(workspace).remove_videos(wanted)
         Unfinished(workspace).drop(wanted)
-        remove_digests(workspace.digests)
+        remove_side_file(workspace.digests)
         for name in sorted(wanted):
             if (preview := workspace.previews / name).is_dir():
                 shutil.rmtree(preview)

@@ -12,15 +12,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from index.errors import Locked
+from index.files.side_file import remove_side_file, side_file
 
 _TABLE = "create table if not exists files (state primary key, patient_id, sha256, kept_at)"
 _END_BYTES = 2**16
 _SETTLED_S = 2.0
 """A file that was changed so recently may be changed again without its times showing it."""
 _KEPT_FOR_S = 400 * 86_400.0
-_WAIT_S = 10.0
 
 
 class KeptDigests:
@@ -62,47 +64,40 @@ class KeptDigests:
             database.execute("insert or replace into files values (?, ?, ?, ?)", values)
 
     def patients(self) -> set[str]:
-        """Whose digests are kept."""
+        """Whose digests are kept.
+
+        Raises:
+            Locked: If another process has the database for long: who is in it must not be passed over.
+        """
         if not self._path.is_file():
             return set()
-        with suppress(sqlite3.Error, OSError), self._open() as database:
-            return {str(row[0]) for row in database.execute("select distinct patient_id from files")}
-        return set()
+        try:
+            with self._open() as database:
+                return {str(row[0]) for row in database.execute("select distinct patient_id from files")}
+        except sqlite3.OperationalError:
+            raise Locked("another process is writing digests of files: try again") from None
+        except sqlite3.DatabaseError:  # damaged, and removed for that
+            return set()
 
     def forget(self, erased: Collection[str]) -> None:
         """Remove the database where it holds anything of patients who were erased; else what was kept a year ago.
 
         Raises:
+            Locked: If another process has it for long.
             OSError: If it can't be removed.
         """
         if not self._path.is_file():
             return
         if not self.patients().isdisjoint(erased):
-            remove_digests(self._path)
+            remove_side_file(self._path)
             return
         with suppress(sqlite3.Error, OSError), self._open() as database:
             database.execute("delete from files where kept_at < ?", (time.time() - _KEPT_FOR_S,))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database:
-            try:
-                database.execute("pragma secure_delete = on")
-                database.execute("pragma synchronous = off")
-                database.execute(_TABLE)
-                self._path.chmod(0o600)
-                with database:
-                    yield database
-            except sqlite3.DatabaseError as error:
-                if not isinstance(error, sqlite3.OperationalError):  # damaged
-                    remove_digests(self._path)
-                raise
-
-
-def remove_digests(path: Path) -> None:
-    """Remove the database with all that belongs to it."""
-    for name in (path.name, f"{path.name}-journal", f"{path.name}-wal", f"{path.name}-shm"):
-        path.with_name(name).unlink(missing_ok=True)
+        with self._lock, side_file(self._path, _TABLE) as database:
+            yield database
 
 
 def _key(path: Path, state: Sequence[object]) -> str:

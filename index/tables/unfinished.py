@@ -9,20 +9,19 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 
 from index.errors import InvalidInput, Locked, StateError
+from index.files.side_file import remove_side_file, side_file
 from index.records import Clip, EmbeddedClip, check_clip
 from index.workspace import Workspace
 
 LEAST_CLIPS = 60
 """Clips of a video so short are not kept: they are soon embedded again."""
 _KEPT_FOR = timedelta(days=30)
-_WAIT_S = 10.0
 _CLIP = ("clip_id", "video_id", "patient_id", "clip_index", "start_s", "valid_seconds")
 _COLUMNS = ("encoder_id", "source_sha256", "kept_at", *_CLIP, "crop", "vector")
 _TABLE = f"create table if not exists clips ({', '.join(_COLUMNS)}, primary key (encoder_id, video_id, clip_index))"
@@ -114,29 +113,9 @@ class Unfinished:
                 database.execute(f"delete from clips where {column} = ?", (value,))  # noqa: S608
             left = database.execute("select count(*) from clips").fetchone()[0]
         if not left:
-            remove_unfinished(self._path)
+            remove_side_file(self._path)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database:
-            try:
-                database.execute("pragma secure_delete = on")
-                database.execute("pragma synchronous = off")
-                database.execute(_TABLE)
-                self._path.chmod(0o600)
-                with database:
-                    yield database
-            except sqlite3.DatabaseError as error:
-                if not isinstance(
-                    error, sqlite3.OperationalError
-                ):  # damaged: it holds nothing that can't be made again
-                    remove_unfinished(self._path)
-                raise
-
-
-def remove_unfinished(path: Path) -> None:
-    """Remove the database with all that belongs to it."""
-    for name in (path.name, f"{path.name}-journal", f"{path.name}-wal", f"{path.name}-shm"):
-        one = path.with_name(name)
-        if one.is_file() or one.is_symlink():
-            one.unlink(missing_ok=True)
+        with self._lock, side_file(self._path, _TABLE) as database:
+            yield database

@@ -20,7 +20,7 @@ from encoder.model.embed import Embedder
 from index.custody.erasure import erase_patient
 from index.custody.removal import remove_videos
 from index.errors import Locked, NotFound
-from index.tables import unfinished
+from index.files import side_file
 from index.tables.store import Store
 from index.tables.unfinished import Unfinished
 from index.workspace import Workspace
@@ -214,7 +214,7 @@ def test_an_erasure_takes_all_that_is_unfinished_with_it_and_a_removal_its_video
 def test_an_erasure_that_cannot_reach_unfinished_clips_says_so(workspace, cohort, monkeypatch):
     commit(workspace, cohort)
     stranger, _ = kept_video(workspace, patient=9)
-    monkeypatch.setattr(unfinished, "_WAIT_S", 0.1)
+    monkeypatch.setattr(side_file, "_WAIT_S", 0.1)
     with closing(sqlite3.connect(workspace.unfinished)) as other:
         other.execute("begin immediate")
         with pytest.raises(Locked, match="unfinished videos"):

@@ -1,7 +1,9 @@
 """Digests that an earlier job has taken: believed as long as nothing about the file is different, and erased."""
 
 import os
+import sqlite3
 import time
+from contextlib import closing, suppress
 
 import pytest
 
@@ -12,11 +14,13 @@ from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
 from index.custody.erasure import erase_patient
 from index.custody.removal import remove_videos
+from index.errors import Locked, NotFound
+from index.files import side_file
 from index.files.durable import sha256_of_file
 from index.files.kept_digests import KeptDigests
 from index.tables.store import Store
 from index.workspace import Workspace
-from tests.conftest import DATA
+from tests.conftest import DATA, commit, make_cohort
 
 
 @pytest.fixture
@@ -137,3 +141,26 @@ def test_a_job_reads_no_file_that_the_last_one_stored_until_somebody_is_erased(t
     assert digest not in workspace.digests.read_bytes()
     remove_videos(workspace, ["v0"])
     assert not workspace.digests.exists()
+
+
+def test_a_patient_of_whom_only_a_digest_is_there_can_be_erased(film, tmp_path):
+    """As after a job that refused their one video."""
+    workspace = Workspace(tmp_path / "workspace")
+    commit(workspace, make_cohort(patients=1))
+    FileDigests(KeptDigests(workspace.digests)).sha256(film, "lone")
+
+    with suppress(NotFound):
+        erase_patient(workspace, "lone")
+
+    assert not workspace.digests.exists()
+
+
+def test_who_is_in_it_is_not_passed_over_where_another_process_has_it(film, tmp_path, monkeypatch):
+    database = tmp_path / "digests.sqlite"
+    asked(tmp_path, film)
+    monkeypatch.setattr(side_file, "_WAIT_S", 0.1)
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(Locked):
+            KeptDigests(database).patients()
+        assert asked(tmp_path, film) == sha256_of_file(film)  # a job waits for nothing
