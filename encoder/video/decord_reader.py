@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan
-from encoder.video.probe import VideoFacts
+from encoder.container.facts import VideoFacts
 
 # decord2 loads every library of NVIDIA's packages that it finds, half a gigabyte a process beside a torch for GPUs, and
 # among them one that takes the place of BLAS and crashes torch. They are for reading on GPUs; it must not find them.

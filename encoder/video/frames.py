@@ -26,8 +26,9 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan, LastClip, plan_clips
+from encoder.container.facts import Joined, VideoFacts
 from encoder.picture import Crop, reduced, square
-from encoder.video.probe import Joined, VideoFacts, open_video, rotation_of, shown_frames, video_stream
+from encoder.video.probe import open_video, rotation_of, shown_frames, video_stream
 from encoder.video.sandbox import short_of_memory
 from index.errors import VideoRefused
 from index.records import CLIP_SECONDS

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoder.clips import MIN_CLIP_SECONDS, Timeline
+from encoder.container.facts import VideoFacts
 from encoder.video.frames import frames_of
-from encoder.video.probe import VideoFacts
 from index.errors import VideoRefused
 from index.records import CLIP_SECONDS
 

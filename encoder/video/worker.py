@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from encoder.video.probe import VideoFacts
+    from encoder.container.facts import VideoFacts
 
 _STDERR_BYTES = 64 * 1024
 
@@ -81,8 +81,8 @@ class _Film:
     def serve(self, request: Mapping[str, Any]) -> None:
         """Answer one request."""
         from encoder.clips import LastClip, Segment, plan_clips
+        from encoder.container.facts import join
         from encoder.video.frames import first_picture
-        from encoder.video.probe import join
 
         segment, then = Segment(*request["segment"]), request["then"]
         facts = self._look_through(self._path, request["track"])
