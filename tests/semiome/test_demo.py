@@ -49,7 +49,18 @@ def test_it_leaves_a_workspace_to_explore(demo):
     workspace = folder / "demo"
 
     assert sorted(path.name for path in workspace.iterdir()) == [
-        *("audit", "cohort", "commit.lock", "generations", "key", "models", "previews", "runs", "store"),
+        *(
+            "audit",
+            "cohort",
+            "commit.lock",
+            "digests.sqlite",
+            "generations",
+            "key",
+            "models",
+            "previews",
+            "runs",
+            "store",
+        ),
     ]
     listed = result_of(semiome("index", "list", "-w", "demo", "--json", cwd=folder))
     assert listed["serving"] == values["generation"]
