@@ -8,9 +8,7 @@ rank computes what four compute.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,21 +17,21 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from encoder.model.timesformer import Recompute, TimeSformer, normalise
+from encoder.model.timesformer import Recompute, TimeSformer
 from index.errors import InvalidInput, SemiomeError, StateError
 from trainer.clips import TrainingClip, TrainingClips
 from trainer.judging.probes import spread
-from trainer.pretraining.augment import RECIPES, augment, recipe
+from trainer.pretraining.augment import RECIPES, recipe
 from trainer.pretraining.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
+from trainer.pretraining.feeder import Feeder
 from trainer.pretraining.losses import ContrastiveLoss, Levels, Memory, Pairs, SamePatient
 from trainer.pretraining.ranks import Ranks
-from trainer.pretraining.sampler import BatchShape, epoch_batches, share
-from trainer.pretraining.step import Batch, Objective, Projected, backward, remember
+from trainer.pretraining.sampler import BatchShape, epoch_batches
+from trainer.pretraining.step import Objective, Projected, backward, remember
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -218,7 +216,8 @@ def pretrain(
     trained = DistributedDataParallel(projected) if ranks.world_size > 1 else projected
     objective = Objective(config.tau, config.levels, config.pairs, config.same_patient_negatives)
     logs = []
-    with _same_sums(ranks.device), _Feeder(clips, config, ranks, watch.on_wait) as feeder:
+    fed = clips, _scenes(clips, config), recipe(config.augmentation), config.seed
+    with _same_sums(ranks.device), Feeder(*fed, ranks, watch.on_wait) as feeder:
         for step, (epoch, numbers), batch in feeder.batches(plan, done):
             trained.train()
             rate = config.learning_rate * schedule(step, len(plan), config.warmup)
@@ -309,63 +308,6 @@ def trouble(logs: Sequence[StepLog], steps: int, warmup: float) -> str:
     if loss > chance - 0.02:
         return f"the loss is at chance ({loss:.2f}, guessing gives {chance:.2f}): nothing is being told apart"
     return ""
-
-
-class _Feeder:
-    """Reads the next batch's frames while a step computes."""
-
-    def __init__(
-        self, clips: TrainingClips, config: PretrainConfig, ranks: Ranks, on_wait: Callable[[float], None]
-    ) -> None:
-        self._clips, self._ranks, self._on_wait = clips, ranks, on_wait
-        self._recipe, self._seed = recipe(config.augmentation), config.seed
-        self._video_of, self._patient_of = clips.video_of, clips.patient_of
-        self._scene_of = _scenes(clips, config)
-        self._reader = ThreadPoolExecutor(1)
-
-    def __enter__(self) -> _Feeder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._reader.shutdown(cancel_futures=True)
-
-    def batches(
-        self, plan: Sequence[tuple[int, list[int]]], done: int
-    ) -> Iterator[tuple[int, tuple[int, list[int]], Batch]]:
-        """(step, (epoch, clip numbers), batch) of every step after `done`."""
-        if done >= len(plan):
-            return
-        waiting = self._reader.submit(self._read, plan[done][1])
-        for step in range(done + 1, len(plan) + 1):
-            asked = time.monotonic()
-            frames = waiting.result()
-            self._on_wait(time.monotonic() - asked)
-            if step < len(plan):
-                waiting = self._reader.submit(self._read, plan[step][1])
-            yield step, plan[step - 1], self._batch(step, plan[step - 1][1], frames)
-
-    def _read(self, numbers: list[int]) -> NDArray[np.uint8]:
-        mine = share(numbers, self._ranks.rank, self._ranks.world_size)
-        return np.stack([self._clips.frames[number] for number in mine])
-
-    def _batch(self, step: int, numbers: list[int], frames: NDArray[np.uint8]) -> Batch:
-        sizes = [len(share(numbers, rank, self._ranks.world_size)) for rank in range(self._ranks.world_size)]
-        first = sum(sizes[: self._ranks.rank])
-        # One seed for each place of the batch, whichever rank has it.
-        seeds = np.random.SeedSequence([self._seed, step]).generate_state(len(numbers)).tolist()
-
-        def load(places: Sequence[int]) -> Tensor:
-            chosen = torch.from_numpy(frames[list(places)]).to(self._ranks.device)
-            return augment(normalise(chosen), self._recipe, [seeds[first + place] for place in places])
-
-        video_B, patient_B = (
-            torch.tensor([of[number] for number in numbers], device=self._ranks.device)
-            for of in (self._video_of, self._patient_of)
-        )
-        scene_B = None
-        if self._scene_of is not None:
-            scene_B = torch.tensor([self._scene_of[number] for number in numbers], device=self._ranks.device)
-        return Batch(video_B, patient_B, sizes, load, scene_B)
 
 
 @contextmanager
