@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.interpreters import WHAT
+
 ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
     "protos": set(),
@@ -235,3 +237,29 @@ def test_every_file_of_tests_that_is_named_somewhere_is_there():
         modules = re.findall(r"-m (tests(?:\.\w+)+)", text)
         gone += (one for one in modules if not (ROOT / f"{one.replace('.', '/')}.py").is_file())
     assert gone == []
+
+
+def test_what_other_pythons_run_can_be_collected_where_there_is_no_torch(tmp_path):
+    script = tmp_path / "collect.py"
+    script.write_text(WITHOUT_TORCH)
+    options = ("--collect-only", "-q", "-n0", "-p", "no:cacheprovider")
+    collected = subprocess.run(
+        [sys.executable, script, *options, *WHAT], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert collected.returncode == 0, collected.stdout
+
+
+WITHOUT_TORCH = """
+import sys
+from importlib.machinery import PathFinder
+
+class Hiding(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] == "torch" else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
+import pytest
+
+sys.exit(pytest.main(sys.argv[1:]))
+"""
