@@ -39,7 +39,7 @@ from subsequence_peers import Match, subsequence_peers
 from encoder.job.pipeline import EncodeOptions, encode
 from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
-from index.intervals import over_groups
+from index.intervals import share
 from index.processors import usable_cores
 from index.query import SearchFilter, VideoQuery
 from index.records import CLIP_SECONDS
@@ -56,7 +56,7 @@ from semiome.simulation.render import FPS
 from semiome.simulation.signs import ACTIVITIES, Event, move
 
 STRIDES, K = (10.0, 5.0, 2.5), 50
-GOAL, LEAST_OVERLAP, FALSE_AN_HOUR, DRAWS = 0.95, 0.5, 3, 2000
+GOAL, LEAST_OVERLAP, FALSE_AN_HOUR = 0.95, 0.5, 3
 _WIDTH, _HEIGHT, _AT_ONCE = 160, 120, 200
 _RECORDED, _TRIMMED = (5, "33"), (2, "23")
 """Which of the simulator's pictures: every fifth and every second; and x264's quality."""
@@ -313,7 +313,7 @@ def with_interval(hits: Sequence[bool], patients: Sequence[str]) -> tuple[float,
     """A share and its 95 % interval, patients resampled."""
     _, number = np.unique(patients, return_inverse=True)
     sums, counts = np.bincount(number, hits), np.bincount(number)
-    low, high = over_groups(sums, counts, np.random.default_rng(0), DRAWS)
+    low, high = share(sums, counts)
     return float(np.mean(hits)), float(low), float(high)
 
 

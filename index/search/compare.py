@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidInput, StateError
-from index.intervals import over_groups
+from index.intervals import share
 from index.tables.rows import StoredClips
 from index.vectors.brute_force import Allowed, Vectors, nearest
 
-_RESAMPLES = 1000
 _BATCH = 64
 _LEAST_PATIENTS = 5
 
@@ -89,7 +88,7 @@ def compare(first: StoredClips, second: StoredClips, k: int = 10, queries: int =
         patients=len(np.unique(patients[asked])),
         k=k,
         overlap=float(shares.mean()),
-        interval=_interval(shares, patients[asked], seed),
+        interval=_interval(shares, patients[asked]),
         by_chance=float(np.mean(k / others[asked])),
     )
 
@@ -104,11 +103,10 @@ def _neighbours(
     return np.concatenate(found)
 
 
-def _interval(shares: NDArray[np.float64], patients: NDArray[np.int32], seed: int) -> tuple[float, float] | None:
-    """Clips of a patient are no independent witnesses: whole patients are drawn."""
+def _interval(shares: NDArray[np.float64], patients: NDArray[np.int32]) -> tuple[float, float] | None:
+    """Clips of a patient are no independent witnesses of one another."""
     _, number = np.unique(patients, return_inverse=True)
     if number.max() + 1 < _LEAST_PATIENTS:
         return None
     sums, counts = np.bincount(number, shares), np.bincount(number)
-    low, high = over_groups(sums, counts, np.random.default_rng(seed), _RESAMPLES)
-    return float(low), float(high)
+    return share(sums, counts)

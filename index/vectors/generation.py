@@ -53,7 +53,7 @@ class GenerationManifest:
         index: kind of index.
         effort: how hard it looks; None where it compares with everything.
         recall: share of the true nearest 10 that it found, each query without its own patient.
-        recall_interval: 95 %, resampled over queries.
+        recall_interval: 95 %, over queries.
         recall_target: recall that was aimed at.
         recall_queries: on how many queries it was measured; others than it was tuned on.
         built_at: UTC, ISO 8601.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.intervals import over_groups
+from index.intervals import share
 from index.tables.clip_table import ClipTable
 from index.vectors.brute_force import Allowed, Vectors, nearest
 from index.vectors.faiss_index import TUNED_FOR as K
@@ -23,7 +23,6 @@ _CANDIDATES = (4, 3, 2, 6, 8, 16)
 """Likely ones first: what costs more than the best so far is not tried."""
 _CODES_A_CANDIDATE = 200
 """Reading a vector from its file and comparing it (3 µs) takes as long as comparing this number of codes."""
-_RESAMPLES = 1000
 _MARGIN = 0.01
 """Margin above the target that is tuned to, since what is tuned on flatters."""
 
@@ -81,9 +80,8 @@ class HeldOut:
             shares.append(float((similarities >= least - 1e-5).sum()) / k)
         if not shares:
             return Recall(1.0, 1.0, 1.0, 0)
-        each = np.ones(len(shares), np.int64)
-        low, high = over_groups(np.array(shares), each, np.random.default_rng(0), _RESAMPLES)
-        return Recall(float(np.mean(shares)), float(low), float(high), len(shares))
+        low, high = share(np.array(shares), np.ones(len(shares)))
+        return Recall(float(np.mean(shares)), low, high, len(shares))
 
 
 def tuned_recall(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,14 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from encoder.head import POSITIVE
-from index.intervals import over_groups
+from index.intervals import difference as interval_of_difference
 from index.records import LABELS
+from trainer.judging.intervals import (
+    auroc_over_patients,
+    f1_over_patients,
+    mean_of_independent,
+    share_over_patients,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and its 95 % interval over patients drawn with replacement."""
+    """A figure and its 95 % interval over patients; see `trainer.judging.intervals`."""
 
     value: float
     low: float
@@ -77,35 +84,26 @@ Arrays = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]
 """Truth, verdict (1 for exTLE) and probability of each video."""
 
 
-def scores(predictions: Sequence[Prediction], draws: int = 1000, seed: int = 0) -> Scores:
+def scores(predictions: Sequence[Prediction]) -> Scores:
     """All figures of one row."""
     truth, verdict, probability = _arrays(predictions)
-    by_patient = _rows_by_patient(predictions)
-    random = np.random.default_rng(seed)
-    samples = [
-        np.concatenate([by_patient[i] for i in random.integers(0, len(by_patient), len(by_patient))])
-        for _ in range(draws)
-    ]
-
-    def estimate(figure: Callable[[Arrays], float]) -> Estimate:
-        value = figure((truth, verdict, probability))
-        drawn = np.array([figure((truth[rows], verdict[rows], probability[rows])) for rows in samples])
-        low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (np.nan, np.nan)
-        return Estimate(value, float(low), float(high))
-
+    arrays = truth, verdict, probability
+    _, patient = np.unique([p.patient_id for p in predictions], return_inverse=True)
     folds = np.array([prediction.fold for prediction in predictions])
     confusion = metrics.confusion_matrix(truth, verdict, labels=[0, 1]).ravel().tolist()
+    f1s = [f1_over_patients(verdict == label, truth == label, patient) for label in (0, 1)]
     return Scores(
-        accuracy=estimate(_accuracy),
-        balanced_accuracy=estimate(_balanced),
-        f1=estimate(_f1),
-        macro_f1=estimate(_macro_f1),
-        auroc=estimate(_auroc),
+        accuracy=Estimate(_accuracy(arrays), *share_over_patients(truth == verdict, patient)),
+        balanced_accuracy=_balanced(arrays, patient),
+        f1=Estimate(_f1(arrays), *f1s[1]),
+        # What one class gains the other gains too, mostly: their bounds come together.
+        macro_f1=Estimate(_macro_f1(arrays), *(float(np.mean(bound)) for bound in zip(*f1s, strict=True))),
+        auroc=_auroc_estimate(arrays, patient),
         confusion=(confusion[0], confusion[1], confusion[2], confusion[3]),
         accuracy_by_fold=tuple(float((truth == verdict)[folds == fold].mean()) for fold in np.unique(folds)),
         majority=float(max(truth.mean(), 1 - truth.mean())),
         videos=len(predictions),
-        patients=len(by_patient),
+        patients=int(patient.max()) + 1,
     )
 
 
@@ -115,8 +113,8 @@ class Difference:
 
     Attributes:
         value: difference of accuracies.
-        low: 2.5 % quantile over patients drawn with replacement.
-        high: 97.5 % quantile.
+        low: of its 95 % interval over patients.
+        high: of the same.
         p: of a difference as large or larger when, for each patient, it is chance which row said what.
     """
 
@@ -137,11 +135,11 @@ def difference(
     by_patient = _rows_by_patient(ours)
     gains = np.array([gain[rows].sum() for rows in by_patient])
     counts = np.array([len(rows) for rows in by_patient])
+    low, high = interval_of_difference(gains, counts)
     random = np.random.default_rng(seed)
-    low, high = over_groups(gains, counts, random, draws)
     flips = random.choice([-1, 1], (draws, len(gains)))
     extreme = np.abs((flips * gains).sum(1)) >= abs(gains.sum()) - 1e-9
-    return Difference(float(gain.mean()), float(low), float(high), float((extreme.sum() + 1) / (draws + 1)))
+    return Difference(float(gain.mean()), low, high, float((extreme.sum() + 1) / (draws + 1)))
 
 
 def curves(predictions: Sequence[Prediction]) -> dict[str, list[list[float]]]:
@@ -185,10 +183,14 @@ def _accuracy(arrays: Arrays) -> float:
     return float((arrays[0] == arrays[1]).mean())
 
 
-def _balanced(arrays: Arrays) -> float:
+def _balanced(arrays: Arrays, patient: NDArray[np.intp]) -> Estimate:
     truth, verdict, _ = arrays
-    shares = [(verdict[truth == label] == label).mean() for label in (0, 1) if (truth == label).any()]
-    return float(np.mean(shares))
+    classes = [truth == label for label in (0, 1) if (truth == label).any()]
+    shares = [float((truth == verdict)[of_class].mean()) for of_class in classes]
+    bounds = [share_over_patients((truth == verdict)[of_class], patient[of_class]) for of_class in classes]
+    if len(classes) == 1:
+        return Estimate(shares[0], *bounds[0])
+    return Estimate(sum(shares) / 2, *mean_of_independent((shares[0], shares[1]), (bounds[0], bounds[1])))
 
 
 def _f1(arrays: Arrays, label: int = 1) -> float:
@@ -202,16 +204,12 @@ def _macro_f1(arrays: Arrays) -> float:
     return (_f1(arrays, 0) + _f1(arrays, 1)) / 2
 
 
-def _auroc(arrays: Arrays) -> float:
+def _auroc_estimate(arrays: Arrays, patient: NDArray[np.intp]) -> Estimate:
     """Share of (exTLE, TLE) pairs in the right order, ties half; NaN with one class only."""
     truth, _, probability = arrays
-    positive, negative = probability[truth == 1], probability[truth == 0]
-    if not len(positive) or not len(negative):
-        return float("nan")
-    order = np.concatenate((negative, positive)).argsort(kind="stable")
-    ranks = np.empty(len(order))
-    values = np.concatenate((negative, positive))[order]
-    first, counts = np.unique(values, return_index=True, return_counts=True)[1:]
-    ranks[order] = np.repeat(first + (counts + 1) / 2, counts)
-    total = ranks[len(negative) :].sum() - len(positive) * (len(positive) + 1) / 2
-    return float(total / (len(positive) * len(negative)))
+    there = truth == 1
+    if there.all() or not there.any():
+        return Estimate(math.nan, math.nan, math.nan)
+    value = float(metrics.roc_auc_score(truth, probability))
+    sides = (patient[there], patient[~there])
+    return Estimate(value, *auroc_over_patients(value, probability[there], probability[~there], sides))

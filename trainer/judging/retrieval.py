@@ -10,11 +10,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from index.intervals import over_groups
+from index.intervals import share
 from trainer.clips import TrainingClip
 from trainer.judging.metrics import Estimate
-
-_DRAWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +84,8 @@ def _summary(figures: NDArray[np.float64], patient: NDArray[np.intp]) -> Ranking
     names, place = np.unique(patient, return_inverse=True)
     sums = np.stack([np.bincount(place, weights=column) for column in figures.T], axis=1)
     counts = np.bincount(place)
-    low, high = over_groups(sums, counts, np.random.default_rng(0), _DRAWS)
     value = figures.mean(0)
-    first, fifth, average = (Estimate(float(value[i]), float(low[i]), float(high[i])) for i in range(3))
+    first, fifth, average = (Estimate(float(value[i]), *share(sums[:, i], counts)) for i in range(3))
     chances = value[3:6].tolist()
     return Ranking(first, fifth, average, chances[0], chances[1], chances[2], len(figures), len(names))
 
