@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index.records import LABELS
-from semiome.simulation.render import Camera, Colour, Look, Room
-from semiome.simulation.scene import Scene
-from semiome.simulation.signs import ACTIVITIES, SIGNS, Event, Sign
+from semiome.simulation.figure import REST
+from semiome.simulation.render import FPS, Camera, Colour, Look, Room
+from semiome.simulation.scene import Scene, clips_of
+from semiome.simulation.signs import ACTIVITIES, SIGNS, Event, Sign, move
 
 ROOMS = (
     Room((0.82, 0.84, 0.80), (0.55, 0.50, 0.45), 0.5, (0.90, 0.90, 0.92), 0.2, (0.3, 0.45, 0.6)),
@@ -96,6 +98,21 @@ class Recording:
     seed: int
 
     @property
+    def patient_id(self) -> str:
+        """Pseudonym of who is in it."""
+        return self.patient.patient_id
+
+    @property
+    def label(self) -> str:
+        """Class of their epilepsy."""
+        return self.patient.label
+
+    @property
+    def camera(self) -> str:
+        """Name of the room and its camera."""
+        return f"room{self.patient.room + 1}-camera{self.patient.camera + 1}"
+
+    @property
     def scene(self) -> Scene:
         """What is seen besides the movement."""
         who = self.patient
@@ -105,6 +122,16 @@ class Recording:
     def signs_between(self, start_s: float, end_s: float) -> tuple[str, ...]:
         """Seizure signs seen for at least a second in a stretch of the video."""
         return tuple(sorted(sign.name for sign in self._seen(start_s, end_s)))
+
+    def draw(self, num_frames: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Draw its clips: (K, T, size, size, 3) frames, and (K, 2 J) mean and spread of every joint's angle in each."""
+        random = np.random.default_rng(self.seed)
+        motion = move(list(self.events), self.seconds, FPS, random)
+        frames = self.scene.clips(motion, num_frames, size, random)
+        angles = np.stack([motion.angles[name] for name in REST], axis=1)
+        spans = ((plan.start_s * FPS, plan.valid_seconds * FPS) for plan in clips_of(motion.moments, num_frames))
+        parts = [angles[round(start) : round(start + length)] for start, length in spans]
+        return frames, np.stack([np.concatenate([part.mean(0), part.std(0)]) for part in parts]).astype(np.float32)
 
     @property
     def semiology(self) -> tuple[str, ...]:

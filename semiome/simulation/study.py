@@ -6,7 +6,7 @@ what an encoder learns, and so it can be large enough to tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +18,20 @@ from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan
 from index.records import LABELS
-from semiome.simulation.actions import JOINTS
 from semiome.simulation.cohort import Recording, simulate_cohort
 from semiome.simulation.render import FPS
 from semiome.simulation.scene import clips_of
-from semiome.simulation.signs import move
+from semiome.simulation.second.cohort import SecondRecording, simulate_second
 from trainer.clips import TrainingClip, TrainingClips
 from trainer.frame_cache import read_cache, write_cache, write_references
 
 HELD_OUT = "test"
+AnyRecording = Recording | SecondRecording
+SIMULATORS: dict[str, Callable[[int, int, int, str], Sequence[AnyRecording]]] = {
+    "first": simulate_cohort,
+    "second": simulate_second,
+}
+"""What draws patients, videos of each, with a seed and the beginning of their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ def write_study(
     image_size: int,
     processes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    simulator: str = "first",
 ) -> TrainingClips:
     """Draw a study's cohort into a frame cache, with the true joint angles beside it as a reference.
 
@@ -67,10 +73,12 @@ def write_study(
         image_size: S.
         processes: how many draw at once.
         progress: told (videos done, in all).
+        simulator: one of `SIMULATORS`.
     """
-    inside = simulate_cohort(size.pretraining, size.videos, 2 * seed, prefix=f"in{seed}")
-    outside = simulate_cohort(size.external, size.external_videos, 2 * seed + 1, prefix=f"ex{seed}")
-    class_of = {recording.patient.patient_id: recording.patient.label for recording in inside}
+    simulate = SIMULATORS[simulator]
+    inside = simulate(size.pretraining, size.videos, 2 * seed, f"in{seed}")
+    outside = simulate(size.external, size.external_videos, 2 * seed + 1, f"ex{seed}")
+    class_of = {recording.patient_id: recording.label for recording in inside}
     labelled = labelled_sets(class_of, size.labelled)[0]
     recordings = [*inside, *outside]
     frames, angles, clips = [], [], []
@@ -79,8 +87,8 @@ def write_study(
         for number, (recording, (of_video, angles_of_video)) in enumerate(zip(recordings, drawn, strict=True)):
             frames.append(of_video)
             angles.append(angles_of_video)
-            known = recording in outside or recording.patient.patient_id in labelled
-            split = HELD_OUT if recording in outside else ""
+            external = number >= len(inside)
+            known, split = external or recording.patient_id in labelled, HELD_OUT if external else ""
             plans = clips_of(round(recording.seconds * FPS), num_frames)
             clips += [_clip(recording, plan, known=known, split=split) for plan in plans]
             progress(number + 1, len(recordings))
@@ -103,27 +111,19 @@ def labelled_sets(class_of: Mapping[str, str], patients: int) -> list[list[str]]
     return [[p for label in LABELS for p in of_class[label][i * each[label] :][: each[label]]] for i in range(sets)]
 
 
-def _drawn(recording: Recording, num_frames: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(K, T, S, S, 3) frames of a video's clips, and (K, 2 J) mean and spread of the joint angles in each."""
-    random = np.random.default_rng(recording.seed)
-    motion = move(list(recording.events), recording.seconds, FPS, random)
-    frames = recording.scene.clips(motion, num_frames, size, random)
-    angles = np.stack([motion.angles[name] for name in JOINTS], axis=1)
-    spans = ((plan.start_s * FPS, plan.valid_seconds * FPS) for plan in clips_of(motion.moments, num_frames))
-    parts = [angles[round(start) : round(start + length)] for start, length in spans]
-    return frames, np.stack([np.concatenate([part.mean(0), part.std(0)]) for part in parts]).astype(np.float32)
+def _drawn(recording: AnyRecording, num_frames: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    return recording.draw(num_frames, size)
 
 
-def _clip(recording: Recording, plan: ClipPlan, *, known: bool, split: str) -> TrainingClip:
-    patient = recording.patient
+def _clip(recording: AnyRecording, plan: ClipPlan, *, known: bool, split: str) -> TrainingClip:
     return TrainingClip(
         video_id=recording.video_id,
-        patient_id=patient.patient_id,
+        patient_id=recording.patient_id,
         clip_index=plan.clip_index,
-        label=patient.label if known else "",
+        label=recording.label if known else "",
         split=split,
-        camera=f"room{patient.room + 1}-camera{patient.camera + 1}",
-        source_sha256=f"{patient.patient_id}/{recording.seed}",
+        camera=recording.camera,
+        source_sha256=f"{recording.patient_id}/{recording.seed}",
         signs=recording.signs_between(plan.start_s, plan.start_s + plan.valid_seconds),
         valid_seconds=plan.valid_seconds,
         begins_s=plan.start_s,

@@ -1,18 +1,27 @@
 """The simulated cohort: real files, looks without class, signs that are written down."""
 
+import ast
 import csv
+import math
+from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from scipy.stats import chi2_contingency, ttest_ind
 
 from encoder.manifest import read_manifest
 from index.records import LABELS
 from index.semiology import SIGNS as HED_SIGNS
+from semiome.simulation import second
 from semiome.simulation.cohort import CAMERAS, ROOMS, simulate_cohort
 from semiome.simulation.figure import MATTRESS, Motion, lying
 from semiome.simulation.files import write_cohort, write_recording
 from semiome.simulation.render import View
+from semiome.simulation.second.acts import OF_SIGN
+from semiome.simulation.second.body import TURNS
+from semiome.simulation.second.cohort import simulate_second
 from semiome.simulation.signs import ACTIVITIES, SIGNS, Event, move
 from trainer.judging.classifiers import motion_energy
 
@@ -150,3 +159,54 @@ def test_a_seizure_moves_more_than_sleep(tmp_path):
             frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])[25:250:5]
         energy[name] = np.expm1(motion_energy(frames)).sum()
     assert energy["thrashing"] > 2 * energy["lying-still"]
+
+
+SECOND = Path(second.__file__).parent
+
+
+def test_the_second_simulator_shares_the_list_of_signs_and_nothing_else():
+    imported = {
+        (node.module, alias.name)
+        for path in SECOND.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("semiome.simulation")
+        for alias in node.names
+    }
+    shared = {(module, name) for module, name in imported if ".second" not in module}
+    assert shared == {("semiome.simulation.signs", "SIGNS")}
+    assert set(OF_SIGN) == {sign.name for sign in SIGNS}
+
+
+def test_the_second_simulator_draws_the_same_twice_and_its_signs_move():
+    recordings = simulate_second(6, 1, seed=4)
+    assert recordings == simulate_second(6, 1, seed=4)
+    frames, angles = recordings[0].draw(12, 96)
+    again, _ = recordings[0].draw(12, 96)
+    clips = len(frames)
+
+    assert frames.shape == (clips, 12, 96, 96, 3)
+    assert angles.shape == (clips, 2 * (len(TURNS) + 3))
+    assert (frames == again).all()
+    assert clips == math.ceil(recordings[0].seconds / 10)
+    resting = replace(recordings[0], doings=(replace(recordings[0].doings[0], name="resting"),))
+    thrashing = replace(resting, doings=(replace(resting.doings[0], name="thrashing", end_s=30.0),))
+    still, moved = (
+        np.abs(np.diff(one.draw(48, 96)[0][0].astype(float), axis=0)).mean() for one in (resting, thrashing)
+    )
+    assert moved > still + 0.3
+
+
+def test_the_second_simulator_tells_no_class_by_looks():
+    """Looks, rooms and durations are drawn without regard to class."""
+    recordings = simulate_second(200, 1, seed=9)
+    extle = [one for one in recordings if one.label == "exTLE"]
+    assert len(extle) == 90
+    for key in ("seconds", "dark"):
+        of_class, of_others = (
+            [float(getattr(one, key)) for one in recordings if (one.label == "exTLE") is wanted]
+            for wanted in (True, False)
+        )
+        assert ttest_ind(of_class, of_others).pvalue > 0.01
+    cameras = sorted({one.camera for one in recordings})
+    counts = [[sum((r.camera, r.label) == (c, label) for r in recordings) for c in cameras] for label in LABELS]
+    assert chi2_contingency(counts).pvalue > 0.01

@@ -19,7 +19,7 @@ Interval = tuple[float, float]
 
 
 def share_over_patients(right: Flags, patient: NDArray[np.intp]) -> Interval:
-    """Of a share of videos.
+    """Give the interval of a share of videos.
 
     Args:
         right: (V,) those that count for it.
@@ -30,9 +30,10 @@ def share_over_patients(right: Flags, patient: NDArray[np.intp]) -> Interval:
 
 
 def f1_over_patients(said: Flags, there: Flags, patient: NDArray[np.intp]) -> Interval:
-    """Of F1: of the share of right ones among the videos that are of the class or are said to be.
+    """Give the interval of F1.
 
-    F1 rises with that share, so its bounds are those of the share: 2 s / (1 + s).
+    F1 rises with the share of right ones among the videos that are of the class or are said to be: of a share s it is
+    2 s / (1 + s), and so are its bounds.
     """
     either = said | there
     if not either.any():
@@ -42,7 +43,7 @@ def f1_over_patients(said: Flags, there: Flags, patient: NDArray[np.intp]) -> In
 
 
 def mean_of_independent(values: tuple[float, float], intervals: tuple[Interval, Interval]) -> Interval:
-    """Of the mean of two figures of different patients, from the interval of each (Zou and Donner)."""
+    """Give the interval of the mean of two figures of different patients, from that of each (Zou and Donner)."""
     mean = sum(values) / 2
     below, above = (
         math.hypot(*(value - interval[side] for value, interval in zip(values, intervals, strict=True))) / 2
@@ -57,7 +58,7 @@ def auroc_over_patients(
     negative: NDArray[np.float64],
     patient: tuple[NDArray[np.intp], NDArray[np.intp]],
 ) -> Interval:
-    """Of the area under the ROC curve: the areas that are not improbable given the one found (Newcombe's method 5).
+    """Give the areas under a ROC curve that are not improbable given the one found (Newcombe's method 5).
 
     The numbers of videos are reduced to what as many independent ones would tell, by the spread between patients
     (DeLong, Obuchowski), and at least to the effective number of patients.
@@ -89,7 +90,7 @@ def auroc_over_patients(
 
 
 def _share_below(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each value the share of the others that are lower; of equal ones, half."""
+    """Share of the others that are lower than each value; equal ones count half."""
     others = np.sort(others)
     ends = np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")
     return ends / (2 * len(others))
