@@ -29,7 +29,8 @@ from transformers import TimesformerConfig, TimesformerModel
 from encoder.model.timesformer import TimeSformer, architecture, normalise, preset
 from trainer.clips import TrainingClip
 from trainer.frame_cache import read_cache, write_cache
-from trainer.pretraining.pretrain import DTYPES, PretrainConfig, Watch, pretrain
+from trainer.pretraining.config import DTYPES, PretrainConfig
+from trainer.pretraining.pretrain import Watch, pretrain
 from trainer.pretraining.ranks import Ranks
 from trainer.pretraining.step import Batch, Objective, Projected, backward
 

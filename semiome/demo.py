@@ -51,7 +51,8 @@ from trainer.judging.classifiers import Features, Judge, logistic_judge, majorit
 from trainer.judging.evaluate import judge_patients
 from trainer.judging.head import HeadConfig
 from trainer.judging.metrics import Prediction, Scores, scores
-from trainer.pretraining.pretrain import PretrainConfig, StepLog, Watch, planned_batches, pretrain
+from trainer.pretraining.config import PretrainConfig
+from trainer.pretraining.pretrain import StepLog, Watch, planned_batches, pretrain
 from trainer.pretraining.ranks import alone
 
 _NEIGHBOURS = 3

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.phases import Phase
 from index.records import CLIP_SECONDS
 
 LATER = frozenset(
@@ -67,6 +69,22 @@ class TrainingClip:
     def recording(self) -> tuple[str, ...]:
         """What tells its recording from others."""
         return (self.patient_id, self.recording_id) if self.recording_id else (self.source_sha256 or self.video_id,)
+
+    @property
+    def phase(self) -> Phase:
+        """Where its middle lies in the seizure of its video."""
+        end = math.inf if self.seizure_end_s is None else self.seizure_end_s
+        if self.onset_s is None:
+            return Phase.UNKNOWN
+        middle = self.start_s + self.valid_seconds / 2
+        if middle < self.onset_s:
+            return Phase.PREICTAL
+        return Phase.ICTAL if middle < end else Phase.POSTICTAL
+
+    @property
+    def from_onset_s(self) -> float:
+        """Seconds from the onset of the seizure to where the clip begins; NaN where the onset is not known."""
+        return math.nan if self.onset_s is None else self.start_s - self.onset_s
 
     @property
     def start_s(self) -> float:

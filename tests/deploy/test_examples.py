@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.pretraining.pretrain import PretrainConfig
+from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.run import RunConfig, read_config
 from trainer.study.ablation import AblationConfig
 

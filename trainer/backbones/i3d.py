@@ -33,6 +33,9 @@ _POOLED_BEFORE: dict[str, tuple[_Triple, _Triple]] = {
 }
 
 
+_LAST_POOL = (2, 7, 7)
+
+
 class I3D(nn.Module):
     """Snippets of frames to features, before the classifier.
 
@@ -50,7 +53,11 @@ class I3D(nn.Module):
         self.logits = nn.ModuleDict({"conv3d": nn.Conv3d(WIDTH, classes, 1)})
 
     def forward(self, frames_BCTHW: Tensor) -> Tensor:
-        """Features (B, 1024) of RGB frames scaled to -1 to 1; averaged over what is left of time and space."""
+        """Features (B, 1024) of RGB frames scaled to -1 to 1.
+
+        As in the original: the mean of 2 x 7 x 7 at every place, then the mean over these. Of more than two moments,
+        that is from snippets of 17 frames on, the first and the last count half.
+        """
         x = frames_BCTHW
         for name, module in self.named_children():
             if name == "logits":
@@ -58,7 +65,8 @@ class I3D(nn.Module):
             if name in _POOLED_BEFORE:
                 x = _pooled(x, *_POOLED_BEFORE[name])
             x = module(x)
-        features: Tensor = x.mean((2, 3, 4))
+        window = [min(size, most) for size, most in zip(x.shape[2:], _LAST_POOL, strict=True)]
+        features: Tensor = F.avg_pool3d(x, window, stride=1).mean((2, 3, 4))
         return features
 
 

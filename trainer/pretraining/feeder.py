@@ -80,4 +80,6 @@ class Feeder:
         scene_B = None
         if self._scene_of is not None:
             scene_B = torch.tensor([self._scene_of[number] for number in numbers], device=self._ranks.device)
-        return Batch(video_B, patient_B, sizes, load, scene_B)
+        moments = [self._clips.clips[number].from_onset_s for number in numbers]
+        moment_B = torch.tensor(moments, dtype=torch.float32, device=self._ranks.device)
+        return Batch(video_B, patient_B, sizes, load, scene_B, moment_B)

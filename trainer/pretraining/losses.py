@@ -23,6 +23,7 @@ from index.errors import InvalidInput
 Levels = Literal["video", "patient", "both"]
 Pairs = Literal["both", "first"]
 SamePatient = bool | Literal["background"]
+PatientPositives = Literal["any", "other_video"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +69,20 @@ class ContrastiveLoss:
         chance: what that total is for an encoder that tells nothing apart.
         video: eq. 1.
         patient: eq. 2.
+        cross_video: of the pairs of eq. 2 those of different videos, whether they are trained on or not: what a patient
+            level has to learn that knowing a recording again does not give.
     """
 
     total: Tensor
     chance: float
     video: LevelLoss
     patient: LevelLoss
+    cross_video: LevelLoss
 
 
 def pair_losses(
     z_BD: Tensor,
-    group_B: Tensor,
+    positive_BB: Tensor,
     negative_BN: Tensor,
     tau: float,
     pairs: Pairs = "both",
@@ -88,14 +92,15 @@ def pair_losses(
 
     Args:
         z_BD: clip embeddings, any length and dtype; the loss is computed in float32.
-        group_B: the video (eq. 1) or the patient (eq. 2) of each clip.
+        positive_BB: [i, j] is whether clip j is a positive of anchor i: of its video (eq. 1) or its patient (eq. 2). A
+            clip is never its own.
         negative_BN: [i, n] is whether clip n is a negative of anchor i; N is B, or B + M with a memory.
         tau: temperature, > 0.
         pairs: `both` takes every ordered pair, `first` each pair once with its earlier clip as the anchor.
         memory_MD: remembered embeddings, of unit length.
 
     Returns:
-        (P,) one loss for each pair of different clips of one group; empty when there is none.
+        (P,) one loss for each positive pair; empty when there is none.
 
     Raises:
         InvalidInput: If tau is not above 0.
@@ -108,22 +113,22 @@ def pair_losses(
         logits_BN = unit_BD @ all_ND.T / tau
         # log of the sum over negatives; -inf where an anchor has none, so that the pair's loss becomes -log(1) = 0.
         negatives_B = logits_BN.masked_fill(~negative_BN, -torch.inf).logsumexp(1)
-        anchor_P, positive_P = _positive_pairs(group_B, pairs)
+        anchor_P, positive_P = _chosen_pairs(positive_BB, pairs)
         positives_P = logits_BN[anchor_P, positive_P]
         return F.softplus(negatives_B[anchor_P] - positives_P)
 
 
 def level_loss(
     z_BD: Tensor,
-    group_B: Tensor,
+    positive_BB: Tensor,
     negative_BN: Tensor,
     tau: float,
     pairs: Pairs = "both",
     memory_MD: Tensor | None = None,
 ) -> LevelLoss:
     """Mean pair loss of one level, and its chance value; arguments as for `pair_losses`."""
-    losses_P = pair_losses(z_BD, group_B, negative_BN, tau, pairs, memory_MD)
-    anchor_P, _ = _positive_pairs(group_B, pairs)
+    losses_P = pair_losses(z_BD, positive_BB, negative_BN, tau, pairs, memory_MD)
+    anchor_P, _ = _chosen_pairs(positive_BB, pairs)
     negatives_P = negative_BN.sum(1)[anchor_P].tolist()
     count = len(negatives_P)
     chance = sum(math.log1p(n) for n in negatives_P) / count if count else 0.0
@@ -143,6 +148,9 @@ def contrastive_loss(
     same_patient_negatives: SamePatient = True,
     memory: Memory | None = None,
     scene_B: Tensor | None = None,
+    patient_positives: PatientPositives = "any",
+    moment_B: Tensor | None = None,
+    within_s: float | None = None,
 ) -> ContrastiveLoss:
     """Eq. 3: video level plus patient level, or one of them alone.
 
@@ -159,9 +167,13 @@ def contrastive_loss(
             then no positives of each other at patient level either.
         memory: further negatives.
         scene_B: twice the number of each clip's recording, and one more for background; for `background`.
+        patient_positives: whether eq. 2 draws clips of one video together too, as in the paper, or only those of
+            different videos of a patient.
+        moment_B: seconds from the onset of its seizure to where each clip begins, NaN where it is not known.
+        within_s: how far apart the moments of positives of different videos may be; None for any.
 
     Raises:
-        InvalidInput: If tau is not above 0, or scenes are needed and there are none.
+        InvalidInput: If tau is not above 0, or scenes or moments are needed and there are none.
     """
     video_N, patient_N, memory_MD = video_B, patient_B, None
     if memory is not None:
@@ -170,6 +182,7 @@ def contrastive_loss(
     other_video = video_B[:, None] != video_N[None]
     other_patient = patient_B[:, None] != patient_N[None]
     at_video, at_patient_B = other_video if same_patient_negatives else other_patient, patient_B
+    same_video_BB = _same(video_B)
     if same_patient_negatives == "background":
         remembered = None if memory is None else memory.scene_M
         if scene_B is None or (memory is not None and remembered is None):
@@ -178,16 +191,27 @@ def contrastive_loss(
         # Of one recording, and one of the two alone is background: numbers 2 r and 2 r + 1.
         at_video = other_patient | ((scene_B[:, None] ^ scene_N[None]) == 1)
         at_patient_B = 2 * patient_B + scene_B % 2
-    video = level_loss(z_BD, video_B, at_video, tau, pairs, memory_MD)
-    patient = level_loss(z_BD, at_patient_B, other_patient, tau, pairs, memory_MD)
+    same_patient_BB = _same(at_patient_B)
+    crossing_BB = same_patient_BB & ~same_video_BB
+    if within_s is not None:
+        if moment_B is None:
+            raise InvalidInput("expected the moments of all clips, got none: positives can't be matched without them")
+        crossing_BB &= (moment_B[:, None] - moment_B).abs() <= within_s  # never of NaN
+    kept_BB = crossing_BB if patient_positives == "other_video" else crossing_BB | (same_patient_BB & same_video_BB)
+    video = level_loss(z_BD, same_video_BB, at_video, tau, pairs, memory_MD)
+    patient = level_loss(z_BD, kept_BB, other_patient, tau, pairs, memory_MD)
+    crossing = level_loss(z_BD.detach(), crossing_BB, other_patient, tau, pairs, memory_MD)
     total = {"video": video.loss, "patient": patient.loss, "both": video.loss + patient.loss}[levels]
     chance = {"video": video.chance, "patient": patient.chance, "both": video.chance + patient.chance}[levels]
-    return ContrastiveLoss(total, chance, video, patient)
+    return ContrastiveLoss(total, chance, video, patient, crossing)
 
 
-def _positive_pairs(group_B: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Anchor and positive of every pair of different clips of one group."""
-    same_BB = group_B[:, None] == group_B[None]
-    same_BB = same_BB.triu(1) if pairs == "first" else same_BB.fill_diagonal_(fill_value=False)
-    anchor_P, positive_P = same_BB.nonzero(as_tuple=True)
+def _same(group_B: Tensor) -> Tensor:
+    """Whether two different clips are of one group."""
+    return (group_B[:, None] == group_B[None]).fill_diagonal_(fill_value=False)
+
+
+def _chosen_pairs(positive_BB: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Anchor and positive of every pair."""
+    anchor_P, positive_P = (positive_BB.triu(1) if pairs == "first" else positive_BB).nonzero(as_tuple=True)
     return anchor_P, positive_P

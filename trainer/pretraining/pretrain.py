@@ -13,102 +13,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from encoder.model.timesformer import Recompute, TimeSformer
+from encoder.model.timesformer import TimeSformer
 from index.errors import InvalidInput, SemiomeError, StateError
 from trainer.clips import TrainingClip, TrainingClips
 from trainer.judging.probes import spread
-from trainer.pretraining.augment import RECIPES, recipe
+from trainer.pretraining.augment import recipe
 from trainer.pretraining.checkpoint import State, checkpoints, load_checkpoint, save_checkpoint
+from trainer.pretraining.config import DTYPES, PretrainConfig, trained_on
 from trainer.pretraining.feeder import Feeder
-from trainer.pretraining.losses import ContrastiveLoss, Levels, Memory, Pairs, SamePatient
+from trainer.pretraining.losses import ContrastiveLoss, Memory
 from trainer.pretraining.ranks import Ranks
-from trainer.pretraining.sampler import BatchShape, epoch_batches
+from trainer.pretraining.sampler import BatchShape, coverage, epoch_batches
 from trainer.pretraining.step import Objective, Projected, backward, remember
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-class PretrainConfig(BaseModel):
-    """Everything that decides the result of a pretraining run, besides its clips and initial weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    epochs: int = Field(default=5, ge=1)
-    """Passes over the clips; the paper has 5."""
-    max_steps: int | None = Field(default=None, ge=1)
-    """Steps after which the schedule stops; all epochs by default."""
-    patients: int = Field(default=2, ge=2)
-    """Patients in a batch."""
-    videos: int = Field(default=2, ge=1)
-    """Videos of each patient in a batch."""
-    clips: int = Field(default=2, ge=1)
-    """Clips of each video in a batch. 2 x 2 x 2 is the paper's batch of 8."""
-    levels: Levels = "both"
-    """Eq. 1 (`video`), eq. 2 (`patient`) or their sum, eq. 3 (`both`)."""
-    pairs: Pairs = "both"
-    """Each positive pair in both orders, or once (`first`)."""
-    tau: float = Field(default=0.5, gt=0)
-    """Temperature. The paper does not give it; TCL, which it follows, has 0.5."""
-    same_patient_negatives: SamePatient = True
-    """Whether other videos of the same patient are negatives at video level, as in the paper. `background`: of these
-    only background of the recording of a seizure, and seizures of the recording of background (`background=yes` and
-    `recording_id` of the manifest); each patient gives both to a batch where there are both."""
-    negatives: Literal["any", "same_camera"] = "any"
-    """Whether the patients of a batch are taken from one room and camera, as far as there are enough."""
-    memory: int = Field(default=0, ge=0)
-    """Embeddings of earlier batches that serve as more negatives; 0 for none."""
-    projection: int = Field(default=0, ge=0)
-    """Width of a projection behind the encoder that the loss looks at, dropped after pretraining; 0 for none."""
-    augmentation: str = "crop"
-    """Named recipe of `trainer.pretraining.augment`: none, crop, tint, full."""
-    learning_rate: float = Field(default=3e-4, gt=0)
-    """Peak rate of AdamW."""
-    weight_decay: float = Field(default=0.05, ge=0)
-    """Weight decay of AdamW; biases, norms and embeddings are not decayed."""
-    warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps in which the rate rises; after it, it falls along a cosine."""
-    gradient_norm: float = Field(default=1.0, gt=0)
-    """Gradients are clipped to this length."""
-    at_once: int = Field(default=64, ge=1)
-    """Clips whose activations fit into memory; a larger part of a batch is embedded twice, see
-    `trainer.pretraining.step`."""
-    activation_checkpointing: Recompute = "selective"
-    """What of a layer is computed again on the way back instead of being kept. `selective`: all but matrix products and
-    attention, in half the memory; `full`: all but the layer's input, in a fraction of it, and a third slower; `off`:
-    nothing, a tenth faster for a model as narrow as the demo's, no faster for a wide one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the model's products; weights, gradients and losses are float32."""
-    checkpoint_every: int = Field(default=100, ge=1)
-    """Steps between checkpoints."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of batches and augmentation."""
-
-    @model_validator(mode="after")
-    def _has_pairs(self) -> PretrainConfig:
-        if self.levels != "patient" and self.clips < 2:
-            raise ValueError(
-                "expected at least 2 clips of a video in a batch: one alone has no positive at video level"
-            )
-        if self.same_patient_negatives == "background" and self.videos < 2:
-            raise ValueError("expected at least 2 videos of a patient in a batch: a seizure, and background beside it")
-        if self.videos * self.clips < 2:
-            raise ValueError("expected at least 2 clips of a patient in a batch: one alone has no positive")
-        return self
-
-    @field_validator("augmentation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in RECIPES:
-            raise ValueError(f"expected an augmentation of {', '.join(RECIPES)}, got {name!r}")
-        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +46,8 @@ class StepLog:
         video_chance: its chance value.
         patient_loss: eq. 2.
         patient_chance: its chance value.
+        cross_video_loss: of the pairs of eq. 2 those of different videos; 0 where the batch has none.
+        cross_video_chance: its chance value; 0 where the batch has none.
         mean_cosine: over all pairs of the batch; near 1 is collapse.
         effective_rank: of the batch's embeddings; near 1 is collapse.
         learning_rate: learning rate of this step.
@@ -137,6 +61,8 @@ class StepLog:
     video_chance: float
     patient_loss: float
     patient_chance: float
+    cross_video_loss: float
+    cross_video_chance: float
     mean_cosine: float
     effective_rank: float
     learning_rate: float
@@ -201,6 +127,7 @@ def pretrain(
         Interrupted: If `watch` wanted it.
     """
     watch = watch or Watch()
+    clips = trained_on(clips, config)
     plan = planned_batches(clips, config, ranks.world_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -214,7 +141,10 @@ def pretrain(
     ranks.agree("the checkpoint they go on from", f"step {done}")
     watch.on_begin(done)
     trained = DistributedDataParallel(projected) if ranks.world_size > 1 else projected
-    objective = Objective(config.tau, config.levels, config.pairs, config.same_patient_negatives)
+    objective = Objective(
+        *(config.tau, config.levels, config.pairs),
+        *(config.same_patient_negatives, config.patient_positives, config.within_s),
+    )
     logs = []
     fed = clips, _scenes(clips, config), recipe(config.augmentation), config.seed
     with _same_sums(ranks.device), Feeder(*fed, ranks, watch.on_wait) as feeder:
@@ -263,7 +193,9 @@ def planned_batches(clips: TrainingClips, config: PretrainConfig, world_size: in
         InvalidInput: If too few patients, more ranks than clips in a batch, or no recording with background beside a
             seizure where that is wanted.
     """
+    clips = trained_on(clips, config)
     scenes = _scenes(clips, config)
+    _has_partners(clips, config)
     shape = BatchShape(config.patients, config.videos, config.clips)
     cameras = clips.camera_of_video if config.negatives == "same_camera" else None
     draw = partial(
@@ -288,6 +220,19 @@ def _scenes(clips: TrainingClips, config: PretrainConfig) -> list[int] | None:
     return scenes
 
 
+def _has_partners(clips: TrainingClips, config: PretrainConfig) -> None:
+    if config.levels == "video" or config.patient_positives == "any":
+        return
+    if not coverage(clips.video_of, clips.patient_of).several_video_patients:
+        raise InvalidInput(
+            'no patient has two videos: patient_positives = "other_video" has no pair to draw together; use "any"'
+        )
+    if config.within_s is not None and all(math.isnan(clip.from_onset_s) for clip in clips.clips):
+        raise InvalidInput(
+            "no seizure has a known onset: within_s needs the column onset_s of the manifest, or leave it out"
+        )
+
+
 def schedule(step: int, steps: int, warmup: float) -> float:
     """Share of the peak rate at a step, 1 to `steps`: up a line, then down a cosine."""
     rising = warmup * steps
@@ -296,8 +241,9 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - rising) / (steps - rising + 1))
 
 
-def trouble(logs: Sequence[StepLog], steps: int, warmup: float) -> str:
-    """What the last steps say of a collapse, in words; empty when they look well."""
+def trouble(logs: Sequence[StepLog], steps: int, config: PretrainConfig) -> str:
+    """What the last steps say of a collapse, or of a patient level that learns nothing, in words; empty when well."""
+    warmup = config.warmup
     recent = [log for log in logs[-20:] if log.step > warmup * steps]
     if len(recent) < 5:
         return ""
@@ -307,6 +253,17 @@ def trouble(logs: Sequence[StepLog], steps: int, warmup: float) -> str:
         return f"collapse: the embeddings of a batch have effective rank {rank:.1f}; lower the rate or augment less"
     if loss > chance - 0.02:
         return f"the loss is at chance ({loss:.2f}, guessing gives {chance:.2f}): nothing is being told apart"
+    crossing = [log for log in recent if log.cross_video_chance > 0]
+    if config.levels == "video" or not crossing:
+        return ""
+    loss, chance = (
+        float(np.mean([getattr(log, name) for log in crossing])) for name in ("cross_video_loss", "cross_video_chance")
+    )
+    if loss > chance - 0.02:
+        return (
+            f"the different videos of a patient are not told from other patients' (loss {loss:.2f}, guessing gives "
+            f"{chance:.2f}): what the patient level learns is to know a recording again"
+        )
     return ""
 
 
@@ -332,6 +289,8 @@ def _log(step: int, epoch: int, loss: ContrastiveLoss, z_BD: Tensor, rate: float
         video_chance=loss.video.chance,
         patient_loss=loss.patient.loss.item(),
         patient_chance=loss.patient.chance,
+        cross_video_loss=loss.cross_video.loss.item(),
+        cross_video_chance=loss.cross_video.chance,
         mean_cosine=cosine,
         effective_rank=rank,
         learning_rate=rate,

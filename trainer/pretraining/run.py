@@ -21,7 +21,8 @@ from index.files.durable import write_text_atomically
 from trainer.clips import TrainingClips
 from trainer.judging.folds import check_leaks, patients_held_out
 from trainer.judging.probes import Probes, embed_clips, probe
-from trainer.pretraining.pretrain import DTYPES, PretrainConfig, StepLog, Watch, planned_batches, pretrain, trouble
+from trainer.pretraining.config import DTYPES, PretrainConfig
+from trainer.pretraining.pretrain import StepLog, Watch, planned_batches, pretrain, trouble
 from trainer.pretraining.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def run_pretraining(
         if len(probed.clips) > 1:
             probes = probe(_embedded(model, probed, config.pretrain, ranks), probed.clips)
         log.write({"epoch": epoch, "step": recent[-1].step, "probes": None if probes is None else asdict(probes)})
-        if (said := trouble(recent, steps, config.pretrain.warmup)) and ranks.rank == 0:
+        if (said := trouble(recent, steps, config.pretrain)) and ranks.rank == 0:
             warn(f"epoch {epoch + 1}: {said}")
         if probes is not None and ranks.rank == 0 and (said := shortcut(probes)):
             warn(f"epoch {epoch + 1}: {said}")
@@ -263,8 +264,8 @@ def _open(folder: Path, config: RunConfig, start: Encoder, clips: TrainingClips)
     path = folder / _CONFIG
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        if "probe_split" in before["config"]:  # as it was called in 0.1
-            before["config"]["hold_out_split"] = before["config"].pop("probe_split")
+        # An older version's lacks what has been added since, and may call things otherwise.
+        before["config"] = json.loads(RunConfig(**before["config"]).model_dump_json())
         if changed := [key for key in _DECISIVE if described[key] != before.get(key)]:
             named = ", ".join(_named(key, before, described) for key in changed)
             raise StateError(f"run {config.name} was begun with another {named}: give this one another name")

@@ -36,12 +36,14 @@ class Coverage:
         lone_clips: of patients with no other clip: they have no positive at any level and are left out.
         single_clip_videos: serve as negatives and at patient level, never as a positive pair of eq. 1.
         single_video_patients: their patient-level pairs are within one video.
+        several_video_patients: the others.
     """
 
     clips: int
     lone_clips: int
     single_clip_videos: int
     single_video_patients: int
+    several_video_patients: int
 
 
 def coverage(video_of: Sequence[int], patient_of: Sequence[int]) -> Coverage:
@@ -53,6 +55,7 @@ def coverage(video_of: Sequence[int], patient_of: Sequence[int]) -> Coverage:
         lone_clips=sum(count == 1 for count in in_patient.values()),
         single_clip_videos=sum(count == 1 for count in in_video.values()),
         single_video_patients=sum(count == 1 for count in videos_of_patient.values()),
+        several_video_patients=sum(count > 1 for count in videos_of_patient.values()),
     )
 
 

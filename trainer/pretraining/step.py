@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.pretraining.losses import ContrastiveLoss, Levels, Memory, Pairs, SamePatient, contrastive_loss
+from trainer.pretraining.losses import (
+    ContrastiveLoss,
+    Levels,
+    Memory,
+    Pairs,
+    PatientPositives,
+    SamePatient,
+    contrastive_loss,
+)
 from trainer.pretraining.ranks import Ranks
 
 Load = Callable[[Sequence[int]], Tensor]
@@ -34,6 +42,8 @@ class Objective:
     levels: Levels
     pairs: Pairs
     same_patient_negatives: SamePatient
+    patient_positives: PatientPositives = "any"
+    within_s: float | None = None
 
     def __call__(self, z_BD: Tensor, batch: Batch, memory: Memory | None) -> ContrastiveLoss:
         """The loss of a whole batch."""
@@ -47,6 +57,9 @@ class Objective:
             same_patient_negatives=self.same_patient_negatives,
             memory=memory,
             scene_B=batch.scene_B,
+            patient_positives=self.patient_positives,
+            moment_B=batch.moment_B,
+            within_s=self.within_s,
         )
 
 
@@ -60,6 +73,7 @@ class Batch:
         sizes: clips of each rank.
         load: frames of this rank's clips.
         scene_B: twice the number of each clip's recording, and one more for background; None where they do not matter.
+        moment_B: seconds from the onset of each clip's seizure to where it begins, NaN where that is not known.
     """
 
     video_B: Tensor
@@ -67,6 +81,7 @@ class Batch:
     sizes: list[int]
     load: Load
     scene_B: Tensor | None = None
+    moment_B: Tensor | None = None
 
 
 class Projected(nn.Module):

@@ -35,7 +35,7 @@ from trainer.judging.evaluate import cross_validate, judge_patients, labelled_pa
 from trainer.judging.folds import Fold, patient_folds, patients_held_out
 from trainer.judging.head import HeadConfig
 from trainer.judging.metrics import Difference, Prediction, Scores, difference, scores
-from trainer.pretraining.pretrain import PretrainConfig
+from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.ranks import Ranks
 from trainer.study.pretrained_encoders import SETTINGS, Embedded, Pretrained, Reporter, Setting
 

@@ -18,7 +18,7 @@ from trainer.clips import TrainingClips
 from trainer.judging.folds import check_leaks
 from trainer.judging.probes import Probes, embed_clips, probe
 from trainer.judging.retrieval import Ranking, label_ranking, sign_ranking
-from trainer.pretraining.pretrain import PretrainConfig
+from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.ranks import Ranks
 from trainer.pretraining.run import RunConfig, read_log, run_pretraining
 

@@ -59,6 +59,21 @@ def test_features_have_the_published_widths_whatever_the_size_of_a_snippet():
             assert model(torch.randn(1, 3, 9, 48, 40)).shape == (1, width)
 
 
+def test_i3d_pools_two_moments_by_seven_places_before_the_mean():
+    """As the original, place by place: with 3 moments left the middle one counts twice."""
+    torch.manual_seed(0)
+    model, left = I3D(4).eval(), []
+    model.Mixed_5c.register_forward_hook(lambda module, given, made: left.append(made))
+    with torch.inference_mode():
+        found = model(torch.randn(2, 3, 24, 224, 224) * torch.linspace(0, 3, 24)[:, None, None])
+
+    (x,) = left
+    assert x.shape == (2, 1024, 3, 7, 7)
+    windows = [x[:, :, t : t + 2].mean((2, 3, 4)) for t in range(2)]
+    torch.testing.assert_close(found, (windows[0] + windows[1]) / 2, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(found, x.mean((2, 3, 4)), atol=1e-6, rtol=1e-3)
+
+
 def test_i3d_halves_time_and_space_as_tensorflow_pads():
     seen = {}
     model = I3D(4).eval()

@@ -52,6 +52,10 @@ def reference(z, group, negative, tau):
     ]
 
 
+def pairs_of(group):
+    return (group[:, None] == group) & ~torch.eye(len(group), dtype=torch.bool)
+
+
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 9), tau=st.floats(0.1, 2.0))
 def test_pair_losses_equal_the_formula(seed, count, tau):
@@ -60,7 +64,7 @@ def test_pair_losses_equal_the_formula(seed, count, tau):
     video = torch.randint(0, 4, (count,), generator=random)
     negative = video[:, None] != video[None]
 
-    found = pair_losses(z, video, negative, tau)
+    found = pair_losses(z, pairs_of(video), negative, tau)
 
     wanted = reference(z.tolist(), video.tolist(), negative.tolist(), tau)
     torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-4, rtol=1e-4)
@@ -174,7 +178,7 @@ def test_a_level_equals_another_librarys(seed, count, tau):
     z = torch.randn(count, 8, generator=random)
     group = torch.cat((torch.tensor([0, 0]), torch.randint(0, 4, (count - 2,), generator=random)))
 
-    found = level_loss(z, group, group[:, None] != group[None], tau)
+    found = level_loss(z, pairs_of(group), group[:, None] != group[None], tau)
 
     torch.testing.assert_close(found.loss, NTXentLoss(temperature=tau)(z, group), atol=1e-5, rtol=1e-5)
 
@@ -198,3 +202,59 @@ def test_the_loss_is_float32_under_autocast():
     wanted = contrastive_loss(z.bfloat16().float(), group, group, tau=0.5)
     assert loss.total.dtype is torch.float32
     assert loss.total.item() == wanted.total.item()
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(2, 12),
+    tau=st.floats(0.05, 2.0),
+    positives=st.sampled_from(["any", "other_video"]),
+    within_s=st.sampled_from([None, 4.0]),
+)
+def test_positives_of_other_videos_equal_the_formula(seed, count, tau, positives, within_s):
+    """Clip by clip: which pairs eq. 2 has, and what each costs."""
+    random = torch.Generator().manual_seed(seed)
+    z = torch.randn(count, 5, generator=random)
+    video = torch.randint(0, 6, (count,), generator=random)
+    patient = video // 2
+    moment = torch.randint(-5, 15, (count,), generator=random).float()
+    moment[torch.rand(count, generator=random) < 0.2] = math.nan
+
+    found = contrastive_loss(z, video, patient, tau, patient_positives=positives, moment_B=moment, within_s=within_s)
+
+    unit = torch.nn.functional.normalize(z.double(), dim=1)
+    cosine = (unit @ unit.T / tau).tolist()
+
+    def mean_loss(wanted):
+        losses = [
+            math.log(1 + sum(math.exp(cosine[i][n] - cosine[i][j]) for n in range(count) if patient[n] != patient[i]))
+            for i in range(count)
+            for j in range(count)
+            if i != j and patient[i] == patient[j] and wanted(i, j)
+        ]
+        return sum(losses) / len(losses) if losses else 0.0
+
+    def crossing(i, j):
+        return bool(video[i] != video[j]) and (within_s is None or bool(abs(moment[i] - moment[j]) <= within_s))
+
+    def kept(i, j):
+        return crossing(i, j) or (positives == "any" and bool(video[i] == video[j]))
+
+    assert found.cross_video.loss.item() == pytest.approx(mean_loss(crossing), abs=1e-4)
+    assert found.patient.loss.item() == pytest.approx(mean_loss(kept), abs=1e-4)
+    assert found.total.item() == pytest.approx(found.video.loss.item() + mean_loss(kept), abs=1e-4)
+
+
+def test_the_loss_across_videos_is_watched_without_training_on_it():
+    z = torch.randn(8, 6, requires_grad=True)
+    video = torch.arange(8) // 2
+    found = contrastive_loss(z, video, video // 2, 0.5, levels="video")
+
+    assert not found.cross_video.loss.requires_grad
+    assert (found.cross_video.pairs, found.cross_video.chance) == (16, pytest.approx(math.log(5)))
+
+
+def test_moments_are_needed_to_match_by_them():
+    with pytest.raises(InvalidInput, match="expected the moments of all clips, got none"):
+        contrastive_loss(torch.randn(4, 3), torch.arange(4), torch.arange(4) // 2, 0.5, within_s=5.0)

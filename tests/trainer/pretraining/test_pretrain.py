@@ -16,10 +16,10 @@ from tests.trainer.cohort import coloured_clips
 from trainer.judging.probes import spread
 from trainer.pretraining.augment import RECIPES, Recipe, augment
 from trainer.pretraining.checkpoint import checkpoints
+from trainer.pretraining.config import PretrainConfig, trained_on
 from trainer.pretraining.pretrain import (
     Interrupted,
     NonFiniteLoss,
-    PretrainConfig,
     StepLog,
     Watch,
     planned_batches,
@@ -56,6 +56,53 @@ def test_each_step_says_its_loss_beside_chance():
     assert (seen[0].video_chance, seen[0].patient_chance) == (pytest.approx(math.log(7)), pytest.approx(math.log(5)))
     assert seen[0].chance == pytest.approx(math.log(7) + math.log(5))
     assert seen[0].loss == pytest.approx(seen[0].video_loss + seen[0].patient_loss)
+    assert seen[0].cross_video_chance == pytest.approx(math.log(5))
+    assert 0 < seen[0].cross_video_loss != seen[0].patient_loss
+
+
+def test_positives_of_other_videos_only_are_what_the_patient_level_trains_on():
+    seen = []
+    trained({"max_steps": 1, "patient_positives": "other_video"}, watch=Watch(on_step=seen.append))
+
+    assert seen[0].patient_loss == pytest.approx(seen[0].cross_video_loss)
+
+
+def phased_clips():
+    """Seizures from second 10 to 25 of each video, and a video of background of each patient."""
+    clips = coloured_clips(videos=3, clips=3)
+    patients = sorted({clip.patient_id for clip in clips.clips})
+    first = {patient: next(c.video_id for c in clips.clips if c.patient_id == patient) for patient in patients}
+    known = (
+        replace(clip, onset_s=10.0, seizure_end_s=25.0, background=clip.video_id == first[clip.patient_id])
+        for clip in clips.clips
+    )
+    return replace(clips, clips=tuple(known))
+
+
+def test_seizures_only_trains_on_no_background_and_nothing_before_the_onset():
+    clips = phased_clips()
+    kept = trained_on(clips, PretrainConfig(seizures_only=True))
+
+    assert {clip.clip_index for clip in kept.clips} <= {1, 2}
+    assert not any(clip.background for clip in kept.clips)
+    assert len(kept.frames) == len(kept.clips) > 0
+    planned = planned_batches(clips, PretrainConfig(seizures_only=True, clips=1, levels="patient"))
+    assert max(max(batch) for _, batch in planned) < len(kept.clips)
+    everything = replace(clips, clips=tuple(replace(clip, background=True) for clip in clips.clips))
+    with pytest.raises(InvalidInput, match="seizures_only leaves no clip"):
+        trained_on(everything, PretrainConfig(seizures_only=True))
+
+
+def test_what_the_patient_level_needs_is_asked_for_before_a_step():
+    clips = coloured_clips()
+    with pytest.raises(InvalidInput, match="no seizure has a known onset: within_s needs the column onset_s"):
+        planned_batches(clips, PretrainConfig(patient_positives="other_video", within_s=5.0))
+    first = {patient: video for video, patient in reversed([(c.video_id, c.patient_id) for c in clips.clips])}
+    lone = clips.of(lambda clip: clip.video_id == first[clip.patient_id])
+    with pytest.raises(InvalidInput, match="no patient has two videos"):
+        planned_batches(lone, PretrainConfig(patient_positives="other_video"))
+    with pytest.raises(ValidationError, match="expected at least 2 videos of a patient in a batch"):
+        PretrainConfig(patient_positives="other_video", videos=1)
 
 
 def test_an_epoch_ends_with_its_last_batch_and_the_model_is_shown():
@@ -185,13 +232,18 @@ def test_the_rate_rises_then_falls():
 
 
 def test_collapse_and_chance_are_said_in_words_after_the_warm_up():
-    well = StepLog(1, 0, 2.0, 3.5, 1.0, 1.9, 1.0, 1.6, 0.3, 5.0, 1e-3)
+    recipe = PretrainConfig(warmup=0.1)
+    well = StepLog(1, 0, 2.0, 3.5, 1.0, 1.9, 1.0, 1.6, 1.2, 1.6, 0.3, 5.0, 1e-3)
     logs = [replace(well, step=step) for step in range(1, 31)]
 
-    assert trouble(logs, 100, 0.1) == ""
-    assert trouble([replace(log, effective_rank=1.2) for log in logs], 100, 0.1).startswith("collapse: ")
-    assert "at chance (3.50, guessing gives 3.50)" in trouble([replace(log, loss=3.5) for log in logs], 100, 0.1)
-    assert trouble([replace(log, effective_rank=1.2) for log in logs], 1000, 0.1) == ""
+    assert trouble(logs, 100, recipe) == ""
+    assert trouble([replace(log, effective_rank=1.2) for log in logs], 100, recipe).startswith("collapse: ")
+    assert "at chance (3.50, guessing gives 3.50)" in trouble([replace(log, loss=3.5) for log in logs], 100, recipe)
+    assert trouble([replace(log, effective_rank=1.2) for log in logs], 1000, recipe) == ""
+    again = [replace(log, cross_video_loss=1.6) for log in logs]
+    said = "the different videos of a patient are not told from other patients' (loss 1.60, guessing gives 1.60)"
+    assert trouble(again, 100, recipe).startswith(said)
+    assert trouble(again, 100, PretrainConfig(levels="video")) == ""
 
 
 def test_spread_tells_collapse_from_variety():

@@ -108,7 +108,7 @@ def test_what_can_not_serve_is_counted():
     video_of, patient_of = numbered([[1], [3], [1, 2], [2, 2]])
 
     assert coverage(video_of, patient_of) == Coverage(
-        clips=11, lone_clips=1, single_clip_videos=2, single_video_patients=2
+        clips=11, lone_clips=1, single_clip_videos=2, single_video_patients=2, several_video_patients=2
     )
 
 

@@ -15,7 +15,7 @@ from trainer.backbones.baselines import BaselineConfig
 from trainer.clips import TrainingClips
 from trainer.judging.folds import Leak
 from trainer.judging.head import HeadConfig
-from trainer.pretraining.pretrain import PretrainConfig
+from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.ranks import alone
 from trainer.study.ablation import AblationConfig, _keys_of_counted, ablate, durations
 from trainer.study.pretrained_encoders import Reporter
