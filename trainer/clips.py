@@ -169,6 +169,10 @@ class TrainingClips:
         """Camera of each video number."""
         return list({clip.video_id: clip.camera for clip in self.clips}.values())
 
+    def first_of_each_video(self) -> list[TrainingClip]:
+        """The first clip of each video, which stands for it."""
+        return list({clip.video_id: clip for clip in reversed(self.clips)}.values())[::-1]
+
     def of(self, wanted: Callable[[TrainingClip], bool]) -> TrainingClips:
         """The clips that are wanted."""
         kept = [number for number, clip in enumerate(self.clips) if wanted(clip)]

@@ -25,8 +25,8 @@ _FRAMES, _CARD, _REFERENCES = "frames.u8", "clips.json", "references.npz"
 _SPARE_BYTES = 2**30
 
 
-def cache_bytes(manifest: Manifest, num_frames: int, size: int, decoders: int, progress: Progress) -> int:
-    """How large the frame cache of a manifest will be, by its videos' timestamps; no picture is decoded."""
+def clip_counts(manifest: Manifest, decoders: int, progress: Progress) -> list[int]:
+    """How many clips each video of a manifest has, by their timestamps; no picture is decoded."""
 
     def count(decoder: Decoder, row: ManifestRow) -> int:
         try:
@@ -34,7 +34,18 @@ def cache_bytes(manifest: Manifest, num_frames: int, size: int, decoders: int, p
         except (VideoRefused, OSError):
             return 0  # said when it is decoded
 
-    return sum(each_video(manifest, count, num_frames, size, decoders, progress)) * num_frames * size * size * 3
+    return list(each_video(manifest, count, 1, 32, decoders, progress))
+
+
+def frame_bytes(num_frames: int, size: int) -> int:
+    """How large one clip's frames are."""
+    return num_frames * size * size * 3
+
+
+def spare_bytes(folder: Path) -> int:
+    """What the disk of a folder has for frames, less a reserve; the folder need not be there."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free - _SPARE_BYTES
 
 
 def build_cache(
@@ -84,11 +95,10 @@ def check_room(folder: Path, size_bytes: int) -> None:
         StateError: If it does not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if size_bytes + _SPARE_BYTES > free:
+    if size_bytes > (spare := spare_bytes(folder)):
         raise StateError(
-            f"the frame cache takes {size_bytes / 2**30:.1f} GiB and the disk has {free / 2**30:.1f}: name another "
-            "folder, or train with fewer or smaller frames"
+            f"the frame cache takes {size_bytes / 2**30:.1f} GiB and the disk has {spare / 2**30:.1f} for it: name "
+            "another folder, or train with fewer or smaller frames"
         )
 
 

@@ -50,23 +50,32 @@ def write_cohort(
     return folder / MANIFEST
 
 
-def write_recording(recording: Recording, folder: Path) -> None:
-    """Draw one video and write it as `folder/<video id>.mp4`."""
+def write_recording(
+    recording: Recording, folder: Path, width: int = WIDTH, height: int = HEIGHT, fps: int = FPS
+) -> None:
+    """Draw one video and write it as `folder/<video id>.mp4`.
+
+    Args:
+        recording: the video.
+        folder: where it goes.
+        width: in pixels.
+        height: in pixels.
+        fps: frames a second, a divisor of the simulator's.
+    """
     random = np.random.default_rng(recording.seed)
     motion = move(list(recording.events), recording.seconds, FPS, random)
-    frames = recording.scene.video(motion, random)
-    write_h264(folder / f"{recording.video_id}.mp4", frames, FPS, WIDTH, HEIGHT, preset="ultrafast")
+    shown = np.arange(0, motion.moments, FPS // fps)
+    frames = recording.scene.frames(motion.at(shown), shown / FPS, random, width, height)
+    write_h264(folder / f"{recording.video_id}.mp4", frames, fps, width, height, preset="ultrafast")
 
 
 def _manifest(recordings: Iterable[Recording]) -> Iterable[Sequence[object]]:
     yield "file_name", "patient_id", "video_id", "label", "recorded_at", "semiology", "split", "camera"
     for recording in recordings:
-        patient = recording.patient
         at, signs = recording.recorded_at.isoformat(), ";".join(recording.semiology)
-        split = "test" if patient.held_out else "train"
-        camera = f"room{patient.room + 1}-camera{patient.camera + 1}"
+        split = "test" if recording.patient.held_out else "train"
         name = f"videos/{recording.video_id}.mp4"
-        yield name, patient.patient_id, recording.video_id, patient.label, at, signs, split, camera
+        yield name, recording.patient_id, recording.video_id, recording.label, at, signs, split, recording.camera
 
 
 def _truth(recordings: Iterable[Recording]) -> Iterable[Sequence[object]]:

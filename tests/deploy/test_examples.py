@@ -6,12 +6,12 @@ import pytest
 
 from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.run import RunConfig, read_config
-from trainer.study.ablation import AblationConfig
+from trainer.study.config import AblationConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize(("name", "kind"), [("pretrain.toml", RunConfig), ("ablation.toml", AblationConfig)])
+@pytest.mark.parametrize(("name", "kind"), [("pretrain.toml", RunConfig), ("paper.toml", AblationConfig)])
 def test_an_example_is_a_configuration(name, kind):
     config = read_config(EXAMPLES / name, kind)
 

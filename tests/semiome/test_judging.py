@@ -1,21 +1,26 @@
 """`semiome evaluate` and `semiome ablate` as their users run them."""
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from encoder.head import load_head
-from index.errors import SemiomeError
+from index.errors import SemiomeError, StateError
 from index.workspace import Workspace, set_current
 from semiome.__main__ import exit_code
 from semiome.commands.models.ablate import ablate
 from semiome.commands.models.evaluate import evaluate
-from tests.conftest import WIDTH, commit, make_cohort, make_video
+from tests.conftest import DATA, WIDTH, commit, make_cohort, make_video
 from tests.semiome.test_commands import result_of, semiome
+from tests.semiome.test_pretrain import RANKS
 from tests.trainer.cohort import coloured_clips
 from trainer.frame_cache import write_cache
+from trainer.study import estimate
 
 
 def stored(folder, cohort):
@@ -147,7 +152,7 @@ def test_ablate_writes_its_table_as_text_json_and_a_page(study, capsys):
         ('frame_cache = "frames"', 2, "expected a manifest or a frame_cache"),
         ('frame_cache = "absent"', 2, "no frame cache in absent"),
         ('encoder = "timesformer-b"', 2, "expected a frame cache of 8 frames of 224 pixels"),
-        ('encoder = "absent"', 2, "expected an encoder folder or a preset"),
+        ('encoder = "absent"', 2, "expected an encoder folder, a .pyth checkpoint or a preset"),
         ("folds = 9", 2, "9 folds need 9 patients of each class"),
         ('modes = ["sideways"]', 2, "modes.0: input should be"),
         ('[[baselines]]\nkind = "i3d"\n', 2, "snippets of at most 12 frames, got 16"),
@@ -168,3 +173,57 @@ def test_a_wrong_study_is_refused_with_what_to_do(study, changed, code, said):
 
     assert exit_code(refused.value) == code
     assert said in str(refused.value)
+
+
+def test_ranks_share_an_ablation_and_find_what_one_process_finds(study):
+    alone = result_of(semiome("ablate", "study.toml", "-w", "w1", "--json", cwd=study))
+    done = subprocess.run(
+        [sys.executable, *RANKS, "-m", "semiome", "ablate", "study.toml", "-w", "w2", "--json"],
+        cwd=study,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    shared = json.loads(done.stdout)
+    assert [row["name"] for row in shared["rows"]] == [row["name"] for row in alone["rows"]]
+    for ours, theirs in zip(shared["rows"], alone["rows"], strict=True):
+        pairs = zip(ours["predictions"], theirs["predictions"], strict=True)
+        assert all(a["probability"] == pytest.approx(b["probability"], abs=1e-3) for a, b in pairs)
+    again = result_of(semiome("ablate", "study.toml", "-w", "w2", "--json", cwd=study))
+    assert again["rows"] == shared["rows"]  # nothing is pretrained a second time
+
+
+def test_what_a_study_takes_is_estimated_before_it(study, monkeypatch):
+    values = result_of(
+        semiome("ablate", "study.toml", "-w", "w-estimate", "--estimate", "--processes", 2, "--json", cwd=study)
+    )
+
+    assert (values["unlabelled_clips"], values["labelled_clips"], values["disk_bytes"]) == (32, 32, 0)
+    assert (values["pretrainings"], values["steps"], values["processes"]) == (3, 1, 2)
+    assert 0 < values["seconds_a_step"] < 60
+    assert 2**20 < values["memory_bytes"] < values["memory_there"]
+    assert values["fits"] is True
+    assert not (study / "w-estimate" / "runs").exists()
+    monkeypatch.setattr(estimate, "_memory", lambda device: 2**20)
+    with pytest.raises(StateError, match=r"a step takes .* of memory and a CPU .* has 0.0 GiB: use a smaller at_once"):
+        ablate(study / "study.toml", study / "w", estimate=True)
+
+
+def test_frames_that_do_not_fit_are_refused_before_any_is_decoded(study, monkeypatch):
+    (study / "videos.csv").write_text(
+        "file_name,patient_id,video_id,label\n"
+        + "".join(f"{n}.mp4,p{n},v{n},{('TLE', 'exTLE')[n % 2]}\n" for n in range(4))
+    )
+    for number in range(4):
+        shutil.copy(DATA / "videos" / "h264_25fps.mp4", study / f"{number}.mp4")
+        with (study / f"{number}.mp4").open("ab") as stream:
+            stream.write(bytes([number]))  # another file
+    (study / "large.toml").write_text(
+        'name = "large"\nmanifest = "videos.csv"\nframe_cache = "new"\nencoder = "timesformer-demo"\nfolds = 2\n'
+    )
+    monkeypatch.setattr(estimate, "spare_bytes", lambda folder: 1000)
+    with pytest.raises(StateError, match=r"the frames take .* and the disk of the frame cache has 0.0 GiB for them"):
+        ablate(study / "large.toml", study / "w")
+    assert not (study / "new").exists()

@@ -17,8 +17,9 @@ from trainer.clips import LATER, ChosenFrames, LeftOut
 from trainer.decoding import as_described, decode_all
 from trainer.frame_cache import (
     build_cache,
-    cache_bytes,
     check_room,
+    clip_counts,
+    frame_bytes,
     matches,
     read_cache,
     read_references,
@@ -44,7 +45,7 @@ def test_training_clips_are_decoded_in_the_order_of_the_manifest(hospital):
 def test_a_cache_holds_what_decoding_gives_and_is_as_large_as_it_said(hospital, tmp_path):
     manifest = read_manifest(hospital(*ROWS))
 
-    said = cache_bytes(manifest, 4, 32, 2, lambda done, total: None)
+    said = sum(clip_counts(manifest, 2, lambda done, total: None)) * frame_bytes(4, 32)
     built = build_cache(manifest, tmp_path / "cache", 4, 32, decoders=2)
 
     decoded = decode_all(manifest, 4, 32, decoders=1)

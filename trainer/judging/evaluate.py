@@ -12,7 +12,7 @@ from index.errors import InvalidInput
 from index.records import LABELS
 from trainer.clips import TrainingClip
 from trainer.judging.classifiers import Features, Judge
-from trainer.judging.folds import Fold, check_leaks, patient_folds
+from trainer.judging.folds import Fold, Folds, check_leaks, patient_folds
 from trainer.judging.metrics import Prediction
 
 
@@ -37,7 +37,7 @@ def cross_validate(
     features: Features | Callable[[Fold], Features],
     clips: Sequence[TrainingClip],
     judge: Judge,
-    folds: int,
+    folds: Folds,
     seed: int,
 ) -> list[Prediction]:
     """Judge each labelled video by a judge that never saw its patient.
@@ -47,7 +47,7 @@ def cross_validate(
             the fold's test patients.
         clips: one for each row; those without a label are not used.
         judge: the classifier.
-        folds: number of folds.
+        folds: number of folds, or `patient` to leave one patient out at a time.
         seed: decides the folds.
 
     Returns:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from index.errors import InvalidInput
 from index.records import LABELS
 from trainer.clips import TrainingClip
+
+Folds = Annotated[int, Field(ge=2)] | Literal["patient"]
+"""How many folds by patient; or as many as there are patients, each left out once."""
 
 
 class Leak(InvalidInput):
@@ -29,12 +34,14 @@ class Fold:
     test: tuple[str, ...]
 
 
-def patient_folds(classes_of: Mapping[str, set[str]], folds: int, seed: int) -> list[Fold]:
+def patient_folds(classes_of: Mapping[str, set[str]], folds: Folds, seed: int) -> list[Fold]:
     """Deal patients into folds so that each has both classes among its test and its training patients.
+
+    Leaving one patient out at a time, a fold is tested on that patient's class alone.
 
     Args:
         classes_of: classes of the videos of each patient; mostly one, some patients have both.
-        folds: how many, at least 2.
+        folds: how many, at least 2; or `patient`, one for each patient.
         seed: decides who is with whom.
 
     Raises:
@@ -43,12 +50,15 @@ def patient_folds(classes_of: Mapping[str, set[str]], folds: int, seed: int) -> 
     patients_of = {label: sorted(p for p, classes in classes_of.items() if label in classes) for label in LABELS}
     fewest = min(map(len, patients_of.values()))
     counts = " and ".join(f"{len(patients)} with {label}" for label, patients in patients_of.items())
-    if fewest < 2 or folds < 2:
+    if folds == "patient" and fewest >= 2:
+        patients = sorted(classes_of)
+        return [Fold(tuple(p for p in patients if p != left_out), (left_out,)) for left_out in patients]
+    if folds == "patient" or fewest < 2 or folds < 2:
         raise InvalidInput(f"expected 2 folds or more, and 2 patients of each class or more, got {folds} and {counts}")
     if folds > fewest:
         raise InvalidInput(
             f"{folds} folds need {folds} patients of each class, so that each fold is tested on both; got {counts}: "
-            f"use {fewest} folds"
+            f"use {fewest} folds, or one for each patient"
         )
     random = np.random.default_rng(seed)
     rarer, commoner = sorted(LABELS, key=lambda label: len(patients_of[label]))

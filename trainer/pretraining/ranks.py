@@ -88,6 +88,16 @@ def launched_ranks() -> tuple[int, int, int]:
 _VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
+def check_device(device: str) -> None:
+    """Check whether there is such a device: before anything that takes long.
+
+    Raises:
+        InvalidInput: If there is none.
+    """
+    if device not in {"cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
+        raise InvalidInput(f"expected a device of cpu, or cuda where there is one, got {device!r}")
+
+
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
     """Join the run's processes for the length of the block: gloo on CPUs, NCCL on GPUs.
@@ -96,8 +106,7 @@ def joined(device: str) -> Iterator[Ranks]:
         InvalidInput: If there is no such device.
         StateError: If another rank was lost.
     """
-    if device not in {"cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
-        raise InvalidInput(f"expected a device of cpu, or cuda where there is one, got {device!r}")
+    check_device(device)
     rank, world_size, local_rank = launched_ranks()
     place = torch.device("cuda", local_rank) if device == "cuda" else torch.device("cpu")
     if world_size == 1:

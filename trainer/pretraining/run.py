@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from encoder.model.folder import Encoder, identified, load_encoder, new_encoder
+from encoder.model.original import import_pyth
 from encoder.model.timesformer import PRESETS, TimeSformer, preset
 from index.errors import InvalidInput, StateError
 from index.files.durable import write_text_atomically
@@ -46,7 +47,8 @@ class RunConfig(BaseModel):
     frame_cache: Path | None = None
     """Folder of decoded frames, made when missing; by default frames are kept in memory."""
     encoder: str = "timesformer-l"
-    """What to start from: an encoder folder, relative to the configuration file, or a preset with random weights."""
+    """What to start from: an encoder folder or a .pyth checkpoint, relative to the configuration file, or a preset with
+    random weights."""
     hold_out_split: str = Field(default="test", validation_alias=AliasChoices("hold_out_split", "probe_split"))
     """Patients with a video of this split are not trained on; each epoch is probed on them."""
     device: str = "cpu"
@@ -87,11 +89,15 @@ def _explained(problem: Any) -> str:  # noqa: ANN401  pydantic's own
 
 
 def initial_encoder(named: str, folder: Path, seed: int) -> Encoder:
-    """The encoder a run starts from: a preset with random weights, or a folder."""
+    """The encoder a run starts from: a preset with random weights, a folder, or a checkpoint of the original code."""
     if named in PRESETS:
         return new_encoder(preset(named), seed)
+    if (folder / named).is_file():
+        return import_pyth(folder / named)
     if not (folder / named).is_dir():
-        raise InvalidInput(f"expected an encoder folder or a preset of {', '.join(PRESETS)}, got {named!r}")
+        raise InvalidInput(
+            f"expected an encoder folder, a .pyth checkpoint or a preset of {', '.join(PRESETS)}, got {named!r}"
+        )
     return load_encoder(folder / named)
 
 
@@ -144,7 +150,7 @@ def run_pretraining(
     def probe_epoch(epoch: int, model: TimeSformer) -> None:
         probes = None
         if len(probed.clips) > 1:
-            probes = probe(_embedded(model, probed, config.pretrain, ranks), probed.clips)
+            probes = probe(embedded_by_all(model, probed, config.pretrain, ranks), probed.clips)
         log.write({"epoch": epoch, "step": recent[-1].step, "probes": None if probes is None else asdict(probes)})
         if (said := trouble(recent, steps, config.pretrain)) and ranks.rank == 0:
             warn(f"epoch {epoch + 1}: {said}")
@@ -161,7 +167,9 @@ def run_pretraining(
     return identified(model.cpu(), origin, trained=True)
 
 
-def _embedded(model: TimeSformer, clips: TrainingClips, recipe: PretrainConfig, ranks: Ranks) -> NDArray[np.float32]:
+def embedded_by_all(
+    model: TimeSformer, clips: TrainingClips, recipe: PretrainConfig, ranks: Ranks
+) -> NDArray[np.float32]:
     """Embeddings of clips, each rank making a part."""
     parts = np.array_split(np.arange(len(clips.clips)), ranks.world_size)
     mine = parts[ranks.rank].tolist()

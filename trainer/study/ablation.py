@@ -12,14 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from encoder.model.folder import Encoder
 from index.errors import InvalidInput
 from index.files.durable import write_text_atomically
 from index.phases import FIRST_S, counted_rows
 from index.records import Video
-from trainer.backbones.baselines import BaselineConfig, backbone, by_segments, recurrent_judge, snippet_features
+from trainer.backbones.baselines import BaselineConfig, recurrent_judge
 from trainer.clips import TrainingClip, TrainingClips
 from trainer.judging.classifiers import (
     Features,
@@ -33,49 +32,11 @@ from trainer.judging.classifiers import (
 )
 from trainer.judging.evaluate import cross_validate, judge_patients, labelled_patients
 from trainer.judging.folds import Fold, patient_folds, patients_held_out
-from trainer.judging.head import HeadConfig
 from trainer.judging.metrics import Difference, Prediction, Scores, difference, scores
-from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.ranks import Ranks
-from trainer.study.pretrained_encoders import SETTINGS, Embedded, Pretrained, Reporter, Setting
-
-Mode = Literal["transductive", "inductive", "external"]
-
-
-class AblationConfig(BaseModel):
-    """One ablation study."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    """Name of the study; its folder below `runs/`."""
-    manifest: Path | None = None
-    """CSV of the videos, relative to the configuration file; not needed where the frame cache is there."""
-    frame_cache: Path | None = None
-    """Folder of decoded frames, relative to the configuration file, made when missing."""
-    encoder: str = "timesformer-l"
-    """Initial weights of all settings: an encoder folder, relative to the configuration file, or a preset."""
-    modes: tuple[Mode, ...] = ("transductive",)
-    """transductive pretrains once, on all patients but external ones, as the paper; inductive once for each fold,
-    without its test patients; external judges patients of `hold_out_split`, whom nothing has seen."""
-    hold_out_split: str = Field(default="test", validation_alias=AliasChoices("hold_out_split", "external_split"))
-    """Patients with a video of this split are kept out of all pretraining and all folds."""
-    folds: int = Field(default=5, ge=2)
-    """Number of folds by patient; the paper has 5."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of folds and heads."""
-    repeats: int = Field(default=3, ge=1)
-    """Seeds of folds and heads, counted from `seed`, that the spread of accuracies is reported for."""
-    map: Literal["pca", "umap"] = "pca"
-    """How the report lays out embeddings; umap needs the extra `semiome[map]`."""
-    device: str = "cpu"
-    """cpu or cuda."""
-    pretrain: PretrainConfig = PretrainConfig()
-    """The recipe; its `levels` are those of each setting."""
-    head: HeadConfig = HeadConfig()
-    """The head on the frozen encoder."""
-    baselines: tuple[BaselineConfig, ...] = ()
-    """Other models to compare with."""
+from trainer.study.baseline_features import Baselines
+from trainer.study.config import AblationConfig, Mode
+from trainer.study.pretrained_encoders import SETTINGS, Embedded, Pretrained, Reporter, Setting, StudyClips
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +88,7 @@ class Study:
 
 
 def ablate(
-    clips: TrainingClips,
+    clips: StudyClips,
     start: Encoder,
     config: AblationConfig,
     folder: Path,
@@ -135,10 +96,11 @@ def ablate(
     ranks: Ranks,
     references: Mapping[str, Features] | None = None,
     reporter: Reporter | None = None,
-) -> Study:
+) -> Study | None:
     """Run the whole study. What was pretrained before, in the same folder, is not pretrained again.
 
-    What can be refused is refused first: the cohort, the baselines' weights and snippets.
+    What can be refused is refused first: the cohort, the baselines' weights and snippets. Ranks pretrain and embed
+    together; the first alone judges, and the others get None.
 
     Args:
         clips: the cohort.
@@ -146,7 +108,7 @@ def ablate(
         config: the study's settings.
         folder: of the study; made.
         config_folder: where the configuration's paths begin.
-        ranks: one process; pretraining of several is for `semiome pretrain`.
+        ranks: this process among the others.
         references: features that need no learning, as further rows.
         reporter: told how far it is.
 
@@ -155,29 +117,28 @@ def ablate(
         Leak: If something is on both sides of a split.
     """
     reporter = reporter or Reporter()
+    judged = clips.judged
     for name, features in (references or {}).items():
-        if len(features) != len(clips.clips):
-            raise InvalidInput(f"expected {len(clips.clips)} rows of {name}, one a clip, got {len(features)}")
-    study = Study(config, clips.clips)
-    outside = patients_held_out(((c.patient_id, c.split) for c in clips.clips), config.hold_out_split)
-    patients = labelled_patients([clip for clip in clips.clips if clip.patient_id not in outside])
-    if config.modes != ("external",):
-        patient_folds(patients, config.folds, config.seed)
+        if len(features) != len(judged.clips):
+            raise InvalidInput(f"expected {len(judged.clips)} rows of {name}, one a clip, got {len(features)}")
+    study = Study(config, judged.clips)
+    outside = patients_held_out(((c.patient_id, c.split) for c in judged.clips), config.hold_out_split)
+    patients = labelled_patients([clip for clip in judged.clips if clip.patient_id not in outside])
+    folds = patient_folds(patients, config.folds, config.seed) if config.modes != ("external",) else []
     if "external" in config.modes:
-        labelled_patients([clip for clip in clips.clips if clip.patient_id in outside])
-    labelled = clips.of(lambda clip: bool(clip.label)) if config.baselines else clips
-    features_of = {
-        baseline: snippet_features(
-            *(labelled, backbone(baseline, config_folder), baseline),
-            partial(reporter.step, f"{baseline.title}: features"),
-            config.device,
-        )
-        for baseline in config.baselines
-    }
+        labelled_patients([clip for clip in judged.clips if clip.patient_id in outside])
+    baselines = Baselines(clips, config.baselines, config_folder, folder)
     encoders = Pretrained(clips, start, config.pretrain, folder, ranks, config.device, reporter)
     for setting in SETTINGS:
+        encoders.make(setting, outside)
+        for fold in folds if "inductive" in config.modes and setting != "none" else ():
+            encoders.make(setting, outside | set(fold.test))
+    if ranks.rank > 0:
+        return None
+    for setting in SETTINGS:
         study.settings[setting] = encoders.embedded(setting, outside)
-    cheap = {"motion energy": _each_clip(clips, motion_energy), "mean image": _each_clip(clips, mean_image)}
+    features_of = {baseline: baselines.features(baseline, config.device, reporter) for baseline in config.baselines}
+    cheap = {"motion energy": _each_clip(judged, motion_energy), "mean image": _each_clip(judged, mean_image)}
     for mode in config.modes:
         compare = _Comparison(study, mode, outside, patients)
         rows = [_our_row(setting, compare, encoders) for setting in SETTINGS]
@@ -189,8 +150,8 @@ def ablate(
             embedded = _features(ours, compare, encoders)
             rows.append(compare.row(f"{ours}, 10 nearest clips", "ours", embedded, lambda seed: neighbour_judge, 1))
         for baseline in config.baselines:
-            rows.append(_baseline_row(baseline, compare, features_of[baseline], labelled.clips))
-        for name, features in {**cheap, "duration alone": durations(clips.clips), **(references or {})}.items():
+            rows.append(_baseline_row(baseline, compare, *features_of[baseline]))
+        for name, features in {**cheap, "duration alone": durations(judged.clips), **(references or {})}.items():
             rows.append(compare.row(name, "reference", features, lambda seed: logistic_judge, 1))
         rows.append(compare.row("majority class", "reference", cheap["mean image"], lambda seed: majority_judge, 1))
         study.rows += _compared(rows)
@@ -310,15 +271,12 @@ def _without_test_patients(encoders: Pretrained, setting: Setting, outside: set[
 
 
 def _baseline_row(
-    baseline: BaselineConfig, compare: _Comparison, features: Features, clips: Sequence[TrainingClip]
+    baseline: BaselineConfig, compare: _Comparison, features: Features, clips: Sequence[TrainingClip], title: str
 ) -> Row:
-    if baseline.kind == "perez-garcia":
-        features, clips = by_segments(features, clips)
-
     def judge_of(seed: int) -> Judge:
         return recurrent_judge(baseline.model_copy(update={"seed": seed}))
 
-    return compare.row(baseline.title, "baseline", features, judge_of, compare.config.repeats, clips)
+    return compare.row(title, "baseline", features, judge_of, compare.config.repeats, clips)
 
 
 def _each_clip(clips: TrainingClips, feature: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> Features:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +13,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.model.folder import Encoder, load_encoder, save_encoder
+from encoder.model.folder import Encoder
 from index.files.durable import write_atomically
 from trainer.clips import TrainingClips
 from trainer.judging.folds import check_leaks
-from trainer.judging.probes import Probes, embed_clips, probe
+from trainer.judging.probes import Probes, probe
 from trainer.judging.retrieval import Ranking, label_ranking, sign_ranking
 from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.ranks import Ranks
-from trainer.pretraining.run import RunConfig, read_log, run_pretraining
+from trainer.pretraining.run import RunConfig, embedded_by_all, read_log, run_pretraining
 
 Setting = Literal["none", "video", "patient", "both"]
 SETTINGS: tuple[Setting, ...] = ("none", "video", "patient", "both")
@@ -55,6 +56,26 @@ class Reporter:
     warn: Callable[[str], None] = lambda text: None
 
 
+@dataclass(frozen=True, slots=True)
+class StudyClips:
+    """What a study looks at.
+
+    Attributes:
+        judged: the cohort that is judged, labelled or partly so.
+        pretraining: what is pretrained on; the same, unless the unlabelled videos are others.
+        decoded: gives the judged clips at another number of frames and another size, for a baseline that wants these.
+    """
+
+    judged: TrainingClips
+    pretraining: TrainingClips
+    decoded: Callable[[int, int], TrainingClips] | None = None
+
+    @classmethod
+    def of_one_manifest(cls, clips: TrainingClips) -> StudyClips:
+        """All clips are pretrained on, and the labelled ones judged."""
+        return cls(clips, clips)
+
+
 class Pretrained:
     """Makes and keeps the encoders of a study.
 
@@ -63,14 +84,14 @@ class Pretrained:
         start: initial weights of all settings.
         recipe: its `levels` are replaced by those of each setting.
         folder: the study's.
-        ranks: the processes; one.
+        ranks: the processes.
         device: cpu or cuda.
         reporter: told how far it is.
     """
 
     def __init__(
         self,
-        clips: TrainingClips,
+        clips: StudyClips,
         start: Encoder,
         recipe: PretrainConfig,
         folder: Path,
@@ -78,23 +99,32 @@ class Pretrained:
         device: str,
         reporter: Reporter,
     ) -> None:
-        self._clips, self._start, self._recipe = clips, start, recipe
+        self._judged, self._training, self._start, self._recipe = clips.judged, clips.pretraining, start, recipe
         self._folder, self._ranks, self._device, self._reporter = folder, ranks, device, reporter
+        self._made: dict[str, str] = {}
 
-    def embedded(self, setting: Setting, kept_out: set[str]) -> Embedded:
-        """What a setting's encoder makes of all clips.
+    def make(self, setting: Setting, kept_out: set[str]) -> None:
+        """Pretrain an encoder and embed all clips that are judged, unless an earlier call did; all ranks together.
 
         Args:
             setting: which levels are pretrained on.
             kept_out: patients whose clips are not.
         """
-        name = f"{setting}-{_digest(kept_out)}"
-        encoder = self._encoder(setting, kept_out, name)
-        vectors = self._vectors(encoder, name)
-        rows = [row for row, clip in enumerate(self._clips.clips) if not kept_out or clip.patient_id in kept_out]
-        chosen = [self._clips.clips[row] for row in rows]
+        name = _name(setting, kept_out)
+        if name not in self._made:
+            encoder = self._encoder(setting, kept_out, name)
+            self._embed(encoder, name)
+            self._made[name] = encoder.encoder_id
+
+    def embedded(self, setting: Setting, kept_out: set[str]) -> Embedded:
+        """What a setting's encoder makes of all clips that are judged, after `make`."""
+        name = _name(setting, kept_out)
+        encoder_id = self._made[name]
+        vectors: NDArray[np.float32] = np.load(self._path(encoder_id, name))
+        rows = [row for row, clip in enumerate(self._judged.clips) if not kept_out or clip.patient_id in kept_out]
+        chosen = [self._judged.clips[row] for row in rows]
         return Embedded(
-            encoder.encoder_id,
+            encoder_id,
             vectors,
             probe(vectors[rows], chosen),
             label_ranking(vectors[rows], chosen),
@@ -105,8 +135,8 @@ class Pretrained:
     def _encoder(self, setting: Setting, kept_out: set[str], name: str) -> Encoder:
         if setting == "none":
             return self._start
-        clips = self._clips.of(lambda clip: clip.patient_id not in kept_out)
-        check_leaks(clips.clips, [clip for clip in self._clips.clips if clip.patient_id in kept_out])
+        clips = self._training.of(lambda clip: clip.patient_id not in kept_out)
+        check_leaks(clips.clips, [clip for clip in self._judged.clips if clip.patient_id in kept_out])
         config = RunConfig(
             name=name,
             manifest=Path("study"),
@@ -116,7 +146,7 @@ class Pretrained:
         )
         # A run that has ended only loads its last checkpoint; one of another recipe or other clips is refused.
         return run_pretraining(
-            _fresh(self._start, self._folder),
+            replace(self._start, model=copy.deepcopy(self._start.model)),
             clips,
             config,
             self._folder / name,
@@ -125,30 +155,27 @@ class Pretrained:
             warn=lambda text: self._reporter.warn(f"{setting}: {text}"),
         )
 
-    def _vectors(self, encoder: Encoder, name: str) -> NDArray[np.float32]:
+    def _embed(self, encoder: Encoder, name: str) -> None:
         self._reporter.step(f"embedding: {name.split('-')[0]}", 0, 0)
-        path = self._folder / name / f"vectors-{encoder.encoder_id}-{self._clips.digest()[:8]}.npy"
-        if path.exists():
-            found: NDArray[np.float32] = np.load(path)
-            return found
-        model = encoder.model.to(self._ranks.device)
-        vectors = embed_clips(model, self._clips.frames, self._ranks.device)
-        model.cpu()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, partial(_save, vectors))
-        return vectors
+        path = self._path(encoder.encoder_id, name)
+        if self._ranks.any(path.exists()):
+            return
+        vectors = embedded_by_all(encoder.model.to(self._ranks.device), self._judged, self._recipe, self._ranks)
+        encoder.model.cpu()
+        if self._ranks.rank == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, partial(_save, vectors))
+
+    def _path(self, encoder_id: str, name: str) -> Path:
+        precision = "" if self._recipe.precision == "fp32" else f"-{self._recipe.precision}"
+        return self._folder / name / f"vectors-{encoder_id}-{self._judged.digest()[:8]}{precision}.npy"
+
+
+def _name(setting: Setting, kept_out: set[str]) -> str:
+    """Folder of an encoder; names a choice of patients without naming them."""
+    return f"{setting}-{hashlib.sha256(chr(10).join(sorted(kept_out)).encode()).hexdigest()[:8]}"
 
 
 def _save(vectors: NDArray[np.float32], path: Path) -> None:
     with path.open("wb") as stream:
         np.save(stream, vectors)
-
-
-def _fresh(start: Encoder, folder: Path) -> Encoder:
-    """The same weights in a model of their own: training changes a model in place."""
-    return load_encoder(save_encoder(start, folder / "initial"))
-
-
-def _digest(patients: set[str]) -> str:
-    """Names a choice of patients without naming them."""
-    return hashlib.sha256("\n".join(sorted(patients)).encode()).hexdigest()[:8]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from semiome.commands.models.frames import clips_of
 from semiome.console import Screen
 from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
@@ -28,15 +29,17 @@ def pretrain(
 
     On several GPUs or machines: torchrun --nproc-per-node 4 -m semiome pretrain CONFIG.toml
     """
+    from encoder.manifest import read_manifest
     from encoder.model.folder import install_encoder
     from index.processors import usable_cores
     from index.workspace import Workspace
-    from trainer.pretraining.ranks import joined, launched_ranks
+    from trainer.pretraining.ranks import check_device, joined, launched_ranks
     from trainer.pretraining.run import RunConfig, initial_encoder, read_config, run_pretraining
 
     settings = read_config(config, RunConfig)
     rank, world_size, local_rank = launched_ranks()
     screen = Screen(as_json=as_json, silent=rank > 0)
+    check_device(settings.device)
     workspace = Workspace.at(address)
     start = initial_encoder(settings.encoder, config.parent, settings.pretrain.seed)
     if start.crop is not None:
@@ -45,8 +48,9 @@ def pretrain(
             "that `semiome beds` writes, and give the result its crop with `semiome encoder crop`"
         )
     shape = start.model.config
-    clips = clips_for(
-        *(settings.manifest, settings.frame_cache, config.parent, shape.num_frames, shape.image_size),
+    cache = None if settings.frame_cache is None else config.parent / settings.frame_cache
+    clips = clips_of(
+        *(read_manifest(config.parent / settings.manifest), cache, shape.num_frames, shape.image_size),
         decoders=decoders or usable_cores(),
         screen=screen,
         writes=local_rank == 0,
@@ -70,70 +74,6 @@ def pretrain(
         install_encoder(encoder, workspace.encoders)
         values = _values(encoder, settings, workspace, clips)
         screen.result(values, lambda: _show(values, screen))
-
-
-def clips_for(
-    manifest: Path,
-    frame_cache: Path | None,
-    folder: Path,
-    num_frames: int,
-    size: int,
-    *,
-    decoders: int,
-    screen: Screen,
-    writes: bool = True,
-    shared: bool = False,
-) -> TrainingClips:
-    """The clips of a manifest, from its frame cache where there is one.
-
-    Args:
-        manifest: relative to `folder`.
-        frame_cache: relative to `folder`; None to keep frames in memory.
-        folder: of the configuration.
-        num_frames: T.
-        size: S.
-        decoders: videos decoded at once.
-        screen: for progress, and for what is left out.
-        writes: whether this process makes the cache if there is none; others wait for it.
-        shared: whether other processes read it too.
-    """
-    from encoder.manifest import read_manifest
-    from index.errors import InvalidInput
-    from index.files.locks import exclusive_lock
-    from trainer.decoding import as_described, decode_all
-    from trainer.frame_cache import build_cache, cache_bytes, check_room, matches, read_cache
-
-    rows = read_manifest(folder / manifest)
-    if frame_cache is None:
-        if shared:
-            raise InvalidInput("several processes share one frame cache: name its folder as frame_cache")
-        with screen.progress("Decoding") as progress:
-            clips = decode_all(rows, num_frames, size, decoders, progress)
-    else:
-        cache = folder / frame_cache
-        if writes and not (cache / "clips.json").exists():
-            with exclusive_lock(cache / "lock", "the frame cache"):
-                with screen.progress("Counting clips") as progress:
-                    size_bytes = cache_bytes(rows, num_frames, size, decoders, progress)
-                screen.note(f"the frame cache will take {size_bytes / 2**30:.2f} GiB")
-                check_room(cache, size_bytes)
-                with screen.progress("Decoding") as progress:
-                    build_cache(rows, cache, num_frames, size, decoders, progress)
-        elif not writes:
-            _wait_for(cache / "clips.json")
-        clips = read_cache(cache)
-        matches(clips, rows, num_frames, size)
-    for video in clips.left_out if writes else ():
-        screen.warn(f"{video.video_id} is left out: {video.reason}")
-    return as_described(clips, rows)
-
-
-def _wait_for(path: Path) -> None:
-    """Until another process of this machine has written a file; torchrun ends this one should the other fail."""
-    import time
-
-    while not path.exists():
-        time.sleep(0.2)
 
 
 def _steps(settings: RunConfig, clips: TrainingClips, world_size: int) -> int:

@@ -1,5 +1,7 @@
 """The baselines are the published models: parameter counts, names of weights, output shapes; and they learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,13 +13,13 @@ from trainer.backbones.baselines import (
     BaselineConfig,
     Recurrent,
     backbone,
-    by_segments,
     recurrent_judge,
     scaled,
+    segment_features,
     snippet_features,
 )
 from trainer.backbones.i3d import I3D
-from trainer.backbones.r2plus1d import R2Plus1D
+from trainer.backbones.r2plus1d import MEAN, STD, R2Plus1D
 
 
 def parameters(model):
@@ -135,17 +137,65 @@ def test_longer_snippets_than_clips_are_refused():
         snippet_features(coloured_clips(), torch.nn.Identity(), BaselineConfig(kind="i3d"))
 
 
-def test_segments_cover_a_video_from_its_first_to_its_last_snippet():
-    clips = coloured_clips(clips=4).clips
-    features = np.arange(len(clips) * 24, dtype=np.float32).reshape(len(clips), 24, 1)
+class First(torch.nn.Module):
+    """The first channel of each of a snippet's frames: says which frames it was given."""
 
-    found, standing_for = by_segments(features, clips)
+    def forward(self, snippets):
+        return snippets[:, 0, :, 0, 0]
 
-    assert found.shape == (8, SEGMENTS, 3, 1)
-    assert [clip.video_id for clip in standing_for] == list(dict.fromkeys(clip.video_id for clip in clips))
-    flat = found[0].reshape(-1)
-    assert (flat[0], flat[-1]) == (1, 95)
-    assert (np.diff(flat) > 0).all()
+
+def numbered_clips(clips, frames=10, begins=None):
+    """Videos of which each frame shows its number in the video."""
+    made = coloured_clips(patients=2, videos=1, clips=clips, num_frames=frames, size=32)
+    described = [replace(clip, begins_s=None if begins is None else begins[clip.clip_index]) for clip in made.clips]
+    for row, clip in enumerate(described):
+        at = clip.start_s + (np.arange(frames) + 0.5) * 10 / frames
+        made.frames[row] = np.floor(at * frames / 10)[:, None, None, None]
+    return replace(made, clips=tuple(described))
+
+
+def frames_shown(features):
+    """Numbers of the frames that snippets were made of."""
+    return np.rint((features * STD[0] + MEAN[0]) * 255).astype(int)
+
+
+@pytest.mark.parametrize("starts", [None, 2])
+def test_a_segments_snippets_are_of_successive_frames_and_begin_at_any_of_it(starts):
+    """Perez-Garcia: 48 frames are 16 segments of 3; the last segments begin early enough to end in the video."""
+    config = BaselineConfig(kind="perez-garcia", size=32, starts=starts)
+    found = frames_shown(segment_features(numbered_clips(4, frames=12), First(), config))
+
+    assert found.shape == (2, SEGMENTS, 3 if starts is None else 2, 8)
+    assert (np.diff(found, axis=-1) == 1).all()
+    begins = found[0, :, :, 0]
+    if starts is None:
+        assert begins[:13].tolist() == [[3 * s, 3 * s + 1, 3 * s + 2] for s in range(13)]
+        assert (begins[13:] >= 39).all()
+    assert (begins.max(), found.max()) == (40, 47)
+
+
+def test_frames_that_clips_share_are_not_seen_twice():
+    """The last clip overlaps the one before by 4 s."""
+    config = BaselineConfig(kind="perez-garcia", size=32)
+    found = frames_shown(segment_features(numbered_clips(3, frames=20, begins=[0.0, 10.0, 16.0]), First(), config))
+
+    assert (np.diff(found, axis=-1) == 1).all()
+    assert found.max() == 51
+
+
+def test_perez_garcia_is_trained_as_its_authors_did_unless_told_otherwise():
+    config = BaselineConfig(kind="perez-garcia")
+    assert (config.snippet_frames, config.learning_rate, config.epochs) == (8, 1e-2, 400)
+    assert BaselineConfig(kind="perez-garcia", epochs=3).epochs == 3
+    assert config.titled(150) == "Perez-Garcia, random backbone"
+    assert config.titled(48) == "Perez-Garcia, random backbone, 4.8 frames a second"
+
+
+def test_weights_of_another_digest_are_refused(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(b"some weights")
+    config = BaselineConfig(kind="r2plus1d", weights="weights.pth", sha256="91a641e6")
+    with pytest.raises(InvalidInput, match=r"expected weights of SHA-256 91a641e6…, got \w{16}…: fetch the file again"):
+        backbone(config, tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("r2plus1d", (5, 12)), ("perez-garcia", (SEGMENTS, 3, 12))])

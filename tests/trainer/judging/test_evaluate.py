@@ -169,3 +169,15 @@ def test_motion_energy_sees_where_something_moves_and_the_mean_image_what_stands
     assert energy[0, 0, 5] == pytest.approx(np.log1p(200))
     assert np.count_nonzero(energy[0]) == 1
     assert mean_image(frames).reshape(8, 8, 3)[7, 0].tolist() == [0, 0, 1]
+
+
+def test_leaving_one_patient_out_serves_a_class_of_two():
+    """As 11 TLE and 4 exTLE, for which five folds can't be made."""
+    classes_of = {f"p{i:02d}": {"exTLE" if i < 2 else "TLE"} for i in range(13)}
+    folds = patient_folds(classes_of, "patient", 0)
+
+    assert [fold.test for fold in folds] == [(patient,) for patient in sorted(classes_of)]
+    for fold in folds:
+        assert set(fold.training) == set(classes_of) - set(fold.test)
+    with pytest.raises(InvalidInput, match="2 patients of each class or more, got patient and 2 with TLE and 1"):
+        patient_folds({"a": {"TLE"}, "b": {"exTLE"}, "c": {"TLE"}}, "patient", 0)

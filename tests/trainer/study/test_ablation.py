@@ -17,8 +17,9 @@ from trainer.judging.folds import Leak
 from trainer.judging.head import HeadConfig
 from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.ranks import alone
-from trainer.study.ablation import AblationConfig, _keys_of_counted, ablate, durations
-from trainer.study.pretrained_encoders import Reporter
+from trainer.study.ablation import _keys_of_counted, ablate, durations
+from trainer.study.config import AblationConfig
+from trainer.study.pretrained_encoders import Reporter, StudyClips
 from trainer.study.report import as_html, as_text, laid_out, principal_components
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,9 @@ def run(folder, config, clips=None, told=None):
     reporter = Reporter(step=lambda what, done, total: told.append(what) if told is not None else None)
     start = new_encoder(tiny_architecture(), seed=0)
     references = {"true colour": cohort().frames.mean((1, 2, 3)).astype(np.float32)}
-    return ablate(clips or cohort(), start, config, folder, folder, ALONE, references, reporter)
+    return ablate(
+        StudyClips.of_one_manifest(clips or cohort()), start, config, folder, folder, ALONE, references, reporter
+    )
 
 
 class Checked(HTMLParser):

@@ -18,7 +18,7 @@ export class ReportsView {
       fill(list,
         el("section", { class: "panel" }, el("h3", {}, "Evaluations"),
           reports.length ? el("ul", {}, reports.map((one) => el("li", {}, el("a", { href: `#/reports?report=${encodeURIComponent(one.report_id)}`, "aria-current": one.report_id === this.wanted ? "true" : null }, one.report_id), el("span", { class: "soft" }, ` ${one.written_at.slice(0, 16).replace("T", " ")} UTC`))))
-            : el("p", {}, "None yet: ", el("code", {}, "semiome ablate examples/ablation.toml"), " compares ways of pretraining and writes one.")),
+            : el("p", {}, "None yet: ", el("code", {}, "semiome ablate examples/paper.toml"), " compares ways of pretraining and writes one.")),
         el("section", { class: "panel" }, el("h3", {}, "What people said"), el("p", {}, "Labels, signs and judgements of this page, for other programs:"),
           el("ul", {}, el("li", {}, el("a", { href: "/api/events.tsv", download: "events.tsv" }, "events.tsv"), " with HED tags"), el("li", {}, el("a", { href: "/api/label-studio.json", download: "label-studio.json" }, "label-studio.json")))),
         this.me.looksAfter ? await recall() : null,

@@ -1,0 +1,116 @@
+"""The study of examples/paper.toml at miniature size, on simulated patients, from drawing them to the report.
+
+    .venv/bin/python benchmarks/paper.py [--out DIR]
+
+Draws what the paper had: 731 videos of 40 patients to pretrain on, and 57 labelled ones of 15 of these (42 TLE, 15
+exTLE), all short and small. Then `semiome ablate` runs that very file with the changes of `MINIATURE`: an encoder of
+random weights that fits on a CPU, the detector of simulated beds, and backbones without their published weights. The
+figures mean nothing; that the whole way is there is what this shows. Prints the table; the report lies in DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from encoder.model.folder import new_encoder, save_encoder
+from encoder.model.timesformer import architecture
+from index.processors import usable_cores
+from semiome.simulation.cohort import Recording, simulate_cohort
+from semiome.simulation.files import write_recording
+
+PAPER = Path(__file__).parent.parent / "examples" / "paper.toml"
+PATIENTS, VIDEOS, LABELLED_TLE, LABELLED_EXTLE = 40, 731, 42, 15
+OF_CLASS = {"TLE": (10, LABELLED_TLE), "exTLE": (5, LABELLED_EXTLE)}
+SECONDS, LABELLED_SECONDS, FPS, WIDTH, HEIGHT = 12.0, 26.0, 5, 128, 96
+MINIATURE = {
+    r'encoder = ".*"': 'encoder = "encoder"',
+    r'device = "cuda"': 'device = "cpu"',
+    r'detector = "maskrcnn"': 'detector = "simulated"',
+    r'weights = ".*"\n': "",
+    r'sha256 = ".*"\n': "",
+    r'precision = "bf16"': 'precision = "fp32"',
+    r"epochs = 5\n": "epochs = 1\n",
+    r"size = 224": "size = 32\nsnippet_frames = 8",
+    r'kind = "r2plus1d"': 'kind = "r2plus1d"\nsize = 32\nsnippet_frames = 8',
+    r"frames = 150 .*": "frames = 50\nsize = 32\nstarts = 1\nepochs = 20",
+}
+
+
+def main() -> None:
+    """Run it."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--out", type=Path, default=Path("paper-miniature"))
+    folder = options.parse_args().out.resolve()
+    config = prepared(folder)
+    command = [sys.executable, "-m", "semiome", "ablate", str(config), "--workspace", str(folder / "workspace")]
+    subprocess.run([*command, "--estimate"], check=True)
+    subprocess.run(command, check=True)
+
+
+def prepared(folder: Path) -> Path:
+    """Draw the videos, write both manifests and the configuration; what is there already is not drawn again."""
+    unlabelled, labelled = cohorts()
+    write_videos(unlabelled, folder / "unlabelled", folder / "unlabelled.csv")
+    write_videos(labelled, folder / "labelled", folder / "labelled.csv")
+    shape = architecture(8, 32, 32, 2, 2, patch_size=16, embedding_dim=64)
+    encoder = save_encoder(new_encoder(shape, seed=0), folder / "encoders")
+    if not (folder / "encoder").exists():
+        (folder / "encoder").symlink_to(encoder)
+    text = PAPER.read_text(encoding="utf-8")
+    for pattern, replacement in MINIATURE.items():
+        text, changed = re.subn(pattern, replacement, text)
+        if not changed:
+            raise ValueError(f"examples/paper.toml has nothing like {pattern!r} any more")
+    config = folder / "paper.toml"
+    config.write_text(text, encoding="utf-8")
+    return config
+
+
+def cohorts() -> tuple[list[Recording], list[Recording]]:
+    """731 videos of 40 patients, and 57 others of 15 of these."""
+    drawn = simulate_cohort(PATIENTS, 24, seed=11, prefix="paper")
+    of_patient: dict[str, list[Recording]] = {}
+    for recording in drawn:
+        of_patient.setdefault(recording.patient_id, []).append(recording)
+    more = VIDEOS - PATIENTS * (VIDEOS // PATIENTS)
+    unlabelled = [
+        replace(recording, seconds=SECONDS)
+        for number, recordings in enumerate(of_patient.values())
+        for recording in recordings[: VIDEOS // PATIENTS + (number < more)]
+    ]
+    labelled = []
+    for label, (patients, videos) in OF_CLASS.items():
+        chosen = [recordings for recordings in of_patient.values() if recordings[0].label == label][:patients]
+        rest = [recording for number in range(19, 24) for recordings in chosen for recording in [recordings[number]]]
+        labelled += [replace(recording, seconds=LABELLED_SECONDS) for recording in rest[:videos]]
+    return unlabelled, labelled
+
+
+def write_videos(recordings: list[Recording], folder: Path, manifest: Path) -> None:
+    """Draw videos, and their manifest last."""
+    if manifest.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = partial(write_recording, folder=folder, width=WIDTH, height=HEIGHT, fps=FPS)
+    with ProcessPoolExecutor(usable_cores(), mp_context=get_context("spawn")) as pool:
+        list(pool.map(draw, recordings, chunksize=8))
+    with manifest.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("file_name", "patient_id", "video_id", "label", "camera"))
+        for one in recordings:
+            name = f"{folder.name}/{one.video_id}.mp4"
+            label = one.label if folder.name == "labelled" else ""
+            rows.writerow((name, one.patient_id, one.video_id, label, one.camera))
+
+
+if __name__ == "__main__":
+    main()
