@@ -5,7 +5,7 @@
 Draws what the paper had: 731 videos of 40 patients to pretrain on, and 57 labelled ones of 15 of these (42 TLE, 15
 exTLE), all short and small. Then `semiome ablate` runs that very file with the changes of `MINIATURE`: an encoder of
 random weights that fits on a CPU, the detector of simulated beds, and backbones without their published weights. The
-figures mean nothing; that the whole way is there is what this shows. Prints the table; the report lies in DIR.
+figures mean nothing; what this shows is that it runs end to end. Prints the table; the report lies in DIR.
 """
 
 from __future__ import annotations
