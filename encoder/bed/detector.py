@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from encoder.bed.torchvision_operators import import_detection
 from index.errors import DamagedData, InvalidInput, VideoRefused
 from index.files.durable import sha256_of_file, write_atomically, write_text_atomically
 
@@ -277,14 +278,15 @@ def _hide_unfit_torchvision() -> None:
 
 def _torchvision() -> Any:  # noqa: ANN401
     try:
-        import torchvision.models.detection
-    except (ImportError, RuntimeError) as error:  # the latter from a build for another torch
+        return import_detection()
+    except (ImportError, RuntimeError) as error:  # the latter from one for another version of torch
+        # Versions go together: 0.28 of torchvision with 2.13 of torch, 0.29 with 2.14.
+        minor = int(torch.__version__.split(".")[1]) + 15
         raise InvalidInput(
-            f"Mask R-CNN needs a torchvision that was built for this torch ({torch.__version__}), and it can't be "
-            f"imported ({type(error).__name__}): pip install 'semiome[crop]' with torch and torchvision of one kind "
-            "(both for the CPU, or both for the same CUDA), or name a transformers detector's folder instead"
+            f"Mask R-CNN needs torchvision 0.{minor} beside this torch ({torch.__version__}), and it can't be imported "
+            f"({type(error).__name__}): pip install --no-deps 'torchvision==0.{minor}.*', or name the folder of a "
+            "transformers detector instead"
         ) from None
-    return torchvision.models.detection
 
 
 def _no_mask_rcnn(error: Exception) -> InvalidInput:

@@ -12,26 +12,47 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan
 from index.records import LABELS
-from semiome.simulation.cohort import Recording, simulate_cohort
+from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.render import FPS
 from semiome.simulation.scene import clips_of
-from semiome.simulation.second.cohort import SecondRecording, simulate_second
 from trainer.clips import TrainingClip, TrainingClips
 from trainer.frame_cache import read_cache, write_cache, write_references
 
 HELD_OUT = "test"
-AnyRecording = Recording | SecondRecording
-SIMULATORS: dict[str, Callable[[int, int, int, str], Sequence[AnyRecording]]] = {
-    "first": simulate_cohort,
-    "second": simulate_second,
-}
-"""What draws patients, videos of each, with a seed and the beginning of their ids."""
+
+
+class _Simulated(Protocol):
+    """One video, before it is drawn."""
+
+    @property
+    def video_id(self) -> str: ...
+    @property
+    def patient_id(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def camera(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+    def signs_between(self, start_s: float, end_s: float) -> tuple[str, ...]:
+        """Seizure signs seen for at least a second in a stretch of the video."""
+
+    def draw(self, num_frames: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Draw its clips: (K, T, size, size, 3) frames, and (K, F) what is true of each."""
+
+
+Simulator = Callable[[int, int, int, str], Sequence[_Simulated]]
+"""Draws patients, so many videos of each, by a seed, with the beginning of their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +82,7 @@ def write_study(
     image_size: int,
     processes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    simulator: str = "first",
+    simulate: Simulator = simulate_cohort,
 ) -> TrainingClips:
     """Draw a study's cohort into a frame cache, with the true joint angles beside it as a reference.
 
@@ -73,9 +94,8 @@ def write_study(
         image_size: S.
         processes: how many draw at once.
         progress: told (videos done, in all).
-        simulator: one of `SIMULATORS`.
+        simulate: draws the patients.
     """
-    simulate = SIMULATORS[simulator]
     inside = simulate(size.pretraining, size.videos, 2 * seed, f"in{seed}")
     outside = simulate(size.external, size.external_videos, 2 * seed + 1, f"ex{seed}")
     class_of = {recording.patient_id: recording.label for recording in inside}
@@ -111,11 +131,11 @@ def labelled_sets(class_of: Mapping[str, str], patients: int) -> list[list[str]]
     return [[p for label in LABELS for p in of_class[label][i * each[label] :][: each[label]]] for i in range(sets)]
 
 
-def _drawn(recording: AnyRecording, num_frames: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _drawn(recording: _Simulated, num_frames: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     return recording.draw(num_frames, size)
 
 
-def _clip(recording: AnyRecording, plan: ClipPlan, *, known: bool, split: str) -> TrainingClip:
+def _clip(recording: _Simulated, plan: ClipPlan, *, known: bool, split: str) -> TrainingClip:
     return TrainingClip(
         video_id=recording.video_id,
         patient_id=recording.patient_id,

@@ -11,17 +11,15 @@ from pathlib import Path
 
 import torch
 
-from tests.encoder.bed.torchvision_operators import registered
+from encoder.bed.torchvision_operators import import_detection
 
 _BED = 65
 
 
 def write_weights(path):
     """Of COCO's 91 classes, random but for what makes every square anchor a bed."""
-    from torchvision.models.detection import maskrcnn_resnet50_fpn
-
     torch.manual_seed(0)
-    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    model = import_detection().maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
     with torch.no_grad():
         for part in (model.rpn.head.cls_logits, model.rpn.head.bbox_pred, model.roi_heads.box_predictor.bbox_pred):
             part.weight.zero_()
@@ -32,7 +30,6 @@ def write_weights(path):
 
 
 def main():
-    library = registered()  # noqa: F841  kept alive
     manifest, workspace = sys.argv[1:]
     from semiome.app import app
 
