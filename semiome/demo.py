@@ -260,7 +260,7 @@ def _pretrained(
     recipe = PretrainConfig(**{**DEMO_RECIPE, "patients": patients}, epochs=config.epochs, seed=config.seed)
     total = len(planned_batches(training, recipe))
     watch = Watch(on_step=lambda log: progress(log.step, total))
-    logs = pretrain(start.model, training, recipe, alone(), watch=watch)
+    logs = pretrain(start.trainable, training, recipe, alone(), watch=watch)
     origin = f"{start.origin}; pretrained by the demo for {total} steps on simulated videos, seed {config.seed}"
     return identified(start.model, origin, trained=True), logs
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import TimesformerConfig
 
+from encoder.model.backbone import Backbone, Shape
 from encoder.model.folder import Encoder
 from encoder.model.inference import Prepared, flop_of_clip, matrix_rate
 from encoder.model.timesformer import TimeSformer, normalise
@@ -24,7 +25,7 @@ _HEAVY_FLOP = 50e9
 _WORTH = 1.5  # a processor without bfloat16 units is slower in it, one with them at least twice as fast
 
 
-def chosen_precision(config: TimesformerConfig, device: str) -> tuple[str, str]:
+def chosen_precision(config: TimesformerConfig | Shape, device: str) -> tuple[str, str]:
     """The precision that `auto` stands for, and why in words.
 
     On a CPU a measured probe decides for large models; a small one, as fast as its frames are decoded, stays exact.
@@ -37,7 +38,7 @@ def chosen_precision(config: TimesformerConfig, device: str) -> tuple[str, str]:
     return "bf16" if gain >= _WORTH else "fp32", f"bf16 products run at {gain:.1f} times fp32's rate here"
 
 
-def threads_beside(config: TimesformerConfig, decoders: int) -> int:
+def threads_beside(config: TimesformerConfig | Shape, decoders: int) -> int:
     """Threads for the model while `decoders` videos are decoded on the same cores.
 
     A model that takes as long as decoding must leave the decoders their cores: threads that are pushed off theirs
@@ -127,13 +128,26 @@ class Embedder:
 _Forward = Callable[[Sequence[NDArray[np.uint8]]], Tensor]
 
 
-def _on_cpu(model: TimeSformer, dtype: torch.dtype) -> _Forward:
+def _on_cpu(model: TimeSformer | Backbone, dtype: torch.dtype) -> _Forward:
+    if isinstance(model, Backbone):
+        return _by_transformers(model, dtype)
     prepared = Prepared(model, dtype)
     # A copy: a decoder's frames may not be written to, which torch's tensors can't say.
     return lambda clips: torch.stack([prepared.embed(torch.from_numpy(frames.copy())) for frames in clips])
 
 
-def _on_gpu(model: TimeSformer, dtype: torch.dtype) -> _Forward:
+def _by_transformers(model: Backbone, dtype: torch.dtype) -> _Forward:
+    """One clip at a time: its embedding does not depend on those that came with it."""
+    own = copy.deepcopy(model).to(dtype)
+
+    @torch.inference_mode()
+    def forward(clips: Sequence[NDArray[np.uint8]]) -> Tensor:
+        return torch.cat([own(normalise(torch.from_numpy(frames.copy())[None], dtype)).float() for frames in clips])
+
+    return forward
+
+
+def _on_gpu(model: TimeSformer | Backbone, dtype: torch.dtype) -> _Forward:
     own = copy.deepcopy(model).to("cuda", dtype)
 
     @torch.inference_mode()

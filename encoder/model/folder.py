@@ -15,14 +15,16 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
-from transformers import TimesformerConfig
+from torch import nn
+from transformers import PretrainedConfig, TimesformerConfig
 
 from encoder.bed.crop import CropPolicy, read_policy, write_policy
 from encoder.bed.detector import Detector, copy_detector, load_detector
 from encoder.clips import LastClip
+from encoder.model.backbone import Backbone, is_backbone, read_backbone
+from encoder.model.checkpoint import checked_config, filled
 from encoder.model.kind import kind_of
-from encoder.model.timesformer import INPUT_VIEWS, PIXEL_MEAN, PIXEL_STD, TimeSformer
+from encoder.model.timesformer import PIXEL_MEAN, PIXEL_STD, TimeSformer
 from encoder.picture import RESIZE
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.files.durable import is_plain, small_file, write_atomically, write_text_atomically
@@ -34,10 +36,6 @@ _WEIGHTS, _CONFIG, _PREPROCESSING, _CARD = (
     "config.json",
     "preprocessor_config.json",
     "README.md",
-)
-_SIZES = (
-    *("num_frames", "image_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
-    *("intermediate_size", "num_channels"),
 )
 _ARCHITECTURE_KEYS = (
     *("num_frames", "image_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
@@ -73,13 +71,27 @@ class Encoder:
         last_clip: what the last clip of a video is.
     """
 
-    model: TimeSformer
+    model: TimeSformer | Backbone
     encoder_id: str
     origin: str
     trained: bool
     crop: CropPolicy | None = None
     detector_folder: Path | None = None
     last_clip: LastClip = LastClip.OVERLAPPING
+
+    @property
+    def trainable(self) -> TimeSformer:
+        """The model, where it can be pretrained.
+
+        Raises:
+            InvalidInput: If it is a backbone of transformers, which stays frozen.
+        """
+        if isinstance(self.model, Backbone):
+            raise InvalidInput(
+                f"expected a TimeSformer to pretrain, got {self.model.kind}: imported backbones stay frozen; name them "
+                "as encoders of `semiome ablate`, or encode with them"
+            )
+        return self.model
 
     @property
     def kind(self) -> str:
@@ -107,7 +119,7 @@ def new_encoder(config: TimesformerConfig, seed: int) -> Encoder:
 
 
 def identified(
-    model: TimeSformer,
+    model: TimeSformer | Backbone,
     origin: str,
     *,
     trained: bool,
@@ -133,11 +145,14 @@ def with_crop(encoder: Encoder, crop: CropPolicy, detector_folder: Path) -> Enco
 
 
 def encoder_id_of(
-    model: TimeSformer, crop: CropPolicy | None = None, last_clip: LastClip = LastClip.OVERLAPPING
+    model: TimeSformer | Backbone, crop: CropPolicy | None = None, last_clip: LastClip = LastClip.OVERLAPPING
 ) -> str:
     """Digest over everything that decides an embedding."""
     digest = hashlib.sha256()
-    shape = {key: getattr(model.config, key) for key in _ARCHITECTURE_KEYS}
+    if isinstance(model, Backbone):
+        shape = model.described()
+    else:
+        shape = {key: getattr(model.config, key) for key in _ARCHITECTURE_KEYS}
     described: dict[str, object] = {"architecture": shape, "embedding_dim": model.embedding_dim}
     described["frames"] = _frames_policy(crop, last_clip)
     if model.input_view != "rgb":
@@ -177,30 +192,56 @@ def save_encoder(encoder: Encoder, folder: Path) -> Path:
     """
     target = folder / encoder.encoder_id
     target.mkdir(parents=True, exist_ok=True)
-    config = encoder.model.config
-    config.architectures = ["TimesformerModel"]
+    policy = _frames_policy(encoder.crop, encoder.last_clip)
+    if isinstance(encoder.model, Backbone):
+        config, saved, processor, pixels = _of_backbone(encoder.model)
+        policy = {**policy, "pooling": encoder.model.pooling}
+    else:
+        config, saved = encoder.model.config, encoder.model
+        config.architectures = ["TimesformerModel"]
+        processor = "TimesformerVideoProcessor"
+        pixels = {"image_mean": [PIXEL_MEAN] * 3, "image_std": [PIXEL_STD] * 3}
     write_text_atomically(target / _CONFIG, config.to_json_string(use_diff=False))
+    side = encoder.model.config.image_size
     preprocessing = {
-        "video_processor_type": "TimesformerVideoProcessor",
-        "image_mean": [PIXEL_MEAN] * 3,
-        "image_std": [PIXEL_STD] * 3,
-        "size": {"shortest_edge": config.image_size},
-        "crop_size": {"height": config.image_size, "width": config.image_size},
-        "semiome": _frames_policy(encoder.crop, encoder.last_clip),
+        "video_processor_type": processor,
+        **pixels,
+        "size": {"shortest_edge": side},
+        "crop_size": {"height": side, "width": side},
+        "semiome": policy,
     }
     write_text_atomically(target / _PREPROCESSING, json.dumps(preprocessing, indent=2) + "\n")
     write_text_atomically(target / _CARD, _card(encoder))
     if encoder.crop is not None and encoder.detector_folder is not None:
         copy_detector(encoder.detector_folder, target / _DETECTOR)
         write_policy(encoder.crop, target)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in saved.state_dict().items()}
     metadata = {"format": "pt", "origin": encoder.origin, "trained": str(encoder.trained).lower()}
     write_atomically(target / _WEIGHTS, lambda path: safetensors.torch.save_file(state, path, metadata))
     return target
 
 
-def load_encoder(folder: Path) -> Encoder:
-    """Read an encoder folder: ours, or one that transformers' `save_pretrained` wrote.
+def _of_backbone(model: Backbone) -> tuple[PretrainedConfig, nn.Module, str, dict[str, object]]:
+    """Configuration and weights of a backbone, the name of its processor, and what that does with pixels."""
+    how = model.normalisation
+    pixels = {
+        "do_rescale": True,
+        "rescale_factor": how.scale,
+        "offset": how.offset == 1.0,
+        "do_normalize": True,
+        "image_mean": list(how.mean),
+        "image_std": list(how.std),
+    }
+    inner = model.model
+    return inner.config, inner, "VideoMAEVideoProcessor", pixels
+
+
+def load_encoder(folder: Path, pooling: str | None = None) -> Encoder:
+    """Read an encoder folder: ours, or one that transformers' `save_pretrained` wrote, of TimeSformer or another kind.
+
+    Args:
+        folder: the folder.
+        pooling: of a backbone, in place of its kind's own.
 
     Raises:
         InvalidInput: If a file is missing, damaged, or does not fit the config.
@@ -208,7 +249,12 @@ def load_encoder(folder: Path) -> Encoder:
     if (folder / _WEIGHTS).exists() and not is_plain(folder / _WEIGHTS):
         raise InvalidInput(f"the encoder folder is damaged: {_WEIGHTS} is no plain file")
     try:
-        config = _checked_config(json.loads(small_file(folder / _CONFIG)))
+        values = json.loads(small_file(folder / _CONFIG))
+        if isinstance(values, dict) and is_backbone(values):
+            return _read_backbone(folder, values, pooling)
+        if pooling is not None:
+            raise InvalidInput("a pooling can be chosen for other backbones only: TimeSformer's is its first token")
+        config = checked_config(values)
         state = safetensors.torch.load_file(folder / _WEIGHTS)
         with safetensors.safe_open(folder / _WEIGHTS, "pt") as archive:
             metadata = archive.metadata() or {}
@@ -216,6 +262,8 @@ def load_encoder(folder: Path) -> Encoder:
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name if error.filename else _WEIGHTS
         raise InvalidInput(f"not an encoder folder: {missing} is missing") from None
+    except InvalidInput:
+        raise
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise InvalidInput(f"the encoder folder is damaged: {said}") from None
@@ -228,44 +276,20 @@ def load_encoder(folder: Path) -> Encoder:
     return identified(model, origin, trained=trained, crop=crop, detector_folder=detector, last_clip=last_clip)
 
 
-def _checked_config(values: dict[str, object]) -> TimesformerConfig:
-    if values.get("model_type") != "timesformer" or values.get("attention_type") != "divided_space_time":
-        raise InvalidInput("expected the config of a TimeSformer with divided space-time attention")
-    if values.get("hidden_act", "gelu") != "gelu":
-        raise InvalidInput(f"expected hidden_act gelu, got {values['hidden_act']!r}")
-    if values.get("input_view", "rgb") not in INPUT_VIEWS:
-        raise InvalidInput(f"expected an input_view of {', '.join(INPUT_VIEWS)}, got {values['input_view']!r}")
-    for key in (*_SIZES, "embedding_dim"):
-        value = values.get(key, 1)
-        if not (isinstance(value, int) and 0 < value < 2**20):
-            raise InvalidInput(f"expected a whole number above 0 for {key}, got {value!r}")
-    return TimesformerConfig.from_dict({"embedding_dim": values.get("hidden_size"), **values})
-
-
-def filled(config: TimesformerConfig, state: dict[str, Tensor]) -> TimeSformer:
-    """A model with exactly these weights."""
-    with torch.device("meta"):
-        model = TimeSformer(config)
-    expected = model.state_dict()
-    missing, surplus = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    if missing or surplus:
-        named = ", ".join((missing or surplus)[:3])
-        what = "lacks" if missing else "has weights that don't belong to it,"
-        raise InvalidInput(
-            f"expected {len(expected)} weights, got {len(state)}: the checkpoint {what} {len(missing or surplus)} "
-            f"({named}{', …' if len(missing or surplus) > 3 else ''})"
-        )
-    for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
-            raise InvalidInput(f"weight {name}: expected shape {tuple(tensor.shape)}, got {tuple(state[name].shape)}")
-        if not torch.isfinite(state[name]).all():
-            raise InvalidInput(f"weight {name} holds values that are not finite")
-    model.load_state_dict({name: tensor.to(torch.float32) for name, tensor in state.items()}, assign=True)
-    return model
+def _read_backbone(folder: Path, values: dict[str, object], pooling: str | None) -> Encoder:
+    model = read_backbone(folder, values, pooling)
+    origin = f"imported from a folder of transformers weights ({model.kind})"
+    crop = read_policy(folder)
+    detector = None if crop is None else folder / _DETECTOR
+    last_clip = _last_clip_of(folder)
+    return identified(model, origin, trained=True, crop=crop, detector_folder=detector, last_clip=last_clip)
 
 
 def _card(encoder: Encoder) -> str:
     config = encoder.model.config
+    named = "TimeSformer, divided space-time attention"
+    if isinstance(encoder.model, Backbone):
+        named = f"{encoder.model.kind} of transformers, frozen, pooling {encoder.model.pooling}"
     ours = not encoder.trained or encoder.origin.startswith("stage 0")
     licence = "Apache-2.0" if ours else "unknown: ask where the weights come from"
     if encoder.origin.startswith("imported"):
@@ -275,7 +299,7 @@ def _card(encoder: Encoder) -> str:
         crop = f"- Crop: the bed that detector {encoder.crop.detector_id} finds in the first frame, and a margin\n"
     return f"""# Encoder {encoder.encoder_id}
 
-TimeSformer, divided space-time attention: {config.num_frames} frames of {config.image_size} x {config.image_size},
+{named}: {config.num_frames} frames of {config.image_size} x {config.image_size},
 {config.num_hidden_layers} layers of width {config.hidden_size}, embedding of {encoder.model.embedding_dim}.
 
 - Weights: {encoder.origin}{"" if encoder.trained else " (untrained: neighbours and verdicts mean nothing)"}

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import TimesformerConfig
 
+from encoder.model.backbone import Shape
 from encoder.model.timesformer import PIXEL_MEAN, PIXEL_STD, Layer, TimeSformer
 from index.errors import InvalidInput
 
 _BLOCK_TOKENS = 2000
 
 
-def flop_of_clip(config: TimesformerConfig) -> float:
+def flop_of_clip(config: TimesformerConfig | Shape) -> float:
     """Floating-point operations of one clip's forward pass, as it is done here; norms and activations left out."""
     frames, width, layers = int(config.num_frames), int(config.hidden_size), int(config.num_hidden_layers)
     patches = int(config.image_size // config.patch_size) ** 2

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import TimesformerConfig
 
-from encoder.model.folder import Encoder, filled, identified
+from encoder.model.checkpoint import filled
+from encoder.model.folder import Encoder, identified
 from encoder.model.timesformer import architecture
 from index.errors import InvalidInput
 

@@ -143,6 +143,8 @@ class TimeSformer(nn.Module):
             self.projection = nn.Linear(width, self.embedding_dim, bias=False)
         self.apply(self._initialise)
 
+    kind = "timesformer"
+
     @property
     def embedding_dim(self) -> int:
         """Width of the embeddings."""

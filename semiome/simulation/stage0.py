@@ -51,7 +51,7 @@ def main() -> None:
                 screen.note(f"step {step}: loss {np.mean(losses[-250:]):.3f}, {time.monotonic() - started:.0f} s")
 
         with screen.progress("Training") as progress:
-            reader = train_stage0(encoder.model, seen, chosen.steps, chosen.batch, chosen.seed, on_step)
+            reader = train_stage0(encoder.trainable, seen, chosen.steps, chosen.batch, chosen.seed, on_step)
         spread, deviation = explained(reader, unseen, Scale(seen))
     origin = (
         f"stage 0: {chosen.steps} steps of {chosen.batch} on {chosen.clips} simulated generic actions, seed "

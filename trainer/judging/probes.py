@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from encoder.model.backbone import Backbone
 from encoder.model.timesformer import TimeSformer, normalise
 from trainer.clips import Frames, TrainingClip
 
@@ -95,7 +96,7 @@ def _vote_by_chance(clips: int, relevant: int, k: int) -> float:
 
 
 def embed_clips(
-    model: TimeSformer,
+    model: TimeSformer | Backbone,
     frames: Frames,
     device: torch.device,
     at_once: int = 32,

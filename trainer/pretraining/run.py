@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from encoder.model.backbone import Backbone
 from encoder.model.folder import Encoder, identified, load_encoder, new_encoder
 from encoder.model.original import import_pyth
 from encoder.model.timesformer import PRESETS, TimeSformer, preset
@@ -157,7 +158,7 @@ def run_pretraining(
         if probes is not None and ranks.rank == 0 and (said := shortcut(probes)):
             warn(f"epoch {epoch + 1}: {said}")
 
-    model = start.model.to(ranks.device)
+    model = start.trainable.to(ranks.device)
     watch = Watch(log.cut, stepped, probe_epoch, should_stop=should_stop)
     pretrain(model, training, config.pretrain, ranks, folder / "checkpoints", watch)
     patients = len({clip.patient_id for clip in training.clips})
@@ -168,7 +169,7 @@ def run_pretraining(
 
 
 def embedded_by_all(
-    model: TimeSformer, clips: TrainingClips, recipe: PretrainConfig, ranks: Ranks
+    model: TimeSformer | Backbone, clips: TrainingClips, recipe: PretrainConfig, ranks: Ranks
 ) -> NDArray[np.float32]:
     """Embeddings of clips, each rank making a part."""
     parts = np.array_split(np.arange(len(clips.clips)), ranks.world_size)

@@ -96,6 +96,7 @@ def ablate(
     ranks: Ranks,
     references: Mapping[str, Features] | None = None,
     reporter: Reporter | None = None,
+    frozen: Mapping[str, Encoder] | None = None,
 ) -> Study | None:
     """Run the whole study. What was pretrained before, in the same folder, is not pretrained again.
 
@@ -111,6 +112,7 @@ def ablate(
         ranks: this process among the others.
         references: features that need no learning, as further rows.
         reporter: told how far it is.
+        frozen: other encoders, each judged as it is under its name.
 
     Raises:
         InvalidInput: If the cohort does not allow the study.
@@ -133,6 +135,7 @@ def ablate(
         encoders.make(setting, outside)
         for fold in folds if "inductive" in config.modes and setting != "none" else ():
             encoders.make(setting, outside | set(fold.test))
+    others = {name: encoders.embedded_frozen(name, encoder) for name, encoder in (frozen or {}).items()}
     if ranks.rank > 0:
         return None
     for setting in SETTINGS:
@@ -149,6 +152,9 @@ def ablate(
         for ours in ("none", "both"):
             embedded = _features(ours, compare, encoders)
             rows.append(compare.row(f"{ours}, 10 nearest clips", "ours", embedded, lambda seed: neighbour_judge, 1))
+        for name, embedded in others.items():
+            rows.append(_frozen_row(name, embedded, compare))
+            rows.append(compare.row(f"{name}, 10 nearest clips", "ours", embedded, lambda seed: neighbour_judge, 1))
         for baseline in config.baselines:
             rows.append(_baseline_row(baseline, compare, *features_of[baseline]))
         for name, features in {**cheap, "duration alone": durations(judged.clips), **(references or {})}.items():
@@ -268,6 +274,13 @@ def _features(setting: Setting, compare: _Comparison, encoders: Pretrained) -> F
 
 def _without_test_patients(encoders: Pretrained, setting: Setting, outside: set[str], fold: Fold) -> Features:
     return encoders.embedded(setting, outside | set(fold.test)).vectors
+
+
+def _frozen_row(name: str, features: Features, compare: _Comparison) -> Row:
+    def judge_of(seed: int) -> Judge:
+        return head_judge(compare.config.head.model_copy(update={"seed": seed}))
+
+    return compare.row(name, "ours", features, judge_of, compare.config.repeats)
 
 
 def _baseline_row(

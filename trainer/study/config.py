@@ -52,6 +52,9 @@ class AblationConfig(BaseModel):
     encoder: str = "timesformer-l"
     """Initial weights of all settings: an encoder folder or a .pyth checkpoint, relative to the configuration file, or
     a preset with random weights."""
+    frozen: tuple[str, ...] = ()
+    """Other encoders that are judged as they are, a row each: folders of weights, relative to the configuration file,
+    of any kind that `semiome encoder import` takes. Each sees frames of its own number and size."""
     modes: tuple[Mode, ...] = ("transductive",)
     """One or several. transductive pretrains once, on all patients but external ones, as the paper; inductive once for
     each fold, without its test patients; external judges patients of `hold_out_split`, whom nothing has seen."""

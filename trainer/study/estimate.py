@@ -156,7 +156,7 @@ def estimated(
     pretrainings = _PRETRAINED * (1 + folds * ("inductive" in config.modes))
     batch = recipe.patients * recipe.videos * recipe.clips
     of_rank = ceil(batch / processes)
-    step_s, embed_s, memory = measured(start.model, recipe, of_rank, ranks)
+    step_s, embed_s, memory = measured(start.trainable, recipe, of_rank, ranks)
     seconds = pretrainings * (steps * step_s + len(judged.clips) * embed_s / processes)
     return Estimate(
         unlabelled_clips=len(kept.clips),

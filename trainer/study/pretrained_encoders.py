@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.model.folder import Encoder
+from index.errors import InvalidInput
 from index.files.durable import write_atomically
 from trainer.clips import TrainingClips
 from trainer.judging.folds import check_leaks
@@ -101,6 +102,7 @@ class Pretrained:
     ) -> None:
         self._judged, self._training, self._start, self._recipe = clips.judged, clips.pretraining, start, recipe
         self._folder, self._ranks, self._device, self._reporter = folder, ranks, device, reporter
+        self._decoded = clips.decoded
         self._made: dict[str, str] = {}
 
     def make(self, setting: Setting, kept_out: set[str]) -> None:
@@ -113,7 +115,7 @@ class Pretrained:
         name = _name(setting, kept_out)
         if name not in self._made:
             encoder = self._encoder(setting, kept_out, name)
-            self._embed(encoder, name)
+            self._embed(encoder, self._judged, self._path(encoder.encoder_id, name), name.split("-")[0])
             self._made[name] = encoder.encoder_id
 
     def embedded(self, setting: Setting, kept_out: set[str]) -> Embedded:
@@ -131,6 +133,28 @@ class Pretrained:
             sign_ranking(vectors[rows], chosen),
             read_log(self._folder / name),
         )
+
+    def embedded_frozen(self, name: str, encoder: Encoder) -> NDArray[np.float32]:
+        """What another encoder makes of all clips that are judged, at its own frames; all ranks together."""
+        shape = encoder.model.config
+        clips = self._judged
+        if clips.frames.shape[1:3] != (shape.num_frames, shape.image_size):
+            if self._decoded is None:
+                frames, side = clips.frames.shape[1:3]
+                raise InvalidInput(
+                    f"{name} sees {shape.num_frames} frames of {shape.image_size} pixels, and the frame cache has "
+                    f"{frames} of {side}: name the manifest too"
+                )
+            clips = self._decoded(shape.num_frames, shape.image_size)
+            if [(c.video_id, c.clip_index) for c in clips.clips] != [
+                (c.video_id, c.clip_index) for c in self._judged.clips
+            ]:
+                raise InvalidInput(f"the frames of {name} are of other clips than the study's: delete the frame cache")
+        path = self._path(encoder.encoder_id, "frozen")
+        self._embed(encoder, clips, path, name)
+        self._ranks.agree("the embeddings of another encoder", encoder.encoder_id)
+        vectors: NDArray[np.float32] = np.load(path)
+        return vectors
 
     def _encoder(self, setting: Setting, kept_out: set[str], name: str) -> Encoder:
         if setting == "none":
@@ -155,12 +179,11 @@ class Pretrained:
             warn=lambda text: self._reporter.warn(f"{setting}: {text}"),
         )
 
-    def _embed(self, encoder: Encoder, name: str) -> None:
-        self._reporter.step(f"embedding: {name.split('-')[0]}", 0, 0)
-        path = self._path(encoder.encoder_id, name)
+    def _embed(self, encoder: Encoder, clips: TrainingClips, path: Path, what: str) -> None:
+        self._reporter.step(f"embedding: {what}", 0, 0)
         if self._ranks.any(path.exists()):
             return
-        vectors = embedded_by_all(encoder.model.to(self._ranks.device), self._judged, self._recipe, self._ranks)
+        vectors = embedded_by_all(encoder.model.to(self._ranks.device), clips, self._recipe, self._ranks)
         encoder.model.cpu()
         if self._ranks.rank == 0:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,7 @@ def ablate(
     Pretraining and embeddings are kept in runs/<name> and not done again; what was interrupted goes on with the same
     command. On several GPUs or machines: torchrun --nproc-per-node 4 -m semiome ablate CONFIG.toml
     """
+    from encoder.model.folder import load_encoder
     from index.errors import InvalidInput
     from index.files.durable import write_text_atomically
     from index.processors import usable_cores
@@ -71,6 +72,7 @@ def ablate(
         screen.result(_estimate_values(found), lambda: _show_estimate(found, screen))
         found.check()
         return
+    frozen = {Path(named).name: load_encoder(config.parent / named) for named in settings.frozen}
     clips = source.clips()
     references = {} if settings.frame_cache is None else read_references(config.parent / settings.frame_cache)
     folder = workspace.runs / settings.name
@@ -79,7 +81,8 @@ def ablate(
         def step(what: str, done: int, total: int) -> None:
             progress(done, total, what)
 
-        study = ablate(clips, start, settings, folder, config.parent, ranks, references, Reporter(step, screen.warn))
+        reporter = Reporter(step, screen.warn)
+        study = ablate(clips, start, settings, folder, config.parent, ranks, references, reporter, frozen)
     if study is None:
         return
     text = as_text(study)

@@ -23,12 +23,18 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help="Original .pyth/.pth checkpoint, a folder of transformers weights, or `shipped`: the small encoder "
-            "that comes with Semiome and knows simulated actions."
+            help="Original .pyth/.pth checkpoint; a folder of transformers weights (TimeSformer, VideoMAE, ViViT, "
+            "V-JEPA 2, X-CLIP); or `shipped`: the small encoder that comes with Semiome and knows simulated actions."
         ),
     ],
     heads: Annotated[
         int | None, typer.Option(help="Attention heads of a .pyth file that is not 64 wide a head.")
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a backbone other than TimeSformer, `cls` or `mean` of its tokens; by default its kind's."
+        ),
     ] = None,
     address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
@@ -40,10 +46,10 @@ def import_(
     from semiome.shipped import shipped_folder
 
     path = shipped_folder() if source == "shipped" else Path(source)
-    encoder = load_encoder(path) if path.is_dir() else import_pyth(path, heads)
+    encoder = load_encoder(path, pooling) if path.is_dir() else import_pyth(path, heads)
     screen = Screen(as_json=as_json)
     _install(encoder, address, screen)
-    if encoder.kind == "imported":
+    if encoder.kind == "imported" and encoder.model.kind == "timesformer":
         screen.warn("weights trained on Kinetics-400 by the TimeSformer authors are CC-BY-NC-4.0: no commercial use")
     elif says := what_it_means(encoder.kind):
         screen.warn(says)

@@ -47,7 +47,7 @@ def pretrain(
             "the encoder to start from crops to the bed, pretraining crops by the manifest alone: train on the boxes "
             "that `semiome beds` writes, and give the result its crop with `semiome encoder crop`"
         )
-    shape = start.model.config
+    shape = start.trainable.config
     cache = None if settings.frame_cache is None else config.parent / settings.frame_cache
     clips = clips_of(
         *(read_manifest(config.parent / settings.manifest), cache, shape.num_frames, shape.image_size),

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from encoder.model.embed import Embedder
 from encoder.model.folder import new_encoder
 from index.errors import InvalidInput, StateError
 from tests.conftest import tiny_architecture
@@ -105,7 +106,7 @@ def test_the_study_has_every_row_in_every_mode_and_a_report_that_needs_nothing(t
     written = json.loads((tmp_path / "result.json").read_text())
     assert [row["name"] for row in written["rows"]] == 2 * names
     text, page = as_text(study), as_html(study)
-    assert text.count("no pretraining") == 2
+    assert text.count("no pretraining") == 3  # two modes, and beside the paper
     assert "8 videos of 4 patients" in text
     checked = Checked()
     checked.feed(page)
@@ -186,6 +187,31 @@ def test_a_file_on_both_sides_stops_the_study(tmp_path):
 
     with pytest.raises(Leak, match="1 source files on both sides"):
         run(tmp_path, configured(baselines=()), TrainingClips(clips.frames, copied))
+
+
+def test_other_frozen_encoders_are_rows_of_their_own(tmp_path):
+    clips, other = cohort(), new_encoder(tiny_architecture(num_frames=2), seed=9)
+    halved = replace(clips, frames=np.ascontiguousarray(clips.frames[:, ::2]))
+    asked = []
+
+    def decoded(frames, size):
+        asked.append((frames, size))
+        return halved
+
+    study_clips = StudyClips(clips, clips, decoded)
+    start = new_encoder(tiny_architecture(), seed=0)
+    config = configured(baselines=(), repeats=1)
+    study = ablate(study_clips, start, config, tmp_path, tmp_path, ALONE, frozen={"other": other})
+
+    rows = {(row.mode, row.name): row for row in study.rows}
+    assert asked == [(2, 32)]
+    assert {(mode, name) for mode, name in rows if name.startswith("other")} == {
+        (mode, name) for mode in config.modes for name in ("other", "other, 10 nearest clips")
+    }
+    (path,) = tmp_path.glob("frozen/vectors-*.npy")
+    np.testing.assert_allclose(np.load(path), Embedder(other).embed(list(halved.frames)), atol=1e-5)
+    with pytest.raises(InvalidInput, match="other sees 2 frames of 32 pixels, and the frame cache has 4 of 32"):
+        ablate(StudyClips(clips, clips), start, config, tmp_path, tmp_path, ALONE, frozen={"other": other})
 
 
 def test_principal_components_find_the_direction_of_most_variance():
