@@ -9,7 +9,7 @@ import typer
 
 from semiome.commands import demo
 from semiome.commands.data import beds, doctor, encode, erase, events, film, index, manifest, previews, remove, store
-from semiome.commands.models import ablate, encoder, evaluate, head, pretrain
+from semiome.commands.models import ablate, encoder, evaluate, head, judge, pretrain
 from semiome.commands.service import access, ask, audit, feedback, health, moments, serve, web
 from semiome.console import Log, Screen
 
@@ -45,6 +45,7 @@ app.command("beds")(beds.beds)
 app.command("encode")(encode.encode)
 app.command("pretrain")(pretrain.pretrain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("judge")(judge.judge)
 app.command("ablate")(ablate.ablate)
 app.command("previews")(previews.previews)
 app.command("film")(film.film)

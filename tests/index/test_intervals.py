@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
-from index.intervals import difference, share
+from index.intervals import difference, share, t_quantile
 
 COHORTS = 600
 
@@ -98,3 +99,8 @@ def test_values():
     # Many independent ones: Wilson's own.
     many = np.arange(10_000) % 10 < 7
     assert share(many, np.ones(10_000)) == pytest.approx((0.6909, 0.7089), abs=2e-4)
+
+
+@given(st.integers(1, 10_000))
+def test_quantiles_are_scipys(freedom):
+    assert t_quantile(freedom) == pytest.approx(stdtrit(freedom, 0.975), abs=3e-3)

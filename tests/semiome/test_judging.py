@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from encoder.head import load_head
-from index.errors import SemiomeError, StateError
+from encoder.model.folder import install_encoder, new_encoder
+from index.errors import EncoderMismatch, InvalidInput, SemiomeError, StateError
 from index.workspace import Workspace, set_current
 from semiome.__main__ import exit_code
 from semiome.commands.models.ablate import ablate
 from semiome.commands.models.evaluate import evaluate
-from tests.conftest import DATA, WIDTH, commit, make_cohort, make_video
+from semiome.commands.models.judge import judge
+from tests.conftest import DATA, WIDTH, commit, make_cohort, make_video, tiny_architecture
 from tests.semiome.test_commands import result_of, semiome
 from tests.semiome.test_pretrain import RANKS
 from tests.trainer.cohort import coloured_clips
@@ -227,3 +229,67 @@ def test_frames_that_do_not_fit_are_refused_before_any_is_decoded(study, monkeyp
     with pytest.raises(StateError, match=r"the frames take .* and the disk of the frame cache has 0.0 GiB for them"):
         ablate(study / "large.toml", study / "w")
     assert not (study / "new").exists()
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """A workspace of eight patients' videos with their previews, two patients held out of its head."""
+    folder = tmp_path_factory.mktemp("seen")
+    lines = ["file_name,patient_id,video_id,label,split"]
+    for number in range(8):
+        source = DATA / "videos" / ("h264_25fps.mp4" if number % 2 else "short_7s.mp4")
+        (folder / f"{number}.mp4").write_bytes(source.read_bytes() + bytes([number]))
+        split = "test" if number >= 6 else "train"
+        lines.append(f"{number}.mp4,p{number},v{number},{('TLE', 'exTLE')[number % 2]},{split}")
+    (folder / "m.csv").write_text("\n".join(lines) + "\n")
+    workspace = Workspace(folder / "w")
+    install_encoder(new_encoder(tiny_architecture(), seed=0), workspace.encoders)
+    for command in (("encode", "m.csv"), ("previews", "m.csv"), ("head", "train", "--epochs", 1)):
+        result_of(semiome(*command, "-w", "w", "--json", cwd=folder))
+    return folder
+
+
+def test_judge_tells_how_good_the_head_is_on_patients_it_never_saw(seen, capsys):
+    values = result_of(semiome("judge", "-w", "w", "--json", cwd=seen))
+
+    assert (values["patients_learned_from"], values["patients_judged"]) == (6, 2)
+    assert list(values["rows"]) == [
+        *("head in use", "10 nearest clips", "logistic regression"),
+        *("duration alone", "motion energy", "majority class"),
+    ]
+    for row in values["rows"].values():
+        assert (row["videos"], row["patients"]) == (2, 2)
+    # The videos of a class are one film: what moves in it tells the class without fail, and two patients prove little.
+    assert values["rows"]["motion energy"]["accuracy"]["value"] == 1.0
+    assert values["rows"]["motion energy"]["accuracy"]["low"] < 0.5
+    kept = json.loads((seen / values["report"]).read_text())
+    assert kept == {key: value for key, value in values.items() if key != "report"}
+    assert not any(f"p{number}" in json.dumps(kept) for number in range(8))
+    judge(seen / "w", split="test")
+    assert "2 videos of 2 patients the head has not learned from" in capsys.readouterr().out
+    with pytest.raises(InvalidInput, match="no patient with a label is stored that the head in use has not learned"):
+        judge(seen / "w", split="train")
+
+
+def test_evaluate_leaves_one_patient_out_and_has_a_row_for_motion(seen):
+    values = result_of(semiome("evaluate", "-w", "w", "--folds", "patient", "--seeds", 1, "--json", cwd=seen))
+
+    assert values["folds"] == "patient"
+    assert len(values["rows"]["head"]["accuracy_by_fold"]) == 8
+    assert values["rows"]["motion energy"]["accuracy"]["value"] == 1.0
+    assert json.loads((seen / values["report"]).read_text())["rows"] == values["rows"]
+    external = result_of(semiome("evaluate", "-w", "w", "--external", "test", "--seeds", 1, "--json", cwd=seen))
+    assert (external["held_out_patients"], external["rows"]["head"]["videos"]) == (2, 2)
+
+
+@pytest.mark.parametrize("folds", ["1", "five", "٣", ""])
+def test_a_number_of_folds_that_is_none_is_refused(tmp_path, folds):
+    with pytest.raises(InvalidInput, match="expected a number of folds of at least 2, or patient"):
+        evaluate(tmp_path / "w", folds=folds)
+
+
+def test_a_head_of_another_encoder_is_not_judged(seen, tmp_path):
+    shutil.copytree(seen / "w", tmp_path / "w")
+    install_encoder(new_encoder(tiny_architecture(), seed=1), Workspace(tmp_path / "w").encoders)
+    with pytest.raises(EncoderMismatch):
+        judge(tmp_path / "w")

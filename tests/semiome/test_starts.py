@@ -54,6 +54,7 @@ COMMANDS = [
     ("pretrain absent.toml", 2, MODEL),
     ("ablate absent.toml", 2, MODEL | STUDY | {"pyarrow"}),
     ("evaluate", 2, STUDY | TABLES),
+    ("judge", 4, STUDY | TABLES),
     ("head train", 0, STUDY | TABLES),
     ("index build", 0, INDEX),
     ("index list", 0, {"faiss", "pyarrow"}),

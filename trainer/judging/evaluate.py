@@ -83,14 +83,16 @@ def judge_patients(
     return verdicts([clips[row] for row in judged], probability, fold)
 
 
-def verdicts(clips: Sequence[TrainingClip], probability: NDArray[np.float64], fold: int = 0) -> list[Prediction]:
-    """The vote of each video's clips."""
+def verdicts(
+    clips: Sequence[TrainingClip], probability: NDArray[np.float64], fold: int = 0, threshold: float = 0.5
+) -> list[Prediction]:
+    """The vote of each video's clips; a clip votes exTLE from the threshold on."""
     rows: dict[str, list[int]] = {}
     for row, clip in enumerate(clips):
         rows.setdefault(clip.video_id, []).append(row)
     predictions = []
     for video_id, of_video in rows.items():
-        first, verdict = clips[of_video[0]], vote(probability[of_video])
+        first, verdict = clips[of_video[0]], vote(probability[of_video], threshold)
         predictions.append(
             Prediction(video_id, first.patient_id, first.label, verdict.label, verdict.probability, fold)
         )

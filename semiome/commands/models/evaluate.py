@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from index.words import counted
+from semiome.commands.models.references import (
+    CAVEAT,
+    COLUMNS,
+    LabelledVideos,
+    durations,
+    motion,
+    save_report,
+    shown,
+    shown_differences,
+)
 from semiome.console import Screen
 from semiome.options import DEFAULT_WORKSPACE, FromOnsetOption, JsonOption, WorkspaceOption, encoder_in_use
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from index.records import Clip, Video
     from index.tables.store import Store
     from trainer.clips import TrainingClip
     from trainer.judging.classifiers import Judge
     from trainer.judging.metrics import Difference, Prediction, Scores
 
-_CAVEAT = (
-    "Research use only. Patients are what counts: intervals are over patients, and no figure is more certain than its "
-    "interval."
-)
-
 
 def evaluate(
     address: WorkspaceOption = DEFAULT_WORKSPACE,
-    folds: Annotated[int, typer.Option(min=2, help="By patient; each is judged by a head that never saw it.")] = 5,
-    seeds: Annotated[int, typer.Option(min=1, help="How often, with other folds.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Of the head.")] = 10,
-    hold_out_split: Annotated[
+    folds: Annotated[
         str,
         typer.Option(
-            help="Judge the patients of this split of the manifest by heads that learned from all others, not by folds."
+            metavar="INTEGER|patient",
+            help="By patient; each is judged by a head that never saw it. `patient`: leave one out at a time.",
+        ),
+    ] = "5",
+    seeds: Annotated[int, typer.Option(min=1, help="How often, with other folds.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the head.")] = 10,
+    external: Annotated[
+        str,
+        typer.Option(
+            "--external",
+            "--hold-out-split",
+            help="Judge the patients of this split of the manifest by heads that learned from all others.",
         ),
     ] = "",
     from_onset: FromOnsetOption = None,
@@ -55,17 +64,18 @@ def evaluate(
     from trainer.judging.metrics import difference, scores
 
     screen = Screen(as_json=as_json)
+    how_many = _folds(str(folds))
     workspace = Workspace.at(address)
     encoder_id = encoder_in_use(workspace)
     store = Store(workspace)
     whole = stored_clips(store, encoder_id, from_onset)
     patients = {clip.patient_id for clip in whole.clips}
-    outside = patients_held_out(((clip.patient_id, clip.split) for clip in whole.clips), hold_out_split) & patients
+    outside = patients_held_out(((clip.patient_id, clip.split) for clip in whole.clips), external) & patients
 
     def judged(of: LabelledVideos, judge: Judge, seed: int) -> list[Prediction]:
         if outside:
             return judge_patients(of.features, of.clips, judge, sorted(patients - outside), sorted(outside))
-        return cross_validate(of.features, of.clips, judge, folds, seed)
+        return cross_validate(of.features, of.clips, judge, how_many, seed)
 
     def head_of(seed: int) -> Judge:
         return head_judge(HeadConfig(epochs=epochs, seed=seed))
@@ -75,8 +85,14 @@ def evaluate(
         "10 nearest clips": (whole, lambda seed: neighbour_judge),
         "logistic regression": (whole, lambda seed: logistic_judge),
         "duration alone": (durations(whole, store), lambda seed: logistic_judge),
-        "majority class": (whole, lambda seed: majority_judge),
     }
+    with screen.progress("Looking at previews") as progress:
+        by_motion, lacking = motion(workspace, store, whole, progress)
+    if by_motion is None:
+        screen.note(f"no row for motion energy: {counted(lacking, 'video')} without a preview")
+    else:
+        judges["motion energy"] = by_motion, lambda seed: logistic_judge
+    judges["majority class"] = whole, lambda seed: majority_judge
     if whole.outside_seizure and from_onset is None:
         judges[f"head, first {FIRST_S} s"] = stored_clips(store, encoder_id, FIRST_S), head_of
     rows: dict[str, tuple[Scores, list[float]]] = {}
@@ -93,33 +109,29 @@ def evaluate(
     against = {name: difference(first["head"], said) for name, said in first.items() if name != "head"}
     values: dict[str, Any] = {
         "encoder_id": encoder_id,
-        "folds": 0 if outside else folds,
+        "folds": 0 if outside else how_many,
         "held_out_patients": len(outside),
         "clips": len(whole.clips),
         "clips_outside_seizure": whole.outside_seizure,
         "rows": {name: {**asdict(found), "accuracy_by_seed": by_seed} for name, (found, by_seed) in rows.items()},
         "head_against": {name: asdict(found) for name, found in against.items()},
-        "caveat": _CAVEAT,
+        "caveat": CAVEAT,
     }
+    values["report"] = save_report(workspace, "evaluate", values)
     if whole.outside_seizure:
         seizure = "the seizure" if from_onset is None else f"the first {from_onset:g} s of a seizure"
         screen.note(f"{counted(whole.outside_seizure, 'clip')} outside {seizure} did not count")
-    screen.result(values, lambda: _show(rows, against, screen))
+    screen.result(values, lambda: _show(rows, against, values["report"], screen))
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledVideos:
-    """What videos are judged by.
+def _folds(said: str) -> int | Literal["patient"]:
+    from index.errors import InvalidInput
 
-    Attributes:
-        clips: that count for their class.
-        features: (N, D), one row a clip.
-        outside_seizure: how many clips do not count.
-    """
-
-    clips: list[TrainingClip]
-    features: NDArray[np.float32]
-    outside_seizure: int = 0
+    if said == "patient":
+        return "patient"
+    if not (said.isascii() and said.isdigit()) or int(said) < 2:
+        raise InvalidInput(f"expected a number of folds of at least 2, or patient, got {said!r}", field="folds")
+    return int(said)
 
 
 def stored_clips(store: Store, encoder_id: str, from_onset_s: float | None = None) -> LabelledVideos:
@@ -139,21 +151,6 @@ def stored_clips(store: Store, encoder_id: str, from_onset_s: float | None = Non
     return LabelledVideos(clips, stored.vectors[rows], outside)
 
 
-def durations(whole: LabelledVideos, store: Store) -> LabelledVideos:
-    """The same clips by how long their seizure lasts, or their video where that is not known: it is telling enough."""
-    import numpy as np
-
-    videos = store.videos()
-
-    def seconds(video: Video) -> float:
-        if video.onset_s is not None and video.seizure_end_s is not None:
-            return video.seizure_end_s - video.onset_s
-        return video.duration_s
-
-    lasts = np.array([[seconds(videos[clip.video_id])] for clip in whole.clips], np.float32)
-    return LabelledVideos(whole.clips, np.log1p(lasts))
-
-
 def training_clip(clip: Clip, videos: Mapping[str, Video]) -> TrainingClip:
     """A stored clip with what its video says of it."""
     from index.tables.recording import RECORDING_ID, file_begins
@@ -171,26 +168,17 @@ def training_clip(clip: Clip, videos: Mapping[str, Video]) -> TrainingClip:
     )
 
 
-def _show(rows: dict[str, tuple[Scores, list[float]]], against: dict[str, Difference], screen: Screen) -> None:
+def _show(
+    rows: dict[str, tuple[Scores, list[float]]], against: dict[str, Difference], report: str, screen: Screen
+) -> None:
     first = next(iter(rows.values()))[0]
-    lines = [
-        (
-            name,
-            *(f"{e.value:.3f} ({e.low:.2f} to {e.high:.2f})" for e in (s.accuracy, s.f1, s.macro_f1, s.auroc)),
-            " ".join(map(str, s.confusion)),
-            " ".join(f"{accuracy:.2f}" for accuracy in by_seed),
-        )
-        for name, (s, by_seed) in rows.items()
-    ]
-    columns = ("", "accuracy", "F1 exTLE", "macro F1", "AUROC", "TN FP FN TP", "by seed")
+    by_seed = [" ".join(f"{accuracy:.2f}" for accuracy in found) for _, found in rows.values()]
+    lines = shown({name: found for name, (found, _) in rows.items()})
     screen.table(
         f"{counted(first.videos, 'video')} of {counted(first.patients, 'patient')}, each judged without its patient",
-        columns,
-        lines,
+        (*COLUMNS, "by seed"),
+        [(*line, seeds) for line, seeds in zip(lines, by_seed, strict=True)],
     )
-    differences = [
-        (name, f"{found.value:+.3f} ({found.low:+.2f} to {found.high:+.2f})", f"{found.p:.3f}")
-        for name, found in against.items()
-    ]
-    screen.table("The head against", ("", "accuracy, 95 % interval", "p, exchanging patients"), differences)
-    screen.say(_CAVEAT)
+    columns = ("", "accuracy, 95 % interval", "p, exchanging patients")
+    screen.table("The head against", columns, shown_differences(against))
+    screen.say(f"{CAVEAT}\nReport: {report}")
