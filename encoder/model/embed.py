@@ -31,7 +31,9 @@ def chosen_precision(config: TimesformerConfig | Shape, device: str) -> tuple[st
     On a CPU a measured probe decides for large models; a small one, as fast as its frames are decoded, stays exact.
     """
     if device == "cuda":
-        return "bf16", "a GPU has units for it"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "this GPU has units for it"
+        return "fp32", "this GPU has no bfloat16"
     if flop_of_clip(config) < _HEAVY_FLOP:
         return "fp32", "the model is small"
     gain = matrix_rate(torch.bfloat16) / matrix_rate(torch.float32)

@@ -109,18 +109,29 @@ def embed_clips(
         model: the model, on the device.
         frames: frames of clips.
         device: cpu or cuda.
-        at_once: clips that fit.
+        at_once: clips at once; half as many where the device has no memory for them.
         dtype: bfloat16 for autocast.
         numbers: which clips; all by default.
     """
     chosen = list(range(len(frames))) if numbers is None else list(numbers)
     parts = [torch.empty(0, model.embedding_dim)]
+    start = 0
     with torch.inference_mode():
-        for start in range(0, len(chosen), at_once):
-            batch = torch.from_numpy(np.array(frames[chosen[start : start + at_once]])).to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16):
-                embedded = model(normalise(batch))
-            parts.append(F.normalize(embedded.float(), dim=1).cpu())
+        while start < len(chosen):
+            some = chosen[start : start + at_once]
+            try:
+                batch = torch.from_numpy(np.array(frames[some])).to(device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16):
+                    embedded = model(normalise(batch))
+                parts.append(F.normalize(embedded.float(), dim=1).cpu())
+                start += len(some)
+                continue
+            except torch.OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+            # Outside the handler, which would keep what did not fit.
+            at_once = len(some) // 2
+            torch.cuda.empty_cache()
     vectors: NDArray[np.float32] = torch.cat(parts).numpy()
     return vectors
 

@@ -30,7 +30,7 @@ from trainer.pretraining.feeder import Feeder
 from trainer.pretraining.losses import ContrastiveLoss, Memory
 from trainer.pretraining.ranks import Ranks
 from trainer.pretraining.sampler import BatchShape, coverage, epoch_batches
-from trainer.pretraining.step import Objective, Projected, backward, remember
+from trainer.pretraining.step import Objective, Projected, backward_that_fits, remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ class Watch:
         on_epoch: given the epoch and the model in evaluation mode when an epoch is done.
         on_wait: told the seconds each step waited for its frames.
         should_stop: asked after each step.
+        on_smaller: told how many clips at once fit, where the device had no memory for more.
     """
 
     on_begin: Callable[[int], None] = _nothing
@@ -98,6 +99,7 @@ class Watch:
     on_epoch: Callable[[int, TimeSformer], None] = lambda epoch, model: None
     on_wait: Callable[[float], None] = _nothing
     should_stop: Callable[[], bool] = lambda: False
+    on_smaller: Callable[[int], None] = _nothing
 
 
 def pretrain(
@@ -145,7 +147,8 @@ def pretrain(
         *(config.tau, config.levels, config.pairs),
         *(config.same_patient_negatives, config.patient_positives, config.within_s),
     )
-    logs = []
+    logs: list[StepLog] = []
+    at_once = config.at_once
     fed = clips, _scenes(clips, config), recipe(config.augmentation), config.seed
     with _same_sums(ranks.device), Feeder(*fed, ranks, watch.on_wait) as feeder:
         for step, (epoch, numbers), batch in feeder.batches(plan, done):
@@ -154,15 +157,19 @@ def pretrain(
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.zero_grad(set_to_none=True)
-            loss, z_BD = backward(
+            wanted = min(at_once, max(batch.sizes))
+            loss, z_BD, fitted = backward_that_fits(
                 trained,
                 batch,
                 objective,
                 ranks,
-                at_once=config.at_once,
+                at_once=at_once,
                 dtype=DTYPES[config.precision],
                 memory=memory,
             )
+            if fitted < wanted:
+                at_once = fitted
+                watch.on_smaller(at_once)
             if not torch.isfinite(loss.total):
                 raise _not_finite("loss", loss.total, step, [clips.clips[number] for number in numbers])
             norm = torch.nn.utils.clip_grad_norm_(projected.parameters(), config.gradient_norm)

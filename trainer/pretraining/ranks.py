@@ -88,14 +88,16 @@ def launched_ranks() -> tuple[int, int, int]:
 _VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
-def check_device(device: str) -> None:
-    """Check whether there is such a device: before anything that takes long.
+def check_device(device: str, precision: str = "fp32") -> None:
+    """Check whether there is such a device, and whether it has the precision: before anything that takes long.
 
     Raises:
-        InvalidInput: If there is none.
+        InvalidInput: If there is none, or it has no bfloat16 where that is wanted.
     """
     if device not in {"cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
         raise InvalidInput(f"expected a device of cpu, or cuda where there is one, got {device!r}")
+    if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InvalidInput(f'{torch.cuda.get_device_name()} has no bfloat16: use precision = "fp32"')
 
 
 @contextmanager

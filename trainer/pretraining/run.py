@@ -159,7 +159,13 @@ def run_pretraining(
             warn(f"epoch {epoch + 1}: {said}")
 
     model = start.trainable.to(ranks.device)
-    watch = Watch(log.cut, stepped, probe_epoch, should_stop=should_stop)
+    watch = Watch(
+        *(log.cut, stepped, probe_epoch),
+        should_stop=should_stop,
+        on_smaller=lambda fits: warn(
+            f"out of memory: at_once is {fits} from now on, as it would be with at_once = {fits} in the configuration"
+        ),
+    )
     pretrain(model, training, config.pretrain, ranks, folder / "checkpoints", watch)
     patients = len({clip.patient_id for clip in training.clips})
     origin = (

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from index.errors import StateError
 from trainer.pretraining.losses import (
     ContrastiveLoss,
     Levels,
@@ -159,6 +160,43 @@ def backward(
                 with _without_sync(model, wanted=not last):
                     embed(model, chunk).backward(gradient_bD[chunk.start : chunk.stop])
     return loss, z_BD.detach()
+
+
+def backward_that_fits(
+    model: nn.Module,
+    batch: Batch,
+    objective: Objective,
+    ranks: Ranks,
+    *,
+    at_once: int,
+    dtype: torch.dtype = torch.float32,
+    memory: Memory | None = None,
+) -> tuple[ContrastiveLoss, Tensor, int]:
+    """Do as `backward` does with fewer clips at once where the device has no memory for so many.
+
+    Returns:
+        The loss, what the model made of all clips, and how many clips at once fitted.
+
+    Raises:
+        StateError: If one clip does not fit, or ranks share the batch: one of them can't begin again alone.
+    """
+    at_once = min(at_once, max(batch.sizes))
+    while True:
+        try:
+            return (*backward(model, batch, objective, ranks, at_once=at_once, dtype=dtype, memory=memory), at_once)
+        except torch.OutOfMemoryError:
+            if at_once == 1:
+                raise StateError(
+                    'out of memory with one clip at a time: use activation_checkpointing = "full", or a larger device'
+                ) from None
+            if ranks.world_size > 1:
+                raise StateError(
+                    f"out of memory with {at_once} clips at a time: set at_once = {at_once // 2}"
+                ) from None
+        # Outside the handler, which would keep what did not fit.
+        at_once //= 2
+        model.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
 
 
 def remember(memory: Memory | None, z_BD: Tensor, batch: Batch, size: int) -> Memory | None:

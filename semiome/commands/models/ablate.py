@@ -57,7 +57,7 @@ def ablate(
     screen = Screen(as_json=as_json, silent=rank > 0)
     settings = read_config(config, AblationConfig)
     check_map(settings.map)
-    check_device(settings.device)
+    check_device(settings.device, settings.pretrain.precision)
     workspace = Workspace.at(address)
     start = initial_encoder(settings.encoder, config.parent, settings.seed)
     source = _Source(

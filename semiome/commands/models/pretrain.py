@@ -39,7 +39,7 @@ def pretrain(
     settings = read_config(config, RunConfig)
     rank, world_size, local_rank = launched_ranks()
     screen = Screen(as_json=as_json, silent=rank > 0)
-    check_device(settings.device)
+    check_device(settings.device, settings.pretrain.precision)
     workspace = Workspace.at(address)
     start = initial_encoder(settings.encoder, config.parent, settings.pretrain.seed)
     if start.crop is not None:

@@ -9,11 +9,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from encoder.model.embed import chosen_precision
 from encoder.model.folder import encoder_id_of, new_encoder
-from index.errors import DamagedData, InvalidInput
+from encoder.model.timesformer import TimeSformer, preset
+from index.errors import DamagedData, InvalidInput, StateError
 from tests.conftest import tiny_architecture
 from tests.trainer.cohort import coloured_clips
-from trainer.judging.probes import spread
+from trainer.judging.probes import embed_clips, spread
 from trainer.pretraining.augment import RECIPES, Recipe, augment
 from trainer.pretraining.checkpoint import checkpoints
 from trainer.pretraining.config import PretrainConfig, trained_on
@@ -27,7 +29,7 @@ from trainer.pretraining.pretrain import (
     schedule,
     trouble,
 )
-from trainer.pretraining.ranks import alone
+from trainer.pretraining.ranks import alone, check_device
 
 ALONE = alone()
 
@@ -319,3 +321,58 @@ def test_what_is_background_decides_whether_ranks_train_on_the_same():
 
     assert in_recordings(clips, quiet=False).digest() == clips.digest()
     assert in_recordings(clips, quiet=True).digest() != clips.digest()
+
+
+class Small:
+    """A device on which activations of so many clips fit: a `TimeSformer.forward` of it."""
+
+    def __init__(self, fits):
+        self.fits, self.forward, self.seen = fits, TimeSformer.forward, []
+
+    def __call__(self, model, frames):
+        self.seen.append(len(frames))
+        if len(frames) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.forward(model, frames)
+
+
+def test_without_memory_for_a_batch_half_as_many_clips_are_taken_at_once_and_it_is_said(monkeypatch):
+    told = []
+    wanted, _ = trained({"max_steps": 4, "at_once": 2})
+    device = Small(3)
+    monkeypatch.setattr(TimeSformer, "forward", lambda model, frames: device(model, frames))
+
+    found, _ = trained({"max_steps": 4}, watch=Watch(on_smaller=told.append))
+
+    assert told == [2]
+    assert [log.loss for log in found] == pytest.approx([log.loss for log in wanted], abs=1e-5)
+    assert device.seen[:3] == [8, 4, 2]
+    assert set(device.seen[3:]) == {2}  # what did not fit once is not tried again
+
+
+def test_a_clip_that_does_not_fit_alone_ends_the_run_with_what_to_do(monkeypatch):
+    device = Small(0)
+    monkeypatch.setattr(TimeSformer, "forward", lambda model, frames: device(model, frames))
+    with pytest.raises(StateError, match='one clip at a time: use activation_checkpointing = "full"'):
+        trained({"max_steps": 1})
+
+
+def test_embedding_takes_fewer_clips_at_once_where_memory_is_short(monkeypatch):
+    clips, model = coloured_clips(), tiny_model().eval()
+    wanted = embed_clips(model, clips.frames, ALONE.device, at_once=16)
+    device = Small(5)
+    monkeypatch.setattr(TimeSformer, "forward", lambda model, frames: device(model, frames))
+
+    np.testing.assert_allclose(embed_clips(model, clips.frames, ALONE.device, at_once=16), wanted, atol=1e-6)
+    assert device.seen == [16, 8, 4, 4, 4, 4]
+
+
+def test_bfloat16_is_refused_on_a_gpu_that_has_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an older GPU")
+    with pytest.raises(InvalidInput, match='an older GPU has no bfloat16: use precision = "fp32"'):
+        check_device("cuda", "bf16")
+    check_device("cuda", "fp32")
+    check_device("cpu", "bf16")
+    assert chosen_precision(preset("timesformer-l"), "cuda") == ("fp32", "this GPU has no bfloat16")
