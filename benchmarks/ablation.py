@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from encoder.model.architecture import preset
 from encoder.model.folder import new_encoder
-from encoder.model.timesformer import preset
 from index.processors import usable_cores
 from semiome.shipped import DEMO_RECIPE, shipped_folder
 from semiome.simulation.cohort import simulate_cohort

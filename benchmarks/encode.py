@@ -22,9 +22,10 @@ from figures import figure, say
 from torch.nn import functional as F
 from transformers import TimesformerModel
 
+from encoder.model.architecture import architecture, preset
 from encoder.model.embed import DTYPES
 from encoder.model.inference import Prepared, flop_of_clip, matrix_rate
-from encoder.model.timesformer import TimeSformer, architecture, normalise, preset
+from encoder.model.timesformer import TimeSformer, normalise
 
 PARTS = ("forward", "memory", "job", "ray")
 

@@ -21,10 +21,10 @@ from encoder.job.events import ClipReady
 from encoder.job.pipeline import EncodeOptions, Engine, encode_with, local_engine
 from encoder.job.reading import Reader, reading
 from encoder.manifest import Manifest, ManifestRow, read_manifest
+from encoder.model.architecture import architecture, preset
 from encoder.model.embed import Embedder, threads_beside
 from encoder.model.folder import Encoder, new_encoder, save_encoder
 from encoder.model.inference import matrix_rate
-from encoder.model.timesformer import architecture, preset
 from encoder.video.decoder import DecodeLimits
 from index.processors import usable_cores
 from index.tables.store import Store

@@ -23,8 +23,9 @@ from gpu_runs import check_baselines, check_job, check_resumed, check_torchrun
 from torch.nn import functional as F
 from transformers import TimesformerConfig
 
+from encoder.model.architecture import architecture, preset
 from encoder.model.folder import Encoder, identified, new_encoder
-from encoder.model.timesformer import Recompute, TimeSformer, architecture, normalise, preset
+from encoder.model.timesformer import Recompute, TimeSformer, normalise
 from index.processors import usable_cores
 from trainer.pretraining.ranks import Ranks
 from trainer.pretraining.step import Batch, Objective, Projected, backward

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from encoder.model.architecture import architecture, preset
 from encoder.model.folder import new_encoder
-from encoder.model.timesformer import architecture, preset
 from index.processors import usable_cores
 from trainer.backbones.i3d import I3D
 from trainer.backbones.r2plus1d import R2Plus1D

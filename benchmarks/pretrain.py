@@ -26,7 +26,8 @@ import torch
 from torch import nn
 from transformers import TimesformerConfig, TimesformerModel
 
-from encoder.model.timesformer import TimeSformer, architecture, normalise, preset
+from encoder.model.architecture import architecture, preset
+from encoder.model.timesformer import TimeSformer, normalise
 from trainer.clips import TrainingClip
 from trainer.frame_cache import read_cache, write_cache
 from trainer.pretraining.config import DTYPES, PretrainConfig

@@ -22,9 +22,9 @@ from encoder.job.bed_survey import Surveyed, survey, write_survey
 from encoder.job.pipeline import EncodeOptions, encode
 from encoder.job.report import EncodeReport
 from encoder.manifest import Manifest, ManifestRow, read_manifest
+from encoder.model.architecture import preset
 from encoder.model.embed import Embedder, threads_beside
 from encoder.model.folder import Encoder, identified, install_encoder, with_crop
-from encoder.model.timesformer import preset
 from encoder.previews.library import make_previews
 from index.errors import StateError
 from index.processors import usable_cores

@@ -76,7 +76,7 @@ def one_thread():
 
 
 def tiny_architecture(num_frames=4, image_size=32):
-    from encoder.model.timesformer import architecture
+    from encoder.model.architecture import architecture
 
     return architecture(
         num_frames=num_frames, image_size=image_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2

@@ -43,6 +43,8 @@ _CLASSES = {
 _PREPROCESSING = ("video_preprocessor_config.json", "preprocessor_config.json")
 _UNUSED = ("pooler.", "predictor.", "post_layernorm.")
 """Beginnings of weights that a file may lack: no embedding depends on them."""
+_TOWER = ("encoder.", "embeddings.", "layers.")
+"""Beginnings of weights that belong to the tower itself."""
 _MOST_FRAMES, _MOST_PIXELS = 256, 1024
 
 
@@ -207,7 +209,12 @@ def read_backbone(folder: Path, values: Mapping[str, Any], pooling: str | None =
         config = of_kind.config_class.from_dict(values["vision_config"] if kind == "xclip" else dict(values))
         shape_of(config.to_dict())  # before anything of that size is made
         model, found = of_kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named here
+            dtype=torch.float32,
         )
     except InvalidInput:
         raise
@@ -221,6 +228,11 @@ def read_backbone(folder: Path, values: Mapping[str, Any], pooling: str | None =
     if missing or wrong:
         named = (missing or wrong)[0]
         raise InvalidInput(f"{len(missing or wrong)} weights of the {kind} backbone are missing or misshapen: {named}")
+    # Classifiers, decoders and text towers may be there too; what belongs to the tower itself may not.
+    prefix = f"{of_kind.base_model_prefix}."
+    surplus = [name for name in found["unexpected_keys"] if name.removeprefix(prefix).startswith(_TOWER)]
+    if surplus:
+        raise InvalidInput(f"{len(surplus)} weights do not belong to the {kind} backbone that is named: {min(surplus)}")
     if any(not torch.isfinite(tensor).all() for tensor in model.state_dict().values() if tensor.is_floating_point()):
         raise InvalidInput(f"the {kind} backbone holds weights that are not finite")
     return Backbone(model.eval().requires_grad_(requires_grad=False), kind, normalisation, chosen).eval()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from transformers import TimesformerConfig
 
-from encoder.model.timesformer import INPUT_VIEWS, TimeSformer
+from encoder.model.architecture import check_view
+from encoder.model.timesformer import TimeSformer
 from index.errors import InvalidInput
 
 _SIZES = (
@@ -25,13 +26,14 @@ def checked_config(values: dict[str, object]) -> TimesformerConfig:
         raise InvalidInput("expected the config of a TimeSformer with divided space-time attention")
     if values.get("hidden_act", "gelu") != "gelu":
         raise InvalidInput(f"expected hidden_act gelu, got {values['hidden_act']!r}")
-    if values.get("input_view", "rgb") not in INPUT_VIEWS:
-        raise InvalidInput(f"expected an input_view of {', '.join(INPUT_VIEWS)}, got {values['input_view']!r}")
-    for key in (*_SIZES, "embedding_dim"):
+    for key in (*_SIZES, "embedding_dim", "frames_a_moment"):
         value = values.get(key, 1)
         if not (isinstance(value, int) and 0 < value < 2**20):
             raise InvalidInput(f"expected a whole number above 0 for {key}, got {value!r}")
-    return TimesformerConfig.from_dict({"embedding_dim": values.get("hidden_size"), **values})
+    config = TimesformerConfig.from_dict({"embedding_dim": values.get("hidden_size"), **values})
+    view, several = str(values.get("input_view", "rgb")), getattr(config, "frames_a_moment", 1)
+    check_view(config.num_frames, config.image_size, view, several)
+    return config
 
 
 def filled(config: TimesformerConfig, state: dict[str, Tensor]) -> TimeSformer:

@@ -157,6 +157,8 @@ def encoder_id_of(
     described["frames"] = _frames_policy(crop, last_clip)
     if model.input_view != "rgb":
         described["input_view"] = model.input_view
+    if not isinstance(model, Backbone) and model.frames_a_moment != 1:
+        described["frames_a_moment"] = model.frames_a_moment
     digest.update(json.dumps(described, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} ".encode())

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from transformers import TimesformerConfig
 
 from encoder.model.backbone import Shape
-from encoder.model.timesformer import PIXEL_MEAN, PIXEL_STD, Layer, TimeSformer
+from encoder.model.timesformer import PIXEL_MEAN, PIXEL_STD, Layer, TimeSformer, normalise
+from encoder.model.views import viewed
 from index.errors import InvalidInput
 
 _BLOCK_TOKENS = 2000
@@ -32,6 +33,7 @@ _BLOCK_TOKENS = 2000
 def flop_of_clip(config: TimesformerConfig | Shape) -> float:
     """Floating-point operations of one clip's forward pass, as it is done here; norms and activations left out."""
     frames, width, layers = int(config.num_frames), int(config.hidden_size), int(config.num_hidden_layers)
+    frames //= int(getattr(config, "frames_a_moment", 1))
     patches = int(config.image_size // config.patch_size) ** 2
     in_time = frames * patches * (4 * width**2 + 2 * frames * width)
     in_space = frames * (1 + patches) * (12 * width**2 + 2 * (1 + patches) * width)
@@ -104,7 +106,10 @@ class Prepared:
         bias = torch.zeros(len(weight)) if convolution.bias is None else convolution.bias.detach()
         if model.input_view == "rgb":
             bias = bias.double() - weight.sum(1) * PIXEL_MEAN / PIXEL_STD
-        self._patch_product = Product((weight / (255 * PIXEL_STD)).to(dtype), bias.to(dtype))
+        if model.input_view == "change":  # which is not linear in the pixels
+            self._patch_product = Product(weight.to(dtype), bias.to(dtype))
+        else:
+            self._patch_product = Product((weight / (255 * PIXEL_STD)).to(dtype), bias.to(dtype))
 
     @torch.inference_mode()
     def embed(self, frames_THWC: Tensor) -> Tensor:
@@ -135,6 +140,9 @@ class Prepared:
 
     def _tokens(self, frames_THWC: Tensor) -> Tensor:
         """Patches behind a copy of the CLS token in each frame, with their places in space and time."""
+        if self._model.input_view == "change":
+            seen_BMCHW = viewed(normalise(frames_THWC[None]), "change", self._model.frames_a_moment)
+            frames_THWC = seen_BMCHW[0].permute(0, 2, 3, 1)
         frames, size = frames_THWC.shape[:2]
         embeddings, patch = self._model.embeddings, self._model.config.patch_size
         tokens_TLD = torch.empty(frames, 1 + self._patches, self._model.config.hidden_size, dtype=self._dtype)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import TimesformerConfig
 
+from encoder.model.architecture import architecture
 from encoder.model.checkpoint import filled
 from encoder.model.folder import Encoder, identified
-from encoder.model.timesformer import architecture
 from index.errors import InvalidInput
 
 # Torch's restricted unpickler, on bytes that are no pickle of tensors, runs into any of these.

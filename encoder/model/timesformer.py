@@ -20,21 +20,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 from transformers import TimesformerConfig
 
+from encoder.model.views import viewed
 from index.errors import InvalidInput
-
-EMBEDDING_DIM = 768
-"""Width of the embeddings of all presets; a narrower encoder learns a projection to it."""
 
 # Kinetics normalisation, the same on every channel.
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
 
-_PRESETS: dict[str, dict[str, int]] = {
-    "timesformer-l": {"num_frames": 96, "image_size": 224, "hidden_size": 768, "num_hidden_layers": 12},
-    "timesformer-b": {"num_frames": 8, "image_size": 224, "hidden_size": 768, "num_hidden_layers": 12},
-    "timesformer-demo": {"num_frames": 12, "image_size": 96, "hidden_size": 96, "num_hidden_layers": 4},
-}
-PRESETS = tuple(_PRESETS)
-INPUT_VIEWS = ("rgb", "motion")
 Recompute = Literal["off", "selective", "full"]
 
 _PRODUCTS = [
@@ -46,76 +37,6 @@ _PRODUCTS = [
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
 ]
 _KEEP_PRODUCTS = partial(create_selective_checkpoint_contexts, _PRODUCTS)
-
-
-def preset(name: str) -> TimesformerConfig:
-    """The architecture of a named preset.
-
-    Raises:
-        InvalidInput: If there is no such preset.
-    """
-    if name not in _PRESETS:
-        raise InvalidInput(f"expected a preset of {', '.join(PRESETS)}, got {name!r}")
-    values = _PRESETS[name]
-    demo = name == "timesformer-demo"
-    return architecture(
-        num_frames=values["num_frames"],
-        image_size=values["image_size"],
-        hidden_size=values["hidden_size"],
-        num_hidden_layers=values["num_hidden_layers"],
-        num_attention_heads=values["hidden_size"] // (32 if demo else 64),
-        input_view="motion" if demo else "rgb",
-    )
-
-
-def architecture(
-    num_frames: int,
-    image_size: int,
-    hidden_size: int,
-    num_hidden_layers: int,
-    num_attention_heads: int,
-    patch_size: int = 16,
-    embedding_dim: int = EMBEDDING_DIM,
-    input_view: str = "rgb",
-) -> TimesformerConfig:
-    """A checked TimeSformer architecture of any size.
-
-    Args:
-        num_frames: T.
-        image_size: H and W, in pixels.
-        hidden_size: D.
-        num_hidden_layers: depth.
-        num_attention_heads: must divide D.
-        patch_size: must divide the image size.
-        embedding_dim: width of the embedding; a projection is added where it differs from D.
-        input_view: one of `INPUT_VIEWS`. `motion` takes from each frame the mean of its clip: what stands still, the
-            room and the clothes of who lies still, is gone before the first layer.
-
-    Raises:
-        InvalidInput: If the numbers don't fit each other.
-    """
-    if min(num_frames, image_size, hidden_size, num_hidden_layers, num_attention_heads, patch_size) < 1:
-        raise InvalidInput("expected frames, size, width, depth, heads and patch of at least 1")
-    if image_size % patch_size or hidden_size % num_attention_heads:
-        raise InvalidInput(
-            f"expected a patch size that divides {image_size} and heads that divide {hidden_size}, "
-            f"got {patch_size} and {num_attention_heads}"
-        )
-    if input_view not in INPUT_VIEWS:
-        raise InvalidInput(f"expected an input view of {', '.join(INPUT_VIEWS)}, got {input_view!r}")
-    return TimesformerConfig(
-        num_frames=num_frames,
-        image_size=image_size,
-        hidden_size=hidden_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        intermediate_size=4 * hidden_size,
-        patch_size=patch_size,
-        attention_type="divided_space_time",
-        layer_norm_eps=1e-6,
-        embedding_dim=embedding_dim,
-        input_view=input_view,
-    )
 
 
 class TimeSformer(nn.Module):
@@ -152,8 +73,13 @@ class TimeSformer(nn.Module):
 
     @property
     def input_view(self) -> str:
-        """`rgb`, or `motion`: frames less the mean of their clip."""
+        """One of `encoder.model.views.INPUT_VIEWS`."""
         return str(getattr(self.config, "input_view", "rgb"))
+
+    @property
+    def frames_a_moment(self) -> int:
+        """Frames that one moment in time is made of."""
+        return int(getattr(self.config, "frames_a_moment", 1))
 
     @property
     def layers(self) -> list[Layer]:
@@ -185,9 +111,7 @@ class TimeSformer(nn.Module):
         return self._run(frames_BTCHW, self.layers)
 
     def _run(self, frames_BTCHW: Tensor, layers: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
-        if self.input_view == "motion":
-            frames_BTCHW = frames_BTCHW - frames_BTCHW.mean(1, keepdim=True)
-        cls_B1D, tokens_BPTD = self.embeddings(frames_BTCHW)
+        cls_B1D, tokens_BPTD = self.embeddings(viewed(frames_BTCHW, self.input_view, self.frames_a_moment))
         for layer in layers:
             cls_B1D, tokens_BPTD = self._through(layer, cls_B1D, tokens_BPTD)
         return cls_B1D, tokens_BPTD
@@ -241,7 +165,8 @@ class _Embeddings(nn.Module):
         self.num_patches = (config.image_size // patch) ** 2
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.position_embeddings = nn.Parameter(torch.zeros(1, self.num_patches + 1, width))
-        self.time_embeddings = nn.Parameter(torch.zeros(1, config.num_frames, width))
+        moments = config.num_frames // int(getattr(config, "frames_a_moment", 1))
+        self.time_embeddings = nn.Parameter(torch.zeros(1, moments, width))
         convolution = nn.Conv2d(config.num_channels, width, kernel_size=patch, stride=patch)
         self.patch_embeddings = nn.ModuleDict({"projection": convolution})
 

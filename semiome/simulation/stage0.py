@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from encoder.model.architecture import preset
 from encoder.model.folder import identified, new_encoder, save_encoder
-from encoder.model.timesformer import preset
 from semiome.console import Screen
 from semiome.simulation.actions import JOINTS, SIGNED, Action, draw_action, mirrored
 from semiome.simulation.figure import POINTS

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from encoder.model.architecture import architecture
 from encoder.model.folder import new_encoder
-from encoder.model.timesformer import architecture
 from encoder.video.decoder import Decoder
 from semiome.simulation.actions import JOINTS, SIGNED, draw_action, mirrored
 from semiome.simulation.cohort import simulate_cohort

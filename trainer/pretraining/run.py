@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from encoder.model.architecture import PRESETS, preset
 from encoder.model.backbone import Backbone
 from encoder.model.folder import Encoder, identified, load_encoder, new_encoder
 from encoder.model.original import import_pyth
-from encoder.model.timesformer import PRESETS, TimeSformer, preset
+from encoder.model.timesformer import TimeSformer
 from index.errors import InvalidInput, StateError
 from index.files.durable import write_text_atomically
 from trainer.clips import TrainingClips

@@ -227,9 +227,9 @@ def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *,
     Raises:
         StateError: If none is here and clips are stored already, as on a new host of a shared workspace.
     """
+    from encoder.model.architecture import preset
     from encoder.model.folder import current_encoder, install_encoder, new_encoder
     from encoder.model.kind import what_it_means
-    from encoder.model.timesformer import preset
     from index.errors import StateError
     from index.tables.store import Store
     from index.workspace import current

@@ -63,8 +63,8 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Make an untrained encoder, to try out the workflow or to pretrain."""
+    from encoder.model.architecture import preset as architecture
     from encoder.model.folder import new_encoder
-    from encoder.model.timesformer import preset as architecture
 
     screen = Screen(as_json=as_json)
     _install(new_encoder(architecture(preset), seed), address, screen)

@@ -11,11 +11,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import TimesformerModel
 
+from encoder.model.architecture import PRESETS, architecture, preset
 from encoder.model.embed import Embedder, chosen_precision, threads_beside
 from encoder.model.folder import encoder_id_of, load_encoder, new_encoder, save_encoder
 from encoder.model.inference import Prepared, Product, flop_of_clip
 from encoder.model.original import import_pyth
-from encoder.model.timesformer import PRESETS, TimeSformer, architecture, normalise, preset
+from encoder.model.timesformer import TimeSformer, normalise
 from index.errors import InvalidInput
 from tests.conftest import DATA, tiny_architecture
 
@@ -90,7 +91,7 @@ def test_a_processor_without_bf16_kernels_computes_all_the_same():
 import torch
 from encoder.model.embed import chosen_precision
 from encoder.model.inference import Product
-from encoder.model.timesformer import preset
+from encoder.model.architecture import preset
 linear, x = torch.nn.Linear(64, 32).bfloat16(), torch.randn(8, 64).bfloat16()
 with torch.inference_mode():
     torch.testing.assert_close(Product(linear.weight, linear.bias)(x), linear(x), atol=0.02, rtol=0.02)
@@ -282,7 +283,7 @@ def test_the_view_is_part_of_the_encoder_id_and_comes_back_from_its_folder(tmp_p
     assert plain.encoder_id != motion.encoder_id
     loaded = load_encoder(save_encoder(motion, tmp_path))
     assert (loaded.encoder_id, loaded.model.input_view) == (motion.encoder_id, "motion")
-    with pytest.raises(InvalidInput, match="expected an input view of rgb, motion, got 'infrared'"):
+    with pytest.raises(InvalidInput, match="expected an input view of rgb, motion, change, got 'infrared'"):
         architecture(4, 32, 32, 1, 2, input_view="infrared")
 
 

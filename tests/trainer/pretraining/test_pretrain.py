@@ -9,9 +9,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from encoder.model.architecture import preset
 from encoder.model.embed import chosen_precision
 from encoder.model.folder import encoder_id_of, new_encoder
-from encoder.model.timesformer import TimeSformer, preset
+from encoder.model.timesformer import TimeSformer
 from index.errors import DamagedData, InvalidInput, StateError
 from tests.conftest import tiny_architecture
 from tests.trainer.cohort import coloured_clips
