@@ -6,7 +6,7 @@ stands in for the Kinetics-400 pretraining of the full-size encoder.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,10 @@ JOINTS = tuple(REST)
 SIGNED = ("roll", "head_yaw")
 """Angles that change sign in a mirror."""
 
+_GREY = np.array([0.299, 0.587, 0.114])
 _RANGES = {
-    "recline": (0.1, 0.6),
-    "roll": (-0.9, 0.9),
+    "recline": (0.0, 0.9),
+    "roll": (-1.3, 1.3),
     "pelvis_lift": (0.0, 0.25),
     "head_yaw": (-1.2, 1.2),
     "head_pitch": (-0.3, 0.6),
@@ -44,19 +45,25 @@ _GROUPS = (
 )
 
 
+BANDS_HZ = ((0.0, 0.4), (0.4, 1.0), (1.0, 1.7), (1.7, 3.2))
+"""Rhythms that are told apart, from more than the first to the second."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One clip of a person who moves at random, and how they moved.
 
     Attributes:
-        frames: (T, S, S, 3) uint8.
+        frames: (T, S, S) uint8, grey.
         spread: (J,) standard deviation of each joint angle of `JOINTS` over the clip, in radians.
+        rhythm: (J, 4) the part of it in each of `BANDS_HZ`, in radians.
         deviation: (T, J) each joint angle in each frame, less its mean over the frames.
         points: (T, K, 2) where each of `POINTS` is in each frame: across and down, in pixels.
     """
 
     frames: NDArray[np.uint8]
     spread: NDArray[np.float32]
+    rhythm: NDArray[np.float32]
     deviation: NDArray[np.float32]
     points: NDArray[np.float32]
 
@@ -70,17 +77,28 @@ def draw_posture(random: np.random.Generator) -> Motion:
 def draw_action(num_frames: int, size: int, seed: int) -> Action:
     """Draw the clip of one seed."""
     random = np.random.default_rng(seed)
-    motion, scene = _movement(random), draw_scene(random)
+    motion, scene = _movement(random), _scene_from_anywhere(random)
     frames = scene.clips(motion, num_frames, size, random)[0]
     seen = motion.at(np.array(clips_of(motion.moments, num_frames)[0].frame_numbers))
     angles_TJ = np.stack([seen.angles[name] for name in JOINTS], axis=1)
-    spread = np.stack([motion.angles[name] for name in JOINTS]).std(1)
+    angles_JF = np.stack([motion.angles[name] for name in JOINTS])
     return Action(
-        frames,
-        spread.astype(np.float32),
+        np.rint(frames @ _GREY).astype(np.uint8),
+        angles_JF.std(1).astype(np.float32),
+        _rhythm(angles_JF),
         (angles_TJ - angles_TJ.mean(0)).astype(np.float32),
         scene.points(seen, size).astype(np.float32),
     )
+
+
+def _rhythm(angles_JF: Array) -> NDArray[np.float32]:
+    """How much of each angle's spread is in each band, by its spectrum: (J, 4)."""
+    moments = angles_JF.shape[1]
+    power = 2 * np.abs(np.fft.rfft(angles_JF - angles_JF.mean(1, keepdims=True), axis=1)) ** 2 / moments**2
+    hertz = np.fft.rfftfreq(moments, 1 / FPS)
+    parts = [power[:, (hertz > low) & (hertz <= high)].sum(1) for low, high in BANDS_HZ]
+    bands: NDArray[np.float32] = np.sqrt(np.stack(parts, axis=1)).astype(np.float32)
+    return bands
 
 
 def mirrored(joint: str) -> str:
@@ -108,14 +126,23 @@ def _movement(random: np.random.Generator) -> Motion:
             if kind == "reach":
                 motion.angles[name] += weight * (random.uniform(low, high) - motion.angles[name])
                 continue
-            wave = np.sin(2 * np.pi * hertz * time + random.uniform(0, 2 * np.pi))
+            turns = random.random() + _uneven(hertz, time, random)
+            wave = np.sin(2 * np.pi * turns)
             if kind == "jerk":
-                wave = 2 * np.exp(-4 * ((time * hertz) % 1.0)) - 0.5
+                wave = 2 * np.exp(-4 * (turns % 1.0)) - 0.5
             motion.angles[name] += weight * random.uniform(0.05, 0.45) * (high - low) * wave
     for name in JOINTS:
         low, high = _range(name)
         np.clip(motion.angles[name], low, high, out=motion.angles[name])
     return motion
+
+
+def _uneven(hertz: float, time: Array, random: np.random.Generator) -> Array:
+    """Turns of a rhythm that hurries and lingers as much as it likes."""
+    knots = random.normal(0, random.uniform(0, 0.3), len(time) // FPS + 3)
+    pace = np.exp(np.interp(time, np.arange(len(knots)), knots))
+    turns: Array = np.cumsum(hertz * pace) / FPS
+    return turns
 
 
 def _range(joint: str) -> tuple[float, float]:
@@ -148,6 +175,20 @@ def draw_scene(random: np.random.Generator) -> Scene:
     look = Look((red, green, blue), _colour(random, 0.05), _colour(random), _colour(random), blanket)
     night = bool(random.random() < 0.4)
     return Scene(room, camera, night, look, random.uniform(0.85, 1.1), random.uniform(0.8, 1.25), nurse)
+
+
+def _scene_from_anywhere(random: np.random.Generator) -> Scene:
+    """A scene seen from anywhere under the ceiling, near or far: from above too, or from behind the pillow."""
+    scene = draw_scene(random)
+    if random.random() < 0.3:
+        return scene
+    around, height = random.uniform(0, 2 * np.pi), random.uniform(1.4, 2.6)
+    away = random.uniform(0.1, 2.0)
+    position = (float(away * np.cos(around)), float(0.1 + 1.15 * away * np.sin(around)), height)
+    target = (random.uniform(-0.2, 0.2), random.uniform(-0.3, 0.4), random.uniform(0.5, 0.7))
+    distance = float(np.linalg.norm(np.subtract(position, target)))
+    # Longer from far away, so that most of the bed is in the picture from everywhere.
+    return replace(scene, camera=Camera(position, target, random.uniform(0.32, 0.5) * distance))
 
 
 def _colour(random: np.random.Generator, least: float = 0.15) -> Colour:

@@ -1,6 +1,7 @@
 """What is drawn straight into clips: as the decoded video has it, with the truth of it; and the study's cohort."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from encoder.model.architecture import architecture
 from encoder.model.folder import new_encoder
 from encoder.video.decoder import Decoder
+from index.errors import StateError
 from semiome.simulation.actions import JOINTS, SIGNED, draw_action, mirrored
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.figure import POINTS
@@ -17,6 +19,7 @@ from semiome.simulation.signs import move
 from semiome.simulation.study import HELD_OUT, StudySize, write_study
 from trainer.frame_cache import read_cache, read_references
 from trainer.judging.folds import check_leaks
+from trainer.pretraining import stage0
 from trainer.pretraining.stage0 import Actions, Scale, explained, train_stage0
 
 pytestmark = pytest.mark.slow
@@ -43,7 +46,7 @@ def test_clips_drawn_at_the_encoders_size_are_those_that_decoding_gives(tmp_path
 def test_an_action_is_what_its_truth_says():
     actions = [draw_action(8, 48, seed) for seed in range(40)]
 
-    assert all(action.frames.shape == (8, 48, 48, 3) for action in actions)
+    assert all(action.frames.shape == (8, 48, 48) for action in actions)
     for action in actions:
         assert action.spread.shape == (len(JOINTS),)
         np.testing.assert_allclose(action.deviation.mean(0), 0, atol=1e-5)
@@ -72,25 +75,75 @@ def test_a_mirror_exchanges_sides_and_twice_is_nothing():
 def actions():
     drawn = [draw_action(4, 32, seed) for seed in range(64)]
     return Actions(
-        *(np.stack([getattr(a, key) for a in drawn]) for key in ("frames", "spread", "deviation", "points")),
+        *(np.stack([getattr(a, key) for a in drawn]) for key in ("frames", "spread", "rhythm", "deviation", "points")),
         mirrored_joints=tuple(JOINTS.index(mirrored(joint)) for joint in JOINTS),
         signed=tuple(-1 if joint in SIGNED else 1 for joint in JOINTS),
         mirrored_points=tuple(POINTS.index(mirrored(point)) for point in POINTS),
     )
 
 
-def test_stage_0_learns_to_tell_movement_and_repeats_itself(actions):
-    found = []
-    for _ in range(2):
-        encoder = new_encoder(architecture(4, 32, 32, 2, 1, input_view="motion"), seed=0).model
-        losses = []
-        reader = train_stage0(encoder, actions, 60, 16, seed=0, on_step=lambda step, loss, to=losses: to.append(loss))
-        found.append((losses, explained(reader, actions, Scale(actions))))
+def trained(actions, checkpoint=None, stop=None, view="motion", each=1):
+    shape = architecture(4, 32, 32, 2, 1, input_view=view, frames_a_moment=each)
+    encoder, losses = new_encoder(shape, seed=0).model, []
 
-    losses, (spread, _) = found[0]
+    def on_step(step, loss):
+        losses.append(loss)
+        if step == stop:
+            raise KeyboardInterrupt
+
+    reader = train_stage0(encoder, actions, 60, 16, 0, on_step, checkpoint)
+    return losses, explained(reader, actions, Scale(actions, each))
+
+
+@pytest.mark.parametrize(("view", "each"), [("motion", 1), ("change", 2)])
+def test_stage_0_learns_to_tell_movement_and_repeats_itself(actions, view, each):
+    found = [trained(actions, view=view, each=each) for _ in range(2)]
+
+    losses, shares = found[0]
     assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:5])
-    assert spread > 0.05
+    assert shares["spread"] > 0.02
+    assert set(shares) == {"spread", "rhythm", "deviation"}
     assert found[0] == found[1]
+
+
+def test_a_stopped_stage_0_goes_on_as_if_it_had_not_been(actions, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage0, "_SAVED_EVERY", 20)
+    whole, shares = trained(actions)
+    with pytest.raises(KeyboardInterrupt):
+        trained(actions, tmp_path / "state.pt", stop=33)
+
+    rest, again = trained(actions, tmp_path / "state.pt")
+
+    assert rest == whole[20:]
+    assert again == shares
+    assert trained(actions, tmp_path / "state.pt") == ([], shares)  # it has ended
+    other = new_encoder(architecture(4, 32, 32, 2, 1), seed=0).model
+    with pytest.raises(StateError, match="is of another training"):
+        train_stage0(other, actions, 61, 16, 0, checkpoint=tmp_path / "state.pt")
+
+
+def test_points_and_signs_follow_how_a_clip_is_turned_and_mirrored(actions):
+    """A point that is drawn as a dot is where the dot is afterwards."""
+    points = np.full((4, 4, len(POINTS), 2), 12.0, np.float32)
+    points += (np.arange(len(POINTS))[:, None] % 3 * 4).astype(np.float32)
+    frames = np.zeros((4, 4, 32, 32), np.uint8)
+    rows, columns = points[0, 0, :, 1].astype(int), points[0, 0, :, 0].astype(int)
+    frames[:, :, rows, columns] = 255
+    chosen = replace(
+        actions,
+        frames=frames,
+        points=points,
+        **{key: getattr(actions, key)[:4] for key in ("spread", "rhythm", "deviation")},
+    )
+    targets = Scale(actions, 1).targets(chosen, np.arange(4))
+    for seed in range(6):
+        seen, told = stage0._varied(stage0._normalised(frames), targets, chosen, np.random.default_rng(seed))
+        bright = (seen - seen.flatten(1).median(1).values[:, None, None, None]).abs()
+        for clip in range(4):
+            for across, down in told.points[clip, 0].tolist():
+                if 2 <= across < 29 and 2 <= down < 29:
+                    near = bright[clip, 0, round(down) - 1 : round(down) + 2, round(across) - 1 : round(across) + 2]
+                    assert near.max() > 0.3 * bright[clip, 0].max()
 
 
 def test_a_study_has_patients_to_pretrain_on_some_labelled_and_others_nobody_sees(tmp_path):
