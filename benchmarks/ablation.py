@@ -1,236 +1,120 @@
-"""Does contrastive pretraining help on patients no model has seen? Three simulated cohorts, the whole Table I on each.
+"""Does contrastive pretraining help on patients no model has seen? Cohorts of two simulators, large enough to tell.
 
-    .venv/bin/python benchmarks/ablation.py [--quick] [--cohorts 3] [--out DIR]
+    .venv/bin/python benchmarks/ablation.py [--renderer first second] [--cohorts 6] [--external 600] [--out DIR]
 
-Each cohort: 120 patients to pretrain on, 15 of them labelled, and 60 external patients, judged by heads that learned
-from the 15. Which 15 these are matters much: so the external patients are judged again by every other set of 15 that
-can be made of the 120, and the mean over the sets is reported too. The recipe is `semiome.shipped.DEMO_RECIPE`, fixed
-on a cohort that is not among these. Runs `semiome ablate` on each, prints its table on stderr, and one JSON object a
-figure on stdout; intervals are over cohorts and patients. Pretraining and embeddings are kept in DIR and
-not done again.
+Each cohort: 120 patients to pretrain on, and 600 external patients, judged by what learned from 15 of the 120, the mean
+over the eight sets of 15 that these make. Rows: no pretraining, the same whitened, video level, patient level, both,
+and references that learn to see nothing: motion energy, mean image, duration, true joints. The recipe is
+`semiome.shipped.DEMO_RECIPE`, fixed on a cohort that is not among these (`levers.py`). Hours; what was done lies in
+DIR, and the same command goes on. One JSON object a figure on stdout; intervals are over cohorts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from cohort_study import JUDGES, LEVELS, SIMULATORS, Judged, Plan, study
+from figures import say
 
-from encoder.model.architecture import preset
-from encoder.model.folder import new_encoder
-from index.processors import usable_cores
-from semiome.shipped import DEMO_RECIPE, shipped_folder
-from semiome.simulation.cohort import simulate_cohort
-from semiome.simulation.study import HELD_OUT, StudySize, labelled_sets, write_study
-from trainer.frame_cache import read_cache
-from trainer.judging.classifiers import Features, Judge, head_judge, logistic_judge, motion_energy, neighbour_judge
-from trainer.judging.evaluate import judge_patients
-from trainer.judging.head import HeadConfig
-from trainer.judging.metrics import Prediction
-from trainer.judging.probes import embed_clips
-from trainer.pretraining.ranks import alone
-from trainer.study.pretrained_encoders import SETTINGS
+from index.intervals import difference, t_quantile
+from semiome.shipped import DEMO_RECIPE, shipped_encoder
+from semiome.simulation.study import StudySize
+from trainer.pretraining.config import PretrainConfig
 
-DRAWS = 4000
-BASELINES = {"i3d": 48, "r2plus1d": 32, "perez-garcia": 32}
-REDRAWN = {"head": head_judge(HeadConfig()), "10 nearest clips": neighbour_judge}
+FIRST_SEED = 1
+QUICK = StudySize(8, 5, 2, 8, 1)
 COMPARED = (
-    ("both", "none", "an interval above 0"),
-    ("video", "none", ""),
-    ("patient", "none", ""),
-    ("both, 10 nearest clips", "none, 10 nearest clips", ""),
-    ("none", "motion energy", "stage 0 beats motion energy"),
-    ("both", "motion energy", ""),
-    ("none", "random weights", ""),
+    *((f"both, {judge}", f"none, {judge}") for judge in JUDGES),
+    *((f"{level}, {judge}", f"none, {judge}") for level in LEVELS[:2] for judge in JUDGES),
+    *((f"both, {judge}", f"none whitened, {judge}") for judge in JUDGES),
+    *((f"none, {judge}", "motion energy, logistic") for judge in JUDGES),
+    *((f"both, {judge}", "motion energy, logistic") for judge in JUDGES),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Cohort:
-    """What came out of one.
-
-    Attributes:
-        predictions: of each row of its table.
-        settings: what `semiome ablate` says of each way of pretraining.
-        redrawn: by setting and judge, (external patients, sets of labelled ones) share of videos judged rightly.
-    """
-
-    predictions: dict[str, list[Prediction]]
-    settings: dict[str, Any]
-    redrawn: dict[str, np.ndarray]
 
 
 def main() -> None:
     """Run it."""
-    options = argparse.ArgumentParser()
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="tiny cohorts: proves that the script runs")
-    options.add_argument("--cohorts", type=int, default=3)
-    options.add_argument("--epochs", type=int, default=4)
+    options.add_argument("--renderer", nargs="+", choices=list(SIMULATORS), default=list(SIMULATORS))
+    options.add_argument("--cohorts", type=int, default=6)
+    options.add_argument("--external", type=int, default=600)
     options.add_argument("--out", type=Path, default=Path("ablation-runs"))
     chosen = options.parse_args()
-    size, cohorts, epochs, out = StudySize(), chosen.cohorts, chosen.epochs, chosen.out.resolve()
+    size = QUICK if chosen.quick else StudySize(external=chosen.external)
+    recipe = PretrainConfig(**DEMO_RECIPE)
     if chosen.quick:
-        size, cohorts, epochs, out = StudySize(8, 5, 2, 8, 1), 2, 1, out / "quick"
-    found = [cohort(seed, size, epochs, out / f"cohort-{seed}") for seed in range(1, cohorts + 1)]
-    for name, other, goal in COMPARED:
-        show_difference(name, other, goal, found)
-    for judge in REDRAWN:
-        for setting in SETTINGS[1:]:
-            show_redrawn(f"{setting}, {judge}", f"none, {judge}", found)
-        for setting in ("none", "both"):
-            show_redrawn(f"{setting}, {judge}", "motion energy", found)
-    for key in ("signs", "labels"):
-        for setting in ("none", "video", "patient", "both"):
-            rankings = [one.settings[setting][key] for one in found]
-            value = np.mean([ranking["mean_average_precision"]["value"] for ranking in rankings])
-            show_ranking(f"{setting}: mean average precision by {key}", value, rankings)
+        recipe = recipe.model_copy(update={"max_steps": 2, "patients": 2})
+    start = shipped_encoder()
+    for renderer in chosen.renderer:
+        found = []
+        for seed in range(FIRST_SEED, FIRST_SEED + chosen.cohorts):
+            began = time.monotonic()
+            folder = chosen.out / ("quick" if chosen.quick else "") / f"{renderer}-{seed}"
+            found.append(study(Plan(renderer, seed, size, recipe), start, folder))
+            say(f"{renderer}, cohort {seed}: {time.monotonic() - began:.0f} s")
+        report(renderer, found)
 
 
-def cohort(seed: int, size: StudySize, epochs: int, folder: Path) -> Cohort:
-    """Draw one, and run `semiome ablate` on it."""
-    shape, started = preset("timesformer-demo"), time.monotonic()
-    frames = folder / "frames"
-    if not (frames / "references.npz").exists():
-        write_study(frames, size, seed, shape.num_frames, shape.image_size, usable_cores())
-    config = folder / "study.toml"
-    config.write_text(described(seed, epochs))
-    command = [sys.executable, "-m", "semiome", "ablate", str(config), "--workspace", str(folder), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    values = json.loads(done.stdout)
-    say(f"\ncohort {seed}, {time.monotonic() - started:.0f} s\n{Path(values['folder'], 'table.txt').read_text()}")
-    rows = {row["name"]: [Prediction(**said) for said in row["predictions"]] for row in values["rows"]}
-    again = redrawn(seed, size, frames, Path(values["folder"]))
-    return Cohort({**rows, "random weights": untrained(frames)}, values["settings"], again)
+def report(renderer: str, cohorts: Sequence[Judged]) -> None:
+    """Print every row, then the differences that were asked for beforehand."""
+    for key in cohorts[0].right:
+        accuracies = [float(one.right[key].mean()) for one in cohorts]
+        show(
+            f"{renderer}: accuracy of {key}",
+            mean=round(float(np.mean(accuracies)), 4),
+            by_cohort=[round(value, 4) for value in accuracies],
+            auroc=round(float(np.mean([one.auroc[key] for one in cohorts])), 4),
+        )
+    for ours, theirs in COMPARED:
+        gains = [one.right[ours] - one.right[theirs] for one in cohorts]
+        low, high = interval(gains)
+        show(
+            f"{renderer}: {ours} against {theirs}",
+            difference=round(float(np.mean([gain.mean() for gain in gains])), 4),
+            interval=[round(low, 4), round(high, 4)],
+            by_cohort=[round(float(gain.mean()), 4) for gain in gains],
+            excludes_0=bool(low > 0 or high < 0),
+        )
+    for name in ("none", "none whitened", *LEVELS):
+        values = [one.ranking[name] for one in cohorts if name in one.ranking]
+        if values:
+            show(
+                f"{renderer}: mean average precision by sign, {name}",
+                mean=round(float(np.mean([value for value, _ in values])), 4),
+                chance=round(float(np.mean([chance for _, chance in values])), 4),
+                by_cohort=[round(value, 4) for value, _ in values],
+            )
+    for level in LEVELS:
+        pairs = [one.cross_video[level] for one in cohorts]
+        show(
+            f"{renderer}: loss across videos at the end, {level}",
+            mean=round(float(np.mean([loss for loss, _ in pairs])), 4),
+            chance=round(float(np.mean([chance for _, chance in pairs])), 4),
+        )
 
 
-def described(seed: int, epochs: int) -> str:
-    """The study's configuration."""
-    lines = [
-        f'name = "cohort-{seed}"',
-        'frame_cache = "frames"',
-        f"encoder = {json.dumps(str(shipped_folder()))}",
-        'modes = ["external"]',
-        "[pretrain]",
-        f"epochs = {epochs}",
-        f"seed = {seed}",
-        *(f"{key} = {json.dumps(value)}" for key, value in DEMO_RECIPE.items()),
-    ]
-    for kind, size in BASELINES.items():
-        lines += ["[[baselines]]", f'kind = "{kind}"', f"size = {size}", "snippet_frames = 12"]
-    return "\n".join(lines) + "\n"
+def interval(gains: Sequence[np.ndarray]) -> tuple[float, float]:
+    """95 % by Student's t over cohorts, and never narrower than over the patients of all of them."""
+    means = np.array([gain.mean() for gain in gains])
+    of_patients = np.concatenate([gain.mean(1) for gain in gains])
+    low, high = difference(of_patients, np.ones(len(of_patients)))
+    if len(means) > 1:
+        half = t_quantile(len(means) - 1) * means.std(ddof=1) / len(means) ** 0.5
+        low, high = min(low, means.mean() - half), max(high, means.mean() + half)
+    return float(low), float(high)
 
 
-def untrained(frames: Path) -> list[Prediction]:
-    """What the same architecture says with random weights: stage 0 has to be worth more."""
-    clips = read_cache(frames)
-    model = new_encoder(preset("timesformer-demo"), seed=0).model
-    vectors = embed_clips(model, clips.frames, alone().device)
-    inside = sorted({clip.patient_id for clip in clips.clips if clip.label and clip.split != HELD_OUT})
-    outside = sorted({clip.patient_id for clip in clips.clips if clip.split == HELD_OUT})
-    return judge_patients(vectors, clips.clips, head_judge(HeadConfig()), inside, outside)
-
-
-def redrawn(seed: int, size: StudySize, frames: Path, folder: Path) -> dict[str, np.ndarray]:
-    """Judge the external patients by every set of labelled ones, each patient being in one set."""
-    inside = simulate_cohort(size.pretraining, size.videos, 2 * seed, prefix=f"in{seed}")
-    class_of = {recording.patient.patient_id: recording.patient.label for recording in inside}
-    cache = read_cache(frames)
-    clips = [replace(clip, label=class_of.get(clip.patient_id, clip.label)) for clip in cache.clips]
-    outside = sorted({clip.patient_id for clip in clips if clip.split == HELD_OUT})
-    chosen = labelled_sets(class_of, size.labelled)
-
-    def right(features: Features, judge: Judge) -> np.ndarray:
-        of_sets = [judge_patients(features, clips, judge, labelled, outside) for labelled in chosen]
-        return np.array([[share_right(judged, who) for judged in of_sets] for who in outside])
-
-    found = {"motion energy": right(np.stack([motion_energy(clip) for clip in cache.frames]), logistic_judge)}
-    for setting in SETTINGS:
-        (path,) = folder.glob(f"{setting}-*/vectors-*.npy")
-        found |= {f"{setting}, {name}": right(np.load(path), judge) for name, judge in REDRAWN.items()}
-    return found
-
-
-def share_right(judged: Sequence[Prediction], patient_id: str) -> float:
-    """Videos of a patient."""
-    return float(np.mean([p.truth == p.verdict for p in judged if p.patient_id == patient_id]))
-
-
-def show_redrawn(name: str, other: str, cohorts: Sequence[Cohort]) -> None:
-    """Show the mean over all sets of labelled patients; intervals are over cohorts, patients and sets."""
-    gains = [one.redrawn[name] - one.redrawn[other] for one in cohorts]
-    random = np.random.default_rng(0)
-    drawn = []
-    for _ in range(DRAWS):
-        means = []
-        for i in random.integers(0, len(gains), len(gains)):
-            patients, sets = (random.integers(0, n, n) for n in gains[i].shape)
-            means.append(gains[i][patients][:, sets].mean())
-        drawn.append(np.mean(means))
-    ours, theirs = (np.array([one.redrawn[row].mean() for one in cohorts]) for row in (name, other))
-    show_gain(f"mean over {gains[0].shape[1]} sets of labelled: {name} against {other}", ours, theirs, drawn, "")
-
-
-def show_difference(name: str, other: str, goal: str, cohorts: Sequence[Cohort]) -> None:
-    """Accuracy of one row less that of another, with its interval over cohorts and patients."""
-    gains = [patient_gains(one.predictions[name], one.predictions[other]) for one in cohorts]
-    random = np.random.default_rng(0)
-    drawn = []
-    for _ in range(DRAWS):
-        of_cohorts = [gains[i] for i in random.integers(0, len(gains), len(gains))]
-        sums = np.concatenate([of_one[random.integers(0, len(of_one), len(of_one))] for of_one in of_cohorts])
-        drawn.append(sums[:, 0].sum() / sums[:, 1].sum())
-    ours, theirs = (
-        np.array([np.mean([p.truth == p.verdict for p in one.predictions[row]]) for one in cohorts])
-        for row in (name, other)
-    )
-    show_gain(f"{name} against {other}", ours, theirs, drawn, goal)
-
-
-def show_gain(name: str, ours: np.ndarray, theirs: np.ndarray, drawn: Sequence[float], goal: str) -> None:
-    """Accuracies of each cohort, and the interval of their difference."""
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    line = {
-        "name": f"accuracy on external patients: {name}",
-        "ours": round(float(ours.mean()), 4),
-        "theirs": round(float(theirs.mean()), 4),
-        "difference": round(float((ours - theirs).mean()), 4),
-        "interval": [round(float(low), 4), round(float(high), 4)],
-        "by_cohort": [round(float(gain), 4) for gain in ours - theirs],
-        "goal": goal,
-        "holds": bool(low > 0),
-    }
-    sys.stdout.write(json.dumps(line) + "\n")
+def show(name: str, **values: object) -> None:
+    """Print a figure."""
+    sys.stdout.write(json.dumps({"name": name, **values}) + "\n")
     sys.stdout.flush()
-
-
-def patient_gains(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> np.ndarray:
-    """(patients, 2): videos judged rightly more, and videos."""
-    gains: dict[str, list[float]] = {}
-    for a, b in zip(ours, theirs, strict=True):
-        of_patient = gains.setdefault(a.patient_id, [0.0, 0.0])
-        of_patient[0] += (a.truth == a.verdict) - (b.truth == b.verdict)
-        of_patient[1] += 1
-    return np.array(list(gains.values()))
-
-
-def show_ranking(name: str, ours: float, rankings: Sequence[dict[str, Any]]) -> None:
-    """One figure beside chance."""
-    chance = float(np.mean([ranking["chance"] for ranking in rankings]))
-    line = {"name": name, "ours": round(float(ours), 4), "against": "chance", "theirs": round(chance, 4)}
-    sys.stdout.write(json.dumps({**line, "ratio": round(float(ours) / chance, 3)}) + "\n")
-
-
-def say(text: str) -> None:
-    """To people."""
-    sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -101,19 +101,23 @@ def write_study(
     class_of = {recording.patient_id: recording.label for recording in inside}
     labelled = labelled_sets(class_of, size.labelled)[0]
     recordings = [*inside, *outside]
-    frames, angles, clips = [], [], []
+    drawn: list[Drawn] = []
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        drawn = pool.map(partial(_drawn, num_frames=num_frames, size=image_size), recordings, chunksize=4)
-        for number, (recording, (of_video, angles_of_video)) in enumerate(zip(recordings, drawn, strict=True)):
-            frames.append(of_video)
-            angles.append(angles_of_video)
+        draw = partial(drawn_clips, num_frames=num_frames, size=image_size)
+        for number, (recording, found) in enumerate(
+            zip(recordings, pool.map(draw, recordings, chunksize=4), strict=True)
+        ):
             external = number >= len(inside)
-            known, split = external or recording.patient_id in labelled, HELD_OUT if external else ""
-            plans = clips_of(round(recording.seconds * FPS), num_frames)
-            clips += [_clip(recording, plan, known=known, split=split) for plan in plans]
+            known = external or recording.patient_id in labelled
+            clips = tuple(
+                replace(clip, label=clip.label if known else "", split=HELD_OUT if external else "")
+                for clip in found.clips
+            )
+            drawn.append(replace(found, clips=clips))
             progress(number + 1, len(recordings))
-    write_cache(folder, np.concatenate(frames), clips)
-    write_references(folder, {"true joint angles": np.concatenate(angles)})
+    frames, angles = (np.concatenate([getattr(one, key) for one in drawn]) for key in ("frames", "truth"))
+    write_cache(folder, frames, [clip for one in drawn for clip in one.clips])
+    write_references(folder, {"true joint angles": angles})
     return read_cache(folder)
 
 
@@ -131,17 +135,34 @@ def labelled_sets(class_of: Mapping[str, str], patients: int) -> list[list[str]]
     return [[p for label in LABELS for p in of_class[label][i * each[label] :][: each[label]]] for i in range(sets)]
 
 
-def _drawn(recording: _Simulated, num_frames: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    return recording.draw(num_frames, size)
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One video's clips.
+
+    Attributes:
+        frames: (K, T, S, S, 3) uint8.
+        truth: (K, F) what the simulator knows of each.
+        clips: what is known of each, its class too.
+    """
+
+    frames: NDArray[np.uint8]
+    truth: NDArray[np.float32]
+    clips: tuple[TrainingClip, ...]
 
 
-def _clip(recording: _Simulated, plan: ClipPlan, *, known: bool, split: str) -> TrainingClip:
+def drawn_clips(recording: _Simulated, num_frames: int, size: int) -> Drawn:
+    """Draw one video's clips."""
+    frames, truth = recording.draw(num_frames, size)
+    plans = clips_of(round(recording.seconds * FPS), num_frames)
+    return Drawn(frames, truth, tuple(_clip(recording, plan) for plan in plans))
+
+
+def _clip(recording: _Simulated, plan: ClipPlan) -> TrainingClip:
     return TrainingClip(
         video_id=recording.video_id,
         patient_id=recording.patient_id,
         clip_index=plan.clip_index,
-        label=recording.label if known else "",
-        split=split,
+        label=recording.label,
         camera=recording.camera,
         source_sha256=f"{recording.patient_id}/{recording.seed}",
         signs=recording.signs_between(plan.start_s, plan.start_s + plan.valid_seconds),

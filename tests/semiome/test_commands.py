@@ -276,7 +276,7 @@ def test_cropping_to_the_bed(tmp_path):
     ("arguments", "says"),
     [
         (("--crop-detector", "."), "config.json is missing"),
-        (("--crop-detector", "maskrcnn"), "built for this torch"),
+        (("--crop-detector", "maskrcnn"), "needs torchvision 0.28 beside this torch"),
         (("--crop-detector", "simulated", "--margin", "2"), "expected a confidence"),
         (("--crop-detector", "simulated", "--no-bed", "guess"), "expected refuse, whole, camera"),
         (("--crop-detector", "simulated", "--weights", "w.pth"), "for maskrcnn only"),
