@@ -20,7 +20,8 @@ import numpy as np
 from figures import say
 from numpy.typing import NDArray
 
-from encoder.model.folder import Encoder, load_encoder, save_encoder
+from encoder.model.folder import load_encoder, save_encoder
+from encoder.model.identity import Encoder
 from index.processors import usable_cores
 from index.vectors.whitening import Whitening
 from semiome.simulation.cohort import simulate_cohort

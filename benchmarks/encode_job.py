@@ -22,8 +22,9 @@ from encoder.job.pipeline import EncodeOptions, Engine, encode_with, local_engin
 from encoder.job.reading import Reader, reading
 from encoder.manifest import Manifest, ManifestRow, read_manifest
 from encoder.model.architecture import architecture, preset
-from encoder.model.embed import Embedder, threads_beside
-from encoder.model.folder import Encoder, new_encoder, save_encoder
+from encoder.model.embed import Embedder, advised_precision, threads_beside
+from encoder.model.folder import save_encoder
+from encoder.model.identity import Encoder, new_encoder
 from encoder.model.inference import matrix_rate
 from encoder.video.decoder import DecodeLimits
 from index.processors import usable_cores
@@ -171,7 +172,9 @@ def job_part(*, quick: bool) -> None:
     with _cohort(4, 1) as manifest:
         encoder = new_encoder(large, seed=0)
         options = EncodeOptions(batch=4)
-        embedder = Embedder(encoder, precision="auto", threads=threads_beside(large, options.decoders))
+        embedder = Embedder(
+            encoder, precision=advised_precision(large, "cpu")[0], threads=threads_beside(large, options.decoders)
+        )
         whole = _timed(local_engine(embedder, options), manifest, encoder)
         say(f"timesformer-l: {whole.clips} clips in {whole.seconds:.1f} s, {embedder.precision}")
         alone = _model_alone(embedder, whole.clips, options.batch)
@@ -232,7 +235,7 @@ def cuda_part(*, quick: bool) -> None:
     """Clips a second on a GPU with frames made up, and from files with more and more decoders."""
     shape = architecture(8, 64, 192, 2, 3) if quick else preset("timesformer-l")
     encoder = new_encoder(shape, seed=0)
-    embedder = Embedder(encoder, "cuda", "auto")
+    embedder = Embedder(encoder, "cuda", advised_precision(shape, "cuda")[0])
     rate = matrix_rate(torch.bfloat16, 1.0, "cuda")
     limit = embedder.clips_per_s_at_most()
     say(f"{torch.cuda.get_device_name()}: {rate / 1e12:.0f} TFLOP/s in bf16 products, {limit:.0f} clips/s at most")

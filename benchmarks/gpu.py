@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from transformers import TimesformerConfig
 
 from encoder.model.architecture import architecture, preset
-from encoder.model.folder import Encoder, identified, new_encoder
+from encoder.model.identity import Encoder, identified, new_encoder
 from encoder.model.timesformer import Recompute, TimeSformer, normalise
 from index.processors import usable_cores
 from trainer.pretraining.ranks import Ranks
@@ -153,7 +153,7 @@ def check_embedding(device: str, quick: bool) -> Found:
     """Clips a second with frames made up, by batch."""
     from encoder.model.embed import Embedder
 
-    embedder = Embedder(new_encoder(shape_of(quick), seed=0), device, "auto" if device == "cuda" else "fp32")
+    embedder = Embedder(new_encoder(shape_of(quick), seed=0), device, "bf16" if device == "cuda" else "fp32")
     rates: dict[int, float] = {}
     for batch in (1, 4) if quick else (1, 4, 8, 16):
         frames = list(pictures(shape_of(quick), batch))

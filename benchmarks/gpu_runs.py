@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from encoder.model.architecture import architecture, preset
-from encoder.model.folder import new_encoder
+from encoder.model.identity import new_encoder
 from index.processors import usable_cores
 from trainer.backbones.i3d import I3D
 from trainer.backbones.r2plus1d import R2Plus1D

@@ -22,7 +22,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from encoder.model.architecture import architecture
-from encoder.model.folder import new_encoder, save_encoder
+from encoder.model.folder import save_encoder
+from encoder.model.identity import new_encoder
 from index.processors import usable_cores
 from semiome.simulation.cohort import Recording, simulate_cohort
 from semiome.simulation.files import write_recording

@@ -24,7 +24,8 @@ from encoder.job.report import EncodeReport
 from encoder.manifest import Manifest, ManifestRow, read_manifest
 from encoder.model.architecture import preset
 from encoder.model.embed import Embedder, threads_beside
-from encoder.model.folder import Encoder, identified, install_encoder, with_crop
+from encoder.model.folder import install_encoder
+from encoder.model.identity import Encoder, identified, with_crop
 from encoder.previews.library import make_previews
 from index.errors import StateError
 from index.processors import usable_cores

@@ -41,7 +41,6 @@ CertificateOption = Annotated[
 ]
 KeyOption = Annotated[Path | None, typer.Option("--key", envvar="SEMIOME_KEY", help="Its private key, PEM.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
-PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: the faster one, by a short measurement.")]
 LeastSandboxOption = Annotated[
     Literal["limits", "files", "calls", "full"],
     typer.Option(envvar="SEMIOME_LEAST_SANDBOX", help="Lowest sandbox level at which videos may be decoded."),

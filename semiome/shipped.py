@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from encoder.model.folder import Encoder, load_encoder
+from encoder.model.folder import load_encoder
+from encoder.model.identity import Encoder
 
 DEMO_RECIPE: dict[str, Any] = {
     "patients": 8,

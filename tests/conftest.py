@@ -86,7 +86,7 @@ def tiny_architecture(num_frames=4, image_size=32):
 @pytest.fixture(scope="session")
 def tiny_encoder():
     """A real encoder of one layer, 32 wide, with its projection to 768."""
-    from encoder.model.folder import new_encoder
+    from encoder.model.identity import new_encoder
 
     return new_encoder(tiny_architecture(), seed=0)
 

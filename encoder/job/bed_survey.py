@@ -14,7 +14,7 @@ from encoder.bed.crop import used_crop
 from encoder.job.events import VideoDone
 from encoder.job.reading import job_reader, reading
 from encoder.manifest import Manifest, ManifestRow, write_manifest
-from encoder.model.folder import Encoder
+from encoder.model.identity import Encoder
 from encoder.picture import Crop
 from encoder.video.decoder import DecodeLimits
 from index.errors import InvalidInput

@@ -28,8 +28,8 @@ from encoder.job.pipeline import Engine
 from encoder.job.reading import Reader, by_file
 from encoder.job.report import EncodeReport
 from encoder.manifest import ManifestRow
-from encoder.model.embed import DTYPES, Embedder
-from encoder.model.folder import Encoder
+from encoder.model.embed import Embedder
+from encoder.model.identity import Encoder
 from encoder.picture import shows_nothing
 from encoder.video.decoder import DecodeLimits, Decoder
 from encoder.video.worker_process import ClipFrames
@@ -59,7 +59,6 @@ class ClusterOptions:
         decoders: decoding actors, one video at a time each.
         batch: clips handed to a model at once.
         device: `cpu`, or `cuda` for one GPU an actor.
-        precision: `fp32` or `bf16`, the same for all actors.
         cpus: of each embedding actor.
         limits: of a decoding child.
     """
@@ -68,18 +67,14 @@ class ClusterOptions:
     decoders: int = 1
     batch: int = 8
     device: str = "cpu"
-    precision: str = "fp32"
     cpus: float = 1
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
         if min(self.workers, self.decoders, self.batch) < 1 or self.cpus <= 0:
             raise InvalidInput("expected workers, decoders and batch of at least 1, and more than 0 CPUs an actor")
-        if self.device not in {"cpu", "cuda"} or self.precision not in DTYPES:
-            raise InvalidInput(
-                f"expected a device of cpu or cuda and a precision of {' or '.join(DTYPES)}, "
-                f"got {self.device!r} and {self.precision!r}"
-            )
+        if self.device not in {"cpu", "cuda"}:
+            raise InvalidInput(f"expected a device of cpu or cuda, got {self.device!r}")
 
     @property
     def needs(self) -> dict[str, float]:
@@ -211,7 +206,7 @@ class _Embed:
 
     def __init__(self, encoder: Encoder, options: ClusterOptions, shape: tuple[int, ...]) -> None:
         threads = max(round(options.cpus), 1)
-        self._embedder = Embedder(encoder, options.device, options.precision, threads)
+        self._embedder = Embedder(encoder, options.device, threads=threads)
         self._shape = shape
 
     def __call__(self, batch: pa.Table) -> pa.Table:

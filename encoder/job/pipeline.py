@@ -23,7 +23,7 @@ from encoder.job.report import EncodeReport
 from encoder.job.storing import Storing
 from encoder.manifest import Manifest, ManifestRow
 from encoder.model.embed import Embedder
-from encoder.model.folder import Encoder
+from encoder.model.identity import Encoder
 from encoder.picture import shows_nothing
 from encoder.video.decoder import DecodeLimits
 from index.errors import InvalidInput

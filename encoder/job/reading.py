@@ -20,7 +20,7 @@ from encoder.job.digests import FileDigests
 from encoder.job.events import ClipReady, DecodingEvent, VideoDone
 from encoder.job.identity import Copies, copies
 from encoder.manifest import Manifest, ManifestRow
-from encoder.model.folder import Encoder
+from encoder.model.identity import Encoder
 from encoder.picture import Crop
 from encoder.video.decoder import DecodeLimits, Decoder
 from encoder.video.worker_process import Choose, ClipFrames

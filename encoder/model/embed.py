@@ -13,22 +13,21 @@ from torch.nn import functional as F
 from transformers import TimesformerConfig
 
 from encoder.model.backbone import Backbone, Shape
-from encoder.model.folder import Encoder
+from encoder.model.identity import Encoder
 from encoder.model.inference import Prepared, flop_of_clip, matrix_rate
 from encoder.model.timesformer import TimeSformer, normalise
 from index.errors import InvalidInput
 from index.processors import usable_cores
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-PRECISIONS = ("auto", *DTYPES)
 _HEAVY_FLOP = 50e9
 _WORTH = 1.5  # a processor without bfloat16 units is slower in it, one with them at least twice as fast
 
 
-def chosen_precision(config: TimesformerConfig | Shape, device: str) -> tuple[str, str]:
-    """The precision that `auto` stands for, and why in words.
+def advised_precision(config: TimesformerConfig | Shape, device: str) -> tuple[str, str]:
+    """The precision that an encoder of this size is worth computing in here, and why in words.
 
-    On a CPU a measured probe decides for large models; a small one, as fast as its frames are decoded, stays exact.
+    On a CPU a measured probe decides for large models; a small one is as fast as its frames are decoded.
     """
     if device == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -57,7 +56,7 @@ class Embedder:
     Args:
         encoder: to run.
         device: `cpu` or `cuda`.
-        precision: `fp32`, `bf16`, or `auto`, see `chosen_precision`.
+        precision: `fp32` or `bf16` in place of the encoder's own, to compare: such vectors are not the encoder's.
         threads: of the whole process, from now on; torch's choice by default.
 
     Attributes:
@@ -66,17 +65,17 @@ class Embedder:
         batches_ahead: how many batches are worth handing over before the first is asked for: a GPU computes while the
             next one is prepared and copied.
         precision: in use.
-        why: it was chosen, in words; empty when it was asked for.
 
     Raises:
         InvalidInput: If there is no such precision or device.
     """
 
     def __init__(
-        self, encoder: Encoder, device: str = "cpu", precision: str = "fp32", threads: int | None = None
+        self, encoder: Encoder, device: str = "cpu", precision: str | None = None, threads: int | None = None
     ) -> None:
-        if precision not in PRECISIONS:
-            raise InvalidInput(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
+        precision = precision or encoder.precision
+        if precision not in DTYPES:
+            raise InvalidInput(f"expected a precision of {' or '.join(DTYPES)}, got {precision!r}")
         if device not in {"cpu", "cuda"}:
             raise InvalidInput(f"expected a device of cpu or cuda, got {device!r}")
         if device == "cuda" and not torch.cuda.is_available():
@@ -86,9 +85,9 @@ class Embedder:
         self.encoder = encoder
         self.device = device
         self.batches_ahead = 1 if device == "cuda" else 0
-        self.precision, self.why = precision, ""
-        if precision == "auto":
-            self.precision, self.why = chosen_precision(encoder.model.config, device)
+        if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise InvalidInput(f"encoder {encoder.encoder_id} computes in bf16, which this GPU has not: use the CPU")
+        self.precision = precision
         dtype = DTYPES[self.precision]
         # The encoder itself stays as it is: rounded weights must never be saved under its id.
         self._forward = _on_gpu(encoder.model, dtype) if device == "cuda" else _on_cpu(encoder.model, dtype)

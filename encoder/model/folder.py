@@ -7,28 +7,23 @@ has its detector's folder and `crop.json` beside them. (`encoder.model.original`
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import nn
-from transformers import PretrainedConfig, TimesformerConfig
+from transformers import PretrainedConfig
 
-from encoder.bed.crop import CropPolicy, read_policy, write_policy
-from encoder.bed.detector import Detector, copy_detector, load_detector
+from encoder.bed.crop import read_policy, write_policy
+from encoder.bed.detector import copy_detector
 from encoder.clips import LastClip
 from encoder.model.backbone import Backbone, is_backbone, read_backbone
 from encoder.model.checkpoint import checked_config, filled
-from encoder.model.kind import kind_of
-from encoder.model.timesformer import PIXEL_MEAN, PIXEL_STD, TimeSformer
-from encoder.picture import RESIZE
+from encoder.model.identity import SAMPLING, Encoder, frames_policy, identified
+from encoder.model.timesformer import PIXEL_MEAN, PIXEL_STD
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from index.files.durable import is_plain, small_file, write_atomically, write_text_atomically
-from index.records import CLIP_SECONDS
 from index.workspace import current, set_current
 
 _WEIGHTS, _CONFIG, _PREPROCESSING, _CARD = (
@@ -37,153 +32,27 @@ _WEIGHTS, _CONFIG, _PREPROCESSING, _CARD = (
     "preprocessor_config.json",
     "README.md",
 )
-_ARCHITECTURE_KEYS = (
-    *("num_frames", "image_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
-    *("intermediate_size", "layer_norm_eps", "attention_type", "qkv_bias", "num_channels", "hidden_act"),
-)
-_SAMPLING = {
-    LastClip.STRETCHED: "middles of equal parts of the valid seconds, the frame shown at that time",
-    LastClip.OVERLAPPING: "middles of equal parts of the valid seconds, the frame shown at that time; "
-    "the last clip is the last ten seconds",
-}
-# How frames are chosen and shaped: a change of any of it is another encoder.
-_FRAMES_POLICY = {
-    "clip_seconds": CLIP_SECONDS,
-    "resize": RESIZE,
-    "crop": "manifest box, else the whole picture",
-    "mean": PIXEL_MEAN,
-    "std": PIXEL_STD,
-}
 _DETECTOR = "detector"
 
 
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """A model and who it is.
-
-    Attributes:
-        model: in evaluation mode, on the CPU, float32.
-        encoder_id: 16 hex digits, a digest over weights, architecture, preprocessing, sampling and crop policy.
-        origin: one line on where the weights come from.
-        trained: False for random initial weights, whose embeddings mean little.
-        crop: how the bed's box becomes a crop; None for whole pictures.
-        detector_folder: where the policy's detector lies.
-        last_clip: what the last clip of a video is.
-    """
-
-    model: TimeSformer | Backbone
-    encoder_id: str
-    origin: str
-    trained: bool
-    crop: CropPolicy | None = None
-    detector_folder: Path | None = None
-    last_clip: LastClip = LastClip.OVERLAPPING
-
-    @property
-    def trainable(self) -> TimeSformer:
-        """The model, where it can be pretrained.
-
-        Raises:
-            InvalidInput: If it is a backbone of transformers, which stays frozen.
-        """
-        if isinstance(self.model, Backbone):
-            raise InvalidInput(
-                f"expected a TimeSformer to pretrain, got {self.model.kind}: imported backbones stay frozen; name them "
-                "as encoders of `semiome ablate`, or encode with them"
-            )
-        return self.model
-
-    @property
-    def kind(self) -> str:
-        """Where the weights come from, in one word; see `encoder.model.kind`."""
-        return kind_of(self.origin, trained=self.trained)
-
-    def bed_detector(self, device: str = "cpu") -> Detector | None:
-        """The detector of the crop policy; None where there is no policy.
-
-        Raises:
-            InvalidInput: If the detector can't be loaded here.
-            DamagedData: If its files were changed.
-        """
-        if self.crop is None or self.detector_folder is None:
-            return None
-        return load_detector(self.detector_folder, self.crop.confidence, device, self.crop.detector_id)
-
-
-def new_encoder(config: TimesformerConfig, seed: int) -> Encoder:
-    """An encoder with random initial weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = TimeSformer(config)
-    return identified(model, f"random initial weights, seed {seed}", trained=False)
-
-
-def identified(
-    model: TimeSformer | Backbone,
-    origin: str,
-    *,
-    trained: bool,
-    crop: CropPolicy | None = None,
-    detector_folder: Path | None = None,
-    last_clip: LastClip = LastClip.OVERLAPPING,
-) -> Encoder:
-    """Give a model its id."""
-    encoder_id = encoder_id_of(model, crop, last_clip)
-    return Encoder(model.eval(), encoder_id, origin, trained, crop, detector_folder, last_clip)
-
-
-def with_crop(encoder: Encoder, crop: CropPolicy, detector_folder: Path) -> Encoder:
-    """The same weights as another encoder: one that crops to the bed."""
-    return identified(
-        encoder.model,
-        encoder.origin,
-        trained=encoder.trained,
-        crop=crop,
-        detector_folder=detector_folder,
-        last_clip=encoder.last_clip,
-    )
-
-
-def encoder_id_of(
-    model: TimeSformer | Backbone, crop: CropPolicy | None = None, last_clip: LastClip = LastClip.OVERLAPPING
-) -> str:
-    """Digest over everything that decides an embedding."""
-    digest = hashlib.sha256()
-    if isinstance(model, Backbone):
-        shape = model.described()
-    else:
-        shape = {key: getattr(model.config, key) for key in _ARCHITECTURE_KEYS}
-    described: dict[str, object] = {"architecture": shape, "embedding_dim": model.embedding_dim}
-    described["frames"] = _frames_policy(crop, last_clip)
-    if model.input_view != "rgb":
-        described["input_view"] = model.input_view
-    if not isinstance(model, Backbone) and model.frames_a_moment != 1:
-        described["frames_a_moment"] = model.frames_a_moment
-    digest.update(json.dumps(described, sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _frames_policy(crop: CropPolicy | None, last_clip: LastClip) -> dict[str, object]:
-    policy = {**_FRAMES_POLICY, "sampling": _SAMPLING[last_clip]}
-    return policy if crop is None else {**policy, "crop": asdict(crop)}
-
-
-def _last_clip_of(folder: Path) -> LastClip:
-    """What an encoder's folder says; one of other software says nothing."""
-    try:
-        values = json.loads(small_file(folder / _PREPROCESSING))
-    except FileNotFoundError:
+def _last_clip_of(ours: dict[str, object]) -> LastClip:
+    """What an encoder's folder says of the last clip; one of other software says nothing."""
+    if not ours:
         return LastClip.OVERLAPPING
-    ours = values.get("semiome") if isinstance(values, dict) else None
-    if not isinstance(ours, dict):
-        return LastClip.OVERLAPPING
-    for last_clip, text in _SAMPLING.items():
+    for last_clip, text in SAMPLING.items():
         if ours.get("sampling") == text:
             return last_clip
     raise InvalidInput("the encoder chooses frames in a way that this version does not know: use a newer one")
+
+
+def _said_in(folder: Path) -> dict[str, object]:
+    """What an encoder's folder says for us beside what it says for transformers."""
+    try:
+        values = json.loads(small_file(folder / _PREPROCESSING))
+    except FileNotFoundError:
+        return {}
+    ours = values.get("semiome") if isinstance(values, dict) else None
+    return ours if isinstance(ours, dict) else {}
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> Path:
@@ -194,7 +63,9 @@ def save_encoder(encoder: Encoder, folder: Path) -> Path:
     """
     target = folder / encoder.encoder_id
     target.mkdir(parents=True, exist_ok=True)
-    policy = _frames_policy(encoder.crop, encoder.last_clip)
+    policy = frames_policy(encoder.crop, encoder.last_clip)
+    if encoder.precision != "fp32":
+        policy = {**policy, "precision": encoder.precision}
     if isinstance(encoder.model, Backbone):
         config, saved, processor, pixels = _of_backbone(encoder.model)
         policy = {**policy, "pooling": encoder.model.pooling}
@@ -260,7 +131,8 @@ def load_encoder(folder: Path, pooling: str | None = None) -> Encoder:
         state = safetensors.torch.load_file(folder / _WEIGHTS)
         with safetensors.safe_open(folder / _WEIGHTS, "pt") as archive:
             metadata = archive.metadata() or {}
-        last_clip = _last_clip_of(folder)
+        ours = _said_in(folder)
+        last_clip, precision = _last_clip_of(ours), str(ours.get("precision", "fp32"))
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name if error.filename else _WEIGHTS
         raise InvalidInput(f"not an encoder folder: {missing} is missing") from None
@@ -275,7 +147,14 @@ def load_encoder(folder: Path, pooling: str | None = None) -> Encoder:
     trained, crop = metadata.get("trained", "true") == "true", read_policy(folder)
     detector = None if crop is None else folder / _DETECTOR
     model = filled(config, state)
-    return identified(model, origin, trained=trained, crop=crop, detector_folder=detector, last_clip=last_clip)
+    return identified(
+        *(model, origin),
+        trained=trained,
+        crop=crop,
+        detector_folder=detector,
+        last_clip=last_clip,
+        precision=precision,
+    )
 
 
 def _read_backbone(folder: Path, values: dict[str, object], pooling: str | None) -> Encoder:
@@ -283,8 +162,15 @@ def _read_backbone(folder: Path, values: dict[str, object], pooling: str | None)
     origin = f"imported from a folder of transformers weights ({model.kind})"
     crop = read_policy(folder)
     detector = None if crop is None else folder / _DETECTOR
-    last_clip = _last_clip_of(folder)
-    return identified(model, origin, trained=True, crop=crop, detector_folder=detector, last_clip=last_clip)
+    ours = _said_in(folder)
+    return identified(
+        *(model, origin),
+        trained=True,
+        crop=crop,
+        detector_folder=detector,
+        last_clip=_last_clip_of(ours),
+        precision=str(ours.get("precision", "fp32")),
+    )
 
 
 def _card(encoder: Encoder) -> str:
@@ -296,6 +182,7 @@ def _card(encoder: Encoder) -> str:
     licence = "Apache-2.0" if ours else "unknown: ask where the weights come from"
     if encoder.origin.startswith("imported"):
         licence += ". Weights trained on Kinetics-400 by the TimeSformer authors are CC-BY-NC-4.0: no commercial use"
+    precision = "" if encoder.precision == "fp32" else f"- Precision: {encoder.precision}\n"
     crop = ""
     if encoder.crop is not None:
         crop = f"- Crop: the bed that detector {encoder.crop.detector_id} finds in the first frame, and a margin\n"
@@ -306,7 +193,7 @@ def _card(encoder: Encoder) -> str:
 
 - Weights: {encoder.origin}{"" if encoder.trained else " (untrained: neighbours and verdicts mean nothing)"}
 - Licence of the weights: {licence}
-{crop}- Intended use: research on seizure semiology. Not a medical device.
+{precision}{crop}- Intended use: research on seizure semiology. Not a medical device.
 """
 
 

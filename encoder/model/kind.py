@@ -20,7 +20,7 @@ def kind_of(origin: str, *, trained: bool) -> str:
     """The kind of an encoder.
 
     Args:
-        origin: the line of its card on where the weights come from, see `encoder.model.folder.Encoder`.
+        origin: the line of its card on where the weights come from, see `encoder.model.identity.Encoder`.
         trained: False for random initial weights.
     """
     if not trained:

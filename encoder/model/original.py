@@ -12,7 +12,7 @@ from transformers import TimesformerConfig
 
 from encoder.model.architecture import architecture
 from encoder.model.checkpoint import filled
-from encoder.model.folder import Encoder, identified
+from encoder.model.identity import Encoder, identified
 from index.errors import InvalidInput
 
 # Torch's restricted unpickler, on bytes that are no pickle of tensors, runs into any of these.

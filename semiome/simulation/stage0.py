@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from encoder.model.architecture import architecture
-from encoder.model.folder import identified, new_encoder, save_encoder
+from encoder.model.folder import save_encoder
+from encoder.model.identity import identified, new_encoder
 from index.errors import InvalidInput
 from index.files.durable import write_atomically
 from semiome.console import Screen

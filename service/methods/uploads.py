@@ -274,7 +274,7 @@ class Uploads:
 
         wanted = state.snapshot.encoder_id
         if self._embedder is None or self._embedder.encoder.encoder_id != wanted:
-            self._embedder = Embedder(current_encoder(self._workspace.encoders, wanted), precision="auto")
+            self._embedder = Embedder(current_encoder(self._workspace.encoders, wanted))
         return self._embedder
 
 

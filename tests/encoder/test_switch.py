@@ -2,7 +2,8 @@
 
 import pytest
 
-from encoder.model.folder import install_encoder, new_encoder
+from encoder.model.folder import install_encoder
+from encoder.model.identity import new_encoder
 from encoder.switch import switch, switch_back
 from index.errors import NotFound, StateError
 from index.query import VideoQuery

@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from encoder.model.folder import install_encoder, new_encoder
+from encoder.model.folder import install_encoder
+from encoder.model.identity import new_encoder
 from index.errors import CannotWrite, DiskFull
 from index.files.failures import failed_write, naming_failed_writes
 from index.tables.store import Store

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from encoder.head import load_head
-from encoder.model.folder import install_encoder, new_encoder
+from encoder.model.folder import install_encoder
+from encoder.model.identity import new_encoder
 from index.errors import EncoderMismatch, InvalidInput, SemiomeError, StateError
 from index.workspace import Workspace, set_current
 from semiome.__main__ import exit_code

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from encoder.model.folder import new_encoder, save_encoder
+from encoder.model.folder import save_encoder
+from encoder.model.identity import new_encoder
 from index.errors import InvalidInput
 from tests import forge
 from tests.conftest import tiny_architecture

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder.model.folder import install_encoder, new_encoder
+from encoder.model.folder import install_encoder
+from encoder.model.identity import new_encoder
 from index.query import VideoQuery
 from index.workspace import Workspace
 from service.client import Client
@@ -43,6 +44,7 @@ COMMANDS = [
     ("encoder list", 0, set()),
     ("encoder init -w new", 0, MODEL),
     ("encoder import absent.pyth -w new", 2, MODEL),
+    ("encoder precision fp8", 2, MODEL),
     ("encoder crop --crop-detector .", 2, MODEL),
     ("encoder use 0123456789abcdef", 2, MODEL | INDEX),
     ("encoder rollback", 4, MODEL | INDEX),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from encoder.model.architecture import architecture
-from encoder.model.folder import new_encoder
+from encoder.model.identity import new_encoder
 from encoder.video.decoder import Decoder
 from index.errors import StateError
 from semiome.simulation.actions import JOINTS, SIGNED, draw_action, mirrored

@@ -16,7 +16,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from encoder.model.architecture import PRESETS, preset
 from encoder.model.backbone import Backbone
-from encoder.model.folder import Encoder, identified, load_encoder, new_encoder
+from encoder.model.folder import load_encoder
+from encoder.model.identity import Encoder, identified, new_encoder
 from encoder.model.original import import_pyth
 from encoder.model.timesformer import TimeSformer
 from index.errors import InvalidInput, StateError

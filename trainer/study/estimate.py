@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from encoder.manifest import Manifest
-from encoder.model.folder import Encoder
+from encoder.model.identity import Encoder
 from encoder.model.timesformer import TimeSformer, normalise
 from index.errors import StateError
 from index.records import CLIP_SECONDS

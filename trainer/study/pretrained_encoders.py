@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.model.folder import Encoder
+from encoder.model.identity import Encoder
 from index.errors import InvalidInput
 from index.files.durable import write_atomically
 from trainer.clips import TrainingClips

@@ -15,7 +15,6 @@ from semiome.options import (
     JsonOption,
     LeastSandboxOption,
     MediaRootOption,
-    PrecisionOption,
     WorkspaceOption,
     ask_for_sandbox,
     warn_of_another_account,
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from encoder.job.pipeline import EncodeOptions, Engine
     from encoder.job.report import EncodeReport
     from encoder.manifest import Manifest
-    from encoder.model.folder import Encoder
+    from encoder.model.identity import Encoder
     from index.tables.store import Store
     from index.workspace import Workspace
 
@@ -36,7 +35,6 @@ def encode(
     address: WorkspaceOption = DEFAULT_WORKSPACE,
     encoder: Annotated[str | None, typer.Option(help="Encoder id; by default the one in use.")] = None,
     device: DeviceOption = "cpu",
-    precision: PrecisionOption = "auto",
     rehash: Annotated[
         bool,
         typer.Option("--rehash", help="Read every file again, even one that has not changed since the last job."),
@@ -107,17 +105,16 @@ def encode(
     chosen = encoder_for(workspace, encoder, screen, writes=not only_ask)
     options = EncodeOptions(batch, decoders or max(usable_cores() // 2, 1), salvage)
     if engine == "ray" and not only_ask:
-        used, run = _on_cluster(chosen, device, precision, workers, options, screen)
+        run = _on_cluster(chosen, device, workers, options)
     else:
-        embedder = Embedder(chosen, device, precision, threads_beside(chosen.model.config, options.decoders))
-        used, run = embedder.precision, local_engine(embedder, options)
-        if embedder.why:
-            screen.note(f"computing in {embedder.precision}: {embedder.why}")
+        embedder = Embedder(chosen, device, threads=threads_beside(chosen.model.config, options.decoders))
+        run = local_engine(embedder, options)
+    _advise(chosen, device, screen)
     if only_ask:
         with screen.progress("Looking at videos") as progress:
             forecast = dry_run(rows, embedder, Store(workspace), options, progress)
         screen.result(
-            {"encoder_id": chosen.encoder_id, "precision": used, **asdict(forecast)},
+            {"encoder_id": chosen.encoder_id, "precision": chosen.precision, **asdict(forecast)},
             lambda: _show_forecast(forecast, screen),
         )
         raise typer.Exit(3 if forecast.refused else 0)
@@ -156,7 +153,7 @@ def encode(
             "encoder_id": chosen.encoder_id,
             "encoder_trained": chosen.trained,
             "encoder_kind": chosen.kind,
-            "precision": used,
+            "precision": chosen.precision,
             **asdict(report),
             "refused_csv": str(again or ""),
             "previews": None if previews is None else asdict(previews),
@@ -207,18 +204,21 @@ def _keep_reason(reason: str, report: EncodeReport, workspace: Workspace) -> Non
     write_text_atomically(folder / "same-recording.json", json.dumps(values, indent=2) + "\n")
 
 
-def _on_cluster(
-    encoder: Encoder, device: str, precision: str, workers: int, options: EncodeOptions, screen: Screen
-) -> tuple[str, Engine]:
-    """The precision that all actors compute in, decided here for all of them, and the engine."""
+def _on_cluster(encoder: Encoder, device: str, workers: int, options: EncodeOptions) -> Engine:
     from encoder.job.cluster import ClusterOptions, ray_engine
-    from encoder.model.embed import chosen_precision
 
-    if precision == "auto":
-        precision, why = chosen_precision(encoder.model.config, device)
-        screen.note(f"computing in {precision}: {why}")
-    cluster = ClusterOptions(workers, options.decoders, options.batch, device, precision, limits=options.limits)
-    return precision, ray_engine(encoder, cluster)
+    return ray_engine(encoder, ClusterOptions(workers, options.decoders, options.batch, device, limits=options.limits))
+
+
+def _advise(encoder: Encoder, device: str, screen: Screen) -> None:
+    """Say where another precision would be worth an encoder of its own."""
+    from encoder.model.embed import advised_precision
+
+    better, why = advised_precision(encoder.model.config, device)
+    if better == "bf16" and encoder.precision == "fp32":
+        screen.note(
+            f"this encoder computes in fp32, and {why}: `semiome encoder precision bf16` makes one that is faster"
+        )
 
 
 def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *, writes: bool = True) -> Encoder:
@@ -228,7 +228,8 @@ def encoder_for(workspace: Workspace, encoder_id: str | None, screen: Screen, *,
         StateError: If none is here and clips are stored already, as on a new host of a shared workspace.
     """
     from encoder.model.architecture import preset
-    from encoder.model.folder import current_encoder, install_encoder, new_encoder
+    from encoder.model.folder import current_encoder, install_encoder
+    from encoder.model.identity import new_encoder
     from encoder.model.kind import what_it_means
     from index.errors import StateError
     from index.tables.store import Store

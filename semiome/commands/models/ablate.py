@@ -15,7 +15,7 @@ from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
     from encoder.manifest import Manifest
-    from encoder.model.folder import Encoder
+    from encoder.model.identity import Encoder
     from index.workspace import Workspace
     from trainer.clips import TrainingClips
     from trainer.study.config import AblationConfig

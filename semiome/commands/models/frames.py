@@ -11,7 +11,7 @@ from semiome.console import Screen
 
 if TYPE_CHECKING:
     from encoder.manifest import Manifest
-    from encoder.model.folder import Encoder
+    from encoder.model.identity import Encoder
     from encoder.picture import Crop
     from index.workspace import Workspace
     from trainer.clips import TrainingClips
@@ -107,7 +107,7 @@ def with_beds(
     from encoder.bed.crop import CropPolicy
     from encoder.bed.detector import MASK_RCNN, detector_id, prepared_detector
     from encoder.job.bed_survey import survey
-    from encoder.model.folder import with_crop
+    from encoder.model.identity import with_crop
     from index.files.durable import write_text_atomically
     from index.tables.store import Store
     from semiome.shipped import shipped_bed_detector

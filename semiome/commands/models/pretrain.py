@@ -13,7 +13,7 @@ from semiome.console import Screen
 from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
-    from encoder.model.folder import Encoder
+    from encoder.model.identity import Encoder
     from trainer.clips import TrainingClips
     from trainer.pretraining.run import RunConfig
 

@@ -16,7 +16,8 @@ from encoder.job.pipeline import EncodeOptions, encode
 from encoder.job.report import Refusal
 from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
-from encoder.model.folder import current_encoder, install_encoder, with_crop
+from encoder.model.folder import current_encoder, install_encoder
+from encoder.model.identity import with_crop
 from encoder.picture import Crop
 from encoder.video.decoder import Decoder
 from encoder.video.writer import write_h264

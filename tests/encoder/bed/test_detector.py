@@ -22,7 +22,8 @@ from transformers import (
 from encoder.bed.crop import CropPolicy, used_crop
 from encoder.bed.detector import detector_id, import_mask_rcnn, load_detector
 from encoder.model.embed import Embedder
-from encoder.model.folder import current_encoder, encoder_id_of, install_encoder
+from encoder.model.folder import current_encoder, install_encoder
+from encoder.model.identity import encoder_id_of
 from encoder.video.decoder import Decoder
 from index.errors import DamagedData, InvalidInput
 from index.tables.schema import vectors_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from encoder.job import pipeline, storing
 from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
-from encoder.model.folder import new_encoder
+from encoder.model.identity import new_encoder
 from index.tables.store import Store
 from index.workspace import Workspace
 from tests.conftest import tiny_architecture

@@ -21,7 +21,7 @@ from encoder.job.cluster import ClusterOptions, ray_engine
 from encoder.job.pipeline import EncodeOptions, encode, encode_with
 from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
-from encoder.model.folder import with_crop
+from encoder.model.identity import with_crop
 from index.errors import InvalidInput, StateError
 from index.tables.store import Store
 from index.workspace import Workspace
@@ -139,9 +139,7 @@ def test_a_cluster_that_is_too_small_is_said_at_once(cluster, tiny_encoder):
         ray_engine(tiny_encoder, ClusterOptions(device="cuda"))
 
 
-@pytest.mark.parametrize(
-    "options", [{"workers": 0}, {"decoders": 0}, {"cpus": 0}, {"device": "tpu"}, {"precision": "auto"}]
-)
+@pytest.mark.parametrize("options", [{"workers": 0}, {"decoders": 0}, {"cpus": 0}, {"device": "tpu"}])
 def test_bad_options_are_refused(options):
     with pytest.raises(InvalidInput, match="expected"):
         ClusterOptions(**options)

@@ -16,7 +16,7 @@ from encoder.job.reading import ERASED
 from encoder.job.report import EncodeReport, Refusal
 from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
-from encoder.model.folder import new_encoder
+from encoder.model.identity import new_encoder
 from encoder.video.decoder import DecodeLimits, Decoder
 from encoder.video.worker_process import Child
 from index.custody.erasure import erase_patient

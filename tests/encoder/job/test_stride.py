@@ -12,7 +12,8 @@ from encoder.job.dry_run import dry_run
 from encoder.job.pipeline import EncodeOptions, encode
 from encoder.manifest import read_manifest
 from encoder.model.embed import Embedder
-from encoder.model.folder import identified, load_encoder, save_encoder
+from encoder.model.folder import load_encoder, save_encoder
+from encoder.model.identity import identified
 from index.errors import InvalidInput
 from index.query import VideoQuery
 from index.search.loader import SnapshotLoader

@@ -22,7 +22,7 @@ from transformers import (
 
 from encoder.job.pipeline import EncodeOptions, encode
 from encoder.manifest import read_manifest
-from encoder.model.embed import Embedder, chosen_precision
+from encoder.model.embed import Embedder, advised_precision
 from encoder.model.folder import current_encoder, install_encoder, load_encoder, save_encoder
 from encoder.model.timesformer import normalise
 from index.errors import InvalidInput
@@ -101,7 +101,7 @@ def test_a_frozen_backbone_embeds_as_transformers_does(saved):
         32,
     )
     assert (encoder.kind, encoder.trained) == ("imported", True)
-    assert chosen_precision(encoder.model.config, "cpu")[0] == "fp32"
+    assert advised_precision(encoder.model.config, "cpu")[0] == "fp32"
 
 
 def test_what_is_saved_here_is_the_same_encoder_and_transformers_reads_it(saved, tmp_path):

@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import TimesformerModel
 
 from encoder.model.architecture import PRESETS, architecture, preset
-from encoder.model.embed import Embedder, chosen_precision, threads_beside
-from encoder.model.folder import encoder_id_of, load_encoder, new_encoder, save_encoder
+from encoder.model.embed import Embedder, advised_precision, threads_beside
+from encoder.model.folder import load_encoder, save_encoder
+from encoder.model.identity import encoder_id_of, new_encoder, with_precision
 from encoder.model.inference import Prepared, Product, flop_of_clip
 from encoder.model.original import import_pyth
 from encoder.model.timesformer import TimeSformer, normalise
@@ -89,13 +90,13 @@ def test_a_product_is_the_linear_map_whoever_computes_it(gelu, onednn, monkeypat
 def test_a_processor_without_bf16_kernels_computes_all_the_same():
     code = """
 import torch
-from encoder.model.embed import chosen_precision
+from encoder.model.embed import advised_precision
 from encoder.model.inference import Product
 from encoder.model.architecture import preset
 linear, x = torch.nn.Linear(64, 32).bfloat16(), torch.randn(8, 64).bfloat16()
 with torch.inference_mode():
     torch.testing.assert_close(Product(linear.weight, linear.bias)(x), linear(x), atol=0.02, rtol=0.02)
-print(chosen_precision(preset("timesformer-l"), "cpu")[0])
+print(advised_precision(preset("timesformer-l"), "cpu")[0])
 """
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
@@ -245,7 +246,7 @@ def test_an_unknown_preset_or_device_is_refused(tiny_encoder):
         preset("timesformer-xl")
     with pytest.raises(InvalidInput, match="expected a device"):
         Embedder(tiny_encoder, device="tpu")
-    with pytest.raises(InvalidInput, match="expected a precision"):
+    with pytest.raises(InvalidInput, match="expected a precision of fp32 or bf16, got 'fp8'"):
         Embedder(tiny_encoder, precision="fp8")
 
 
@@ -288,11 +289,11 @@ def test_the_view_is_part_of_the_encoder_id_and_comes_back_from_its_folder(tmp_p
 
 
 def test_a_small_model_stays_exact_and_a_large_one_is_probed(tiny_encoder):
-    assert chosen_precision(preset("timesformer-demo"), "cpu") == ("fp32", "the model is small")
-    precision, why = chosen_precision(preset("timesformer-b"), "cpu")
+    assert advised_precision(preset("timesformer-demo"), "cpu") == ("fp32", "the model is small")
+    precision, why = advised_precision(preset("timesformer-b"), "cpu")
     gain = float(re.search(r"at ([\d.]+) times fp32's rate", why)[1])
     assert precision == ("bf16" if gain >= 1.5 else "fp32")
-    assert Embedder(tiny_encoder, precision="auto").precision == "fp32"
+    assert Embedder(tiny_encoder).precision == "fp32"
 
 
 def test_the_work_of_a_clip_is_what_the_products_count():
@@ -304,3 +305,27 @@ def test_the_work_of_a_clip_is_what_the_products_count():
 
     # The last layer's CLS row and the fold itself are small, and left out of the count.
     assert flop_of_clip(shape) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_the_precision_is_part_of_the_encoder_and_of_its_id(tiny_encoder, tmp_path):
+    rounded = with_precision(tiny_encoder, "bf16")
+    frames = list(np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8))
+
+    assert rounded.encoder_id != tiny_encoder.encoder_id
+    assert with_precision(rounded, "fp32").encoder_id == tiny_encoder.encoder_id
+    loaded = load_encoder(save_encoder(rounded, tmp_path))
+    assert (loaded.encoder_id, loaded.precision) == (rounded.encoder_id, "bf16")
+    assert Embedder(loaded).precision == "bf16"
+    np.testing.assert_array_equal(
+        Embedder(loaded).embed(frames), Embedder(tiny_encoder, precision="bf16").embed(frames)
+    )
+    assert "Precision: bf16" in (tmp_path / rounded.encoder_id / "README.md").read_text()
+    with pytest.raises(InvalidInput, match="expected a precision of fp32 or bf16, got 'fp8'"):
+        with_precision(tiny_encoder, "fp8")
+
+
+def test_a_gpu_without_bfloat16_refuses_an_encoder_that_computes_in_it(tiny_encoder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    with pytest.raises(InvalidInput, match="computes in bf16, which this GPU has not"):
+        Embedder(with_precision(tiny_encoder, "bf16"), "cuda")

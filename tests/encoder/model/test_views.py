@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from encoder.model.architecture import architecture
 from encoder.model.embed import Embedder
-from encoder.model.folder import load_encoder, new_encoder, save_encoder
+from encoder.model.folder import load_encoder, save_encoder
+from encoder.model.identity import new_encoder
 from encoder.model.timesformer import normalise
 from encoder.model.views import viewed
 from index.errors import InvalidInput

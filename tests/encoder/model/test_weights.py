@@ -11,14 +11,8 @@ import torch
 from transformers import TimesformerConfig, TimesformerModel
 
 from encoder.model.architecture import architecture
-from encoder.model.folder import (
-    current_encoder,
-    encoder_id_of,
-    install_encoder,
-    load_encoder,
-    new_encoder,
-    save_encoder,
-)
+from encoder.model.folder import current_encoder, install_encoder, load_encoder, save_encoder
+from encoder.model.identity import encoder_id_of, new_encoder
 from encoder.model.original import import_pyth
 from index.errors import DamagedData, InvalidInput, NotFound, StateError
 from tests.conftest import DATA, tiny_architecture

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from encoder.head import LARGEST_TEMPERATURE, Conformal, Head, HeadCard, vote
-from encoder.model.folder import install_encoder, new_encoder
+from encoder.model.folder import install_encoder
+from encoder.model.identity import new_encoder
 from encoder.model.kind import kind_of, stored_kind, what_it_means
 from index.query import ClipQuery, VideoQuery
 from index.search.loader import SnapshotLoader

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from encoder.model.folder import new_encoder
+from encoder.model.identity import new_encoder
 from tests.conftest import tiny_architecture
 from trainer.pretraining.ranks import joined
 from trainer.pretraining.sampler import share

@@ -10,8 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from encoder.model.architecture import preset
-from encoder.model.embed import chosen_precision
-from encoder.model.folder import encoder_id_of, new_encoder
+from encoder.model.embed import advised_precision
+from encoder.model.identity import encoder_id_of, new_encoder
 from encoder.model.timesformer import TimeSformer
 from index.errors import DamagedData, InvalidInput, StateError
 from tests.conftest import tiny_architecture
@@ -376,4 +376,4 @@ def test_bfloat16_is_refused_on_a_gpu_that_has_none(monkeypatch):
         check_device("cuda", "bf16")
     check_device("cuda", "fp32")
     check_device("cpu", "bf16")
-    assert chosen_precision(preset("timesformer-l"), "cuda") == ("fp32", "this GPU has no bfloat16")
+    assert advised_precision(preset("timesformer-l"), "cuda") == ("fp32", "this GPU has no bfloat16")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from encoder.model.embed import Embedder
-from encoder.model.folder import new_encoder
+from encoder.model.identity import new_encoder
 from index.errors import InvalidInput, StateError
 from tests.conftest import tiny_architecture
 from tests.trainer.cohort import coloured_clips
