@@ -16,7 +16,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from encoder.model.architecture import architecture
 from encoder.model.folder import save_encoder
@@ -50,8 +49,6 @@ def main() -> None:
     options.add_argument("--processes", type=int, default=2, help="that draw")
     options.add_argument("--threads", type=int, help="of the training; torch's choice by default")
     chosen = options.parse_args()
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
     screen = Screen(as_json=True)
     actions = drawn(chosen.scratch, chosen.clips + _UNSEEN, chosen.processes, screen)
     seen, unseen = _part(actions, slice(0, chosen.clips)), _part(actions, slice(chosen.clips, None))
@@ -68,6 +65,7 @@ def main() -> None:
         reader = train_stage0(
             *(encoder.trainable, seen, chosen.steps, chosen.batch, chosen.seed, on_step),
             checkpoint=chosen.scratch / "state.pt",
+            threads=chosen.threads,
         )
     shares = explained(reader, unseen, Scale(seen, encoder.trainable.frames_a_moment))
     origin = (

@@ -136,6 +136,7 @@ def train_stage0(
     seed: int,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     checkpoint: Path | None = None,
+    threads: int | None = None,
 ) -> Reader:
     """Train an encoder in place, with heads that tell movement.
 
@@ -150,10 +151,13 @@ def train_stage0(
         seed: of the heads, batches and augmentation.
         on_step: called with (step, loss).
         checkpoint: file that the state is kept in, and taken from where it is there; None for none.
+        threads: of the process; torch's choice by default.
 
     Raises:
         StateError: If the file there is of another training.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         reader = Reader(encoder, actions.spread.shape[1], actions.rhythm.shape[2], actions.points.shape[2])

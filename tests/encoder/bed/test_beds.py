@@ -22,6 +22,7 @@ from encoder.picture import Crop
 from encoder.video.decoder import Decoder
 from encoder.video.writer import write_h264
 from index.errors import DamagedData, InvalidInput
+from index.tables.schema import vectors_of
 from index.tables.store import Store
 from semiome.shipped import shipped_bed_detector
 from semiome.simulation.beds import bed_of, draw_bedroom, judged, overlap
@@ -152,9 +153,9 @@ def test_the_bed_of_the_first_picture_crops_the_whole_video(hospital, workspace,
         frames = [clip.frames for clip in decoder.decode(manifest.parent / "a.mp4", used.box)]
         first = decoder.first_picture(manifest.parent / "a.mp4")
     assert first.shape == (240, 320, 3)
-    np.testing.assert_allclose(
-        Store(workspace).clips(encoder.encoder_id).vectors, Embedder(tiny_encoder).embed(frames), atol=1e-6
-    )
+    # In some rooms the noise is so small that the clip counts as still: then it is stored and not searched.
+    stored = vectors_of(Store(workspace).clip_table(encoder.encoder_id).to_table(["vector"]))
+    np.testing.assert_allclose(stored, Embedder(tiny_encoder).embed(frames), atol=1e-6)
     assert Store(workspace).videos()["v1"].crop == ""  # the manifest fixed none
 
 
