@@ -232,8 +232,10 @@ class _Source:
 def _estimate_values(found: Estimate) -> dict[str, object]:
     from dataclasses import asdict
 
+    from index.errors import StateError
+
     fits = False
-    with suppress(Exception):
+    with suppress(StateError):
         found.check()
         fits = True
     return {**asdict(found), "fits": fits}
