@@ -29,9 +29,9 @@ from index.tables.store import Store
 from index.vectors.generation import FLAT_CLIPS, list_generations, load_generation
 from index.vectors.publication import fetch
 from index.words import counted
-from index.workspace import KEY, Workspace, current
+from index.workspace import GENERATIONS, KEY, STORE, Workspace, current
 
-_LEAST_FREE_SHARE = 0.05
+_LEAST_FREE_BYTES = 1 << 30
 _MANY_FRAGMENTS = 64
 OK, WARNING, DAMAGED = "ok", "warning", "damaged"
 
@@ -104,12 +104,15 @@ def _erased(workspace: Workspace) -> list[Finding]:
 
 
 def _disk(workspace: Workspace) -> Finding:
+    """Whether tables and generations would fit a second time, as a compaction or a rebuild may need."""
     existing = next(folder for folder in (workspace.root, *workspace.root.absolute().parents) if folder.exists())
-    usage = shutil.disk_usage(existing)
-    share = usage.free / usage.total
-    text = f"{usage.free / 1e9:.1f} GB free, {share:.0%}"
-    if share < _LEAST_FREE_SHARE:
-        return Finding("disk space", WARNING, f"{text}: a rebuild or a compaction may not fit, make room")
+    free = shutil.disk_usage(existing).free
+    here = (GENERATIONS,) if workspace.bucket else (STORE, GENERATIONS)
+    held = sum(size for folder in here for size in workspace.place.sizes(folder).values())
+    text = f"{free / 1e9:.1f} GB free"
+    if free < held + _LEAST_FREE_BYTES:
+        needed = (held + _LEAST_FREE_BYTES) / 1e9
+        return Finding("disk space", WARNING, f"{text}: a rebuild or a compaction may need {needed:.1f} GB, make room")
     return Finding("disk space", OK, text)
 
 

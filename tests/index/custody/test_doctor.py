@@ -39,6 +39,14 @@ def test_a_whole_workspace_is_healthy(stored):
     assert any("(serves)" in finding.what for finding in findings)
 
 
+def test_room_is_measured_by_what_the_workspace_holds(stored):
+    """Not as a share of the disk: a twentieth of a large one is room enough."""
+    with (stored.generations / "large").open("wb") as sparse:
+        sparse.truncate(shutil.disk_usage(stored.root).total)
+
+    assert "a rebuild or a compaction may need" in states(stored)["disk space", "warning"].says
+
+
 def test_an_empty_workspace_says_what_to_do(workspace):
     assert [f.state for f in examine(workspace)] == ["ok", "warning"]
 
