@@ -1,4 +1,4 @@
-"""Who finds a bed in a picture: Mask R-CNN, as the paper did, or any object detector of transformers'.
+"""Who finds a bed in a picture: Mask R-CNN, as the paper did, or any detector or Mask2Former of transformers'.
 
 A detector is a folder: `config.json`, `model.safetensors` and, for transformers, `preprocessor_config.json`. Its id is
 a digest over them. Nothing is downloaded: weights come from a file, or from where torchvision keeps its own.
@@ -39,6 +39,8 @@ _MASK_RCNN_TYPE = "maskrcnn_resnet50_fpn"
 _MASK_RCNN_CLASSES = 91
 _COCO_BED = 65
 """Number of COCO's category "bed" in the numbering that torchvision's weights have."""
+_SEGMENTING = ("mask2former", "maskformer")
+"""Models of transformers that outline things instead of drawing boxes round them."""
 _CACHED_WEIGHTS = "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"
 
 
@@ -176,7 +178,7 @@ def load_detector(
         except safetensors.SafetensorError as error:
             raise InvalidInput(f"the detector's weights are damaged: {error}") from None
         return MaskRcnn(_mask_rcnn(state, confidence), device)
-    return TransformersDetector(folder, confidence, device)
+    return TransformersDetector(folder, confidence, device, segments=kind in _SEGMENTING)
 
 
 class MaskRcnn:
@@ -195,20 +197,24 @@ class MaskRcnn:
 
 
 class TransformersDetector:
-    """Any model of transformers' `AutoModelForObjectDetection` that has a class named bed."""
+    """Any object detector of transformers, Mask2Former or MaskFormer, that has a class named bed.
 
-    def __init__(self, folder: Path, confidence: float, device: str) -> None:
+    The bed of one that outlines things is the box round the outline.
+    """
+
+    def __init__(self, folder: Path, confidence: float, device: str, *, segments: bool = False) -> None:
         _hide_unfit_torchvision()
-        from transformers import AutoImageProcessor, AutoModelForObjectDetection
+        from transformers import AutoImageProcessor, AutoModelForObjectDetection, AutoModelForUniversalSegmentation
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        kind: Any = AutoModelForUniversalSegmentation if segments else AutoModelForObjectDetection
         try:
             # PIL prepares the picture: the same numbers with and without torchvision.
             self._prepare = AutoImageProcessor.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, backend="pil"
             )
-            self._model = AutoModelForObjectDetection.from_pretrained(
+            self._model = kind.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
         except ImportError as error:
@@ -228,7 +234,7 @@ class TransformersDetector:
             )
         self._bed = beds[0]
         self._model = self._model.eval().to(device)
-        self._confidence, self._device = confidence, device
+        self._confidence, self._device, self._segments = confidence, device, segments
 
     def beds(self, picture_HWC: NDArray[np.uint8]) -> Sequence[FoundBed]:
         """Beds of a picture."""
@@ -241,6 +247,11 @@ class TransformersDetector:
         with torch.inference_mode():
             outputs = self._model(**inputs)
         size = [picture_HWC.shape[:2]]
+        if self._segments:
+            outlined = self._prepare.post_process_instance_segmentation(
+                outputs, threshold=self._confidence, target_sizes=size, return_binary_maps=True
+            )
+            return _outlined_beds(outlined[0], self._bed)
         detections = self._prepare.post_process_object_detection(outputs, threshold=self._confidence, target_sizes=size)
         return _beds(detections[0], self._bed)
 
@@ -265,6 +276,19 @@ def _beds(detections: dict[str, torch.Tensor], bed: int) -> list[FoundBed]:
         for (left, top, right, bottom), confidence, label in rows
         if label == bed
     ]
+
+
+def _outlined_beds(found: dict[str, Any], bed: int) -> list[FoundBed]:
+    """Boxes round outlines: from the first to the last pixel, across and down."""
+    beds = []
+    for mask_HW, segment in zip(
+        found["segmentation"], found["segments_info"], strict=False
+    ):  # no mask without a segment
+        rows, columns = (mask_HW > 0).nonzero(as_tuple=True)
+        if segment["label_id"] == bed and len(rows):
+            left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+            beds.append(FoundBed(float(left), float(top), float(right), float(bottom), float(segment["score"])))
+    return beds
 
 
 def _hide_unfit_torchvision() -> None:

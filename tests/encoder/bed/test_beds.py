@@ -159,6 +159,30 @@ def test_the_bed_of_the_first_picture_crops_the_whole_video(hospital, workspace,
     assert Store(workspace).videos()["v1"].crop == ""  # the manifest fixed none
 
 
+def test_a_bed_that_was_moved_is_looked_for_where_each_part_of_a_recording_begins(hospital, workspace, tiny_encoder):
+    folder = hospital().parent
+    rooms = [draw_bedroom(seed, *SIZE) for seed in (WITH_BED[0], WITH_BED[4])]
+    random = np.random.default_rng(0)
+    pictures = [
+        np.clip(room.picture + random.integers(0, 12, room.picture.shape), 0, 255).astype(np.uint8)
+        for room in rooms
+        for _ in range(12 * 5)
+    ]
+    write_h264(folder / "night.mp4", pictures, 5, *SIZE)
+    manifest = folder / "manifest.csv"
+    manifest.write_text(
+        "file_name,patient_id,video_id,start_s,end_s\nnight.mp4,p1,evening,0,11\nnight.mp4,p1,morning,12.5,23.5\n"
+    )
+    encoder = with_policy(tiny_encoder, margin=0.0)
+
+    assert run(manifest, encoder, workspace).refused == []
+
+    crops = crops_of(workspace, encoder)
+    for name, room in zip(("evening", "morning"), rooms, strict=True):
+        assert overlap(crops[name].box, room.bed) > 0.6
+        assert overlap(crops[name].box, next(other.bed for other in rooms if other is not room)) < 0.5
+
+
 def test_a_cropped_video_is_not_decoded_again_and_whole_pictures_stand_beside_it(
     hospital, workspace, tiny_encoder, monkeypatch
 ):

@@ -13,14 +13,18 @@ from transformers import (
     DetrConfig,
     DetrForObjectDetection,
     DetrImageProcessorPil,
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
     ResNetConfig,
+    SwinConfig,
     YolosConfig,
     YolosForObjectDetection,
     YolosImageProcessorPil,
 )
+from transformers.models.mask2former import Mask2FormerImageProcessorPil
 
 from encoder.bed.crop import CropPolicy, used_crop
-from encoder.bed.detector import detector_id, import_mask_rcnn, load_detector
+from encoder.bed.detector import FoundBed, _outlined_beds, detector_id, import_mask_rcnn, load_detector
 from encoder.model.embed import Embedder
 from encoder.model.folder import current_encoder, install_encoder
 from encoder.model.identity import encoder_id_of
@@ -72,7 +76,65 @@ def save_detr(folder):
     DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 128}).save_pretrained(folder)
 
 
-@pytest.mark.parametrize("save", [save_yolos, save_detr])
+def save_mask2former(folder):
+    config = Mask2FormerConfig(
+        backbone_config=SwinConfig(
+            image_size=64, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=4, out_features=STAGES
+        ),
+        num_queries=6,
+        encoder_layers=1,
+        decoder_layers=2,
+        **{"hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32, "num_attention_heads": 2},
+        **{"encoder_feedforward_dim": 16, "dim_feedforward": 16},
+        id2label=CLASSES,
+    )
+    model = Mask2FormerForUniversalSegmentation(config)
+    model.class_predictor.bias.data[1] = 2.0
+    model.save_pretrained(folder)
+    Mask2FormerImageProcessorPil(size={"height": 64, "width": 96}).save_pretrained(folder)
+
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+def test_the_bed_of_a_mask_is_the_box_round_what_transformers_outlines(tmp_path):
+    torch.manual_seed(0)
+    save_mask2former(tmp_path)
+    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    model = Mask2FormerForUniversalSegmentation.from_pretrained(tmp_path).eval()
+    processor = Mask2FormerImageProcessorPil.from_pretrained(tmp_path)
+    with torch.inference_mode():
+        outputs = model(**processor(images=[picture], return_tensors="pt"))
+    (wanted,) = processor.post_process_instance_segmentation(
+        outputs, threshold=0.01, target_sizes=[(120, 160)], return_coco_annotation=False, return_binary_maps=True
+    )
+    boxes = []
+    for mask, segment in zip(wanted["segmentation"].numpy(), wanted["segments_info"], strict=True):
+        rows, columns = np.nonzero(mask)
+        if segment["label_id"] == 1 and len(rows):
+            boxes.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1, segment["score"]))
+
+    found = load_detector(tmp_path, confidence=0.01).beds(picture)
+
+    assert boxes
+    np.testing.assert_allclose([(b.left, b.top, b.right, b.bottom, b.confidence) for b in found], boxes, rtol=1e-5)
+
+
+def test_a_box_holds_every_pixel_of_its_outline_and_no_more():
+    masks = torch.zeros(3, 10, 12)
+    masks[0, 2:5, 3:9] = 1
+    masks[0, 7, 4] = 1
+    masks[1, 0, 0] = masks[2, :, :] = 1
+    segments = [{"label_id": 1, "score": 0.9}, {"label_id": 1, "score": 0.5}, {"label_id": 0, "score": 0.8}]
+
+    assert _outlined_beds({"segmentation": masks, "segments_info": segments}, 1) == [
+        FoundBed(3.0, 2.0, 9.0, 8.0, 0.9),
+        FoundBed(0.0, 0.0, 1.0, 1.0, 0.5),
+    ]
+    assert _outlined_beds({"segmentation": torch.full((10, 12), -1), "segments_info": []}, 1) == []
+
+
+@pytest.mark.parametrize("save", [save_yolos, save_detr, save_mask2former])
 def test_any_object_detector_of_transformers_is_asked_for_its_beds(save, tmp_path):
     torch.manual_seed(0)
     save(tmp_path)
