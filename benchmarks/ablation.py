@@ -45,6 +45,7 @@ def main() -> None:
     options.add_argument("--renderer", nargs="+", choices=list(SIMULATORS), default=list(SIMULATORS))
     options.add_argument("--cohorts", type=int, default=6)
     options.add_argument("--external", type=int, default=600)
+    options.add_argument("--levels", nargs="*", choices=LEVELS, default=list(LEVELS), help="none: stage 0 alone")
     options.add_argument("--out", type=Path, default=Path("ablation-runs"))
     chosen = options.parse_args()
     size = QUICK if chosen.quick else StudySize(external=chosen.external)
@@ -57,7 +58,7 @@ def main() -> None:
         for seed in range(FIRST_SEED, FIRST_SEED + chosen.cohorts):
             began = time.monotonic()
             folder = chosen.out / ("quick" if chosen.quick else "") / f"{renderer}-{seed}"
-            found.append(study(Plan(renderer, seed, size, recipe), start, folder))
+            found.append(study(Plan(renderer, seed, size, recipe, tuple(chosen.levels)), start, folder))
             say(f"{renderer}, cohort {seed}: {time.monotonic() - began:.0f} s")
         report(renderer, found)
 
@@ -73,6 +74,8 @@ def report(renderer: str, cohorts: Sequence[Judged]) -> None:
             auroc=round(float(np.mean([one.auroc[key] for one in cohorts])), 4),
         )
     for ours, theirs in COMPARED:
+        if ours not in cohorts[0].right:
+            continue
         gains = [one.right[ours] - one.right[theirs] for one in cohorts]
         low, high = interval(gains)
         show(
@@ -91,7 +94,7 @@ def report(renderer: str, cohorts: Sequence[Judged]) -> None:
                 chance=round(float(np.mean([chance for _, chance in values])), 4),
                 by_cohort=[round(value, 4) for value, _ in values],
             )
-    for level in LEVELS:
+    for level in cohorts[0].cross_video:
         pairs = [one.cross_video[level] for one in cohorts]
         show(
             f"{renderer}: loss across videos at the end, {level}",
