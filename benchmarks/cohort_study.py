@@ -229,7 +229,7 @@ def _shares_right(predictions: Sequence[Any], patients: Sequence[str]) -> NDArra
 def _auroc(predictions: Sequence[Any]) -> float:
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score([p.truth == "exTLE" for p in predictions], [p.probability for p in predictions]))
+    return float(roc_auc_score([p.truth == "exTLE" for p in predictions], [p.probabilities[1] for p in predictions]))
 
 
 def _cross_video(folder: Path) -> tuple[float, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -12,19 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
-from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError, shown_id
-from index.files.durable import small_file, write_atomically, write_text_atomically
-from index.files.failures import unreadable
-from index.records import LABELS, ClipVerdict, Verdict
-from index.workspace import current
+from encoder import cards
+from index.errors import EncoderMismatch, InvalidInput
+from index.records import ClipVerdict, Verdict
 
-_WEIGHTS, _CARD = "head.safetensors", "card.json"
-_MOST_BYTES = 2**26
-POSITIVE = LABELS.index("exTLE")
+_KIND = cards.Kind("head", "head.safetensors", "semiome head train")
 LARGEST_TEMPERATURE = 100.0
 """Bound of calibration. A head whose out-of-fold logits say nothing would be divided by infinity."""
 
@@ -40,13 +33,13 @@ class Conformal:
     """
 
     alpha: float
-    limits: tuple[float, float]
-    patients: tuple[int, int]
+    limits: tuple[float, ...]
+    patients: tuple[int, ...]
 
-    def prediction_set(self, probability: float) -> tuple[str, ...]:
-        """Classes that can't be excluded at a probability of exTLE: one, both (abstain) or none (unlike anything)."""
-        other = (probability, 1 - probability)  # of all but TLE, of all but exTLE
-        return tuple(name for name, rest, limit in zip(LABELS, other, self.limits, strict=True) if rest <= limit)
+    def prediction_set(self, verdict: Verdict) -> tuple[str, ...]:
+        """Classes that a verdict can't exclude: one, several (abstain) or none (unlike anything)."""
+        told = zip(verdict.classes, verdict.probabilities, self.limits, strict=True)
+        return tuple(name for name, probability, limit in told if 1 - probability <= limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +49,7 @@ class HeadCard:
     Attributes:
         widths: layer widths from the embedding to the classes.
         class_names: in the order of the outputs.
-        threshold: probability of exTLE from which a clip votes exTLE.
+        threshold: always 0.5; kept since it is part of the ids of heads.
         temperature: the logits are divided by it; 1 where nothing was calibrated.
         encoder_id: whose embeddings it reads.
         training_sha256: digest over the clips, labels and vectors it was trained on.
@@ -115,6 +108,8 @@ class Head:
             ValueError: If the layers are not those of the card's widths.
         """
         _check_layers(layers, card.widths)
+        if not len(card.class_names) == card.widths[-1] >= 2:
+            raise ValueError(f"expected a name for each of {card.widths[-1]} classes, got {len(card.class_names)}")
         self.layers = dict(layers)
         self.card = card
         # What a card does not say is not in its digest: a new field changes no old head's id.
@@ -136,14 +131,14 @@ class Head:
         """
         if encoder_id != self.card.encoder_id:
             raise EncoderMismatch(f"head {self.head_id}", self.card.encoder_id, encoder_id)
-        return vote(self.probabilities(vectors_ND), self.card.threshold)
+        return vote(self.probabilities(vectors_ND), self.card.class_names)
 
     def probabilities(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probability of exTLE for each of (N, D) embeddings."""
-        return probabilities_of(self.log_odds(vectors_ND), self.card.temperature)
+        """(N, C) probabilities of the classes for (N, D) embeddings."""
+        return probabilities_of(self.logits(vectors_ND), self.card.temperature)
 
-    def log_odds(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Log odds of exTLE for each of (N, D) embeddings, before calibration."""
+    def logits(self, vectors_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N, C) logits of the classes for (N, D) embeddings, before calibration."""
         expected = self.card.widths[0]
         if vectors_ND.ndim != 2 or vectors_ND.shape[1] != expected or not len(vectors_ND):
             raise InvalidInput(f"expected vectors (N, {expected}) with N of at least 1, got {vectors_ND.shape}")
@@ -153,8 +148,7 @@ class Head:
                 values = np.maximum(values, 0)
             name = _layer_name(number)
             values = values @ self.layers[f"{name}.weight"].T + self.layers[f"{name}.bias"]
-        odds: NDArray[np.float64] = values[:, POSITIVE].astype(np.float64) - values[:, 1 - POSITIVE]
-        return odds
+        return values.astype(np.float64)
 
 
 def _layer_name(number: int) -> str:
@@ -171,30 +165,40 @@ def _check_layers(layers: Mapping[str, NDArray[np.float32]], widths: tuple[int, 
         raise ValueError(f"expected float32 layers {expected}, got {shapes}")
 
 
-def probabilities_of(log_odds_N: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Calibrated probabilities of exTLE: the sigmoid of the log odds divided by the temperature (Guo et al., 2017)."""
-    # 0.5 (1 + tanh(x / 2)) is the sigmoid of x and overflows for no x.
-    probabilities: NDArray[np.float64] = 0.5 * (1 + np.tanh(log_odds_N / (2 * temperature)))
+def probabilities_of(logits_NC: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """(N, C) calibrated probabilities: the softmax of the logits divided by the temperature (Guo et al., 2017)."""
+    # Less the largest of them, no exponential overflows.
+    scaled_NC = np.exp((logits_NC - logits_NC.max(axis=1, keepdims=True)) / temperature)
+    probabilities: NDArray[np.float64] = scaled_NC / scaled_NC.sum(axis=1, keepdims=True)
     return probabilities
 
 
-def vote(probabilities_N: NDArray[np.float64], threshold: float = 0.5) -> Verdict:
-    """The verdict on a video whose clips are exTLE with these probabilities.
+def most_likely(values_NC: NDArray[np.float64]) -> NDArray[np.intp]:
+    """(N,) number of the largest value of each row; of equal ones the last, as 0.5 counts for the second of two."""
+    last: NDArray[np.intp] = values_NC.shape[1] - 1 - np.argmax(values_NC[:, ::-1], axis=1)
+    return last
 
-    A clip votes exTLE when its probability reaches the threshold. The majority decides; on a tie the mean probability
-    against the threshold does.
+
+def elected(votes_NC: NDArray[np.int64], means_NC: NDArray[np.float64]) -> NDArray[np.intp]:
+    """(N,) number of the class with the most votes; between classes with as many, the mean probability decides."""
+    leads = votes_NC == votes_NC.max(axis=1, keepdims=True)
+    return most_likely(np.where(leads, means_NC, -np.inf))
+
+
+def vote(probabilities_NC: NDArray[np.float64], classes: tuple[str, ...]) -> Verdict:
+    """The verdict on a video whose clips have these probabilities.
+
+    Each clip votes for its most likely class, and the class with the most votes is the video's; see `elected`.
     """
-
-    def label_of(probability: float) -> str:
-        return LABELS[POSITIVE] if probability >= threshold else LABELS[1 - POSITIVE]
-
-    clips = tuple(ClipVerdict(p, label_of(p)) for p in probabilities_N.tolist())
-    positive = sum(clip.label == LABELS[POSITIVE] for clip in clips)
-    votes = (len(clips) - positive, positive)
-    mean = float(probabilities_N.mean())
-    tie = votes[0] == votes[1]
-    label = label_of(mean) if tie else LABELS[int(votes[1] > votes[0])]
-    return Verdict(label, mean, votes, tie, clips)
+    choices = most_likely(probabilities_NC)
+    clips = tuple(
+        ClipVerdict(tuple(values), classes[choice])
+        for values, choice in zip(probabilities_NC.tolist(), choices.tolist(), strict=True)
+    )
+    votes, means = np.bincount(choices, minlength=len(classes)), probabilities_NC.mean(axis=0)
+    label = classes[int(elected(votes[None], means[None])[0])]
+    tie = int((votes == votes.max()).sum()) > 1
+    return Verdict(label, classes, tuple(means.tolist()), tuple(votes.tolist()), tie, clips)
 
 
 def _conformal(values: dict[str, Any] | None) -> Conformal | None:
@@ -203,10 +207,7 @@ def _conformal(values: dict[str, Any] | None) -> Conformal | None:
 
 def save_head(head: Head, folder: Path) -> None:
     """Write a head into `folder/<head id>`: safetensors, and its card as JSON."""
-    target = folder / head.head_id
-    target.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(target / _CARD, json.dumps(asdict(head.card), indent=2) + "\n")
-    write_atomically(target / _WEIGHTS, lambda path: safetensors.numpy.save_file(head.layers, path))
+    cards.save(_KIND, folder, head.head_id, head.card, head.layers)
 
 
 def load_head(folder: Path, head_id: str | None = None) -> Head:
@@ -217,21 +218,10 @@ def load_head(folder: Path, head_id: str | None = None) -> Head:
         NotFound: If there is no head of that id.
         DamagedData: If its files are not those that gave it its id.
     """
-    name = head_id or current(folder)
-    if name is None:
-        raise StateError("this workspace has no head: train one with `semiome head train`")
-    if not re.fullmatch("[0-9a-f]{16}", name) or not (folder / name).is_dir():
-        raise NotFound(f"head {shown_id(name)} is not in this workspace: check the id")
-    try:
-        values: dict[str, Any] = json.loads(small_file(folder / name / _CARD, _MOST_BYTES))
-        lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        card = HeadCard(**{**values, **lists, "conformal": _conformal(values.get("conformal"))})
-        head = Head(safetensors.numpy.load(small_file(folder / name / _WEIGHTS, _MOST_BYTES)), card)
-    except (
-        *(OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError),
-        AttributeError,  # a card that is no object, or weights of a type that NumPy does not have
-    ) as error:
-        raise unreadable(error, f"head {name} can't be read ({type(error).__name__}): train it again") from None
-    if head.head_id != name:
-        raise DamagedData(f"head {name} is not what was saved: train it again")
-    return head
+    return cards.load(_KIND, folder, head_id, _put_together)
+
+
+def _put_together(values: dict[str, Any], layers: cards.Arrays) -> tuple[str, Head]:
+    lists: dict[str, Any] = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    head = Head(layers, HeadCard(**{**values, **lists, "conformal": _conformal(values.get("conformal"))}))
+    return head.head_id, head

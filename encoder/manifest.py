@@ -18,6 +18,7 @@ from index.errors import InvalidInput, ManifestErrors, VideoRefused
 from index.files.durable import write_text_atomically
 from index.near_misses import likeness, resembles
 from index.records import CLIP_SECONDS, METADATA_NAME, METADATA_VALUE
+from index.semiology import PAPER, Classes
 
 REQUIRED = ("file_name", "patient_id", "video_id")
 OPTIONAL = (
@@ -57,7 +58,7 @@ class ManifestRow:
         file_name: relative to the manifest's folder.
         patient_id: study pseudonym.
         video_id: unique in the manifest.
-        label: `TLE`, `exTLE` or empty.
+        label: its class, or empty.
         recorded_at: ISO 8601, or empty.
         crop: fixed part of the picture to use.
         semiology: tags.
@@ -162,12 +163,13 @@ class Manifest:
         return path
 
 
-def read_manifest(path: Path, media_root: Path | None = None) -> Manifest:
+def read_manifest(path: Path, media_root: Path | None = None, classes: Classes | None = PAPER) -> Manifest:
     """Read and check a manifest.
 
     Args:
         path: the CSV file.
         media_root: the folder its files lie in or below; its own folder by default.
+        classes: what its labels may be; None where they do not matter.
 
     Raises:
         InvalidInput: If it does not exist, is no text or no table; or there is no such folder.
@@ -185,7 +187,7 @@ def read_manifest(path: Path, media_root: Path | None = None) -> Manifest:
     folder = (media_root or path.parent).resolve()
     if not folder.is_dir():
         raise InvalidInput("the media root is not a folder: give the one that file_name is relative to")
-    return Manifest(folder, tuple(_rows(table)))
+    return Manifest(folder, tuple(_rows(table, classes)))
 
 
 def write_manifest(path: Path, rows: Sequence[tuple[ManifestRow, str]]) -> None:
@@ -217,13 +219,13 @@ def _in_any_form(folder: Path, file_name: str) -> Path:
     return path
 
 
-def _rows(table: Table) -> list[ManifestRow]:
+def _rows(table: Table, classes: Classes | None) -> list[ManifestRow]:
     problems = [*column_problems(table.columns, REQUIRED, (*OPTIONAL, *NOT_READ)), *table.problems]
     if any(problem.startswith("row 1:") for problem in problems):
         raise ManifestErrors(problems)
     rows: list[ManifestRow] = []
     for number, values in table.rows:
-        row = _row(number, values, problems)
+        row = _row(number, values, problems, classes)
         if row is not None:
             rows.append(row)
     problems += _duplicates(table)
@@ -327,7 +329,7 @@ def _times_wrong(cells: dict[str, Cell]) -> Iterator[tuple[str, str]]:
         yield "seizure_end_s", f"{seizure_end:.12g} s is not after the onset, at {onset:.12g} s"
 
 
-def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRow | None:
+def _row(number: int, values: dict[str, str], problems: list[str], classes: Classes | None) -> ManifestRow | None:
     before = len(problems)
     cells: dict[str, Cell] = {}
     for column in (*REQUIRED, *OPTIONAL):
@@ -335,7 +337,7 @@ def _row(number: int, values: dict[str, str], problems: list[str]) -> ManifestRo
         if not value and column in OPTIONAL:
             continue
         try:
-            cells[column] = read_cell(column, value)
+            cells[column] = read_cell(column, value, classes)
         except ValueError as wrong:
             problems.append(f"row {number}, column {column}: {value[:200]!r} is not {wrong}")
     metadata = []

@@ -8,7 +8,8 @@ from datetime import date, datetime
 from pathlib import PurePosixPath
 
 from encoder.picture import Crop
-from index.records import ID, LABELS, TAG
+from index.records import ID, TAG
+from index.semiology import PAPER, Classes
 
 Cell = str | int | float | Crop | tuple[str, ...]
 _SLASHED = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?:[ T,]+(\d{1,2}:\d{2}(?::\d{2})?))?")
@@ -23,8 +24,8 @@ def is_spreadsheet_error(value: str) -> bool:
     return _ERROR.fullmatch(value) is not None
 
 
-def read_cell(column: str, value: str) -> Cell:
-    """The value of a column of this name, which is not empty unless it is required.
+def read_cell(column: str, value: str, classes: Classes | None = PAPER) -> Cell:
+    """The value of a column of this name, which is not empty unless it is required; a label is one of these classes.
 
     Raises:
         ValueError: If it is wrong: with what was expected, and, where known, what to write instead.
@@ -33,7 +34,7 @@ def read_cell(column: str, value: str) -> Cell:
         raise ValueError("a value but an error of the spreadsheet's: correct it there")
     if _SHORTENED.fullmatch(value):
         raise ValueError("a value but a long number that a spreadsheet shortened: format that column as text there")
-    return _COLUMNS[column](value)
+    return _label(value, classes) if column == "label" else _COLUMNS[column](value)
 
 
 def _identifier(value: str) -> str:
@@ -64,11 +65,17 @@ def _file_name(value: str) -> str:
     return str(path)
 
 
-def _label(value: str) -> str:
-    if value not in LABELS:
-        meant = [label for label in LABELS if label.casefold() == re.sub(r"[^a-z]", "", value.casefold())]
-        raise ValueError(f"{' or '.join(LABELS)} or empty" + _instead(meant and meant[0]))
+def _label(value: str, classes: Classes | None) -> str:
+    if classes is None:
+        return _identifier(value)
+    if value not in classes.names:
+        meant = [label for label in classes.names if _letters(label) == _letters(value)]
+        raise ValueError(f"{classes.listed} or empty" + _instead(meant and meant[0]))
     return value
+
+
+def _letters(label: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", label.casefold())
 
 
 def _iso_time(value: str) -> str:
@@ -160,7 +167,6 @@ _COLUMNS: dict[str, Callable[[str], Cell]] = {
     "file_name": _file_name,
     "patient_id": _identifier,
     "video_id": _identifier,
-    "label": _label,
     "recorded_at": _iso_time,
     "crop": _crop,
     "semiology": _tags,

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from index.errors import InvalidInput
-from index.records import LABELS, Video
+from index.records import Video
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,8 +111,6 @@ class SearchFilter:
     metadata: frozenset[tuple[str, str]] = frozenset()
 
     def __post_init__(self) -> None:
-        if unknown := self.labels - set(LABELS):
-            raise InvalidInput(f"expected labels of {', '.join(LABELS)}, got {len(unknown)} other", field="labels")
         for time in filter(None, (self.recorded_from, self.recorded_until)):
             moment(time)
 
@@ -195,6 +193,17 @@ Filter = SearchFilter | AllOf | AnyOf | Not
 ANYTHING = SearchFilter()
 
 
+def labels_asked(where: Filter) -> frozenset[str]:
+    """All labels that a filter names, at any depth."""
+    match where:
+        case SearchFilter():
+            return where.labels
+        case Not():
+            return labels_asked(where.filter)
+        case _:
+            return frozenset[str]().union(*map(labels_asked, where.filters))
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to search.
@@ -206,6 +215,8 @@ class Options:
         include_own_patient: also find clips of the query's patient (never the query's own clips).
         exact: compare with every clip, whatever the index.
         aligned: group to videos, by the alignment of all their clips with those of the query, a stored video.
+        signs: a course of signs that a hit's video must show, see `encoder.sign_grammar`; a server that has sign heads
+            looks it up.
     """
 
     where: Filter = ANYTHING
@@ -214,6 +225,7 @@ class Options:
     include_own_patient: bool = False
     exact: bool = False
     aligned: bool = False
+    signs: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.mean_of <= MAX_K:

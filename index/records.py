@@ -14,14 +14,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LABELS = ("TLE", "exTLE")
-"""Class names, in the order of a head's outputs; exTLE is the positive class."""
-
 CLIP_SECONDS = 10
 """Length of a clip."""
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Ids of videos and patients, names of cameras and splits."""
+"""Ids of videos and patients, names of classes, cameras and splits."""
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 """Semiology tags, HED-SCORE names."""
@@ -54,7 +51,7 @@ class Video:
         video_id: the manifest's id, unique in a workspace.
         patient_id: study pseudonym, never a name.
         source_sha256: hex digest of the file.
-        label: `TLE`, `exTLE` or empty.
+        label: its class, see `index.semiology`, or empty.
         recorded_at: ISO 8601 date or date and time, or empty.
         semiology: tags, HED-SCORE names.
         camera: free name of room or camera, or empty.
@@ -210,11 +207,11 @@ class ClipVerdict:
     """One clip's probabilities.
 
     Attributes:
-        probability: probability of exTLE, 0 to 1.
+        probabilities: of each class, in the order of the head's outputs; their sum is 1.
         label: the class it votes for.
     """
 
-    probability: float
+    probabilities: tuple[float, ...]
     label: str
 
 
@@ -223,18 +220,26 @@ class Verdict:
     """What the clips say together.
 
     Attributes:
-        label: `TLE` or `exTLE`.
-        probability: mean probability of exTLE over the clips.
-        votes: how many clips vote for each class, in the order of `LABELS`.
-        tie: the votes were equal and the mean probability decided.
+        label: the class.
+        classes: all classes, in the order of the head's outputs.
+        probabilities: of each class, the mean over the clips.
+        votes: how many clips vote for each class.
+        tie: several classes had the most votes, and the mean probability decided between them.
         clips: each clip's own verdict.
     """
 
     label: str
-    probability: float
-    votes: tuple[int, int]
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    votes: tuple[int, ...]
     tie: bool
     clips: tuple[ClipVerdict, ...]
+
+    @property
+    def margin(self) -> int:
+        """Votes of the winning class less those of the next."""
+        most, next_most = sorted(self.votes, reverse=True)[:2]
+        return most - next_most
 
 
 def clip_id(source_sha256: str, video_id: str, start_s: float) -> str:
@@ -259,11 +264,10 @@ def check_video(video: Video) -> None:
 
     for name in ("video_id", "patient_id"):
         wants(name, _is(ID, getattr(video, name)), "1 to 64 letters, digits, dots, underscores or hyphens")
-    for name in ("camera", "split"):
+    for name in ("label", "camera", "split"):
         value = getattr(video, name)
         wants(name, value == "" or _is(ID, value), "1 to 64 letters, digits, dots, underscores or hyphens, or nothing")
     wants("source_sha256", _is(_SHA256, video.source_sha256), "64 hex digits")
-    wants("label", video.label in ("", *LABELS), f"{' or '.join(LABELS)} or nothing")
     wants("recorded_at", _is_time(video.recorded_at), "an ISO 8601 date, or time in full, or nothing")
     tags = video.semiology
     wants("semiology", isinstance(tags, tuple) and len(tags) <= _MOST_TAGS and all(_is(TAG, t) for t in tags), "tags")

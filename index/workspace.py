@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -14,9 +15,10 @@ from index.errors import CannotWrite, DamagedData, InvalidInput, StateError
 from index.files.durable import small_file, write_text_atomically
 from index.files.failures import unreadable
 from index.files.place import Place, place_of
+from index.semiology import PAPER, Classes
 
 STORE, GENERATIONS = "store", "generations"
-KEY, ERASED, ERASURES, COMMIT_LOCK = "key", "erased", "erasures", "commit.lock"
+KEY, ERASED, ERASURES, COMMIT_LOCK, CLASSES = "key", "erased", "erasures", "commit.lock", "classes.json"
 """Names of what lies in a workspace's place, as `Place` takes them."""
 _MOST_NAME_BYTES = 256
 _MEND = "remove it, and publish one again"
@@ -97,6 +99,11 @@ class Workspace:
         return self.root / "models" / "heads"
 
     @property
+    def signs(self) -> Path:
+        """Folders of sign heads, named by their id, and `CURRENT`."""
+        return self.root / "models" / "signs"
+
+    @property
     def runs(self) -> Path:
         """What each job did: a folder a run."""
         return self.root / "runs"
@@ -134,6 +141,11 @@ class Workspace:
     def erasures(self) -> Path:
         """Receipts of erasures, and what an interrupted one still has to do."""
         return self.root / ERASURES
+
+    @property
+    def classes(self) -> Path:
+        """What seizures are told apart into, where that is not the paper's; see `classes_of`."""
+        return self.root / CLASSES
 
     @property
     def commit_lock(self) -> Path:
@@ -192,3 +204,19 @@ def read_pointer(folder: Path, file: str) -> str | None:
 def _is_entry(folder: Path, name: str) -> bool:
     """Whether it names a plain entry: the name becomes a path, and any other is never followed."""
     return bool(name) and "/" not in name and "\0" not in name and not name.startswith(".") and (folder / name).is_dir()
+
+
+def classes_of(workspace: Workspace) -> Classes:
+    """Give the classes of a workspace.
+
+    Raises:
+        DamagedData: If they can't be read.
+    """
+    data = workspace.place.read(CLASSES)
+    if data is None:
+        return PAPER
+    try:
+        values = json.loads(data)
+        return Classes(tuple(values["names"]), values["positive"])
+    except (ValueError, TypeError, KeyError, InvalidInput):
+        raise DamagedData(f"{CLASSES} can't be read: name the classes again with `semiome classes`") from None

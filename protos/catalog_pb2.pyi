@@ -42,18 +42,28 @@ class Video(_message.Message):
     def __init__(self, video_id: _Optional[str] = ..., patient_id: _Optional[str] = ..., label: _Optional[str] = ..., recorded_at: _Optional[str] = ..., semiology: _Optional[_Iterable[str]] = ..., camera: _Optional[str] = ..., split: _Optional[str] = ..., duration_seconds: _Optional[float] = ..., clip_count: _Optional[int] = ..., salvaged: _Optional[bool] = ..., metadata: _Optional[_Iterable[_Union[_common_pb2.Metadata, _Mapping]]] = ..., start_seconds: _Optional[float] = ..., end_seconds: _Optional[float] = ..., onset_seconds: _Optional[float] = ..., seizure_end_seconds: _Optional[float] = ...) -> None: ...
 
 class Patient(_message.Message):
-    __slots__ = ("patient_id", "videos", "clips", "tle_videos", "extle_videos")
+    __slots__ = ("patient_id", "videos", "clips", "tle_videos", "extle_videos", "labelled")
     PATIENT_ID_FIELD_NUMBER: _ClassVar[int]
     VIDEOS_FIELD_NUMBER: _ClassVar[int]
     CLIPS_FIELD_NUMBER: _ClassVar[int]
     TLE_VIDEOS_FIELD_NUMBER: _ClassVar[int]
     EXTLE_VIDEOS_FIELD_NUMBER: _ClassVar[int]
+    LABELLED_FIELD_NUMBER: _ClassVar[int]
     patient_id: str
     videos: int
     clips: int
     tle_videos: int
     extle_videos: int
-    def __init__(self, patient_id: _Optional[str] = ..., videos: _Optional[int] = ..., clips: _Optional[int] = ..., tle_videos: _Optional[int] = ..., extle_videos: _Optional[int] = ...) -> None: ...
+    labelled: _containers.RepeatedCompositeFieldContainer[LabelledVideos]
+    def __init__(self, patient_id: _Optional[str] = ..., videos: _Optional[int] = ..., clips: _Optional[int] = ..., tle_videos: _Optional[int] = ..., extle_videos: _Optional[int] = ..., labelled: _Optional[_Iterable[_Union[LabelledVideos, _Mapping]]] = ...) -> None: ...
+
+class LabelledVideos(_message.Message):
+    __slots__ = ("label", "videos")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    VIDEOS_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    videos: int
+    def __init__(self, label: _Optional[str] = ..., videos: _Optional[int] = ...) -> None: ...
 
 class Count(_message.Message):
     __slots__ = ("name", "clips", "videos", "patients")
@@ -166,16 +176,18 @@ class GetCountsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetCountsResponse(_message.Message):
-    __slots__ = ("provenance", "total", "labels", "semiology")
+    __slots__ = ("provenance", "total", "labels", "semiology", "judged_signs")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SEMIOLOGY_FIELD_NUMBER: _ClassVar[int]
+    JUDGED_SIGNS_FIELD_NUMBER: _ClassVar[int]
     provenance: _common_pb2.Provenance
     total: Count
     labels: _containers.RepeatedCompositeFieldContainer[Count]
     semiology: _containers.RepeatedCompositeFieldContainer[Count]
-    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., total: _Optional[_Union[Count, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., semiology: _Optional[_Iterable[_Union[Count, _Mapping]]] = ...) -> None: ...
+    judged_signs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., total: _Optional[_Union[Count, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., semiology: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., judged_signs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetEmbeddingsRequest(_message.Message):
     __slots__ = ("clip_ids",)

@@ -26,39 +26,67 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from protos import common_pb2 as protos_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bprotos/classification.proto\x12\nsemiome.v1\x1a\x17google/rpc/status.proto\x1a\x13protos/common.proto\"1\n\x0f\x43lassifyRequest\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Item\"f\n\x0b\x43lipVerdict\x12\x1e\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Clip\x12\x19\n\x11\x65xtle_probability\x18\x02 \x01(\x01\x12\r\n\x05label\x18\x03 \x01(\t\x12\r\n\x05logit\x18\x04 \x01(\x01\"\xd2\x04\n\x07Verdict\x12\r\n\x05label\x18\x01 \x01(\t\x12\x19\n\x11\x65xtle_probability\x18\x02 \x01(\x01\x12\x11\n\ttle_votes\x18\x03 \x01(\r\x12\x13\n\x0b\x65xtle_votes\x18\x04 \x01(\r\x12\x0b\n\x03tie\x18\x05 \x01(\x08\x12&\n\x05\x63lips\x18\x06 \x03(\x0b\x32\x17.semiome.v1.ClipVerdict\x12\x0e\n\x06margin\x18\x07 \x01(\r\x12\x11\n\tthreshold\x18\x08 \x01(\x01\x12\x13\n\x0btemperature\x18\t \x01(\x01\x12+\n\tconformal\x18\n \x01(\x0b\x32\x18.semiome.v1.ConformalSet\x12\x19\n\x11\x66lipping_clip_ids\x18\x0b \x03(\t\x12\x1d\n\x15\x66\x65west_flipping_clips\x18\x0c \x01(\r\x12/\n\nneighbours\x18\r \x03(\x0b\x32\x1b.semiome.v1.ClassNeighbours\x12&\n\x08\x64istance\x18\x0e \x01(\x0b\x32\x14.semiome.v1.Distance\x12$\n\x17trained_on_this_patient\x18\x0f \x01(\x08H\x00\x88\x01\x01\x12\x12\n\ncalibrated\x18\x10 \x01(\x08\x12\x19\n\x11separates_nothing\x18\x11 \x01(\x08\x12\x1d\n\x15\x63lips_without_picture\x18\x12 \x01(\r\x12\x1d\n\x15\x63lips_outside_seizure\x18\x13 \x01(\r\x12\x19\n\x11\x63lips_overlapping\x18\x14 \x01(\rB\x1a\n\x18_trained_on_this_patient\"g\n\x0c\x43onformalSet\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\r\n\x05\x61lpha\x18\x02 \x01(\x01\x12\x11\n\ttle_limit\x18\x03 \x01(\x01\x12\x13\n\x0b\x65xtle_limit\x18\x04 \x01(\x01\x12\x10\n\x08\x61\x62stains\x18\x05 \x01(\x08\"?\n\x0f\x43lassNeighbours\x12\r\n\x05label\x18\x01 \x01(\t\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\"=\n\x08\x44istance\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x12\n\npercentile\x18\x02 \x01(\x01\x12\x0e\n\x06sample\x18\x03 \x01(\r\"d\n\x10\x43lassifyResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12$\n\x07verdict\x18\x02 \x01(\x0b\x32\x13.semiome.v1.Verdict\"7\n\x14\x43lassifyBatchRequest\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.semiome.v1.Item\"_\n\x13\x43lassifyBatchResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12$\n\x07verdict\x18\x02 \x01(\x0b\x32\x13.semiome.v1.Verdict\"u\n\x15\x43lassifyBatchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.semiome.v1.ClassifyBatchResult\"8\n\x15\x43lassifyStreamRequest\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.semiome.v1.Item\"`\n\x14\x43lassifyStreamResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12$\n\x07verdict\x18\x02 \x01(\x0b\x32\x13.semiome.v1.Verdict\"w\n\x16\x43lassifyStreamResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x31\n\x07results\x18\x02 \x03(\x0b\x32 .semiome.v1.ClassifyStreamResult2\x91\x02\n\x15\x43lassificationService\x12\x45\n\x08\x43lassify\x12\x1b.semiome.v1.ClassifyRequest\x1a\x1c.semiome.v1.ClassifyResponse\x12T\n\rClassifyBatch\x12 .semiome.v1.ClassifyBatchRequest\x1a!.semiome.v1.ClassifyBatchResponse\x12[\n\x0e\x43lassifyStream\x12!.semiome.v1.ClassifyStreamRequest\x1a\".semiome.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bprotos/classification.proto\x12\nsemiome.v1\x1a\x17google/rpc/status.proto\x1a\x13protos/common.proto\"1\n\x0f\x43lassifyRequest\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Item\"\x95\x01\n\x0b\x43lipVerdict\x12\x1e\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x10.semiome.v1.Clip\x12\x1d\n\x11\x65xtle_probability\x18\x02 \x01(\x01\x42\x02\x18\x01\x12\r\n\x05label\x18\x03 \x01(\t\x12\x11\n\x05logit\x18\x04 \x01(\x01\x42\x02\x18\x01\x12\x15\n\rprobabilities\x18\x05 \x03(\x01\x12\x0e\n\x06logits\x18\x06 \x03(\x01\"A\n\x0c\x43lassVerdict\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\r\n\x05votes\x18\x03 \x01(\r\"\x8d\x05\n\x07Verdict\x12\r\n\x05label\x18\x01 \x01(\t\x12\x1d\n\x11\x65xtle_probability\x18\x02 \x01(\x01\x42\x02\x18\x01\x12\x15\n\ttle_votes\x18\x03 \x01(\rB\x02\x18\x01\x12\x17\n\x0b\x65xtle_votes\x18\x04 \x01(\rB\x02\x18\x01\x12\x0b\n\x03tie\x18\x05 \x01(\x08\x12&\n\x05\x63lips\x18\x06 \x03(\x0b\x32\x17.semiome.v1.ClipVerdict\x12\x0e\n\x06margin\x18\x07 \x01(\r\x12\x15\n\tthreshold\x18\x08 \x01(\x01\x42\x02\x18\x01\x12\x13\n\x0btemperature\x18\t \x01(\x01\x12+\n\tconformal\x18\n \x01(\x0b\x32\x18.semiome.v1.ConformalSet\x12\x19\n\x11\x66lipping_clip_ids\x18\x0b \x03(\t\x12\x1d\n\x15\x66\x65west_flipping_clips\x18\x0c \x01(\r\x12/\n\nneighbours\x18\r \x03(\x0b\x32\x1b.semiome.v1.ClassNeighbours\x12&\n\x08\x64istance\x18\x0e \x01(\x0b\x32\x14.semiome.v1.Distance\x12$\n\x17trained_on_this_patient\x18\x0f \x01(\x08H\x00\x88\x01\x01\x12\x12\n\ncalibrated\x18\x10 \x01(\x08\x12\x19\n\x11separates_nothing\x18\x11 \x01(\x08\x12\x1d\n\x15\x63lips_without_picture\x18\x12 \x01(\r\x12\x1d\n\x15\x63lips_outside_seizure\x18\x13 \x01(\r\x12\x19\n\x11\x63lips_overlapping\x18\x14 \x01(\r\x12)\n\x07\x63lasses\x18\x15 \x03(\x0b\x32\x18.semiome.v1.ClassVerdictB\x1a\n\x18_trained_on_this_patient\"\x7f\n\x0c\x43onformalSet\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\r\n\x05\x61lpha\x18\x02 \x01(\x01\x12\x15\n\ttle_limit\x18\x03 \x01(\x01\x42\x02\x18\x01\x12\x17\n\x0b\x65xtle_limit\x18\x04 \x01(\x01\x42\x02\x18\x01\x12\x10\n\x08\x61\x62stains\x18\x05 \x01(\x08\x12\x0e\n\x06limits\x18\x06 \x03(\x01\"?\n\x0f\x43lassNeighbours\x12\r\n\x05label\x18\x01 \x01(\t\x12\x1d\n\x04hits\x18\x02 \x03(\x0b\x32\x0f.semiome.v1.Hit\"=\n\x08\x44istance\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x12\n\npercentile\x18\x02 \x01(\x01\x12\x0e\n\x06sample\x18\x03 \x01(\r\"d\n\x10\x43lassifyResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12$\n\x07verdict\x18\x02 \x01(\x0b\x32\x13.semiome.v1.Verdict\"7\n\x14\x43lassifyBatchRequest\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.semiome.v1.Item\"_\n\x13\x43lassifyBatchResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12$\n\x07verdict\x18\x02 \x01(\x0b\x32\x13.semiome.v1.Verdict\"u\n\x15\x43lassifyBatchResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.semiome.v1.ClassifyBatchResult\"8\n\x15\x43lassifyStreamRequest\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.semiome.v1.Item\"`\n\x14\x43lassifyStreamResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12$\n\x07verdict\x18\x02 \x01(\x0b\x32\x13.semiome.v1.Verdict\"w\n\x16\x43lassifyStreamResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x31\n\x07results\x18\x02 \x03(\x0b\x32 .semiome.v1.ClassifyStreamResult\"#\n\x0fGetSignsRequest\x12\x10\n\x08video_id\x18\x01 \x01(\t\"N\n\x0bSignStretch\x12\x15\n\rstart_seconds\x18\x01 \x01(\x01\x12\x13\n\x0b\x65nd_seconds\x18\x02 \x01(\x01\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\"\xbc\x01\n\tSignTrack\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08patients\x18\x02 \x01(\r\x12\x16\n\x0eother_patients\x18\x03 \x01(\r\x12\r\n\x05\x61uroc\x18\x04 \x01(\x01\x12\x11\n\tauroc_low\x18\x05 \x01(\x01\x12\x12\n\nauroc_high\x18\x06 \x01(\x01\x12\x15\n\rprobabilities\x18\x07 \x03(\x01\x12*\n\tstretches\x18\x08 \x03(\x0b\x32\x17.semiome.v1.SignStretch\"-\n\rSignNotJudged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xc7\x01\n\x10GetSignsResponse\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.semiome.v1.Provenance\x12\x10\n\x08signs_id\x18\x02 \x01(\t\x12\x1f\n\x05\x63lips\x18\x03 \x03(\x0b\x32\x10.semiome.v1.Clip\x12%\n\x06tracks\x18\x04 \x03(\x0b\x32\x15.semiome.v1.SignTrack\x12-\n\nnot_judged\x18\x05 \x03(\x0b\x32\x19.semiome.v1.SignNotJudged2\xd8\x02\n\x15\x43lassificationService\x12\x45\n\x08\x43lassify\x12\x1b.semiome.v1.ClassifyRequest\x1a\x1c.semiome.v1.ClassifyResponse\x12T\n\rClassifyBatch\x12 .semiome.v1.ClassifyBatchRequest\x1a!.semiome.v1.ClassifyBatchResponse\x12[\n\x0e\x43lassifyStream\x12!.semiome.v1.ClassifyStreamRequest\x1a\".semiome.v1.ClassifyStreamResponse(\x01\x30\x01\x12\x45\n\x08GetSigns\x12\x1b.semiome.v1.GetSignsRequest\x1a\x1c.semiome.v1.GetSignsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.classification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CLIPVERDICT'].fields_by_name['extle_probability']._loaded_options = None
+  _globals['_CLIPVERDICT'].fields_by_name['extle_probability']._serialized_options = b'\030\001'
+  _globals['_CLIPVERDICT'].fields_by_name['logit']._loaded_options = None
+  _globals['_CLIPVERDICT'].fields_by_name['logit']._serialized_options = b'\030\001'
+  _globals['_VERDICT'].fields_by_name['extle_probability']._loaded_options = None
+  _globals['_VERDICT'].fields_by_name['extle_probability']._serialized_options = b'\030\001'
+  _globals['_VERDICT'].fields_by_name['tle_votes']._loaded_options = None
+  _globals['_VERDICT'].fields_by_name['tle_votes']._serialized_options = b'\030\001'
+  _globals['_VERDICT'].fields_by_name['extle_votes']._loaded_options = None
+  _globals['_VERDICT'].fields_by_name['extle_votes']._serialized_options = b'\030\001'
+  _globals['_VERDICT'].fields_by_name['threshold']._loaded_options = None
+  _globals['_VERDICT'].fields_by_name['threshold']._serialized_options = b'\030\001'
+  _globals['_CONFORMALSET'].fields_by_name['tle_limit']._loaded_options = None
+  _globals['_CONFORMALSET'].fields_by_name['tle_limit']._serialized_options = b'\030\001'
+  _globals['_CONFORMALSET'].fields_by_name['extle_limit']._loaded_options = None
+  _globals['_CONFORMALSET'].fields_by_name['extle_limit']._serialized_options = b'\030\001'
   _globals['_CLASSIFYREQUEST']._serialized_start=89
   _globals['_CLASSIFYREQUEST']._serialized_end=138
-  _globals['_CLIPVERDICT']._serialized_start=140
-  _globals['_CLIPVERDICT']._serialized_end=242
-  _globals['_VERDICT']._serialized_start=245
-  _globals['_VERDICT']._serialized_end=839
-  _globals['_CONFORMALSET']._serialized_start=841
-  _globals['_CONFORMALSET']._serialized_end=944
-  _globals['_CLASSNEIGHBOURS']._serialized_start=946
-  _globals['_CLASSNEIGHBOURS']._serialized_end=1009
-  _globals['_DISTANCE']._serialized_start=1011
-  _globals['_DISTANCE']._serialized_end=1072
-  _globals['_CLASSIFYRESPONSE']._serialized_start=1074
-  _globals['_CLASSIFYRESPONSE']._serialized_end=1174
-  _globals['_CLASSIFYBATCHREQUEST']._serialized_start=1176
-  _globals['_CLASSIFYBATCHREQUEST']._serialized_end=1231
-  _globals['_CLASSIFYBATCHRESULT']._serialized_start=1233
-  _globals['_CLASSIFYBATCHRESULT']._serialized_end=1328
-  _globals['_CLASSIFYBATCHRESPONSE']._serialized_start=1330
-  _globals['_CLASSIFYBATCHRESPONSE']._serialized_end=1447
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=1449
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=1505
-  _globals['_CLASSIFYSTREAMRESULT']._serialized_start=1507
-  _globals['_CLASSIFYSTREAMRESULT']._serialized_end=1603
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1605
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1724
-  _globals['_CLASSIFICATIONSERVICE']._serialized_start=1727
-  _globals['_CLASSIFICATIONSERVICE']._serialized_end=2000
+  _globals['_CLIPVERDICT']._serialized_start=141
+  _globals['_CLIPVERDICT']._serialized_end=290
+  _globals['_CLASSVERDICT']._serialized_start=292
+  _globals['_CLASSVERDICT']._serialized_end=357
+  _globals['_VERDICT']._serialized_start=360
+  _globals['_VERDICT']._serialized_end=1013
+  _globals['_CONFORMALSET']._serialized_start=1015
+  _globals['_CONFORMALSET']._serialized_end=1142
+  _globals['_CLASSNEIGHBOURS']._serialized_start=1144
+  _globals['_CLASSNEIGHBOURS']._serialized_end=1207
+  _globals['_DISTANCE']._serialized_start=1209
+  _globals['_DISTANCE']._serialized_end=1270
+  _globals['_CLASSIFYRESPONSE']._serialized_start=1272
+  _globals['_CLASSIFYRESPONSE']._serialized_end=1372
+  _globals['_CLASSIFYBATCHREQUEST']._serialized_start=1374
+  _globals['_CLASSIFYBATCHREQUEST']._serialized_end=1429
+  _globals['_CLASSIFYBATCHRESULT']._serialized_start=1431
+  _globals['_CLASSIFYBATCHRESULT']._serialized_end=1526
+  _globals['_CLASSIFYBATCHRESPONSE']._serialized_start=1528
+  _globals['_CLASSIFYBATCHRESPONSE']._serialized_end=1645
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=1647
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=1703
+  _globals['_CLASSIFYSTREAMRESULT']._serialized_start=1705
+  _globals['_CLASSIFYSTREAMRESULT']._serialized_end=1801
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1803
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1922
+  _globals['_GETSIGNSREQUEST']._serialized_start=1924
+  _globals['_GETSIGNSREQUEST']._serialized_end=1959
+  _globals['_SIGNSTRETCH']._serialized_start=1961
+  _globals['_SIGNSTRETCH']._serialized_end=2039
+  _globals['_SIGNTRACK']._serialized_start=2042
+  _globals['_SIGNTRACK']._serialized_end=2230
+  _globals['_SIGNNOTJUDGED']._serialized_start=2232
+  _globals['_SIGNNOTJUDGED']._serialized_end=2277
+  _globals['_GETSIGNSRESPONSE']._serialized_start=2280
+  _globals['_GETSIGNSRESPONSE']._serialized_end=2479
+  _globals['_CLASSIFICATIONSERVICE']._serialized_start=2482
+  _globals['_CLASSIFICATIONSERVICE']._serialized_end=2826
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ClassificationServiceStub:
-    """Is a seizure temporal (TLE) or extratemporal (exTLE)? Research use only.
+    """Which of the workspace's classes a seizure is of: temporal (TLE) or extratemporal (exTLE) where nothing else is set.
+    Research use only.
 
     Roles: classifier, clinician, trainer, admin.
     """
@@ -52,10 +53,16 @@ class ClassificationServiceStub:
                 request_serializer=protos_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
                 response_deserializer=protos_dot_classification__pb2.ClassifyStreamResponse.FromString,
                 _registered_method=True)
+        self.GetSigns = channel.unary_unary(
+                '/semiome.v1.ClassificationService/GetSigns',
+                request_serializer=protos_dot_classification__pb2.GetSignsRequest.SerializeToString,
+                response_deserializer=protos_dot_classification__pb2.GetSignsResponse.FromString,
+                _registered_method=True)
 
 
 class ClassificationServiceServicer:
-    """Is a seizure temporal (TLE) or extratemporal (exTLE)? Research use only.
+    """Which of the workspace's classes a seizure is of: temporal (TLE) or extratemporal (exTLE) where nothing else is set.
+    Research use only.
 
     Roles: classifier, clinician, trainer, admin.
     """
@@ -64,7 +71,7 @@ class ClassificationServiceServicer:
         """Classifies one stored clip or video, with all the evidence.
 
         Errors: INVALID_ARGUMENT (no id), NOT_FOUND (an id that is not stored), FAILED_PRECONDITION (no head is loaded, or
-        it belongs to another encoder).
+        it belongs to another encoder or to other classes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,6 +88,16 @@ class ClassificationServiceServicer:
     def ClassifyStream(self, request_iterator, context):
         """Classifies any number: each request holds up to 1,000 items and gets one answer, in order. Verdicts are summaries,
         without clips and neighbours.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSigns(self, request, context):
+        """How probable each sign is in every clip of a stored video, by the sign heads that are loaded.
+
+        Errors: INVALID_ARGUMENT (no id), NOT_FOUND (an id that is not stored), FAILED_PRECONDITION (no sign heads are loaded,
+        or they belong to another encoder). Roles: clinician, trainer, admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +121,11 @@ def add_ClassificationServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_classification__pb2.ClassifyStreamRequest.FromString,
                     response_serializer=protos_dot_classification__pb2.ClassifyStreamResponse.SerializeToString,
             ),
+            'GetSigns': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSigns,
+                    request_deserializer=protos_dot_classification__pb2.GetSignsRequest.FromString,
+                    response_serializer=protos_dot_classification__pb2.GetSignsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'semiome.v1.ClassificationService', rpc_method_handlers)
@@ -113,7 +135,8 @@ def add_ClassificationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClassificationService:
-    """Is a seizure temporal (TLE) or extratemporal (exTLE)? Research use only.
+    """Which of the workspace's classes a seizure is of: temporal (TLE) or extratemporal (exTLE) where nothing else is set.
+    Research use only.
 
     Roles: classifier, clinician, trainer, admin.
     """
@@ -189,6 +212,33 @@ class ClassificationService:
             '/semiome.v1.ClassificationService/ClassifyStream',
             protos_dot_classification__pb2.ClassifyStreamRequest.SerializeToString,
             protos_dot_classification__pb2.ClassifyStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSigns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/semiome.v1.ClassificationService/GetSigns',
+            protos_dot_classification__pb2.GetSignsRequest.SerializeToString,
+            protos_dot_classification__pb2.GetSignsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -70,8 +70,8 @@ call -d '{"query": {"video_id": "v0001"}, "options": {"filter": {
   localhost:50051 semiome.v1.RetrievalService/Search
 ```
 
-Temporal or extratemporal: one video with all the evidence, then many in a stream, where each message is answered as it
-comes and a video that is not stored has a status of its own:
+Which class, temporal or extratemporal unless others are set: one video with all the evidence, then many in a stream,
+where each message is answered as it comes and a video that is not stored has a status of its own:
 
 ```sh
 call -d '{"item": {"video_id": "v0001"}}' \\

@@ -20,7 +20,7 @@ class Query(_message.Message):
     def __init__(self, clip_id: _Optional[str] = ..., video_id: _Optional[str] = ..., vector: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ...) -> None: ...
 
 class SearchOptions(_message.Message):
-    __slots__ = ("k", "group_by", "filter", "include_own_patient", "mean_of", "exact", "aligned")
+    __slots__ = ("k", "group_by", "filter", "include_own_patient", "mean_of", "exact", "aligned", "signs")
     K_FIELD_NUMBER: _ClassVar[int]
     GROUP_BY_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class SearchOptions(_message.Message):
     MEAN_OF_FIELD_NUMBER: _ClassVar[int]
     EXACT_FIELD_NUMBER: _ClassVar[int]
     ALIGNED_FIELD_NUMBER: _ClassVar[int]
+    SIGNS_FIELD_NUMBER: _ClassVar[int]
     k: int
     group_by: _common_pb2.GroupBy
     filter: _common_pb2.Filter
@@ -35,7 +36,8 @@ class SearchOptions(_message.Message):
     mean_of: int
     exact: bool
     aligned: bool
-    def __init__(self, k: _Optional[int] = ..., group_by: _Optional[_Union[_common_pb2.GroupBy, str]] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., include_own_patient: _Optional[bool] = ..., mean_of: _Optional[int] = ..., exact: _Optional[bool] = ..., aligned: _Optional[bool] = ...) -> None: ...
+    signs: str
+    def __init__(self, k: _Optional[int] = ..., group_by: _Optional[_Union[_common_pb2.GroupBy, str]] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., include_own_patient: _Optional[bool] = ..., mean_of: _Optional[int] = ..., exact: _Optional[bool] = ..., aligned: _Optional[bool] = ..., signs: _Optional[str] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
     __slots__ = ("query", "options")

@@ -9,7 +9,7 @@ import typer
 
 from semiome.commands import demo
 from semiome.commands.data import beds, doctor, encode, erase, events, film, index, manifest, previews, remove, store
-from semiome.commands.models import ablate, encoder, evaluate, head, judge, pretrain
+from semiome.commands.models import ablate, classes, encoder, evaluate, head, judge, pretrain, signs
 from semiome.commands.service import access, ask, audit, feedback, health, moments, serve, web
 from semiome.console import Log, Screen
 
@@ -51,6 +51,7 @@ app.command("previews")(previews.previews)
 app.command("film")(film.film)
 app.command("serve")(serve.serve)
 app.command("web")(web.web)
+app.command("classes")(classes.classes)
 app.command("doctor")(doctor.doctor)
 app.command("remove")(remove.remove)
 app.command("erase")(erase.erase)
@@ -63,6 +64,7 @@ for name, group in (
     ("events", events.app),
     ("encoder", encoder.app),
     ("head", head.app),
+    ("signs", signs.app),
     ("index", index.app),
     ("store", store.app),
     ("access", access.app),

@@ -161,7 +161,7 @@ class DemoResult:
             neighbours,
         )
         verdicts = [
-            (video, self._row(video).label, v.label, f"{v.probability:.2f}", f"{v.votes[0]} : {v.votes[1]}")
+            (video, self._row(video).label, v.label, f"{v.probabilities[1]:.2f}", f"{v.votes[0]} : {v.votes[1]}")
             for video, result in zip(self.answers.searches, self.answers.verdicts.results, strict=True)
             if result.judged is not None and (v := result.judged.verdict)
         ]
@@ -307,7 +307,7 @@ def _judged(clips: TrainingClips, answers: Answers) -> tuple[Scores, Scores, Sco
     """The model, the majority class and motion energy, on the held-out videos."""
     truth = {clip.video_id: clip for clip in clips.clips}
     said = [
-        Prediction(video, truth[video].patient_id, truth[video].label, verdict.label, verdict.probability)
+        Prediction(video, truth[video].patient_id, truth[video].label, verdict.label, verdict.probabilities)
         for video, result in zip(answers.searches, answers.verdicts.results, strict=True)
         if result.judged is not None and (verdict := result.judged.verdict)
     ]

@@ -37,6 +37,7 @@ from service.records import (
     RecordingAnswer,
     SearchBatchAnswer,
     SearchResultItem,
+    SignsAnswer,
     StatusAnswer,
     UploadAnswer,
     VideoAnswer,
@@ -180,6 +181,10 @@ class AioClient:
         async for answer in answers:
             for result in convert_verdict.batch_answer(answer).results:
                 yield result
+
+    async def signs(self, video_id: str) -> SignsAnswer:
+        """How probable each sign is in every clip of a stored video, and where in it each lies."""
+        return await self.ask(requests.signs(video_id))
 
     async def video(self, video_id: str) -> VideoAnswer:
         """A stored video with its clips, those of a long one in as many calls as it takes."""

@@ -37,6 +37,7 @@ from service.records import (
     RecordingAnswer,
     SearchBatchAnswer,
     SearchResultItem,
+    SignsAnswer,
     StatusAnswer,
     UploadAnswer,
     VideoAnswer,
@@ -177,6 +178,10 @@ class Client:
         answers = self._transport.stream(requests.CLASSIFY_STREAM, messages, classification.ClassifyStreamResponse)
         for answer in answers:
             yield from convert_verdict.batch_answer(answer).results
+
+    def signs(self, video_id: str) -> SignsAnswer:
+        """How probable each sign is in every clip of a stored video, and where in it each lies."""
+        return self.ask(requests.signs(video_id))
 
     def video(self, video_id: str) -> VideoAnswer:
         """A stored video with its clips, those of a long one in as many calls as it takes."""

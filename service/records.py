@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from index.moment_records import Moment
 from index.records import Clip, Distance, Neighbour, Provenance, Verdict, Video
+from index.semiology import LearnedSign, Stretch
 from index.tables.recording import RecordedVideo
 
 
@@ -53,18 +54,52 @@ class UploadAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class SignTrack:
+    """One sign over the clips of a video.
+
+    Attributes:
+        sign: which, and how well it is told.
+        probabilities: that each clip shows it.
+        stretches: where it is probable, in seconds of the video.
+    """
+
+    sign: LearnedSign
+    probabilities: tuple[float, ...]
+    stretches: tuple[Stretch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignsAnswer:
+    """The signs of a video over time.
+
+    Attributes:
+        provenance: what the answer was made with.
+        signs_id: of the sign heads.
+        clips: the video's, in time.
+        tracks: of each sign that is judged.
+        not_judged: other signs that are tagged, each with the reason.
+    """
+
+    provenance: Provenance
+    signs_id: str
+    clips: tuple[Clip, ...]
+    tracks: tuple[SignTrack, ...]
+    not_judged: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PredictionSet:
     """Classes that can't be excluded; see `encoder.head.Conformal`.
 
     Attributes:
         labels: labels in the set.
         alpha: how often a set may miss.
-        limits: largest 1 - P(class) at which TLE and exTLE are in it.
+        limits: for each class, the largest 1 - P(class) at which it is in the set.
     """
 
     labels: tuple[str, ...]
     alpha: float
-    limits: tuple[float, float]
+    limits: tuple[float, ...]
 
     @property
     def abstains(self) -> bool:
@@ -77,13 +112,12 @@ class Evidence:
     """All it takes to compute a verdict again, and what speaks for it.
 
     Attributes:
-        threshold: probability of exTLE from which a clip votes exTLE.
         temperature: the logits are divided by it.
-        logits: log odds of exTLE of each clip; empty in summaries.
+        logits: of each clip, those of the classes, before calibration; empty in summaries.
         prediction_set: None where the head was trained on too few patients to say.
         flipping_clip_ids: clips of which each alone, left out, would turn the verdict.
         fewest_flipping_clips: least number of clips that turn it when left out; 0 when no number does.
-        neighbours: nearest labelled videos of other patients, of each class, TLE first.
+        neighbours: nearest labelled videos of other patients, of each class.
         distance: None where it was not asked for, or the store is too small to say.
         trained_on_this_patient: whether the head learned from this patient; None where that is not known.
         calibrated: whether the probabilities are calibrated; never for a patient the head learned from.
@@ -93,9 +127,8 @@ class Evidence:
         clips_overlapping: other clips that have no vote, since they overlap with one that has.
     """
 
-    threshold: float
     temperature: float
-    logits: tuple[float, ...] = ()
+    logits: tuple[tuple[float, ...], ...] = ()
     prediction_set: PredictionSet | None = None
     flipping_clip_ids: tuple[str, ...] = ()
     fewest_flipping_clips: int = 0
@@ -184,13 +217,12 @@ class VideosAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """A patient, and how much there is of them: clips, videos, and labelled videos."""
+    """A patient, and how much there is of them: clips, videos, and videos of each class."""
 
     patient_id: str
     videos: int
     clips: int
-    tle_videos: int
-    extle_videos: int
+    labelled: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +246,13 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class CountsAnswer:
-    """All counts: of everything, of each label, of each semiology tag."""
+    """All counts: of everything, of each label, of each semiology tag; and which signs are judged."""
 
     provenance: Provenance
     total: Count
     labels: tuple[Count, ...]
     semiology: tuple[Count, ...]
+    judged_signs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "/semiome.v1.ClassificationService/Classify": _CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyBatch": _CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyStream": _CLASSIFY,
+    "/semiome.v1.ClassificationService/GetSigns": WIDE,
     "/semiome.v1.CatalogService/GetVideo": _ANYONE,
     "/semiome.v1.CatalogService/GetRecording": _ANYONE,
     "/semiome.v1.CatalogService/ListVideos": _ANYONE,

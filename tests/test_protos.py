@@ -50,9 +50,9 @@ def test_nothing_is_wrong_with_the_api():
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("uint32 tle_votes = 3;", "uint32 temporal_votes = 3;", '"tle_votes" to "temporal_votes"'),
-        ("uint32 tle_votes = 3;", "uint32 tle_votes = 30;", 'field "3" with name "tle_votes"'),
-        ("uint32 tle_votes = 3;", "string tle_votes = 3;", 'changed type from "uint32" to "string"'),
+        ("uint32 tle_votes = 3 [", "uint32 temporal_votes = 3 [", '"tle_votes" to "temporal_votes"'),
+        ("uint32 tle_votes = 3 [", "uint32 tle_votes = 30 [", 'field "3" with name "tle_votes"'),
+        ("uint32 tle_votes = 3 [", "string tle_votes = 3 [", 'changed type from "uint32" to "string"'),
         ("returns (ClassifyResponse);", "returns (Verdict);", "semiome.v1.ClassifyResponse"),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_file_that_is_gone_is_refused_and_googles_are_not_missed(copy):
 
 
 def test_a_new_field_is_no_break_but_needs_a_comment(copy):
-    before, comment = "  // Clips that vote TLE.\n", "  // How long it took.\n"
+    before, comment = "  // Clips that vote for it.\n", "  // How long it took.\n"
 
     assert complaints(edited(copy, before, f"{comment}  double took_s = 99;\n{before}")) == []
     found = complaints(edited(copy, comment, ""))

@@ -17,10 +17,10 @@ from index.records import CLIP_SECONDS
 LATER = frozenset(
     {
         *("begins_s", "valid_seconds", "onset_s", "seizure_end_s"),
-        *("recording_id", "file_began", "background"),
+        *("recording_id", "file_began", "background", "tags"),
     }
 )
-"""What older frame caches do not have: when things happen, and in which recording."""
+"""What older frame caches do not have: when things happen, in which recording, and what a video shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class TrainingClip:
         video_id: of its video.
         patient_id: of its patient.
         clip_index: number in its video.
-        label: `TLE`, `exTLE` or empty.
+        label: its class, or empty.
         split: of its video, or empty.
         camera: of its video, or empty.
         source_sha256: digest of its file; tells copies of one file under two names.
@@ -45,6 +45,7 @@ class TrainingClip:
         recording_id: of the recording that its file is a part of, or empty.
         file_began: when the first frame of its file was taken, ISO 8601, or empty.
         background: whether its video is one in which nothing happens.
+        tags: signs that its video shows, in some clip or other.
     """
 
     video_id: str
@@ -64,6 +65,7 @@ class TrainingClip:
     recording_id: str = ""
     file_began: str = ""
     background: bool = False
+    tags: tuple[str, ...] = ()
 
     @property
     def recording(self) -> tuple[str, ...]:

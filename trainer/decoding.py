@@ -81,6 +81,7 @@ def decode_each(
                     file_bytes=file_bytes(manifest, row),
                     valid_seconds=valid_seconds,
                     begins_s=begins_s,
+                    tags=row.semiology,
                     **_recorded(row),
                 )
             )

@@ -194,4 +194,4 @@ def _seal(folder: Path, shape: Sequence[int], clips: Sequence[TrainingClip], lef
 def _clip(values: dict[str, Any]) -> TrainingClip:
     known = {field.name: values[field.name] for field in fields(TrainingClip) if field.name not in LATER}
     later = {name: values[name] for name in LATER & set(values)}
-    return TrainingClip(**known | later | {"signs": tuple(values["signs"])})
+    return TrainingClip(**known | later | {name: tuple(values.get(name, ())) for name in ("signs", "tags")})

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from index.errors import InvalidInput
-from index.records import LABELS
+from index.records import ID
+from index.semiology import PAPER
 
 
 class Kind(StrEnum):
@@ -47,7 +48,7 @@ class Annotation:
         recording: file name or video id of that recording, or empty.
         duration_s: how long, None where it marks a moment.
         patient_id: whose, or empty where the list does not say.
-        label: TLE, exTLE or empty.
+        label: its class, or empty.
         semiology: tags.
     """
 
@@ -136,11 +137,13 @@ class Vocabulary:
         columns: names of a list's columns, by what they hold.
         words: wordings, without case and punctuation, by what they mean.
         labels: a centre's words for the labels.
+        classes: the labels.
     """
 
     columns: Mapping[str, tuple[str, ...]]
     words: Mapping[str, Kind]
     labels: Mapping[str, str]
+    classes: tuple[str, ...]
 
     def kind_of(self, text: str) -> Kind:
         """What a wording means; nothing is guessed from a word within it.
@@ -162,11 +165,12 @@ class Vocabulary:
         Raises:
             ValueError: If it is none.
         """
-        if not text or text in LABELS:
+        if not text or text in self.classes:
             return text
         known = self.labels.get(_plain(text))
         if known is None:
-            raise ValueError(f"{text[:64]!r} is no label: write {' or '.join(LABELS)}, or name the word under [labels]")
+            listed = " or ".join(self.classes)
+            raise ValueError(f"{text[:64]!r} is no label: write {listed}, or name the word under [labels]")
         return known
 
 
@@ -189,10 +193,24 @@ def read_mapping(path: Path | None) -> Vocabulary:
     words = {_plain(word): kind for kind, usual in _USUAL.items() for word in usual}
     for name, kind in kinds.items():
         words |= {_plain(word): kind for word in _texts(given, "words", name, kinds)}
+    classes = _classes(given.get("labels", {}))
     labels: dict[str, str] = {}
-    for label in LABELS:
-        labels |= {_plain(word): label for word in _texts(given, "labels", label, LABELS)}
-    return Vocabulary(columns, words, labels)
+    for label in classes:
+        labels |= {_plain(word): label for word in _texts(given, "labels", label, classes)}
+    return Vocabulary(columns, words, labels, classes)
+
+
+def _classes(section: object) -> tuple[str, ...]:
+    """The paper's, unless the section [labels] has another name; then those that it has."""
+    names = tuple(section) if isinstance(section, dict) else ()
+    if set(names) <= set(PAPER.names):
+        return PAPER.names
+    if wrong := [name for name in names if not ID.fullmatch(name)]:
+        raise InvalidInput(
+            f"{wrong[0][:64]!r} under [labels] of the mapping is no name of a class: expected letters, digits, dots, "
+            "underscores or hyphens"
+        )
+    return names
 
 
 def _texts(mapping: Mapping[str, Any], title: str, name: str, known: Iterable[str]) -> tuple[str, ...]:

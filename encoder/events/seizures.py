@@ -29,7 +29,7 @@ class Seizure:
         marks: when each kind of onset was, of those that are known.
         end: None where nothing says it.
         places: the lines that it is made of.
-        labels: those that were given, TLE and exTLE.
+        labels: those that were given.
         semiology: tags.
         of_signs: whether nothing but signs tells that it was one.
     """
@@ -48,7 +48,7 @@ class Seizure:
 
     @property
     def label(self) -> str:
-        """TLE or exTLE, empty where none was given, or both were."""
+        """The one that was given, empty where there was none, or several."""
         return next(iter(self.labels)) if len(self.labels) == 1 else ""
 
     @property

@@ -71,7 +71,7 @@ def back_up(workspace: Workspace, folder: Path) -> Backup:
         if unfinished(workspace):
             raise StateError("an erasure was interrupted: finish it with `semiome erase`, then make the backup")
         workspace_key(workspace)  # made now if it never was: what is erased later is hashed with it
-        kept = (workspace.store, workspace.encoders, workspace.heads, workspace.erasures)
+        kept = (workspace.store, workspace.encoders, workspace.heads, workspace.signs, workspace.erasures)
         if odd := [path for folder in kept for path in folder.rglob("*") if not (path.is_dir() or path.is_file())]:
             raise DamagedData(f"{odd[0].name} is no plain file: move it away, and look at it")
         clips = {encoder_id: store.check(encoder_id) for encoder_id in store.encoder_ids()}
@@ -79,7 +79,7 @@ def back_up(workspace: Workspace, folder: Path) -> Backup:
             if path.is_dir():
                 shutil.copytree(path, building / _CONTENT / path.relative_to(workspace.root))
         FeedbackStore(workspace).copy_to(building / _CONTENT / path_of(workspace).name)
-        for path in (workspace.key, workspace.erased):
+        for path in (workspace.key, workspace.erased, workspace.classes):
             if path.exists():
                 shutil.copy2(path, building / _CONTENT / path.name)
         files = sorted(path for path in (building / _CONTENT).rglob("*") if path.is_file())

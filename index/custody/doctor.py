@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from index.custody.alike import too_alike
+from index.custody.classes import lost_labels
 from index.custody.erasure_note import unfinished
 from index.errors import CannotRead, DamagedData, InvalidInput, NotFound, SemiomeError
 from index.files.durable import sync_folder
@@ -29,7 +30,7 @@ from index.tables.store import Store
 from index.vectors.generation import FLAT_CLIPS, list_generations, load_generation
 from index.vectors.publication import fetch
 from index.words import counted
-from index.workspace import GENERATIONS, KEY, STORE, Workspace, current
+from index.workspace import GENERATIONS, KEY, STORE, Workspace, classes_of, current
 
 _LEAST_FREE_BYTES = 1 << 30
 _MANY_FRAGMENTS = 64
@@ -81,7 +82,18 @@ def examine(workspace: Workspace, *, repair: bool = False) -> list[Finding]:
         findings += _torn_versions(workspace, repair=False)
         findings += _tables(store, None)
     findings += _generations(store, workspace)
-    return findings
+    return [*findings, *_labels(store, workspace)]
+
+
+def _labels(store: Store, workspace: Workspace) -> list[Finding]:
+    """Whether every stored label is one of the workspace's classes."""
+    try:
+        classes = classes_of(workspace)
+        lost = lost_labels(store, classes)
+    except SemiomeError as error:
+        return [Finding("classes", DAMAGED, str(error))]
+    says = f"{lost}, which is no class here ({classes.listed}): see `semiome classes`"
+    return [Finding("classes", WARNING, says)] if lost else []
 
 
 def _erased(workspace: Workspace) -> list[Finding]:

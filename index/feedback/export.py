@@ -9,10 +9,11 @@ from typing import Any
 
 from index.feedback.statement import NOT_A_SEIZURE, SEIZURE, Feedback
 from index.records import Video
-from index.semiology import HED_VERSION, SIGNS
+from index.semiology import HED_VERSION, SIGNS, Classes, Stretch
 
 FRAMES_A_SECOND = 25
 """Label Studio counts frames of a video; a project has to be told this rate (`frameRate`)."""
+_IN_FULL = {"TLE": "temporal", "exTLE": "extratemporal"}
 _COMPUTES = ("=", "+", "-", "@", "\t", "\r")
 _EVENTS = {SEIZURE: ("seizure", "sc:Epileptic-seizure"), NOT_A_SEIZURE: ("not a seizure", "n/a")}
 _COLUMNS = ("onset", "duration", "trial_type", "video_id", "label", "HED", "author", "at", "note")
@@ -62,8 +63,8 @@ def _line(*cells: str) -> str:
     return text.getvalue()
 
 
-def events_sidecar() -> dict[str, Any]:
-    """What the columns of events.tsv mean, as BIDS wants it beside them."""
+def events_sidecar(classes: Classes) -> dict[str, Any]:
+    """What the columns of events.tsv mean, as BIDS wants it beside them; labels are of these classes."""
     return {
         "HEDVersion": list(HED_VERSION),
         "trial_type": {
@@ -77,10 +78,30 @@ def events_sidecar() -> dict[str, Any]:
         "video_id": {"Description": "Which video the times are of"},
         "label": {
             "Description": "What the reviewer says it is",
-            "Levels": {"TLE": "temporal", "exTLE": "other"},
+            "Levels": {name: _IN_FULL.get(name, name) for name in classes.names},
         },
         "author": {"Description": "Who said it"},
         "at": {"Description": "When it was said, UTC"},
+    }
+
+
+def sign_line(video_id: str, sign: str, where: Stretch) -> str:
+    """A line of signs.tsv: a stretch in which a sign is probable, in seconds of the video."""
+    hed = f"sc:{sign}" if sign in SIGNS else "n/a"
+    seconds = (_seconds(where.start_s), _seconds(where.end_s - where.start_s))
+    return _line(*seconds, as_text(sign), video_id, hed, f"{where.probability:.3f}")
+
+
+def signs_sidecar(signs_id: str) -> dict[str, Any]:
+    """What the columns of signs.tsv mean, as BIDS wants it beside them."""
+    return {
+        "HEDVersion": list(HED_VERSION),
+        "trial_type": {
+            "Description": f"A sign that sign heads {signs_id} find probable; no person has looked",
+            "Levels": SIGNS,
+        },
+        "video_id": {"Description": "Which video the times are of"},
+        "probability": {"Description": "The highest of a clip in the stretch, calibrated"},
     }
 
 
@@ -102,6 +123,8 @@ def label_studio_task(video_id: str, said: Iterable[Feedback], videos: Mapping[s
 
 EVENTS_HEAD = _line(*_COLUMNS)
 """The first line of events.tsv."""
+SIGNS_HEAD = _line("onset", "duration", "trial_type", "video_id", "HED", "probability")
+"""The first line of signs.tsv."""
 
 
 def _duration_s(one: Feedback, videos: Mapping[str, Video]) -> float:

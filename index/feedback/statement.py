@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 
 from index.errors import InvalidInput
-from index.records import ID, LABELS, TAG
+from index.records import ID, TAG
+from index.semiology import Classes
 
 RELEVANCES = ("relevant", "not_relevant")
 SEIZURE, NOT_A_SEIZURE = EVENTS = ("seizure", "not_a_seizure")
@@ -28,7 +29,8 @@ class Feedback:
         clip_id: the clip of the video that was shown, or empty.
         query_clip_id: the clip that was asked about, or empty.
         relevance: whether the video resembles what was asked about: `relevant`, `not_relevant`, or empty.
-        label: what the video is: `TLE`, `exTLE`, or empty where nothing is said of it; of an event, what that is.
+        label: what the video is, one of the workspace's classes, or empty where nothing is said of it; of an event,
+            what that is.
         semiology: signs seen in it, HED-SCORE names.
         start_s: where in the video the signs or the event begin.
         end_s: where they end; 0 with `start_s` 0: they are of the whole video.
@@ -70,8 +72,8 @@ class FeedbackPage:
     next_page_token: str
 
 
-def check(said: Feedback) -> None:
-    """Refuse what can't be kept.
+def check(said: Feedback, classes: Classes) -> None:
+    """Refuse what can't be kept in a workspace of these classes.
 
     Raises:
         InvalidInput: If a field is out of bounds; the message names it.
@@ -84,8 +86,7 @@ def check(said: Feedback) -> None:
             raise InvalidInput("expected an id of a stored clip", field=name)
     if said.relevance and said.relevance not in RELEVANCES:
         raise InvalidInput(f"expected {' or '.join(RELEVANCES)}, or nothing", field="relevance")
-    if said.label and said.label not in LABELS:
-        raise InvalidInput(f"expected {' or '.join(LABELS)}, or nothing", field="label")
+    classes.check([said.label])
     if len(said.semiology) > _MAX_TAGS or not all(map(TAG.fullmatch, said.semiology)):
         raise InvalidInput(f"expected at most {_MAX_TAGS} tags of letters, digits and hyphens", field="semiology")
     if not (said.start_s == said.end_s == 0 or 0 <= said.start_s < said.end_s < 1e6):

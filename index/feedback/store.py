@@ -25,7 +25,7 @@ from index.files.failures import naming_failed_writes
 from index.records import ID
 from index.tables.blocklist import erased_among
 from index.traces.names import ERASED, Names
-from index.workspace import Workspace
+from index.workspace import Workspace, classes_of
 
 MAX_PAGE = 1000
 _PAGE_BYTES = 2**20
@@ -68,7 +68,7 @@ class FeedbackStore:
             NotFound: If a patient whom it concerns was erased.
             DiskFull: If no space is left; it is not kept.
         """
-        check(said)
+        check(said, classes_of(self._workspace))
         at = datetime.now(UTC).isoformat(timespec="microseconds")  # pages go by it
         saved = replace(said, feedback_id=secrets.token_hex(8), author=author, at=at)
         values = {**asdict(saved), "semiology": json.dumps(saved.semiology)}

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from index.errors import StateError
 from index.records import Video
 from index.search.snapshot import Snapshot
+from index.semiology import Classes
 from index.tables.blocklist import ErasedList
 from index.tables.store import Changes, Store
 from index.vectors.generation import Generation, load_generation
 from index.vectors.publication import fetch
-from index.workspace import Workspace, current
+from index.workspace import Workspace, classes_of, current
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class _Loaded:
     generation: Generation
     videos: Mapping[str, Video]
     changes: Changes
+    classes: Classes
 
 
 class SnapshotLoader:
@@ -119,7 +121,7 @@ class SnapshotLoader:
         """The generation with what is stored now."""
         manifest = generation.manifest
         changes = self._store.changes(manifest.encoder_id, generation.clips, manifest.table_version)
-        loaded = _Loaded(generation, self._store.videos(), changes)
+        loaded = _Loaded(generation, self._store.videos(), changes, classes_of(self._workspace))
         with self._exchanging:
             self._loaded = loaded
             self._exchange()
@@ -132,8 +134,9 @@ class SnapshotLoader:
         if erased := self._erased.withheld(known):
             videos = {name: video for name, video in videos.items() if video.patient_id not in erased}
             changes = changes.without_patients(erased, clips)
-        self.snapshot = Snapshot(loaded.generation, videos, changes)
+        self.snapshot = Snapshot(loaded.generation, videos, changes, loaded.classes)
 
-    def _now(self, name: str, encoder_id: str) -> tuple[str, int, int]:
+    def _now(self, name: str, encoder_id: str) -> tuple[str, int, int, Classes]:
         """Versions, read before what they are of: something newer is then taken up once more, never missed."""
-        return name, self._store.version(encoder_id), self._store.videos_version()
+        store = self._store
+        return name, store.version(encoder_id), store.videos_version(), classes_of(self._workspace)

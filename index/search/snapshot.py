@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import NotFound, shown_id
-from index.query import ANYTHING, ClipQuery, Filter, VideoQuery
+from index.query import ANYTHING, ClipQuery, Filter, VideoQuery, labels_asked
 from index.records import Clip, Provenance, Video
+from index.semiology import PAPER, Classes
 from index.tables.clip_table import ClipTable
 from index.tables.store import Changes
 from index.vectors.brute_force import Allowed, Vectors, ranked, scores_of_all
@@ -58,9 +59,16 @@ class RowSet:
 class Snapshot:
     """One state of a workspace, ready to be searched."""
 
-    def __init__(self, generation: Generation, videos: Mapping[str, Video], changes: Changes | None = None) -> None:
+    def __init__(
+        self,
+        generation: Generation,
+        videos: Mapping[str, Video],
+        changes: Changes | None = None,
+        classes: Classes = PAPER,
+    ) -> None:
         self.generation = generation
         self.videos = videos
+        self.classes = classes
         main = generation.clips
         self._tail = changes.added.clips if changes else ClipTable.of(())
         tail_vectors = changes.added.vectors if changes else np.empty((0, generation.vectors.width), np.float32)
@@ -262,6 +270,7 @@ class Snapshot:
             without: further rows that may not.
         """
         main, tail = self.generation.clips, self._tail
+        self.classes.check(labels_asked(where), "labels")
         mask, in_mask, tail_mask = self._admitted(where)
         run = main.rows_of_patient(without_patient)
         tail_run = tail.rows_of_patient(without_patient)

@@ -26,6 +26,7 @@ from index.tables.schema import (
     vectors_of,
 )
 from index.tables.store import Store
+from index.workspace import classes_of
 
 UNIT_TOLERANCE = 1e-3
 
@@ -88,6 +89,7 @@ class Committer:
         patients = select(store.open_table("patients"), None).to_pylist()
         self._keys: dict[str, str] = {row["patient_id"]: row["patient_key"] for row in patients}
         self._videos = store.videos()  # no other process writes while this one may
+        self._classes = classes_of(store.workspace)
 
     def reload(self) -> None:
         """Learn again what is stored, after a commit of which it is not known whether it came through."""
@@ -105,10 +107,10 @@ class Committer:
 
         Raises:
             InvalidInput: If a vector has the wrong width, a value that is not finite, or not unit length; or a field
-                of a video or clip is out of its bounds.
+                of a video or clip is out of its bounds; or a label is none of the workspace's classes.
         """
         for video, clips in videos:
-            check_video(video)
+            self._check(video)
             for embedded in clips:
                 check_clip(embedded.clip, video.source_sha256)
                 check_crop(embedded.crop)
@@ -139,6 +141,10 @@ class Committer:
         self._store.settle()
         return len(rows)
 
+    def _check(self, video: Video) -> None:
+        check_video(video)
+        self._classes.check([video.label])
+
     def update_videos(self, videos: Sequence[Video]) -> int:
         """Store what is known of videos, vectors untouched.
 
@@ -148,7 +154,7 @@ class Committer:
             How many rows were new or different.
         """
         for video in videos:
-            check_video(video)
+            self._check(video)
         self._add_patients({video.patient_id for video in videos})
         changed = [video for video in videos if self._videos.get(video.video_id) != video]
         if changed:

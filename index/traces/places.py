@@ -52,6 +52,7 @@ RULES = {
     "feedback.sqlite": Rule("rows are deleted, and the file rewritten"),
     "erasures": Rule("receipts are signed, and hold a keyed hash; an erasure's own note goes at its end"),
     **dict.fromkeys(("key", "erased", "commit.lock"), Rule(_KEYED_HASHES)),
+    "classes.json": Rule("nothing to take out: names of classes"),
     "runs": Rule(_AS_TEXT, whole_pictures=True),
     "previews": Rule(_AS_TEXT, named_after=True),
 }

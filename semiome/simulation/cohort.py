@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from index.records import LABELS
+from index.semiology import PAPER
 from semiome.simulation.figure import REST
 from semiome.simulation.render import FPS, Camera, Colour, Look, Room
 from semiome.simulation.scene import Scene, clips_of
@@ -154,10 +154,10 @@ def simulate_cohort(patients: int, videos: int, seed: int, prefix: str = "sim") 
     """
     random = np.random.default_rng(seed)
     extle = round(0.4 * patients)
-    labels = random.permutation([LABELS[1]] * extle + [LABELS[0]] * (patients - extle)).tolist()
+    labels = random.permutation([PAPER.names[1]] * extle + [PAPER.names[0]] * (patients - extle)).tolist()
     held_out = {
         int(number)
-        for label in LABELS
+        for label in PAPER.names
         for number in random.permutation([i for i, name in enumerate(labels) if name == label])[
             : max(1, round(_HELD_OUT_SHARE * labels.count(label)))
         ]
@@ -193,7 +193,7 @@ def _patient(patient_id: str, label: str, held_out: bool, random: np.random.Gene
 
 
 def _likely(sign: Sign, label: str) -> float:
-    return sign.tle if label == LABELS[0] else sign.extle
+    return sign.tle if label == PAPER.names[0] else sign.extle
 
 
 def _colour(random: np.random.Generator) -> Colour:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.clips import ClipPlan
-from index.records import LABELS
+from index.semiology import PAPER
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.render import FPS
 from semiome.simulation.scene import clips_of
@@ -128,11 +128,13 @@ def labelled_sets(class_of: Mapping[str, str], patients: int) -> list[list[str]]
         class_of: each patient's class.
         patients: the patients of one set.
     """
-    of_class = {label: [patient for patient, found in class_of.items() if found == label] for label in LABELS}
-    extle = round(patients * len(of_class[LABELS[1]]) / len(class_of))
-    each = {LABELS[0]: patients - extle, LABELS[1]: extle}
-    sets = min(len(of_class[label]) // each[label] for label in LABELS if each[label])
-    return [[p for label in LABELS for p in of_class[label][i * each[label] :][: each[label]]] for i in range(sets)]
+    of_class = {label: [patient for patient, found in class_of.items() if found == label] for label in PAPER.names}
+    extle = round(patients * len(of_class[PAPER.names[1]]) / len(class_of))
+    each = {PAPER.names[0]: patients - extle, PAPER.names[1]: extle}
+    sets = min(len(of_class[label]) // each[label] for label in PAPER.names if each[label])
+    return [
+        [p for label in PAPER.names for p in of_class[label][i * each[label] :][: each[label]]] for i in range(sets)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from service.messages import (
     convert_catalog,
     convert_moments,
     convert_review,
+    convert_signs,
     convert_verdict,
 )
 from service.records import (
@@ -42,6 +43,7 @@ from service.records import (
     RecordingAnswer,
     ReportFacts,
     SearchBatchAnswer,
+    SignsAnswer,
     StatusAnswer,
     VideoAnswer,
     VideosAnswer,
@@ -221,6 +223,12 @@ def classify_batch(items: Sequence[Item]) -> Rpc[BatchAnswer]:
 def classify_stream_request(items: Sequence[Item]) -> classification.ClassifyStreamRequest:
     """The next items of a stream."""
     return classification.ClassifyStreamRequest(items=map(convert.item_to_proto, items))
+
+
+def signs(video_id: str) -> Rpc[SignsAnswer]:
+    """How probable each sign is in every clip of a stored video."""
+    request = classification.GetSignsRequest(video_id=video_id)
+    return Rpc(f"{_CLASSIFICATION}GetSigns", request, classification.GetSignsResponse, convert_signs.signs_answer)
 
 
 def video(video_id: str, first_clip: int = 0, page_size: int = 0) -> Rpc[VideoAnswer]:

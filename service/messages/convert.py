@@ -166,6 +166,7 @@ def options_from_proto(message: retrieval.SearchOptions) -> tuple[int, Options]:
         include_own_patient=message.include_own_patient,
         exact=message.exact,
         aligned=message.aligned,
+        signs=message.signs,
     )
     return k, PLAIN if options == PLAIN else options
 
@@ -180,6 +181,7 @@ def options_to_proto(k: int, options: Options) -> retrieval.SearchOptions:
         mean_of=options.mean_of,
         exact=options.exact,
         aligned=options.aligned,
+        signs=options.signs,
     )
 
 

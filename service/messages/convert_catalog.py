@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from index.records import Provenance, Video
+from index.semiology import PAPER
 from index.tables.recording import RecordedVideo
 from protos import catalog_pb2 as catalog
 from protos import common_pb2 as common
@@ -85,6 +86,7 @@ def counts_response(answer: CountsAnswer) -> catalog.GetCountsResponse:
         total=_count_to_proto(answer.total),
         labels=map(_count_to_proto, answer.labels),
         semiology=map(_count_to_proto, answer.semiology),
+        judged_signs=answer.judged_signs,
     )
 
 
@@ -95,6 +97,7 @@ def counts_answer(message: catalog.GetCountsResponse) -> CountsAnswer:
         _count_from_proto(message.total),
         tuple(map(_count_from_proto, message.labels)),
         tuple(map(_count_from_proto, message.semiology)),
+        tuple(message.judged_signs),
     )
 
 
@@ -143,18 +146,21 @@ def video_from_proto(message: catalog.Video) -> Video:
 
 def patient_to_proto(patient: Patient) -> catalog.Patient:
     """A patient as a message."""
+    of_class = dict(patient.labelled)
     return catalog.Patient(
         patient_id=patient.patient_id,
         videos=patient.videos,
         clips=patient.clips,
-        tle_videos=patient.tle_videos,
-        extle_videos=patient.extle_videos,
+        tle_videos=of_class.get(PAPER.names[0], 0),
+        extle_videos=of_class.get(PAPER.names[1], 0),
+        labelled=[catalog.LabelledVideos(label=label, videos=videos) for label, videos in patient.labelled],
     )
 
 
 def patient_from_proto(message: catalog.Patient) -> Patient:
     """The message as a patient."""
-    return Patient(message.patient_id, message.videos, message.clips, message.tle_videos, message.extle_videos)
+    labelled = tuple((one.label, one.videos) for one in message.labelled)
+    return Patient(message.patient_id, message.videos, message.clips, labelled)
 
 
 def _count_to_proto(count: Count) -> catalog.Count:

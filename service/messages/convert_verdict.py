@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from index.errors import InvalidInput
 from index.query import ClipQuery, VideoQuery
 from index.records import ClipVerdict, Distance, Verdict
+from index.semiology import PAPER
 from protos import classification_pb2 as classification
 from protos import common_pb2 as common
 from protos import retrieval_pb2 as retrieval
@@ -112,15 +113,12 @@ def upload_answer(message: retrieval.SearchByVideoResponse) -> UploadAnswer:
 def judged_to_proto(judged: Judged) -> classification.Verdict:
     """A verdict with its clips and evidence, as a message."""
     verdict, evidence = judged.verdict, judged.evidence
-    tle_votes, extle_votes = verdict.votes
+    of_each = zip(verdict.classes, verdict.probabilities, verdict.votes, strict=True)
     message = classification.Verdict(
         label=verdict.label,
-        extle_probability=verdict.probability,
-        tle_votes=tle_votes,
-        extle_votes=extle_votes,
+        classes=[classification.ClassVerdict(label=name, probability=p, votes=votes) for name, p, votes in of_each],
         tie=verdict.tie,
-        margin=abs(extle_votes - tle_votes),
-        threshold=evidence.threshold,
+        margin=verdict.margin,
         temperature=evidence.temperature,
         conformal=_set_to_proto(evidence.prediction_set),
         trained_on_this_patient=evidence.trained_on_this_patient,
@@ -133,12 +131,14 @@ def judged_to_proto(judged: Judged) -> classification.Verdict:
     if judged.clips:
         message.clips.extend(
             classification.ClipVerdict(
-                clip=convert.clip_to_proto(clip), extle_probability=one.probability, label=one.label, logit=logit
+                clip=convert.clip_to_proto(clip), label=one.label, probabilities=one.probabilities, logits=logits
             )
-            for clip, one, logit in zip(judged.clips, verdict.clips, evidence.logits, strict=True)
+            for clip, one, logits in zip(judged.clips, verdict.clips, evidence.logits, strict=True)
         )
         message.flipping_clip_ids.extend(evidence.flipping_clip_ids)
         message.fewest_flipping_clips = evidence.fewest_flipping_clips
+    if verdict.classes == PAPER.names:
+        _for_older_clients(message, verdict)
     for label, neighbours in evidence.neighbours:
         message.neighbours.add(label=label, hits=convert.hits_to_proto(neighbours))
     if evidence.distance is not None:
@@ -148,17 +148,26 @@ def judged_to_proto(judged: Judged) -> classification.Verdict:
     return message
 
 
+def _for_older_clients(message: classification.Verdict, verdict: Verdict) -> None:
+    """Say once more what clients of before classes could be set read."""
+    message.threshold, message.extle_probability = 0.5, verdict.probabilities[1]
+    message.tle_votes, message.extle_votes = verdict.votes
+    for clip in message.clips:
+        clip.extle_probability, clip.logit = clip.probabilities[1], clip.logits[1] - clip.logits[0]
+    if message.HasField("conformal"):
+        message.conformal.tle_limit, message.conformal.extle_limit = message.conformal.limits
+
+
 def judged_from_proto(message: classification.Verdict) -> Judged:
     """The message as a verdict with its clips and evidence."""
-    votes = tuple(ClipVerdict(clip.extle_probability, clip.label) for clip in message.clips)
-    verdict = Verdict(
-        message.label, message.extle_probability, (message.tle_votes, message.extle_votes), message.tie, votes
-    )
+    clips = tuple(ClipVerdict(tuple(clip.probabilities), clip.label) for clip in message.clips)
+    told = [(one.label, one.probability, one.votes) for one in message.classes]
+    classes, probabilities, votes = map(tuple, zip(*told, strict=True)) if told else ((), (), ())
+    verdict = Verdict(message.label, classes, probabilities, votes, message.tie, clips)
     distance, learned = message.distance, message.HasField("trained_on_this_patient")
     evidence = Evidence(
-        threshold=message.threshold,
         temperature=message.temperature,
-        logits=tuple(clip.logit for clip in message.clips),
+        logits=tuple(tuple(clip.logits) for clip in message.clips),
         prediction_set=_set_from_proto(message.conformal) if message.HasField("conformal") else None,
         flipping_clip_ids=tuple(message.flipping_clip_ids),
         fewest_flipping_clips=message.fewest_flipping_clips,
@@ -179,15 +188,13 @@ def judged_from_proto(message: classification.Verdict) -> Judged:
 def _set_to_proto(prediction_set: PredictionSet | None) -> classification.ConformalSet | None:
     if prediction_set is None:
         return None
-    tle_limit, extle_limit = prediction_set.limits
     return classification.ConformalSet(
         labels=prediction_set.labels,
         alpha=prediction_set.alpha,
-        tle_limit=tle_limit,
-        extle_limit=extle_limit,
+        limits=prediction_set.limits,
         abstains=prediction_set.abstains,
     )
 
 
 def _set_from_proto(message: classification.ConformalSet) -> PredictionSet:
-    return PredictionSet(tuple(message.labels), message.alpha, (message.tle_limit, message.extle_limit))
+    return PredictionSet(tuple(message.labels), message.alpha, tuple(message.limits))

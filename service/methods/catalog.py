@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from index.errors import InvalidInput, NotFound
-from index.query import ClipQuery, Filter, VectorQuery, VideoQuery
-from index.records import LABELS, Video
+from index.query import ClipQuery, Filter, VectorQuery, VideoQuery, labels_asked
+from index.records import Video
+from index.semiology import Classes
 from index.tables.recording import recording_of
 from protos import catalog_pb2 as catalog
 from service.gate.call import Call, Method
@@ -139,8 +140,9 @@ def videos_of(state: ServingState, where: Filter, page_size: int, page_token: st
     """A page of videos, by id.
 
     Raises:
-        InvalidInput: If the page size or token is out of bounds.
+        InvalidInput: If the page size or token is out of bounds, or the filter names a label that is no class.
     """
+    state.snapshot.classes.check(labels_asked(where), "filter.labels")
     videos = _stored(state)
     ids = sorted(name for name, video in videos.items() if where.admits(video))
     page, token = _page(ids, page_size, page_token)
@@ -156,7 +158,7 @@ def patient_of(state: ServingState, patient_id: str) -> Patient:
     videos = [video for video in _stored(state).values() if video.patient_id == patient_id]
     if not videos:
         raise NotFound("nothing of that patient is stored: check the pseudonym")
-    return _patient(patient_id, videos)
+    return _patient(patient_id, videos, state.snapshot.classes)
 
 
 def patients_of(state: ServingState, page_size: int, page_token: str) -> PatientsAnswer:
@@ -169,17 +171,20 @@ def patients_of(state: ServingState, page_size: int, page_token: str) -> Patient
     for video in _stored(state).values():
         videos.setdefault(video.patient_id, []).append(video)
     page, token = _page(sorted(videos), page_size, page_token)
-    return PatientsAnswer(state.provenance, tuple(_patient(name, videos[name]) for name in page), token)
+    classes = state.snapshot.classes
+    return PatientsAnswer(state.provenance, tuple(_patient(name, videos[name], classes) for name in page), token)
 
 
 def counts_of(state: ServingState) -> CountsAnswer:
     """How many clips, videos and patients there are: in all, of each label, of each tag."""
     videos = list(_stored(state).values())
-    labels = tuple(_count(label, [v for v in videos if v.label == label]) for label in (*LABELS, ""))
+    labels = tuple(
+        _count(label, [v for v in videos if v.label == label]) for label in (*state.snapshot.classes.names, "")
+    )
     number = Counter(tag for video in videos for tag in set(video.semiology))
     tags = sorted(number, key=lambda tag: (-number[tag], tag))
     semiology = tuple(_count(tag, [video for video in videos if tag in video.semiology]) for tag in tags)
-    return CountsAnswer(state.provenance, _count("", videos), labels, semiology)
+    return CountsAnswer(state.provenance, _count("", videos), labels, semiology, state.judged_signs)
 
 
 def embeddings_of(state: ServingState, clip_ids: Sequence[str]) -> list[VectorQuery]:
@@ -202,9 +207,9 @@ def _stored(state: ServingState) -> dict[str, Video]:
     return {name: snapshot.videos[name] for name in snapshot.video_ids if name in snapshot.videos}
 
 
-def _patient(patient_id: str, videos: Sequence[Video]) -> Patient:
+def _patient(patient_id: str, videos: Sequence[Video], classes: Classes) -> Patient:
     labels = Counter(video.label for video in videos)
-    return Patient(patient_id, len(videos), _clips(videos), labels["TLE"], labels["exTLE"])
+    return Patient(patient_id, len(videos), _clips(videos), tuple((name, labels[name]) for name in classes.names))
 
 
 def _count(name: str, videos: Sequence[Video]) -> Count:

@@ -10,7 +10,7 @@ from index.query import ClipQuery, VideoQuery
 from protos import classification_pb2 as classification
 from service.gate import disclosure
 from service.gate.call import Call, Method
-from service.messages import convert, convert_verdict
+from service.messages import convert, convert_signs, convert_verdict
 from service.records import BatchAnswer, Judged
 from service.serving.state import check_size
 from service.serving.watcher import StateWatcher
@@ -42,6 +42,7 @@ class Classification:
                 streams_in=True,
                 streams_out=True,
             ),
+            Method(f"{_SERVICE}GetSigns", classification.GetSignsRequest, self.signs),
         )
 
     async def classify(self, request: classification.ClassifyRequest, call: Call) -> classification.ClassifyResponse:
@@ -74,6 +75,17 @@ class Classification:
             check_size(len(request.items), "items")
             items = convert_verdict.items_from_proto(request.items)
             yield convert_verdict.stream_response(await self._batch(items, call, summaries=True))
+
+    async def signs(self, request: classification.GetSignsRequest, call: Call) -> classification.GetSignsResponse:
+        """The signs of a stored video over time."""
+        if not request.video_id:
+            raise InvalidInput("expected the id of a stored video", field="video_id")
+        call.queries(1)
+        call.check_deadline()
+        answer = await call.work(self._watcher.state.signs_of, request.video_id)
+        call.check_deadline()
+        call.reads(answer.provenance, {clip.patient_id for clip in answer.clips})
+        return convert_signs.signs_response(answer)
 
     async def _batch(
         self, items: Sequence[ClipQuery | VideoQuery | InvalidInput], call: Call, *, summaries: bool

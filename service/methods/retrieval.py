@@ -217,6 +217,8 @@ class Retrieval:
         call.queries(len(queries))
         call.check_deadline()
         state = self._watcher.state
+        if options.signs:
+            options = await call.work(state.with_signs, options)
         if rows and options is PLAIN and call.caller.sees_widely:
             found = await self._rows(state, queries, k, call)
             if found is not None:

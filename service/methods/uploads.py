@@ -26,7 +26,7 @@ from index.files.failures import naming_failed_writes
 from index.moment_records import Moment
 from index.near_misses import like
 from index.query import Options, VectorQuery, VideoQuery
-from index.records import ID, LABELS, EmbeddedClip
+from index.records import ID, EmbeddedClip
 from index.search.moments import Course, course_of_upload, find_moments
 from index.tables.schema import NO_PICTURE
 from index.tables.store import Store
@@ -122,8 +122,7 @@ class Uploads:
             )
         if header.patient_id and not ID.fullmatch(header.patient_id):
             raise InvalidInput("expected a patient id of 1 to 64 of A-Z a-z 0-9 . _ -", field="header.patient_id")
-        if header.label and header.label not in LABELS:
-            raise InvalidInput(f"expected a label of {', '.join(LABELS)} or none", field="header.label")
+        self._watcher.state.snapshot.classes.check([header.label], "header.label")
         if header.store_as_video_id:
             require(call.caller, STORES, "to store an upload")
             if not ID.fullmatch(header.store_as_video_id):
@@ -199,6 +198,7 @@ class Uploads:
             patient_id,
             tuple(clip.clip.clip_id for clip in clips),
         )
+        options = state.with_signs(options)
         answer = state.search(query, k, options)
         shown = tuple(one.clip for one in clips)
         judges = header.classify and state.can_judge
@@ -254,6 +254,7 @@ class Uploads:
         self._watcher.refresh()
         state = self._watcher.state
         query = VideoQuery(header.store_as_video_id)
+        options = state.with_signs(options)
         answer = state.search(query, k, options)
         clips, vectors = state.snapshot.clips_of(query)
         judged = state.judge(clips, vectors) if header.classify and state.can_judge else None

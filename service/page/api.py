@@ -28,7 +28,7 @@ from service.page.sessions import Session
 
 _METHODS: dict[Any, dict[str, tuple[str, ...]]] = {
     retrieval: {"RetrievalService": ("Search", "Recommend", "FindMoments", "GetSimilarity")},
-    classification: {"ClassificationService": ("Classify",)},
+    classification: {"ClassificationService": ("Classify", "GetSigns")},
     catalog: {"CatalogService": ("ListVideos", "GetVideo", "GetRecording", "GetCounts")},
     admin: {"AdminService": ("GetStatus", "ListGenerations")},
     review: {"ReviewService": ("GetMap", "ListFeedback", "SaveFeedback", "DeleteFeedback", "ListReports")},

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.head import POSITIVE, Head, probabilities_of, vote
-from index.errors import EncoderMismatch
+from encoder.head import Head, elected, most_likely, probabilities_of, vote
+from index.errors import EncoderMismatch, StateError
 from index.query import ClipQuery, ExamplesQuery, GroupBy, Options, SearchFilter, VideoQuery
-from index.records import LABELS, Clip, Distance, Neighbour, Verdict
+from index.records import Clip, Distance, Neighbour, Verdict
 from index.search.alignment import MOST_CLIPS
 from index.search.search import search
 from index.search.snapshot import Snapshot
@@ -27,7 +26,6 @@ def judge(
     head: Head,
     clips: tuple[Clip, ...],
     vectors_ND: NDArray[np.float32],
-    encoder_id: str,
     *,
     learned_from: bool | None = None,
     neighbours: OfEachClass = (),
@@ -42,32 +40,24 @@ def judge(
         head: the head.
         clips: clips of one video.
         vectors_ND: their embeddings.
-        encoder_id: which encoder made them.
         learned_from: whether the head learned from this patient; None where that is not known.
         neighbours: see `Evidence`.
         distance: see `Evidence`.
         clips_without_picture: see `Evidence`.
         clips_outside_seizure: see `Evidence`.
         clips_overlapping: see `Evidence`.
-
-    Raises:
-        EncoderMismatch: If the embeddings are of another encoder than the head.
     """
-    check_fits(head, encoder_id)
-    logits = head.log_odds(vectors_ND)
+    logits = head.logits(vectors_ND)
     # Calibration was done on patients who were left out in turn: it says nothing of those the head remembers.
     temperature = 1.0 if learned_from else head.card.temperature
     probabilities = probabilities_of(logits, temperature)
-    verdict = vote(probabilities, head.card.threshold)
+    verdict = vote(probabilities, head.card.class_names)
     evidence = Evidence(
-        threshold=head.card.threshold,
         temperature=temperature,
-        logits=tuple(logits.tolist()),
-        prediction_set=None if learned_from else prediction_set(head, verdict.probability),
-        flipping_clip_ids=tuple(
-            clip.clip_id for clip, flips in zip(clips, flipping(verdict, head.card.threshold), strict=True) if flips
-        ),
-        fewest_flipping_clips=fewest_flipping(verdict, head.card.threshold),
+        logits=tuple(map(tuple, logits.tolist())),
+        prediction_set=None if learned_from else prediction_set(head, verdict),
+        flipping_clip_ids=tuple(clip.clip_id for clip, flips in zip(clips, flipping(verdict), strict=True) if flips),
+        fewest_flipping_clips=fewest_flipping(verdict),
         neighbours=neighbours,
         distance=distance,
         clips_without_picture=clips_without_picture,
@@ -87,71 +77,73 @@ def standing(head: Head, *, learned_from: bool | None) -> dict[str, Any]:
     }
 
 
-def check_fits(head: Head, encoder_id: str) -> None:
-    """Refuse embeddings of another encoder than the head's.
+def check_fits(head: Head, snapshot: Snapshot) -> None:
+    """Refuse a head that was not trained for what is searched.
 
     Raises:
-        EncoderMismatch: If they are of another encoder.
+        EncoderMismatch: If it reads embeddings of another encoder.
+        StateError: If it tells other classes apart than the workspace.
     """
-    if encoder_id != head.card.encoder_id:
-        raise EncoderMismatch(f"head {head.head_id}", head.card.encoder_id, encoder_id)
+    if snapshot.encoder_id != head.card.encoder_id:
+        raise EncoderMismatch(f"head {head.head_id}", head.card.encoder_id, snapshot.encoder_id)
+    if set(head.card.class_names) != set(snapshot.classes.names):
+        raise StateError(
+            f"head {head.head_id} tells {', '.join(head.card.class_names)} apart, and this workspace has the classes "
+            f"{', '.join(snapshot.classes.names)}: train one again with `semiome head train`"
+        )
 
 
-def prediction_set(head: Head, probability: float) -> PredictionSet | None:
-    """What the head can't exclude at a probability of exTLE."""
+def prediction_set(head: Head, verdict: Verdict) -> PredictionSet | None:
+    """What the head can't exclude with a verdict."""
     conformal = head.card.conformal
     if conformal is None:
         return None
-    return PredictionSet(conformal.prediction_set(probability), conformal.alpha, conformal.limits)
+    return PredictionSet(conformal.prediction_set(verdict), conformal.alpha, conformal.limits)
 
 
-def flipping(verdict: Verdict, threshold: float) -> list[bool]:
+def flipping(verdict: Verdict) -> list[bool]:
     """Whether the verdict, for each clip, would change without it; the only clip of a video can't be left out."""
-    probabilities = np.array([clip.probability for clip in verdict.clips])
-    left = len(probabilities) - 1
+    probabilities_NC = _probabilities(verdict)
+    left = len(probabilities_NC) - 1
     if left < 1:
-        return [False] * len(probabilities)
-    votes = probabilities >= threshold
-    means = (probabilities.sum() - probabilities) / left
-    labels = _labels(
-        *(votes.sum() - votes.astype(np.int64), left, means, threshold),
-        exactly=lambda n: vote(np.delete(probabilities, n), threshold).label == LABELS[POSITIVE],
-    )
-    return [bool(positive) != (verdict.label == LABELS[POSITIVE]) for positive in labels]
+        return [False] * len(probabilities_NC)
+    own_NC = np.eye(len(verdict.classes), dtype=np.int64)[most_likely(probabilities_NC)]
+    votes_NC = own_NC.sum(axis=0) - own_NC
+    means_NC = (probabilities_NC.sum(axis=0) - probabilities_NC) / left
+    labels = [verdict.classes[number] for number in elected(votes_NC, means_NC).tolist()]
+    # Where the rounding of a sum may decide, the clips that are left are asked.
+    leading_NC = np.sort(np.where(votes_NC == votes_NC.max(axis=1, keepdims=True), means_NC, -np.inf), axis=1)
+    for n in np.flatnonzero(leading_NC[:, -1] - leading_NC[:, -2] < _ROUNDING).tolist():
+        labels[n] = vote(np.delete(probabilities_NC, n, axis=0), verdict.classes).label
+    return [label != verdict.label for label in labels]
 
 
-def fewest_flipping(verdict: Verdict, threshold: float) -> int:
+def fewest_flipping(verdict: Verdict) -> int:
     """The least number of clips that turn the verdict when left out; 0 when no number short of all does.
 
-    To leave out a clip that votes for the verdict always brings the other one nearer, most of all the surest one.
+    To leave out a clip that votes for the verdict always brings another class nearer. So many bring one with fewer
+    votes level; then either the mean probability turns it, at most if the clips that favour the verdict most are those
+    left out, or one more does.
     """
-    probabilities = np.array([clip.probability for clip in verdict.clips])
-    positive = verdict.label == LABELS[POSITIVE]
-    surest_last = np.argsort(probabilities if positive else -probabilities, kind="stable")
-    kept = probabilities[surest_last][:-1]  # the first n of these are what is left without all the others
-    left = np.arange(1, len(kept) + 1)
-    labels = _labels(
-        *(np.cumsum(kept >= threshold, dtype=np.int64), left, np.cumsum(kept) / left, threshold),
-        exactly=lambda n: vote(kept[: n + 1], threshold).label == LABELS[POSITIVE],
-    )
-    turned = np.flatnonzero(labels != positive)
-    return len(probabilities) - 1 - int(turned[-1]) if len(turned) else 0
+    probabilities_NC = _probabilities(verdict)
+    choices = most_likely(probabilities_NC)
+    winner = verdict.classes.index(verdict.label)
+    for_it = np.flatnonzero(choices == winner)
+    fewest = 0
+    for other, votes in enumerate(verdict.votes):
+        if other == winner or not votes:
+            continue
+        behind = len(for_it) - votes
+        margins = probabilities_NC[for_it, winner] - probabilities_NC[for_it, other]
+        level = np.delete(probabilities_NC, for_it[np.argsort(-margins, kind="stable")[:behind]], axis=0)
+        needed = behind + (vote(level, verdict.classes).label == verdict.label)
+        fewest = min(fewest or needed, needed)
+    return fewest
 
 
-def _labels(
-    positives_N: NDArray[np.int64],
-    counts_N: NDArray[np.int64] | int,
-    means_N: NDArray[np.float64],
-    threshold: float,
-    *,
-    exactly: Callable[[int], bool],
-) -> NDArray[np.bool_]:
-    """Whether many choices of clips are exTLE, as `vote` decides; by `exactly` where the rounding of a sum counts."""
-    ties = 2 * positives_N == counts_N
-    labels: NDArray[np.bool_] = np.where(ties, means_N >= threshold, 2 * positives_N > counts_N)
-    for n in np.flatnonzero(ties & (np.abs(means_N - threshold) < _ROUNDING)).tolist():
-        labels[n] = exactly(n)
-    return labels
+def _probabilities(verdict: Verdict) -> NDArray[np.float64]:
+    """(N, C) those of the clips."""
+    return np.array([clip.probabilities for clip in verdict.clips])
 
 
 def nearest_of_each_class(snapshot: Snapshot, item: ClipQuery | VideoQuery) -> OfEachClass:
@@ -160,7 +152,7 @@ def nearest_of_each_class(snapshot: Snapshot, item: ClipQuery | VideoQuery) -> O
     if isinstance(item, VideoQuery) and len(snapshot.rows_of(item)) > MOST_CLIPS:
         query = ExamplesQuery((item,))
     found = []
-    for label in LABELS:
+    for label in snapshot.classes.names:
         options = Options(SearchFilter(labels=frozenset({label})), GroupBy.VIDEO)
         found.append((label, search(snapshot, query, _NEAREST, options).neighbours))
     return tuple(found)

@@ -10,11 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.head import POSITIVE, Head, probabilities_of
-from index.errors import InvalidInput, NotFound, SemiomeError, StateError
+from encoder.head import Head, probabilities_of, vote
+from encoder.signs import SignHeads
+from index.errors import EncoderMismatch, InvalidInput, NotFound, SemiomeError, StateError
 from index.phases import apart, seizure_clips
-from index.query import PLAIN, ClipQuery, Options, Query, VideoQuery
-from index.records import LABELS, Clip, Provenance, SearchAnswer, Verdict
+from index.query import PLAIN, AllOf, AnyOf, ClipQuery, Options, Query, SearchFilter, VideoQuery
+from index.records import Clip, Provenance, SearchAnswer
 from index.search.novelty import novelty, usual_distances
 from index.search.search import search
 from index.search.snapshot import Snapshot
@@ -29,8 +30,10 @@ from service.records import (
     Judged,
     SearchBatchAnswer,
     SearchResultItem,
+    SignsAnswer,
 )
 from service.serving import evidence
+from service.serving.signs import SignTracks
 
 MAX_BATCH = 1000
 MAX_ANSWERED = 100_000
@@ -50,12 +53,14 @@ class ServingState:
         head: what classifies; None where none has been trained.
         key: the workspace's, by which a head names whom it learned from; empty where that is not asked.
         encoder_kind: see `encoder.model.kind`.
+        signs: what tells signs; None where nothing has been trained.
     """
 
     snapshot: Snapshot
     head: Head | None
     key: bytes = b""
     encoder_kind: str = ""
+    signs: SignHeads | None = None
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -94,6 +99,52 @@ class ServingState:
         """What was found, as this service answers it: with the head that is loaded."""
         return replace(found, provenance=self.provenance)
 
+    def with_signs(self, options: Options) -> Options:
+        """Options with the course of signs that they ask for as a filter of videos.
+
+        Raises:
+            StateError: If no sign heads are loaded.
+            EncoderMismatch: If they belong to another encoder.
+            InvalidInput: If the signs can't be read, or name one that is not judged.
+        """
+        if not options.signs:
+            return options
+        showing = SearchFilter(video_ids=self._tracks.videos_with(options.signs))
+        where = AllOf((options.where, showing)) if showing.video_ids else AnyOf(())
+        return replace(options, where=where, signs="")
+
+    def signs_of(self, video_id: str) -> SignsAnswer:
+        """The signs of a stored video over time.
+
+        Raises:
+            StateError: If no sign heads are loaded.
+            EncoderMismatch: If they belong to another encoder.
+            NotFound: If the video is not stored.
+        """
+        tracks = self._tracks
+        clips, found = tracks.of_video(video_id)
+        return SignsAnswer(self.provenance, tracks.heads.signs_id, clips, found, tracks.heads.card.not_judged)
+
+    @property
+    def judged_signs(self) -> tuple[str, ...]:
+        """Signs that are judged; none where no sign heads of the encoder that serves are loaded."""
+        fits = self.signs is not None and self.signs.card.encoder_id == self.snapshot.encoder_id
+        return self.signs.card.names if fits and self.signs is not None else ()
+
+    @property
+    def _tracks(self) -> SignTracks:
+        if self.signs is None:
+            raise StateError("no sign heads are loaded: train them with `semiome signs train`")
+        if self.signs.card.encoder_id != self.snapshot.encoder_id:
+            of_signs = f"sign heads {self.signs.signs_id}"
+            raise EncoderMismatch(of_signs, self.signs.card.encoder_id, self.snapshot.encoder_id)
+        return self._tracks_kept
+
+    @cached_property
+    def _tracks_kept(self) -> SignTracks:
+        assert self.signs is not None  # noqa: S101  `_tracks` has looked
+        return SignTracks(self.signs, self.snapshot)
+
     def batch_answer(self, results: Sequence[SearchAnswer | SemiomeError]) -> SearchBatchAnswer:
         """Many searches in one answer; one that failed carries its status."""
         return SearchBatchAnswer(self.provenance, tuple(map(_search_result, results)))
@@ -110,8 +161,14 @@ class ServingState:
 
     @property
     def can_judge(self) -> bool:
-        """Whether a head of the encoder that serves is loaded."""
-        return self.head is not None and self.head.card.encoder_id == self.snapshot.encoder_id
+        """Whether a head is loaded that fits what is searched."""
+        if self.head is None:
+            return False
+        try:
+            evidence.check_fits(self.head, self.snapshot)
+        except SemiomeError:
+            return False
+        return True
 
     def learned_from(self, patient_id: str) -> bool | None:
         """Whether the head learned from this patient; None where neither card nor caller says."""
@@ -141,17 +198,17 @@ class ServingState:
             with_distance: whether to say how unlike all stored clips they are, too.
 
         Raises:
-            StateError: If no head is loaded, or it belongs to another encoder.
+            StateError: If no head is loaded, or it does not fit what is searched.
         """
         patient_id = clips[0].patient_id if patient_id is None else patient_id
         head, inside = self._head(), self._of_seizure(item, clips)
+        evidence.check_fits(head, self.snapshot)
         counted = [inside[place] for place in apart([clips[place] for place in inside])]
         voters, vectors_ND = tuple(clips[place] for place in counted), vectors_ND[counted]
         return evidence.judge(
             head,
             voters,
             vectors_ND,
-            self.snapshot.encoder_id,
             learned_from=self.learned_from(patient_id),
             neighbours=neighbours,
             distance=novelty(self.snapshot, vectors_ND, patient_id, self.usual) if with_distance else None,
@@ -223,33 +280,27 @@ class ServingState:
     def _summaries(self, items: Sequence[Item | InvalidInput]) -> tuple[BatchItem, ...]:
         """Clips in one pass of the head; what is no stored clip one by one."""
         head = self._head()
-        evidence.check_fits(head, self.snapshot.encoder_id)
+        evidence.check_fits(head, self.snapshot)
         results: list[BatchItem | None] = [None] * len(items)
         numbers = [number for number, item in enumerate(items) if isinstance(item, ClipQuery)]
         rows = self.snapshot.rows_in_index([items[number].clip_id for number in numbers])  # type: ignore[union-attr]
         there = np.flatnonzero(rows >= 0)
         if len(there):
-            odds = head.log_odds(self.snapshot.vectors(rows[there]))
-            calibrated, raw = probabilities_of(odds, head.card.temperature), probabilities_of(odds, 1.0)
+            logits = head.logits(self.snapshot.vectors(rows[there]))
+            calibrated, raw = probabilities_of(logits, head.card.temperature), probabilities_of(logits, 1.0)
             patients = self.snapshot.patient_of_row[rows[there]].tolist()
-            for place, patient, sure, own in zip(
-                there.tolist(), patients, calibrated.tolist(), raw.tolist(), strict=True
-            ):
+            for place, patient, sure, own in zip(there.tolist(), patients, calibrated, raw, strict=True):
                 learned = self._learned[patient]
                 results[numbers[place]] = _clip_summary(head, own if learned else sure, learned_from=learned)
         return tuple(result or _summary(self._batch_item(item)) for result, item in zip(results, items, strict=True))
 
 
-def _clip_summary(head: Head, probability: float, *, learned_from: bool | None) -> BatchItem:
-    positive = probability >= head.card.threshold
-    label = LABELS[POSITIVE] if positive else LABELS[1 - POSITIVE]
-    verdict = Verdict(label, probability, (int(not positive), int(positive)), tie=False, clips=())
-    sets = None if learned_from else evidence.prediction_set(head, probability)
+def _clip_summary(head: Head, probabilities: NDArray[np.float64], *, learned_from: bool | None) -> BatchItem:
+    verdict = replace(vote(probabilities[None], head.card.class_names), clips=())
+    sets = None if learned_from else evidence.prediction_set(head, verdict)
     temperature = 1.0 if learned_from else head.card.temperature
     said = evidence.standing(head, learned_from=learned_from)
-    return BatchItem(
-        "OK", "", Judged(verdict, (), Evidence(head.card.threshold, temperature, prediction_set=sets, **said))
-    )
+    return BatchItem("OK", "", Judged(verdict, (), Evidence(temperature, prediction_set=sets, **said)))
 
 
 def _summary(item: BatchItem) -> BatchItem:

@@ -8,6 +8,7 @@ import time
 
 from encoder.head import Head, load_head
 from encoder.model.kind import stored_kind
+from encoder.signs import SignHeads, load_signs
 from index.errors import DamagedData, SemiomeError, ServiceError
 from index.search.loader import SnapshotLoader
 from index.tables.blocklist import key_to_compare
@@ -48,9 +49,14 @@ class StateWatcher:
         else:
             if self._head is None:
                 _logger.warning("serving without a head: searches are answered, verdicts are not: `semiome head train`")
+        self._signs: SignHeads | None = None
+        try:
+            self._signs = self._load_signs()
+        except SemiomeError as error:
+            _logger.error("serving without sign heads: %s", error)
         snapshot = self._serving.snapshot
         kind = stored_kind(workspace.encoders, snapshot.encoder_id)
-        self.state = ServingState(snapshot, self._head, self._key, kind)
+        self.state = ServingState(snapshot, self._head, self._key, kind, self._signs)
 
     def refresh(self) -> None:
         """Take up a new generation, new labels or a new head; what can't be taken up is logged, and the old serves.
@@ -135,6 +141,7 @@ class StateWatcher:
             # Trained before the index changes to its encoder, a head waits: verdicts go on meanwhile.
             if head is self._head or _fits(head, encoder_id) or not _fits(self._head, encoder_id):
                 self._head = head
+            self._signs = self._load_signs()
         except SemiomeError as error:
             self._complain(str(error))
         except Exception as error:  # noqa: BLE001  a torn file may raise anything, and the server must outlive it
@@ -147,11 +154,11 @@ class StateWatcher:
         """What was read last is what answers."""
         with self._exchanging:
             old, snapshot = self.state, self._serving.snapshot
-            if snapshot is old.snapshot and self._head is old.head:
+            if snapshot is old.snapshot and self._head is old.head and self._signs is old.signs:
                 return
             kind = old.encoder_kind if snapshot.encoder_id == old.snapshot.encoder_id else ""
             kind = kind or stored_kind(self._workspace.encoders, snapshot.encoder_id)
-            self.state = ServingState(snapshot, self._head, self._key, kind)
+            self.state = ServingState(snapshot, self._head, self._key, kind, self._signs)
             _logger.info("serving %s", self.state.provenance)
 
     def _complain(self, what: str) -> None:
@@ -164,6 +171,12 @@ class StateWatcher:
         if name is None:
             return None
         return loaded if loaded is not None and loaded.head_id == name else load_head(self._workspace.heads, name)
+
+    def _load_signs(self) -> SignHeads | None:
+        name, loaded = current(self._workspace.signs), self._signs
+        if name is None:
+            return None
+        return loaded if loaded is not None and loaded.signs_id == name else load_signs(self._workspace.signs, name)
 
 
 def _fits(head: Head | None, encoder_id: str) -> bool:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from encoder.head import Head, HeadCard, load_head, save_head
+from encoder.head import Head, HeadCard, load_head, save_head, vote
 from index.errors import DamagedData, EncoderMismatch, InvalidInput, NotFound, StateError
 from index.records import ClipVerdict, Verdict
 from index.workspace import set_current
@@ -44,11 +44,30 @@ def test_the_majority_of_clips_decides():
 
     assert verdict == Verdict(
         label="TLE",
-        probability=pytest.approx(1.6 / 3),
+        classes=("TLE", "exTLE"),
+        probabilities=pytest.approx((1.4 / 3, 1.6 / 3)),
         votes=(2, 1),
         tie=False,
-        clips=tuple(ClipVerdict(pytest.approx(p), label) for p, label in ((0.9, "exTLE"), (0.4, "TLE"), (0.3, "TLE"))),
+        clips=tuple(
+            ClipVerdict(pytest.approx((1 - p, p)), label) for p, label in ((0.9, "exTLE"), (0.4, "TLE"), (0.3, "TLE"))
+        ),
     )
+    assert verdict.margin == 1
+
+
+@pytest.mark.parametrize(
+    ("clips", "label", "votes", "tie"),
+    [
+        (((8, 1, 1), (1, 8, 1), (1, 8, 1)), "b", (1, 2, 0), False),
+        (((6, 4, 0), (6, 4, 0), (0, 4, 6), (0, 4, 6)), "c", (2, 0, 2), True),  # as likely: the last
+        (((6, 4, 0), (6, 4, 0), (0, 5, 5), (0, 5, 5)), "a", (2, 0, 2), True),  # b is likelier, and has no vote
+        (((5, 5, 0),), "b", (0, 1, 0), False),
+    ],
+)
+def test_of_several_classes_the_one_with_most_votes_wins(clips, label, votes, tie):
+    verdict = vote(np.array(clips) / 10, ("a", "b", "c"))
+
+    assert (verdict.label, verdict.votes, verdict.tie) == (label, votes, tie)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +79,13 @@ def test_the_mean_probability_decides_a_tie(probabilities, label):
     assert (verdict.label, verdict.votes, verdict.tie) == (label, (1, 1), True)
 
 
-def test_the_threshold_and_the_temperature_of_the_card_are_used():
-    assert make_head(threshold=0.95).classify(logit(0.9), "enc1").label == "TLE"
-    assert make_head(temperature=2.0).probabilities(logit(0.9))[0] == pytest.approx(0.75)
+def test_the_temperature_of_the_card_is_used():
+    assert make_head(temperature=2.0).probabilities(logit(0.9))[0] == pytest.approx((0.25, 0.75))
+
+
+def test_each_class_has_a_name():
+    with pytest.raises(ValueError, match="a name for each of 2 classes, got 3"):
+        make_head(class_names=("a", "b", "c"))
 
 
 def test_vectors_of_another_encoder_are_refused_by_name():

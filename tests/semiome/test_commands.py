@@ -314,7 +314,6 @@ def test_bad_weights_are_wrong_input_and_install_nothing(tmp_path, name):
         (("serve", "--host", "0.0.0.0"), 2, "loopback"),
         (("search",), 2, "exactly one of --clip, --video, --file, --vector, --like and --new"),
         (("search", "--video", "v", "--group-by", "room"), 2, "--group-by"),
-        (("search", "--video", "v", "--label", "tle"), 2, "expected labels of TLE, exTLE"),
         (("search", "--vector", "absent.npy"), 2, "--vector can't be read"),
         (("search", "--video", "v", "--server", "127.0.0.1:9"), 4, "semiome serve"),
         (("classify",), 2, "either clips and videos, or --new"),

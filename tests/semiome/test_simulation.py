@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import chi2_contingency, ttest_ind
 
 from encoder.manifest import read_manifest
-from index.records import LABELS
+from index.semiology import PAPER
 from index.semiology import SIGNS as HED_SIGNS
 from semiome.simulation import second
 from semiome.simulation.cohort import CAMERAS, ROOMS, simulate_cohort
@@ -37,7 +37,7 @@ def test_both_classes_are_held_out_and_trained_on(patients):
 
     assert len(cohort) == patients
     for held_out in (True, False):
-        assert {p.label for p in cohort if p.held_out is held_out} == set(LABELS)
+        assert {p.label for p in cohort if p.held_out is held_out} == set(PAPER.names)
     assert 0.2 <= sum(p.held_out for p in cohort) / patients <= 0.5
 
 
@@ -57,7 +57,7 @@ def test_signs_are_likely_not_certain():
     for sign in SIGNS:
         share = {
             label: np.mean([sign.name in r.signs_between(0, r.seconds) for r in recordings if r.patient.label == label])
-            for label in LABELS
+            for label in PAPER.names
         }
         assert 0.02 < share["TLE"] < 0.95
         assert 0.02 < share["exTLE"] < 0.95
@@ -208,5 +208,5 @@ def test_the_second_simulator_tells_no_class_by_looks():
         )
         assert ttest_ind(of_class, of_others).pvalue > 0.01
     cameras = sorted({one.camera for one in recordings})
-    counts = [[sum((r.camera, r.label) == (c, label) for r in recordings) for c in cameras] for label in LABELS]
+    counts = [[sum((r.camera, r.label) == (c, label) for r in recordings) for c in cameras] for label in PAPER.names]
     assert chi2_contingency(counts).pvalue > 0.01

@@ -34,11 +34,13 @@ INDEX = TABLES | {"faiss"}
 MODEL = {"PIL", "torch", "transformers"}
 CLIENT = {"grpc"}
 STUDY = {"scipy", "sklearn", "torch"}
-GROUPS = ("access", "audit", "encoder ", "events", "feedback", "head", "index", "manifest", "store")
+GROUPS = ("access", "audit", "encoder ", "events", "feedback", "head", "index", "manifest", "signs", "store")
 COMMANDS = [
     ("--version", 0, set()),
     ("demo --workspace .", 4, MODEL | {"av"} | INDEX | STUDY | CLIENT),
     ("manifest check m.csv", 0, set()),
+    ("classes", 0, set()),
+    ("classes TLE exTLE -w new", 0, TABLES),
     ("manifest make .", 0, set()),
     ("events import absent.edf --recordings m.csv --to new.csv", 2, {"PIL"}),
     ("encoder list", 0, set()),
@@ -58,6 +60,10 @@ COMMANDS = [
     ("evaluate", 2, STUDY | TABLES),
     ("judge", 4, STUDY | TABLES),
     ("head train", 0, STUDY | TABLES),
+    ("signs train", 0, STUDY | TABLES),
+    ("signs show v0-0", 4, set()),
+    ("signs find tonic", 4, set()),
+    ("signs export out", 4, set()),
     ("index build", 0, INDEX),
     ("index list", 0, {"faiss", "pyarrow"}),
     ("index verify", 0, INDEX),

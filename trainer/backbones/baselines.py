@@ -271,13 +271,13 @@ def scaled(frames_TCHW: Tensor, kind: Kind) -> Tensor:
 class Recurrent(nn.Module):
     """An LSTM over snippets, and a linear layer on its last state."""
 
-    def __init__(self, width: int, hidden: int, *, both_ways: bool) -> None:
+    def __init__(self, width: int, hidden: int, classes: int, *, both_ways: bool) -> None:
         super().__init__()
         self.lstm = nn.LSTM(width, hidden, batch_first=True, bidirectional=both_ways)
-        self.classify = nn.Linear(hidden * (2 if both_ways else 1), 2)
+        self.classify = nn.Linear(hidden * (2 if both_ways else 1), classes)
 
     def forward(self, features_BSF: Tensor) -> Tensor:
-        """Logits (B, 2)."""
+        """Logits (B, classes)."""
         _, (last, _) = self.lstm(features_BSF)
         logits: Tensor = self.classify(last.transpose(0, 1).flatten(1))
         return logits
@@ -289,11 +289,11 @@ def recurrent_judge(config: BaselineConfig) -> Judge:
     def judge(training: Features, targets: NDArray[np.int64], judged: Features) -> NDArray[np.float64]:
         mean, std = training.mean(tuple(range(training.ndim - 1))), training.std(tuple(range(training.ndim - 1))) + 1e-6
         x, y = torch.from_numpy((training - mean) / std), torch.from_numpy(targets)
-        counts = torch.bincount(y, minlength=2)
-        weight = len(y) / (2 * counts.float())
+        counts = torch.bincount(y)
+        weight = len(y) / (len(counts) * counts.float())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            model = Recurrent(x.shape[-1], config.hidden, both_ways=config.kind == "perez-garcia")
+            model = Recurrent(x.shape[-1], config.hidden, len(counts), both_ways=config.kind == "perez-garcia")
             optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
             for _ in range(config.epochs):
                 for batch in torch.randperm(len(y)).split(16):
@@ -304,7 +304,7 @@ def recurrent_judge(config: BaselineConfig) -> Judge:
         with torch.inference_mode():
             test = torch.from_numpy((judged - mean) / std)
             middle = test if test.ndim == 3 else test[:, :, test.shape[2] // 2]
-            probabilities: NDArray[np.float64] = model(middle).double().softmax(1)[:, 1].numpy()
+            probabilities: NDArray[np.float64] = model(middle).double().softmax(1).numpy()
         return probabilities
 
     return judge

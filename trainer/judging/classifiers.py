@@ -1,6 +1,6 @@
 """Ways to judge clips by their features: the head, and the cheap ones it has to beat.
 
-A judge learns from some clips and gives the probability of exTLE of others. It sees features and classes only; who may
+A judge learns from some clips and gives the probabilities of others. It sees features and classes only; who may
 be learned from is decided by `trainer.judging.folds`.
 """
 
@@ -19,7 +19,7 @@ from trainer.judging.head import HeadConfig, fit
 
 Features = NDArray[np.float32]
 Judge = Callable[[Features, NDArray[np.int64], Features], NDArray[np.float64]]
-"""(training features (N, D), their classes (N,) 0 or 1 for exTLE, features to judge (M, D)) -> (M,) P(exTLE)."""
+"""(training features (N, D), their classes (N,) from 0, each of which occurs, features to judge (M, D)) -> (M, C)."""
 
 _GRID = 6
 _NEIGHBOURS = 10
@@ -32,19 +32,17 @@ def head_judge(config: HeadConfig) -> Judge:
     def judge(training: Features, targets: NDArray[np.int64], judged: Features) -> NDArray[np.float64]:
         model = fit(np.ascontiguousarray(training), targets, config).eval()
         with torch.inference_mode():
-            probabilities: NDArray[np.float64] = (
-                model(torch.from_numpy(np.array(judged))).double().softmax(1)[:, 1].numpy()
-            )
+            probabilities: NDArray[np.float64] = model(torch.from_numpy(np.array(judged))).double().softmax(1).numpy()
         return probabilities
 
     return judge
 
 
 def neighbour_judge(training: Features, targets: NDArray[np.int64], judged: Features) -> NDArray[np.float64]:
-    """Share of exTLE among the 10 nearest clips, by cosine; nothing is trained."""
+    """Share of each class among the 10 nearest clips, by cosine; nothing is trained."""
     similarity = _unit(judged) @ _unit(training).T
     nearest = np.argsort(-similarity, axis=1)[:, :_NEIGHBOURS]
-    share: NDArray[np.float64] = targets[nearest].mean(1)
+    share: NDArray[np.float64] = np.eye(targets.max() + 1)[targets[nearest]].mean(1)
     return share
 
 
@@ -52,8 +50,22 @@ def logistic_judge(training: Features, targets: NDArray[np.int64], judged: Featu
     """Logistic regression on standardised features, classes weighted to balance."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000))
     model.fit(training, targets)
-    probabilities: NDArray[np.float64] = model.predict_proba(judged)[:, 1]
+    probabilities: NDArray[np.float64] = model.predict_proba(judged)
     return probabilities
+
+
+def sign_judge(training: Features, targets: NDArray[np.int64], judged: Features) -> NDArray[np.float64]:
+    """Logistic regression on probabilities of signs: its weights can be read, see `what_signs_say`."""
+    model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(training, targets)
+    probabilities: NDArray[np.float64] = model.predict_proba(judged)
+    return probabilities
+
+
+def what_signs_say(features: Features, targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(C, S) by how much a sign that is certain raises a class's log odds; of two, those of the second alone."""
+    model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(features, targets)
+    weights: NDArray[np.float64] = model.coef_
+    return weights
 
 
 def majority_judge(
@@ -61,8 +73,9 @@ def majority_judge(
     targets: NDArray[np.int64],
     judged: Features,
 ) -> NDArray[np.float64]:
-    """The more frequent class of those learned from; TLE when both are equally common."""
-    return np.full(len(judged), float(targets.mean() > 0.5))
+    """The most frequent class of those learned from; the first of equally common ones."""
+    counts = np.bincount(targets)
+    return np.tile(np.eye(len(counts))[counts.argmax()], (len(judged), 1))
 
 
 def motion_energy(frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:

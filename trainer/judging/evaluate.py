@@ -7,30 +7,31 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.head import POSITIVE, vote
+from encoder.head import vote
 from index.errors import InvalidInput
-from index.records import LABELS
+from index.semiology import PAPER, Classes
 from trainer.clips import TrainingClip
 from trainer.judging.classifiers import Features, Judge
 from trainer.judging.folds import Fold, Folds, check_leaks, patient_folds
 from trainer.judging.metrics import Prediction
 
 
-def labelled_patients(clips: Sequence[TrainingClip]) -> dict[str, set[str]]:
+def labelled_patients(clips: Sequence[TrainingClip], classes: Classes = PAPER) -> dict[str, set[str]]:
     """Classes of each patient's labelled videos.
 
     Raises:
-        InvalidInput: If there are labels of one class only.
+        InvalidInput: If a class has no video, or a label is no class.
     """
-    classes: dict[str, set[str]] = {}
+    classes_of: dict[str, set[str]] = {}
     for clip in clips:
         if clip.label:
-            classes.setdefault(clip.patient_id, set()).add(clip.label)
-    labels_seen = {label for labels in classes.values() for label in labels}
-    if len(labels_seen) < len(LABELS):
-        both, got = " and ".join(LABELS), " and ".join(sorted(labels_seen)) or "none"
-        raise InvalidInput(f"expected labelled videos of both classes ({both}), got {got}")
-    return classes
+            classes_of.setdefault(clip.patient_id, set()).add(clip.label)
+    seen = {label for labels in classes_of.values() for label in labels}
+    classes.check(seen)
+    if len(seen) < len(classes):
+        wanted, got = " and ".join(classes.names), " and ".join(sorted(seen)) or "none"
+        raise InvalidInput(f"expected labelled videos of every class ({wanted}), got {got}")
+    return classes_of
 
 
 def cross_validate(
@@ -39,6 +40,7 @@ def cross_validate(
     judge: Judge,
     folds: Folds,
     seed: int,
+    classes: Classes = PAPER,
 ) -> list[Prediction]:
     """Judge each labelled video by a judge that never saw its patient.
 
@@ -49,6 +51,7 @@ def cross_validate(
         judge: the classifier.
         folds: number of folds, or `patient` to leave one patient out at a time.
         seed: decides the folds.
+        classes: that there are.
 
     Returns:
         One prediction a labelled video, in the order of the clips.
@@ -58,9 +61,9 @@ def cross_validate(
         Leak: If something is on both sides.
     """
     predictions: list[Prediction] = []
-    for number, fold in enumerate(patient_folds(labelled_patients(clips), folds, seed)):
+    for number, fold in enumerate(patient_folds(labelled_patients(clips, classes), folds, seed, classes)):
         of_fold = features(fold) if callable(features) else features
-        predictions += judge_patients(of_fold, clips, judge, fold.training, fold.test, number)
+        predictions += judge_patients(of_fold, clips, judge, fold.training, fold.test, number, classes)
     order = {clip.video_id: place for place, clip in reversed(list(enumerate(clips)))}
     return sorted(predictions, key=lambda prediction: order[prediction.video_id])
 
@@ -72,29 +75,35 @@ def judge_patients(
     training: Sequence[str],
     test: Sequence[str],
     fold: int = 0,
+    classes: Classes = PAPER,
 ) -> list[Prediction]:
-    """Learn from the labelled clips of some patients, and judge the labelled videos of others."""
+    """Learn from the labelled clips of some patients, and judge the labelled videos of others.
+
+    Raises:
+        InvalidInput: If those learned from lack a class.
+        Leak: If something is on both sides.
+    """
     learned, judged = (_rows_of(clips, set(patients)) for patients in (training, test))
     check_leaks([clips[row] for row in learned], [clips[row] for row in judged])
-    targets = np.array([LABELS.index(clips[row].label) == POSITIVE for row in learned], np.int64)
-    if targets.min(initial=1) == targets.max(initial=0):
-        raise InvalidInput("expected clips of both classes to learn from: label more videos, or use fewer folds")
-    probability = judge(features[learned], targets, features[judged])
-    return verdicts([clips[row] for row in judged], probability, fold)
+    targets = np.array([classes.number(clips[row].label) for row in learned], np.int64)
+    if len(np.unique(targets)) < len(classes):
+        raise InvalidInput("expected clips of every class to learn from: label more videos, or use fewer folds")
+    probabilities = judge(features[learned], targets, features[judged])
+    return verdicts([clips[row] for row in judged], probabilities, fold, classes)
 
 
 def verdicts(
-    clips: Sequence[TrainingClip], probability: NDArray[np.float64], fold: int = 0, threshold: float = 0.5
+    clips: Sequence[TrainingClip], probabilities_NC: NDArray[np.float64], fold: int = 0, classes: Classes = PAPER
 ) -> list[Prediction]:
-    """The vote of each video's clips; a clip votes exTLE from the threshold on."""
+    """The vote of each video's clips."""
     rows: dict[str, list[int]] = {}
     for row, clip in enumerate(clips):
         rows.setdefault(clip.video_id, []).append(row)
     predictions = []
     for video_id, of_video in rows.items():
-        first, verdict = clips[of_video[0]], vote(probability[of_video], threshold)
+        first, verdict = clips[of_video[0]], vote(probabilities_NC[of_video], classes.names)
         predictions.append(
-            Prediction(video_id, first.patient_id, first.label, verdict.label, verdict.probability, fold)
+            Prediction(video_id, first.patient_id, first.label, verdict.label, verdict.probabilities, fold)
         )
     return predictions
 

@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested: folds by patient, both classes in each, and nothing on both sides."""
+"""Who is trained on and who is tested: folds by patient, every class in each, and nothing on both sides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from index.errors import InvalidInput
-from index.records import LABELS
+from index.semiology import PAPER, Classes
 from trainer.clips import TrainingClip
 
 Folds = Annotated[int, Field(ge=2)] | Literal["patient"]
@@ -34,20 +34,21 @@ class Fold:
     test: tuple[str, ...]
 
 
-def patient_folds(classes_of: Mapping[str, set[str]], folds: Folds, seed: int) -> list[Fold]:
-    """Deal patients into folds so that each has both classes among its test and its training patients.
+def patient_folds(classes_of: Mapping[str, set[str]], folds: Folds, seed: int, classes: Classes = PAPER) -> list[Fold]:
+    """Deal patients into folds so that each has every class among its test and its training patients.
 
     Leaving one patient out at a time, a fold is tested on that patient's class alone.
 
     Args:
-        classes_of: classes of the videos of each patient; mostly one, some patients have both.
+        classes_of: classes of the videos of each patient; mostly one, some patients have several.
         folds: how many, at least 2; or `patient`, one for each patient.
         seed: decides who is with whom.
+        classes: that there are.
 
     Raises:
         InvalidInput: If a class has fewer patients than there are folds; the message proposes a number that works.
     """
-    patients_of = {label: sorted(p for p, classes in classes_of.items() if label in classes) for label in LABELS}
+    patients_of = {label: sorted(p for p, of in classes_of.items() if label in of) for label in classes.names}
     fewest = min(map(len, patients_of.values()))
     counts = " and ".join(f"{len(patients)} with {label}" for label, patients in patients_of.items())
     if folds == "patient" and fewest >= 2:
@@ -57,18 +58,28 @@ def patient_folds(classes_of: Mapping[str, set[str]], folds: Folds, seed: int) -
         raise InvalidInput(f"expected 2 folds or more, and 2 patients of each class or more, got {folds} and {counts}")
     if folds > fewest:
         raise InvalidInput(
-            f"{folds} folds need {folds} patients of each class, so that each fold is tested on both; got {counts}: "
+            f"{folds} folds need {folds} patients of each class, so that each fold is tested on all; got {counts}: "
             f"use {fewest} folds, or one for each patient"
         )
+    return dealt(patients_of, folds, seed)
+
+
+def dealt(patients_of: Mapping[str, Sequence[str]], folds: int, seed: int) -> list[Fold]:
+    """Deal patients into folds, those of each group as evenly as can be.
+
+    Args:
+        patients_of: patients of each group, sorted; one may be in several groups, is dealt once and counts for each.
+        folds: how many.
+        seed: decides who is with whom.
+    """
     random = np.random.default_rng(seed)
-    rarer, commoner = sorted(LABELS, key=lambda label: len(patients_of[label]))
     members: list[list[str]] = [[] for _ in range(folds)]
-    # Patients of the rarer class first; one with both classes is dealt once, and counts for both.
-    for label in (rarer, commoner):
-        waiting = [str(p) for p in random.permutation([p for p in patients_of[label] if not _dealt(p, members)])]
+    for patients in sorted(patients_of.values(), key=len):  # the rarest group first
+        alike = set(patients)
+        waiting = [str(p) for p in random.permutation([p for p in patients if not _dealt(p, members)])]
         for patient in waiting:
-            of_class = [sum(label in classes_of[other] for other in fold) for fold in members]
-            smallest = min(range(folds), key=lambda number: (of_class[number], len(members[number])))
+            of_group = [sum(other in alike for other in fold) for fold in members]
+            smallest = min(range(folds), key=lambda number: (of_group[number], len(members[number])))
             members[smallest].append(patient)
     return [
         Fold(tuple(sorted(p for other in members if other is not fold for p in other)), tuple(sorted(fold)))

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from encoder.head import Head, HeadCard
 from index.errors import InvalidInput
-from index.records import LABELS, Clip
+from index.records import Clip
+from index.semiology import PAPER, Classes
 
 
 class HeadConfig(BaseModel):
@@ -25,7 +26,7 @@ class HeadConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     hidden: tuple[int, ...] = (256, 64)
-    """Widths between the embedding and the two classes. The paper says "several linear layers"."""
+    """Widths between the embedding and the classes. The paper says "several linear layers"."""
     epochs: int = Field(default=10, ge=1)
     """Passes over the clips; the paper has 10."""
     batch: int = Field(default=32, ge=1)
@@ -69,9 +70,10 @@ class LabelledClips:
     Attributes:
         encoder_id: the encoder of the embeddings.
         clips: one for each row.
-        labels: class of each, of `LABELS`.
+        labels: class of each.
         vectors: (N, D) float32.
         outside_seizure: how many clips of the same videos are left out, since they lie before an onset or after an end.
+        classes: what they are told apart into.
     """
 
     encoder_id: str
@@ -79,6 +81,7 @@ class LabelledClips:
     labels: Sequence[str]
     vectors: NDArray[np.float32]
     outside_seizure: int = 0
+    classes: Classes = PAPER
 
 
 def train_head(
@@ -96,24 +99,25 @@ def train_head(
         progress: told (epochs done, in all).
 
     Raises:
-        InvalidInput: If a held-out patient is unknown, or the clips that remain are not of both classes.
+        InvalidInput: If a held-out patient is unknown, or the clips that remain are not of every class.
     """
     patients = {clip.patient_id for clip in data.clips}
     if unknown := sorted(set(held_out) - patients):
         raise InvalidInput(f"{len(unknown)} of {len(held_out)} held-out patients have no labelled clips here")
     rows = [row for row, clip in enumerate(data.clips) if clip.patient_id not in set(held_out)]
-    targets = np.array([LABELS.index(data.labels[row]) for row in rows], np.int64)
-    counts = np.bincount(targets, minlength=len(LABELS))
+    names = data.classes.names
+    targets = np.array([data.classes.number(data.labels[row]) for row in rows], np.int64)
+    counts = np.bincount(targets, minlength=len(names))
     if counts.min() == 0:
-        counted = ", ".join(f"{count} {name}" for name, count in zip(LABELS, counts.tolist(), strict=True))
-        raise InvalidInput(f"expected labelled clips of both classes to train on, got {counted}: label more videos")
+        counted = ", ".join(f"{count} {name}" for name, count in zip(names, counts.tolist(), strict=True))
+        raise InvalidInput(f"expected labelled clips of every class to train on, got {counted}: label more videos")
     vectors = np.ascontiguousarray(data.vectors[rows], np.float32)
-    widths = (vectors.shape[1], *config.hidden, len(LABELS))
+    widths = (vectors.shape[1], *config.hidden, len(names))
     model = fit(vectors, targets, config, progress)
     clips = [data.clips[row] for row in rows]
     card = HeadCard(
         widths=widths,
-        class_names=LABELS,
+        class_names=names,
         threshold=0.5,
         temperature=1.0,
         encoder_id=data.encoder_id,
@@ -141,13 +145,13 @@ def fit(
 
     Args:
         vectors: (N, D) embeddings.
-        targets: (N,) numbers of classes; both must occur.
+        targets: (N,) numbers of classes, from 0; each must occur.
         config: the run's settings.
         progress: told (epochs done, in all).
     """
     x_ND, y_N = torch.from_numpy(vectors), torch.from_numpy(targets)
-    counts = np.bincount(targets, minlength=len(LABELS))
-    widths = (vectors.shape[1], *config.hidden, len(LABELS))
+    counts = np.bincount(targets)
+    widths = (vectors.shape[1], *config.hidden, len(counts))
     weights = torch.from_numpy(len(targets) / (len(counts) * counts)).float() if config.class_weights else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -1,13 +1,14 @@
 """95 % intervals of a row's figures over patients, by methods that keep what they promise with 15 of them.
 
 Each is a share of something, or made of shares: accuracy of the videos; sensitivity and specificity of the videos of a
-class; F1 of the videos that are exTLE or are called so. AUROC has Newcombe's interval. `tests/trainer/judging/
+class; F1 of the videos that are of a class or are called so. AUROC has Newcombe's interval. `tests/trainer/judging/
 test_intervals.py` draws cohorts of 15 and counts how often the truth lies inside.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +43,11 @@ def f1_over_patients(said: Flags, there: Flags, patient: NDArray[np.intp]) -> In
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
-def mean_of_independent(values: tuple[float, float], intervals: tuple[Interval, Interval]) -> Interval:
-    """Give the interval of the mean of two figures of different patients, from that of each (Zou and Donner)."""
-    mean = sum(values) / 2
+def mean_of_independent(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
+    """Give the interval of the mean of figures of different patients, from that of each (Zou and Donner)."""
+    mean = sum(values) / len(values)
     below, above = (
-        math.hypot(*(value - interval[side] for value, interval in zip(values, intervals, strict=True))) / 2
+        math.hypot(*(value - interval[side] for value, interval in zip(values, intervals, strict=True))) / len(values)
         for side in (0, 1)
     )
     return mean - below, mean + above

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from encoder.head import POSITIVE
 from index.intervals import difference as interval_of_difference
-from index.records import LABELS
+from index.semiology import PAPER, Classes
 from trainer.judging.intervals import (
     auroc_over_patients,
     f1_over_patients,
@@ -30,7 +29,7 @@ class Prediction:
         patient_id: its patient, the unit of every interval.
         truth: its class.
         verdict: the class it was given.
-        probability: of exTLE, the mean over its clips.
+        probabilities: of each class, the mean over its clips.
         fold: in which fold, from 0.
     """
 
@@ -38,7 +37,7 @@ class Prediction:
     patient_id: str
     truth: str
     verdict: str
-    probability: float
+    probabilities: tuple[float, ...]
     fold: int = 0
 
 
@@ -53,15 +52,15 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """All figures of one row, pooled over folds; exTLE is the positive class.
+    """All figures of one row, pooled over folds.
 
     Attributes:
         accuracy: share of videos judged rightly.
         balanced_accuracy: mean of the classes' shares.
-        f1: F1 of exTLE.
-        macro_f1: mean of both classes'.
-        auroc: of the probabilities.
-        confusion: true TLE said TLE, true TLE said exTLE, true exTLE said TLE, true exTLE said exTLE.
+        f1: F1 of the positive class; None where there is none.
+        macro_f1: mean of all classes' F1.
+        auroc: of the positive class against the others; where there is none, the mean over all classes.
+        confusion: for each true class, how many videos were given each class.
         accuracy_by_fold: accuracy of each fold.
         majority: share of the more frequent class: the accuracy of always answering with it.
         videos: number of videos judged.
@@ -70,10 +69,10 @@ class Scores:
 
     accuracy: Estimate
     balanced_accuracy: Estimate
-    f1: Estimate
+    f1: Estimate | None
     macro_f1: Estimate
     auroc: Estimate
-    confusion: tuple[int, int, int, int]
+    confusion: tuple[tuple[int, ...], ...]
     accuracy_by_fold: tuple[float, ...]
     majority: float
     videos: int
@@ -81,27 +80,27 @@ class Scores:
 
 
 Arrays = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]
-"""Truth, verdict (1 for exTLE) and probability of each video."""
+"""Number of the true class, of the class given, and (V, C) probabilities of each video."""
 
 
-def scores(predictions: Sequence[Prediction]) -> Scores:
+def scores(predictions: Sequence[Prediction], classes: Classes = PAPER) -> Scores:
     """All figures of one row."""
-    truth, verdict, probability = _arrays(predictions)
-    arrays = truth, verdict, probability
+    arrays = truth, verdict, _ = _arrays(predictions, classes)
     _, patient = np.unique([p.patient_id for p in predictions], return_inverse=True)
     folds = np.array([prediction.fold for prediction in predictions])
-    confusion = metrics.confusion_matrix(truth, verdict, labels=[0, 1]).ravel().tolist()
-    f1s = [f1_over_patients(verdict == label, truth == label, patient) for label in (0, 1)]
+    numbers = range(len(classes))
+    confusion = metrics.confusion_matrix(truth, verdict, labels=list(numbers)).tolist()
+    f1s = [Estimate(_f1(arrays, n), *f1_over_patients(verdict == n, truth == n, patient)) for n in numbers]
     return Scores(
         accuracy=Estimate(_accuracy(arrays), *share_over_patients(truth == verdict, patient)),
         balanced_accuracy=_balanced(arrays, patient),
-        f1=Estimate(_f1(arrays), *f1s[1]),
-        # What one class gains the other gains too, mostly: their bounds come together.
-        macro_f1=Estimate(_macro_f1(arrays), *(float(np.mean(bound)) for bound in zip(*f1s, strict=True))),
-        auroc=_auroc_estimate(arrays, patient),
-        confusion=(confusion[0], confusion[1], confusion[2], confusion[3]),
+        f1=None if classes.positive is None else f1s[classes.number(classes.positive)],
+        # What one class gains another gains too, mostly: their bounds come together.
+        macro_f1=_mean(f1s),
+        auroc=_auroc(arrays, patient, classes),
+        confusion=tuple(map(tuple, confusion)),
         accuracy_by_fold=tuple(float((truth == verdict)[folds == fold].mean()) for fold in np.unique(folds)),
-        majority=float(max(truth.mean(), 1 - truth.mean())),
+        majority=float(np.bincount(truth).max() / len(truth)),
         videos=len(predictions),
         patients=int(patient.max()) + 1,
     )
@@ -142,9 +141,9 @@ def difference(
     return Difference(float(gain.mean()), low, high, float((extreme.sum() + 1) / (draws + 1)))
 
 
-def curves(predictions: Sequence[Prediction]) -> dict[str, list[list[float]]]:
-    """Points of the ROC (false and true positive rate) and precision-recall curves; empty with one class only."""
-    truth, _, probability = _arrays(predictions)
+def curves(predictions: Sequence[Prediction], label: str, classes: Classes = PAPER) -> dict[str, list[list[float]]]:
+    """Points of a class's ROC (false and true positive rate) and precision-recall curves; empty with one side only."""
+    truth, probability = _one_against_others(predictions, label, classes)
     if truth.min() == truth.max():
         return {"roc": [], "precision_recall": []}
     fpr, tpr, _ = metrics.roc_curve(truth, probability)
@@ -155,9 +154,11 @@ def curves(predictions: Sequence[Prediction]) -> dict[str, list[list[float]]]:
     }
 
 
-def reliability(predictions: Sequence[Prediction], bins: int = 5) -> list[tuple[float, float, int]]:
-    """(mean probability, share of exTLE, videos) of each filled bin of the probabilities."""
-    truth, _, probability = _arrays(predictions)
+def reliability(
+    predictions: Sequence[Prediction], label: str, classes: Classes = PAPER, bins: int = 5
+) -> list[tuple[float, float, int]]:
+    """(mean probability of a class, share that is of it, videos) of each filled bin of the probabilities."""
+    truth, probability = _one_against_others(predictions, label, classes)
     place = np.minimum((probability * bins).astype(int), bins - 1)
     return [
         (float(probability[place == b].mean()), float(truth[place == b].mean()), int((place == b).sum()))
@@ -166,12 +167,20 @@ def reliability(predictions: Sequence[Prediction], bins: int = 5) -> list[tuple[
     ]
 
 
-def _arrays(predictions: Sequence[Prediction]) -> Arrays:
+def _arrays(predictions: Sequence[Prediction], classes: Classes) -> Arrays:
     truth, verdict = (
-        np.array([LABELS.index(getattr(p, key)) == POSITIVE for p in predictions]).astype(np.intp)
-        for key in ("truth", "verdict")
+        np.array([classes.number(getattr(p, key)) for p in predictions], np.intp) for key in ("truth", "verdict")
     )
-    return truth, verdict, np.array([p.probability for p in predictions])
+    return truth, verdict, np.array([p.probabilities for p in predictions])
+
+
+def _one_against_others(
+    predictions: Sequence[Prediction], label: str, classes: Classes
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Whether each video is of the class, 0 or 1, and how probable that was."""
+    truth, _, probabilities_VC = _arrays(predictions, classes)
+    number = classes.number(label)
+    return (truth == number).astype(np.intp), probabilities_VC[:, number]
 
 
 def _rows_by_patient(predictions: Sequence[Prediction]) -> list[NDArray[np.intp]]:
@@ -185,31 +194,39 @@ def _accuracy(arrays: Arrays) -> float:
 
 def _balanced(arrays: Arrays, patient: NDArray[np.intp]) -> Estimate:
     truth, verdict, _ = arrays
-    classes = [truth == label for label in (0, 1) if (truth == label).any()]
+    classes = [truth == number for number in np.unique(truth)]
     shares = [float((truth == verdict)[of_class].mean()) for of_class in classes]
     bounds = [share_over_patients((truth == verdict)[of_class], patient[of_class]) for of_class in classes]
     if len(classes) == 1:
         return Estimate(shares[0], *bounds[0])
-    return Estimate(sum(shares) / 2, *mean_of_independent((shares[0], shares[1]), (bounds[0], bounds[1])))
+    return Estimate(sum(shares) / len(shares), *mean_of_independent(shares, bounds))
 
 
-def _f1(arrays: Arrays, label: int = 1) -> float:
+def _f1(arrays: Arrays, number: int) -> float:
     truth, verdict, _ = arrays
-    said, there = verdict == label, truth == label
+    said, there = verdict == number, truth == number
     total = said.sum() + there.sum()
     return float(2 * (said & there).sum() / total) if total else 0.0
 
 
-def _macro_f1(arrays: Arrays) -> float:
-    return (_f1(arrays, 0) + _f1(arrays, 1)) / 2
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of figures of the same videos, and of their bounds: none can be less certain than the least certain."""
+    return Estimate(*(float(np.mean([getattr(one, key) for one in estimates])) for key in ("value", "low", "high")))
 
 
-def _auroc_estimate(arrays: Arrays, patient: NDArray[np.intp]) -> Estimate:
-    """Share of (exTLE, TLE) pairs in the right order, ties half; NaN with one class only."""
-    truth, _, probability = arrays
-    there = truth == 1
+def _auroc(arrays: Arrays, patient: NDArray[np.intp], classes: Classes) -> Estimate:
+    if classes.positive is not None:
+        return _auroc_of(arrays, patient, classes.number(classes.positive))
+    found = [_auroc_of(arrays, patient, number) for number in range(len(classes))]
+    return _mean([one for one in found if not math.isnan(one.value)] or found[:1])
+
+
+def _auroc_of(arrays: Arrays, patient: NDArray[np.intp], number: int) -> Estimate:
+    """Share of (of the class, of another) pairs in the right order, ties half; NaN with one side only."""
+    truth, _, probabilities_VC = arrays
+    there, probability = truth == number, probabilities_VC[:, number]
     if there.all() or not there.any():
         return Estimate(math.nan, math.nan, math.nan)
-    value = float(metrics.roc_auc_score(truth, probability))
+    value = float(metrics.roc_auc_score(there, probability))
     sides = (patient[there], patient[~there])
     return Estimate(value, *auroc_over_patients(value, probability[there], probability[~there], sides))

@@ -29,10 +29,13 @@ from trainer.judging.classifiers import (
     mean_image,
     motion_energy,
     neighbour_judge,
+    sign_judge,
 )
 from trainer.judging.evaluate import cross_validate, judge_patients, labelled_patients
 from trainer.judging.folds import Fold, patient_folds, patients_held_out
 from trainer.judging.metrics import Difference, Prediction, Scores, difference, scores
+from trainer.judging.sign_examples import signs_of_study
+from trainer.judging.signs import BySigns
 from trainer.pretraining.ranks import Ranks
 from trainer.study.baseline_features import Baselines
 from trainer.study.config import AblationConfig, Mode
@@ -125,10 +128,11 @@ def ablate(
             raise InvalidInput(f"expected {len(judged.clips)} rows of {name}, one a clip, got {len(features)}")
     study = Study(config, judged.clips)
     outside = patients_held_out(((c.patient_id, c.split) for c in judged.clips), config.hold_out_split)
-    patients = labelled_patients([clip for clip in judged.clips if clip.patient_id not in outside])
-    folds = patient_folds(patients, config.folds, config.seed) if config.modes != ("external",) else []
+    classes = config.told_apart
+    patients = labelled_patients([clip for clip in judged.clips if clip.patient_id not in outside], classes)
+    folds = patient_folds(patients, config.folds, config.seed, classes) if config.modes != ("external",) else []
     if "external" in config.modes:
-        labelled_patients([clip for clip in judged.clips if clip.patient_id in outside])
+        labelled_patients([clip for clip in judged.clips if clip.patient_id in outside], classes)
     baselines = Baselines(clips, config.baselines, config_folder, folder)
     encoders = Pretrained(clips, start, config.pretrain, folder, ranks, config.device, reporter)
     for setting in SETTINGS:
@@ -149,6 +153,9 @@ def ablate(
             rows.append(replace(_our_row("both", compare, encoders, early=True), name=f"both, first {FIRST_S} s"))
         both = _features("both", compare, encoders)
         rows.append(compare.row("both, logistic regression", "ours", both, lambda seed: logistic_judge, 1))
+        by_signs = _by_signs(compare, encoders)
+        if by_signs is not None:
+            rows.append(compare.row("both, by its signs", "ours", by_signs, lambda seed: sign_judge, 1))
         for ours in ("none", "both"):
             embedded = _features(ours, compare, encoders)
             rows.append(compare.row(f"{ours}, 10 nearest clips", "ours", embedded, lambda seed: neighbour_judge, 1))
@@ -184,6 +191,11 @@ class _Comparison:
         self._counted, self._early = (_keys_of_counted(study.clips, seconds) for seconds in (None, FIRST_S))
 
     @property
+    def external(self) -> Fold:
+        """Those learned from, and those whom nothing has seen."""
+        return Fold(tuple(sorted(self._patients)), tuple(sorted(self.outside)))
+
+    @property
     def tells_when(self) -> bool:
         """Whether some seizure's onset is known, so that some clips do not count."""
         return len(self._counted) < len(self.study.clips)
@@ -205,7 +217,8 @@ class _Comparison:
         seeds = range(self.config.seed, self.config.seed + repeats)
         of_seed = [self._predictions(features, judge_of(seed), seed, clips, counted) for seed in seeds]
         accuracies = [float(np.mean([p.truth == p.verdict for p in found])) for found in of_seed]
-        return Row(name, kind, self.mode, tuple(of_seed[0]), scores(of_seed[0]), tuple(accuracies))
+        found = scores(of_seed[0], self.config.told_apart)
+        return Row(name, kind, self.mode, tuple(of_seed[0]), found, tuple(accuracies))
 
     def _predictions(
         self,
@@ -215,16 +228,17 @@ class _Comparison:
         clips: Sequence[TrainingClip],
         counted: Sequence[int],
     ) -> list[Prediction]:
+        classes = self.config.told_apart
         if self.mode == "external":
             if callable(features):
                 raise InvalidInput("an external test has no folds to make features for")
-            kept = [clips[row] for row in counted]
-            return judge_patients(features[counted], kept, judge, sorted(self._patients), sorted(self.outside))
+            kept, known = [clips[row] for row in counted], sorted(self._patients)
+            return judge_patients(features[counted], kept, judge, known, sorted(self.outside), classes=classes)
         rows = [row for row in counted if clips[row].patient_id in self._patients]
         kept = [clips[row] for row in rows]
         if callable(features):
-            return cross_validate(lambda fold: features(fold)[rows], kept, judge, self.config.folds, seed)
-        return cross_validate(features[rows], kept, judge, self.config.folds, seed)
+            return cross_validate(lambda fold: features(fold)[rows], kept, judge, self.config.folds, seed, classes)
+        return cross_validate(features[rows], kept, judge, self.config.folds, seed, classes)
 
 
 def _keys_of_counted(clips: Sequence[TrainingClip], from_onset_s: float | None) -> set[tuple[str, int]]:
@@ -270,6 +284,21 @@ def _features(setting: Setting, compare: _Comparison, encoders: Pretrained) -> F
     if compare.mode == "inductive" and setting != "none":
         return partial(_without_test_patients, encoders, setting, compare.outside)
     return compare.study.settings[setting].vectors
+
+
+def _by_signs(compare: _Comparison, encoders: Pretrained) -> Features | Callable[[Fold], Features] | None:
+    """Probabilities of signs, by heads on the embeddings of both levels; None where too few videos are tagged."""
+    clips, vectors = compare.study.clips, _features("both", compare, encoders)
+    patients = [clip.patient_id for clip in clips]
+
+    def of(fold: Fold) -> Features:
+        embedded = vectors(fold) if callable(vectors) else vectors
+        return BySigns(signs_of_study(clips, embedded), embedded, patients)(fold)
+
+    known = signs_of_study(clips, compare.study.settings["both"].vectors)
+    if not BySigns(known, known.vectors_ND, patients).names:
+        return None
+    return of(compare.external) if compare.mode == "external" else of
 
 
 def _without_test_patients(encoders: Pretrained, setting: Setting, outside: set[str], fold: Fold) -> Features:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import product
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "svg"  # not what a notebook's shell sets, which may not be installed
@@ -18,7 +19,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 Point = tuple[float, float]
-COLOURS = ("#3b6fb6", "#d1495b", "#2e8b57", "#b8860b", "#7b4fa3", "#5b6770", "#0f9fb5", "#a0522d")
+COLOURS = (
+    "#3b6fb6",
+    "#d1495b",
+    "#2e8b57",
+    "#b8860b",
+    "#7b4fa3",
+    "#5b6770",
+    "#0f9fb5",
+    "#a0522d",
+    "#c2185b",
+    "#4d7c0f",
+    "#334155",
+)
+"""Told apart by most people who don't see some colours; number 5 is grey, for what is no class."""
 _SIZE_INCHES = (3.5, 3.0)
 _STYLE = Path(__file__).with_name("matplotlibrc")
 _LONGEST_NAME = 24
@@ -87,24 +101,26 @@ def chart(
         return _svg(figure, title)
 
 
-def confusion(title: str, counts: tuple[int, int, int, int], names: tuple[str, str]) -> str:
+def confusion(title: str, counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
     """Counts with true classes as rows and verdicts as columns.
 
     Args:
         title: title above it.
-        counts: true negatives, false positives, false negatives, true positives.
-        names: names of both classes.
+        counts: of each true class, by the class given.
+        names: names of the classes.
     """
     with mpl.rc_context({"svg.hashsalt": f"confusion {title}"}, fname=_STYLE):
         figure, frame = _figure(title)
-        rows = [counts[:2], counts[2:]]
-        most = max(*counts, 1)
-        frame.imshow(rows, cmap="Blues", vmin=0, vmax=1.25 * most)
-        for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            shade = "white" if rows[row][column] > 0.7 * most else "#1d2730"
-            frame.text(column, row, str(rows[row][column]), ha="center", va="center", fontsize=13, color=shade)
-        frame.set_xticks((0, 1), [f"verdict {name}" for name in names])
-        frame.set_yticks((0, 1), [f"true {name}" for name in names], rotation=90, va="center")
+        most = max(1, *(count for row in counts for count in row))
+        frame.imshow(counts, cmap="Blues", vmin=0, vmax=1.25 * most)
+        for row, column in product(range(len(names)), repeat=2):
+            shade = "white" if counts[row][column] > 0.7 * most else "#1d2730"
+            size = max(14 - len(names), 6)
+            frame.text(column, row, str(counts[row][column]), ha="center", va="center", fontsize=size, color=shade)
+        several = len(names) > 2  # long names side by side need room
+        frame.set_xticks(range(len(names)), [f"verdict {_short(name)}" for name in names], rotation=90 * several)
+        turn = 0 if several else 90
+        frame.set_yticks(range(len(names)), [f"true {_short(name)}" for name in names], rotation=turn, va="center")
         frame.tick_params(length=0)
         return _svg(figure, title)
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from index.errors import InvalidInput
+from index.semiology import PAPER, Classes
 from trainer.backbones.baselines import BaselineConfig
 from trainer.judging.folds import Folds
 from trainer.judging.head import HeadConfig
@@ -69,6 +71,10 @@ class AblationConfig(BaseModel):
     """Seeds of folds and heads, counted from `seed`, that the spread of accuracies is reported for."""
     map: Literal["pca", "umap"] = "pca"
     """How the report lays out embeddings; umap needs the extra `semiome[map]`."""
+    classes: tuple[str, ...] = PAPER.names
+    """What the labels of the manifest tell apart, 2 to 10 names."""
+    positive: str | None = None
+    """The class that F1 and the curves are of; by default the second of two, and none of more."""
     device: str = "cpu"
     """cpu or cuda."""
     pretrain: PretrainConfig = PretrainConfig()
@@ -82,6 +88,19 @@ class AblationConfig(BaseModel):
     @classmethod
     def _one_or_several(cls, modes: object) -> object:
         return (modes,) if isinstance(modes, str) else modes
+
+    @property
+    def told_apart(self) -> Classes:
+        """The classes."""
+        return Classes(self.classes, self.positive)
+
+    @model_validator(mode="after")
+    def _named(self) -> AblationConfig:
+        try:
+            Classes(self.classes, self.positive)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+        return self
 
     @model_validator(mode="after")
     def _files(self) -> AblationConfig:

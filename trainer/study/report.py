@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from index.errors import StateError
-from index.records import LABELS
+from index.semiology import PAPER, Classes
 from trainer.judging.metrics import Difference, Estimate, curves, reliability
 from trainer.judging.probes import Share
 from trainer.judging.retrieval import Ranking
@@ -22,8 +22,7 @@ from trainer.study.ablation import Row, Study
 from trainer.study.charts import Series, chart, confusion
 from trainer.study.pretrained_encoders import Embedded
 
-COLUMNS = ("", "accuracy", "F1 exTLE", "macro F1", "balanced", "AUROC", "against none", "by seed")
-_LEVEL = 0.05
+_LEVEL, _GREY = 0.05, 5
 _SHARES = (-0.02, 1.02)
 _MODES = {
     "transductive": "Folds by patient; pretraining saw the test patients' unlabelled clips (as the paper)",
@@ -53,7 +52,7 @@ class Table(NamedTuple):
 
 
 def table(study: Study) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """For each mode its heading, and a line of `COLUMNS` for each row."""
+    """For each mode its heading, and a line of `columns_of` for each row."""
     tables = []
     for mode, rows in groupby(study.rows, key=lambda row: row.mode):
         of_mode = list(rows)
@@ -66,17 +65,29 @@ def table(study: Study) -> list[tuple[str, list[tuple[str, ...]]]]:
     return tables
 
 
+def columns_of(classes: Classes) -> tuple[str, ...]:
+    """Heads of the table's columns."""
+    f1 = () if classes.positive is None else (f"F1 {classes.positive}",)
+    return ("", "accuracy", *f1, "macro F1", "balanced", "AUROC", "against none", "by seed")
+
+
 def as_text(study: Study) -> str:
     """The table for a terminal or a file."""
     lines = []
-    tables = [Table(heading, COLUMNS, rows) for heading, rows in table(study)]
-    for heading, columns, rows in (*tables, beside_the_paper(study)):
+    for heading, columns, rows in _tables(study):
         widths = [max(len(cells[i]) for cells in (columns, *rows)) for i in range(len(columns))]
         lines += [heading, ""]
         for cells in (columns, *rows):
             lines.append("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
         lines.append("")
     return "\n".join([*lines, *conclusions(study), ""])
+
+
+def _tables(study: Study) -> list[Table]:
+    """That of each mode, and the paper's where the classes are the paper's."""
+    columns = columns_of(study.config.told_apart)
+    tables = [Table(heading, columns, rows) for heading, rows in table(study)]
+    return [*tables, beside_the_paper(study)] if study.config.told_apart == PAPER else tables
 
 
 def beside_the_paper(study: Study) -> Table:
@@ -87,7 +98,8 @@ def beside_the_paper(study: Study) -> Table:
 
     def cells(named: str, ours: str, figures: tuple[float, float]) -> tuple[str, ...]:
         row = here.get(ours)
-        of_row = ("", "") if row is None else (_estimate(row.scores.accuracy), _estimate(row.scores.f1))
+        figures_here = () if row is None else (row.scores.accuracy, row.scores.f1)
+        of_row = [_estimate(figure) for figure in figures_here if figure is not None] or ["", ""]
         return (named, *(f"{figure:.3f}" for figure in figures), *of_row)
 
     columns = ("", "paper: accuracy", "paper: F1", f"here, {mode}: accuracy", "here: F1")
@@ -130,7 +142,7 @@ def as_html(study: Study) -> str:
         clips=len(study.clips),
         patients=len({clip.patient_id for clip in study.clips}),
         conclusions=conclusions(study),
-        tables=[*(Table(heading, COLUMNS, rows) for heading, rows in table(study)), beside_the_paper(study)],
+        tables=_tables(study),
         whose=_whose(study),
         retrieval=_retrieval(study),
         probes=_probes(study),
@@ -173,10 +185,11 @@ def laid_out(vectors_ND: NDArray[np.float32], how: str) -> NDArray[np.float32]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     found = row.scores
+    f1 = () if found.f1 is None else (found.f1,)
     low, high = min(row.accuracy_by_seed), max(row.accuracy_by_seed)
     return (
         _SETTINGS.get(row.name, row.name),
-        *(_estimate(e) for e in (found.accuracy, found.f1, found.macro_f1, found.balanced_accuracy, found.auroc)),
+        *(_estimate(e) for e in (found.accuracy, *f1, found.macro_f1, found.balanced_accuracy, found.auroc)),
         "" if row.against_none is None else _difference(row.against_none),
         f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}",
     )
@@ -246,42 +259,48 @@ def _judgement(study: Study) -> Iterator[tuple[str, list[str]]]:
     for mode, rows in groupby(study.rows, key=lambda row: row.mode):
         shown = [row for row in rows if row.kind != "reference" or row.name == "motion energy"]
         names = [_SETTINGS.get(row.name, row.name) for row in shown]
-        drawn = [curves(row.predictions) for row in shown]
-        charts = []
-        for key, title, x, y in (
-            ("roc", "ROC", "false positive rate", "true positive rate"),
-            ("precision_recall", "Precision and recall", "recall", "precision"),
-        ):
-            series = [
-                Series(name, [(p[0], p[1]) for p in points[key]], colour)
-                for colour, (name, points) in enumerate(zip(names[:4], drawn[:4], strict=False))
-            ]
-            charts.append(chart(title, x, y, series, _SHARES, _SHARES, empty="one class alone: no curve"))
-        diagonal = Series("", [(0, 0), (1, 1)], 5, dashed=True)
-        told = [
-            Series(name, [(said, true) for said, true, _ in reliability(row.predictions)], colour)
-            for colour, (name, row) in enumerate(zip(names[:4], shown[:4], strict=False))
-        ]
-        axes = ("predicted probability of exTLE", "share that is exTLE")
-        charts.append(chart("Reliability", *axes, [diagonal, *told], _SHARES, _SHARES, empty="too few videos"))
-        pair = (LABELS[0], LABELS[1])
-        charts += [confusion(name, row.scores.confusion, pair) for name, row in zip(names, shown, strict=True)]
+        classes = study.config.told_apart
+        charts: list[str] = []
+        for label in classes.names if classes.positive is None else (classes.positive,):
+            charts += _curves_of(label, names[:4], shown[:4], classes)
+        charts += [confusion(name, row.scores.confusion, classes.names) for name, row in zip(names, shown, strict=True)]
         yield _MODES[mode], charts
+
+
+def _curves_of(label: str, names: Sequence[str], shown: Sequence[Row], classes: Classes) -> Iterator[str]:
+    """How well one class is told from the others, and what its probabilities are worth."""
+    drawn = [curves(row.predictions, label, classes) for row in shown]
+    of = "" if len(classes) == 2 else f", {label} against the others"
+    for key, title, x, y in (
+        ("roc", "ROC", "false positive rate", "true positive rate"),
+        ("precision_recall", "Precision and recall", "recall", "precision"),
+    ):
+        series = [
+            Series(name, [(p[0], p[1]) for p in points[key]], colour)
+            for colour, (name, points) in enumerate(zip(names, drawn, strict=True))
+        ]
+        yield chart(f"{title}{of}", x, y, series, _SHARES, _SHARES, empty="one class alone: no curve")
+    diagonal = Series("", [(0, 0), (1, 1)], 5, dashed=True)
+    told = [
+        Series(name, [(said, true) for said, true, _ in reliability(row.predictions, label, classes)], colour)
+        for colour, (name, row) in enumerate(zip(names, shown, strict=True))
+    ]
+    axes = (f"predicted probability of {label}", f"share that is {label}")
+    yield chart(f"Reliability{of}", *axes, [diagonal, *told], _SHARES, _SHARES, empty="too few videos")
 
 
 def _maps(study: Study) -> list[str]:
     charts = []
     patients = sorted({clip.patient_id for clip in study.clips})
+    colour_of = {label: n + (n >= _GREY) for n, label in enumerate(study.config.told_apart.names)}
     for name, found in study.settings.items():
         placed = laid_out(found.vectors, study.config.map)
         for what in ("class", "patient"):
             groups: dict[tuple[str, int], list[int]] = {}
             for row, clip in enumerate(study.clips):
                 label = clip.label or "no label"
-                colour = (*LABELS, "no label").index(label) if what == "class" else patients.index(clip.patient_id)
-                groups.setdefault(
-                    (label if what == "class" else "", 5 if label == "no label" and what == "class" else colour), []
-                ).append(row)
+                colour = colour_of.get(label, _GREY) if what == "class" else patients.index(clip.patient_id)
+                groups.setdefault((label if what == "class" else "", colour), []).append(row)
             series = [
                 Series(label, [(float(placed[r, 0]), float(placed[r, 1])) for r in rows], colour, joined=False)
                 for (label, colour), rows in sorted(groups.items())

@@ -34,7 +34,7 @@ def beds(
 
     screen = Screen(as_json=as_json)
     workspace = Workspace.at(address)
-    rows = read_manifest(manifest, media_root)
+    rows = read_manifest(manifest, media_root, None)
     chosen = current_encoder(workspace.encoders, encoder)
     with screen.progress("Looking for beds") as progress:
         surveyed = survey(rows, chosen, Store(workspace), max(usable_cores() // 2, 1), progress, device)

@@ -90,12 +90,12 @@ def encode(
     from index.errors import InvalidInput
     from index.processors import usable_cores
     from index.tables.store import Store
-    from index.workspace import Workspace
+    from index.workspace import Workspace, classes_of
 
     ask_for_sandbox(least_sandbox)
     screen = Screen(as_json=as_json)
-    rows = read_manifest(manifest, media_root).every(stride)
     workspace = Workspace.at(address)
+    rows = read_manifest(manifest, media_root, classes_of(workspace)).every(stride)
     warn_of_another_account(workspace, screen)
     same_recording = same_recording if same_recording is None else same_recording.strip()
     if same_recording == "":

@@ -10,7 +10,7 @@ import typer
 
 from index.words import counted
 from semiome.console import Screen
-from semiome.options import JsonOption, MediaRootOption
+from semiome.options import DEFAULT_WORKSPACE, JsonOption, MediaRootOption, WorkspaceOption
 
 app = typer.Typer(help="The CSV that lists a cohort's videos.", no_args_is_help=True)
 
@@ -19,6 +19,7 @@ app = typer.Typer(help="The CSV that lists a cohort's videos.", no_args_is_help=
 def check(
     manifest: Annotated[Path, typer.Argument(help="CSV, one row a video.")],
     media_root: MediaRootOption = None,
+    address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Read a manifest, look into its files, and report everything that is wrong, or what it holds.
@@ -30,9 +31,10 @@ def check(
     from encoder.job.preflight import look_into
     from encoder.manifest import read_manifest
     from index.processors import usable_cores
+    from index.workspace import Workspace, classes_of
 
     screen = Screen(as_json=as_json)
-    found = read_manifest(manifest, media_root)
+    found = read_manifest(manifest, media_root, classes_of(Workspace.at(address)))
     with screen.progress("Looking at videos") as progress:
         looked = look_into(found, max(usable_cores() // 2, 1), progress)
     refused = [

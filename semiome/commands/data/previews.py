@@ -40,7 +40,7 @@ def previews(
     screen = Screen(as_json=as_json)
     with screen.progress("Making previews") as progress:
         made = make_previews(
-            read_manifest(manifest, media_root), Workspace.at(address), decoders or usable_cores(), progress
+            read_manifest(manifest, media_root, None), Workspace.at(address), decoders or usable_cores(), progress
         )
 
     def show() -> None:

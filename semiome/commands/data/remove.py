@@ -37,7 +37,8 @@ def remove(
     if not video and manifest is None:
         raise InvalidInput("name videos with --video or --manifest")
     stored = Store(workspace).videos()
-    listed = [row for row in read_manifest(manifest, media_root).rows if row.video_id in stored] if manifest else []
+    rows_listed = read_manifest(manifest, media_root, None).rows if manifest else ()
+    listed = [row for row in rows_listed if row.video_id in stored]
     if others := [row.video_id for row in listed if stored[row.video_id].patient_id != row.patient_id]:
         raise InvalidInput(
             f"stored for another patient than the manifest says: {', '.join(others[:5])}; nothing is removed"

@@ -173,7 +173,7 @@ class _Source:
     def _read(self, manifest: Path) -> Manifest:
         from encoder.manifest import read_manifest
 
-        return read_manifest(self.folder / manifest)
+        return read_manifest(self.folder / manifest, classes=self.settings.told_apart)
 
     def _cache(self, part: str) -> Path | None:
         return None if self.settings.frame_cache is None else self.folder / self.settings.frame_cache / part

@@ -10,13 +10,16 @@ import typer
 from index.words import counted
 from semiome.commands.models.references import (
     CAVEAT,
-    COLUMNS,
     LabelledVideos,
+    by_signs,
+    columns,
     durations,
     motion,
     save_report,
+    show_signs_say,
     shown,
     shown_differences,
+    signs_say,
 )
 from semiome.console import Screen
 from semiome.options import DEFAULT_WORKSPACE, FromOnsetOption, JsonOption, WorkspaceOption, encoder_in_use
@@ -56,10 +59,10 @@ def evaluate(
 
     from index.phases import FIRST_S
     from index.tables.store import Store
-    from index.workspace import Workspace
-    from trainer.judging.classifiers import head_judge, logistic_judge, majority_judge, neighbour_judge
+    from index.workspace import Workspace, classes_of
+    from trainer.judging.classifiers import head_judge, logistic_judge, majority_judge, neighbour_judge, sign_judge
     from trainer.judging.evaluate import cross_validate, judge_patients
-    from trainer.judging.folds import patients_held_out
+    from trainer.judging.folds import Fold, patients_held_out
     from trainer.judging.head import HeadConfig
     from trainer.judging.metrics import difference, scores
 
@@ -67,15 +70,16 @@ def evaluate(
     how_many = _folds(str(folds))
     workspace = Workspace.at(address)
     encoder_id = encoder_in_use(workspace)
-    store = Store(workspace)
+    store, classes = Store(workspace), classes_of(workspace)
     whole = stored_clips(store, encoder_id, from_onset)
     patients = {clip.patient_id for clip in whole.clips}
     outside = patients_held_out(((clip.patient_id, clip.split) for clip in whole.clips), external) & patients
 
     def judged(of: LabelledVideos, judge: Judge, seed: int) -> list[Prediction]:
         if outside:
-            return judge_patients(of.features, of.clips, judge, sorted(patients - outside), sorted(outside))
-        return cross_validate(of.features, of.clips, judge, how_many, seed)
+            fold = Fold(tuple(sorted(patients - outside)), tuple(sorted(outside)))
+            return judge_patients(of.of(fold), of.clips, judge, fold.training, fold.test, classes=classes)
+        return cross_validate(of.features, of.clips, judge, how_many, seed, classes)
 
     def head_of(seed: int) -> Judge:
         return head_judge(HeadConfig(epochs=epochs, seed=seed))
@@ -86,6 +90,9 @@ def evaluate(
         "logistic regression": (whole, lambda seed: logistic_judge),
         "duration alone": (durations(whole, store), lambda seed: logistic_judge),
     }
+    signs = by_signs(workspace, store, encoder_id, whole)
+    if signs is not None:
+        judges["by its signs"] = LabelledVideos(whole.clips, signs), lambda seed: sign_judge
     with screen.progress("Looking at previews") as progress:
         by_motion, lacking = motion(workspace, store, whole, progress)
     if by_motion is None:
@@ -105,7 +112,7 @@ def evaluate(
                 progress(number * seeds + seed + 1, len(judges) * seeds)
             accuracies = [sum(p.truth == p.verdict for p in found) / len(found) for found in of_seed]
             first[name] = of_seed[0]
-            rows[name] = scores(of_seed[0]), accuracies
+            rows[name] = scores(of_seed[0], classes), accuracies
     against = {name: difference(first["head"], said) for name, said in first.items() if name != "head"}
     values: dict[str, Any] = {
         "encoder_id": encoder_id,
@@ -115,13 +122,14 @@ def evaluate(
         "clips_outside_seizure": whole.outside_seizure,
         "rows": {name: {**asdict(found), "accuracy_by_seed": by_seed} for name, (found, by_seed) in rows.items()},
         "head_against": {name: asdict(found) for name, found in against.items()},
+        "signs_say": None if signs is None else signs_say(signs, whole, classes),
         "caveat": CAVEAT,
     }
     values["report"] = save_report(workspace, "evaluate", values)
     if whole.outside_seizure:
         seizure = "the seizure" if from_onset is None else f"the first {from_onset:g} s of a seizure"
         screen.note(f"{counted(whole.outside_seizure, 'clip')} outside {seizure} did not count")
-    screen.result(values, lambda: _show(rows, against, values["report"], screen))
+    screen.result(values, lambda: _show(rows, against, columns(classes), values, screen))
 
 
 def _folds(said: str) -> int | Literal["patient"]:
@@ -169,16 +177,22 @@ def training_clip(clip: Clip, videos: Mapping[str, Video]) -> TrainingClip:
 
 
 def _show(
-    rows: dict[str, tuple[Scores, list[float]]], against: dict[str, Difference], report: str, screen: Screen
+    rows: dict[str, tuple[Scores, list[float]]],
+    against: dict[str, Difference],
+    heads: tuple[str, ...],
+    values: dict[str, Any],
+    screen: Screen,
 ) -> None:
     first = next(iter(rows.values()))[0]
     by_seed = [" ".join(f"{accuracy:.2f}" for accuracy in found) for _, found in rows.values()]
     lines = shown({name: found for name, (found, _) in rows.items()})
     screen.table(
         f"{counted(first.videos, 'video')} of {counted(first.patients, 'patient')}, each judged without its patient",
-        (*COLUMNS, "by seed"),
+        (*heads, "by seed"),
         [(*line, seeds) for line, seeds in zip(lines, by_seed, strict=True)],
     )
-    columns = ("", "accuracy, 95 % interval", "p, exchanging patients")
-    screen.table("The head against", columns, shown_differences(against))
-    screen.say(f"{CAVEAT}\nReport: {report}")
+    compared = ("", "accuracy, 95 % interval", "p, exchanging patients")
+    screen.table("The head against", compared, shown_differences(against))
+    if values["signs_say"]:
+        show_signs_say(values["signs_say"], screen)
+    screen.say(f"{CAVEAT}\nReport: {values['report']}")

@@ -174,6 +174,7 @@ def labelled_clips(
     """
     from index.feedback.labels import with_labels
     from index.phases import counted_rows
+    from index.workspace import classes_of
     from semiome.commands.models.evaluate import training_clip
     from trainer.judging.folds import check_leaks, patients_held_out
     from trainer.judging.head import LabelledClips
@@ -192,4 +193,5 @@ def labelled_clips(
         [clip for clip in known if clip.patient_id in of_split],
     )
     held_out = sorted(of_split & {clip.patient_id for clip in clips})
-    return LabelledClips(encoder_id, clips, said, stored.vectors[rows], outside), held_out
+    classes = classes_of(store.workspace)
+    return LabelledClips(encoder_id, clips, said, stored.vectors[rows], outside, classes), held_out

@@ -8,8 +8,9 @@ import typer
 
 from semiome.commands.models.references import (
     CAVEAT,
-    COLUMNS,
     LabelledVideos,
+    by_signs,
+    columns,
     durations,
     motion,
     save_report,
@@ -20,9 +21,6 @@ from semiome.console import Screen
 from semiome.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, encoder_in_use
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from trainer.judging.metrics import Prediction, Scores
 
 
@@ -42,11 +40,11 @@ def judge(
     from index.tables.blocklist import patient_hash, workspace_key
     from index.tables.store import Store
     from index.words import counted
-    from index.workspace import Workspace
+    from index.workspace import Workspace, classes_of
     from semiome.commands.models.evaluate import stored_clips
-    from trainer.judging.classifiers import logistic_judge, majority_judge, neighbour_judge
+    from trainer.judging.classifiers import logistic_judge, majority_judge, neighbour_judge, sign_judge
     from trainer.judging.evaluate import judge_patients, verdicts
-    from trainer.judging.folds import check_leaks, patients_held_out
+    from trainer.judging.folds import Fold, check_leaks, patients_held_out
     from trainer.judging.metrics import difference, scores
 
     screen, workspace = Screen(as_json=as_json), Workspace.at(address)
@@ -54,6 +52,9 @@ def judge(
     head = load_head(workspace.heads)
     if head.card.encoder_id != encoder_id:
         raise EncoderMismatch(f"head {head.head_id}", head.card.encoder_id, encoder_id)
+    classes = classes_of(workspace)
+    if head.card.class_names != classes.names:
+        raise StateError("the classes have changed since this head was trained: train one with `semiome head train`")
     if head.card.training_patients is None:
         raise StateError(
             "this head does not say which patients it learned from: train it again with `semiome head train`"
@@ -73,11 +74,11 @@ def judge(
         )
     rows_judged = [row for row, clip in enumerate(whole.clips) if clip.patient_id in judged]
     clips = [whole.clips[row] for row in rows_judged]
+    fold = Fold(tuple(sorted(training)), tuple(sorted(judged)))
     check_leaks([clip for clip in whole.clips if clip.patient_id in training], clips)
 
     def of_head() -> list[Prediction]:
-        probability: NDArray[np.float64] = head.probabilities(whole.features[rows_judged])
-        return verdicts(clips, probability, threshold=head.card.threshold)
+        return verdicts(clips, head.probabilities(whole.of(fold)[rows_judged]), classes=classes)
 
     said = {"head in use": of_head()}
     if training:
@@ -86,6 +87,8 @@ def judge(
             "logistic regression": (whole, logistic_judge),
             "duration alone": (durations(whole, store), logistic_judge),
         }
+        if (signs := by_signs(workspace, store, encoder_id, whole)) is not None:
+            references["by its signs"] = LabelledVideos(whole.clips, signs), sign_judge
         with screen.progress("Looking at previews") as progress:
             by_motion, lacking = motion(workspace, store, whole, progress)
         if by_motion is None:
@@ -94,8 +97,8 @@ def judge(
             references["motion energy"] = by_motion, logistic_judge
         references["majority class"] = whole, majority_judge
         for name, (of, how) in references.items():
-            said[name] = judge_patients(of.features, of.clips, how, sorted(training), sorted(judged))
-    rows: dict[str, Scores] = {name: scores(predictions) for name, predictions in said.items()}
+            said[name] = judge_patients(of.of(fold), of.clips, how, fold.training, fold.test, classes=classes)
+    rows: dict[str, Scores] = {name: scores(predictions, classes) for name, predictions in said.items()}
     against = {name: difference(said["head in use"], found) for name, found in said.items() if name != "head in use"}
     values: dict[str, Any] = {
         "head_id": head.head_id,
@@ -112,7 +115,7 @@ def judge(
         first = rows["head in use"]
         screen.table(
             f"{counted(first.videos, 'video')} of {counted(first.patients, 'patient')} the head has not learned from",
-            COLUMNS,
+            columns(classes),
             shown(rows),
         )
         screen.table("The head against", ("", "accuracy, 95 % interval", "p"), shown_differences(against))

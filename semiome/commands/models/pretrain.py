@@ -50,7 +50,7 @@ def pretrain(
     shape = start.trainable.config
     cache = None if settings.frame_cache is None else config.parent / settings.frame_cache
     clips = clips_of(
-        *(read_manifest(config.parent / settings.manifest), cache, shape.num_frames, shape.image_size),
+        *(read_manifest(config.parent / settings.manifest, classes=None), cache, shape.num_frames, shape.image_size),
         decoders=decoders or usable_cores(),
         screen=screen,
         writes=local_rank == 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,10 +12,14 @@ if TYPE_CHECKING:
 
     from encoder.previews.library import StoredPreview
     from index.records import Video
+    from index.semiology import Classes
     from index.tables.store import Store
     from index.workspace import Workspace
+    from semiome.console import Screen
     from trainer.clips import TrainingClip
+    from trainer.judging.folds import Fold
     from trainer.judging.metrics import Difference, Scores
+    from trainer.judging.signs import BySigns
 
 CAVEAT = (
     "Research use only. Patients are what counts: intervals are over patients, and no figure is more certain than its "
@@ -31,15 +35,17 @@ class LabelledVideos:
 
     Attributes:
         clips: that count for their class.
-        features: (N, D), one row a clip.
+        features: (N, D), one row a clip; or what makes them for a fold.
         outside_seizure: how many clips do not count.
-        rows: of the stored clips, that these are; none where that does not matter.
     """
 
     clips: list[TrainingClip]
-    features: NDArray[np.float32]
+    features: NDArray[np.float32] | Callable[[Fold], NDArray[np.float32]]
     outside_seizure: int = 0
-    rows: list[int] = field(default_factory=list)
+
+    def of(self, fold: Fold) -> NDArray[np.float32]:
+        """Features for a fold."""
+        return self.features(fold) if callable(self.features) else self.features
 
 
 def durations(whole: LabelledVideos, store: Store) -> LabelledVideos:
@@ -55,6 +61,47 @@ def durations(whole: LabelledVideos, store: Store) -> LabelledVideos:
 
     lasts = np.array([[seconds(videos[clip.video_id])] for clip in whole.clips], np.float32)
     return LabelledVideos(whole.clips, np.log1p(lasts))
+
+
+def by_signs(workspace: Workspace, store: Store, encoder_id: str, whole: LabelledVideos) -> BySigns | None:
+    """Probabilities of signs for the same clips, by heads that learn from tags; None where too few videos have any."""
+    from index.errors import InvalidInput
+    from index.feedback.store import FeedbackStore
+    from trainer.judging.folds import Fold
+    from trainer.judging.sign_examples import sign_examples
+    from trainer.judging.signs import BySigns
+
+    stored, said = store.clips(encoder_id), FeedbackStore(workspace).each()
+    try:
+        examples = sign_examples(encoder_id, list(stored.clips), stored.vectors, store.videos(), said)
+    except InvalidInput:
+        return None
+    vectors = whole.of(Fold((), ()))
+    found = BySigns(examples, vectors, [clip.patient_id for clip in whole.clips])
+    return found if found.names else None
+
+
+def signs_say(signs: BySigns, whole: LabelledVideos, classes: Classes) -> dict[str, dict[str, float]]:
+    """Say by how much each sign that is certain raises the log odds of each class; of two, of the second alone."""
+    import numpy as np
+
+    from trainer.judging.classifiers import what_signs_say
+    from trainer.judging.folds import Fold
+
+    everyone = tuple(sorted({clip.patient_id for clip in whole.clips}))
+    targets = np.array([classes.number(clip.label) for clip in whole.clips], np.int64)
+    weights = what_signs_say(signs(Fold(everyone, ())), targets)
+    names = classes.names if len(weights) > 1 else classes.names[1:]
+    told = [dict(zip(signs.names, row, strict=True)) for row in weights.tolist()]
+    return dict(zip(names, told, strict=True))
+
+
+def show_signs_say(said: dict[str, dict[str, float]], screen: Screen) -> None:
+    """A row for each sign, those that say most first."""
+    signs = list(next(iter(said.values())))
+    signs.sort(key=lambda sign: -max(abs(of_class[sign]) for of_class in said.values()))
+    rows = [(sign, *(f"{of_class[sign]:+.2f}" for of_class in said.values())) for sign in signs]
+    screen.table("What a sign that is certain adds to the log odds", ("sign", *said), rows)
 
 
 def motion(
@@ -109,18 +156,26 @@ def _motion_of(film: StoredPreview, clips: Sequence[TrainingClip]) -> list[NDArr
 
 
 def shown(rows: dict[str, Scores]) -> list[tuple[str, ...]]:
-    """Figures of each row with their intervals, and its confusion, for a table of `COLUMNS`."""
+    """Figures of each row with their intervals, and its confusion, for a table of `columns`."""
     return [
         (
             name,
-            *(f"{e.value:.3f} ({e.low:.2f} to {e.high:.2f})" for e in (s.accuracy, s.f1, s.macro_f1, s.auroc)),
-            " ".join(map(str, s.confusion)),
+            *(
+                f"{one.value:.3f} ({one.low:.2f} to {one.high:.2f})"
+                for one in (s.accuracy, s.f1, s.macro_f1, s.auroc)
+                if one is not None
+            ),
+            " / ".join(" ".join(map(str, given)) for given in s.confusion),
         )
         for name, s in rows.items()
     ]
 
 
-COLUMNS = ("", "accuracy", "F1 exTLE", "macro F1", "AUROC", "TN FP FN TP")
+def columns(classes: Classes) -> tuple[str, ...]:
+    """Heads of the columns; of each true class the last one counts the videos that were given each class."""
+    f1 = () if classes.positive is None else (f"F1 {classes.positive}",)
+    names = " ".join(classes.names)
+    return ("", "accuracy", *f1, "macro F1", "AUROC", f"given {names}, of {' / '.join(classes.names)}")
 
 
 def shown_differences(against: dict[str, Difference]) -> list[tuple[str, ...]]:

@@ -53,6 +53,9 @@ def search(
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every clip, whatever the index.")] = False,
     label: Annotated[list[str] | None, typer.Option(help="Only hits of this label; repeat for more.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only hits with this semiology tag; repeat for more.")] = None,
+    signs: Annotated[
+        str, typer.Option(help="Only hits in videos that show this course, such as 'versive then tonic within 30 s'.")
+    ] = "",
     recorded_from: Annotated[str, typer.Option(help="Only hits recorded then or later, ISO 8601.")] = "",
     recorded_until: Annotated[str, typer.Option(help="Only hits recorded before, ISO 8601.")] = "",
     metadata: Annotated[
@@ -88,7 +91,9 @@ def search(
         metadata=frozenset(map(_pair, metadata or ())),
     )
     grouped = GroupBy.VIDEO if aligned else GroupBy(group_by)
-    options = Options(where, grouped, include_own_patient=include_own_patient, exact=exact, aligned=aligned)
+    options = Options(
+        *(where, grouped), include_own_patient=include_own_patient, exact=exact, aligned=aligned, signs=signs
+    )
     screen = Screen(as_json=as_json)
     with Client(Connection(server, ca=ca, certificate=certificate, key=key, token_file=token_file)) as client:
         if new is not None:
@@ -231,7 +236,7 @@ def _show_verdicts(results: list[dict[str, Any]], screen: Screen) -> None:
         _verdict_row(one) if one["code"] == "OK" else (one["id"], one["code"], "", "", "", one["message"])
         for one in results
     ]
-    columns = ("item", "verdict", "P(exTLE)", "possible classes", "votes TLE : exTLE", "")
+    columns = ("item", "verdict", "probabilities", "possible classes", "votes", "")
     screen.table("Verdicts (research use only)", columns, rows)
 
 
@@ -249,10 +254,11 @@ def _verdict_row(one: dict[str, Any]) -> tuple[str, ...]:
         notes.append(f"{one['clips_outside_seizure']} clips outside the seizure")
     if one["clips_overlapping"]:
         notes.append(f"{one['clips_overlapping']} clips that overlap with others")
-    probability = f"{one['extle_probability']:.3f}" + ("" if one["calibrated"] else " (not calibrated)")
-    named = "not known" if sets is None else " or ".join(sets["labels"]) or "neither"
-    votes = f"{one['votes'][0]} : {one['votes'][1]} (margin {one['margin']})"
-    return one["id"], one["label"], probability, named, votes, ", ".join(notes)
+    likely = ", ".join(f"{label} {probability:.3f}" for label, probability in one["probabilities"].items())
+    likely += "" if one["calibrated"] else " (not calibrated)"
+    named = "not known" if sets is None else " or ".join(sets["labels"]) or "none of them"
+    votes = ", ".join(f"{label} {count}" for label, count in one["votes"].items()) + f" (margin {one['margin']})"
+    return one["id"], one["label"], likely, named, votes, ", ".join(notes)
 
 
 def _show_hits(title: str, neighbours: Sequence[Neighbour], screen: Screen) -> None:
@@ -294,10 +300,10 @@ def verdict_values(name: str, result: BatchItem) -> dict[str, Any]:
         "id": name,
         "code": result.code,
         "label": verdict.label,
-        "extle_probability": verdict.probability,
+        "probabilities": dict(zip(verdict.classes, verdict.probabilities, strict=True)),
         "calibrated": evidence.calibrated,
-        "votes": list(verdict.votes),
-        "margin": abs(verdict.votes[0] - verdict.votes[1]),
+        "votes": dict(zip(verdict.classes, verdict.votes, strict=True)),
+        "margin": verdict.margin,
         "tie": verdict.tie,
         "set": None if sets is None else {**asdict(sets), "abstains": sets.abstains},
         "trained_on_this_patient": evidence.trained_on_this_patient,
@@ -309,7 +315,7 @@ def verdict_values(name: str, result: BatchItem) -> dict[str, Any]:
             {
                 "clip_id": clip.clip_id,
                 "start_s": clip.start_s,
-                "extle_probability": vote.probability,
+                "probabilities": dict(zip(verdict.classes, vote.probabilities, strict=True)),
                 "label": vote.label,
             }
             for clip, vote in zip(clips, verdict.clips, strict=True)

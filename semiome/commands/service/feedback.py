@@ -63,7 +63,7 @@ def export(
     from index.feedback.store import FeedbackStore
     from index.files.durable import write_atomically, write_text_atomically
     from index.tables.store import Store
-    from index.workspace import Workspace
+    from index.workspace import Workspace, classes_of
 
     workspace = Workspace.at(address)
     store, videos, count = FeedbackStore(workspace), Store(workspace).videos(), 0
@@ -87,7 +87,7 @@ def export(
 
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "events.tsv", write_events)
-    write_text_atomically(folder / "events.json", json.dumps(events_sidecar(), indent=2) + "\n")
+    write_text_atomically(folder / "events.json", json.dumps(events_sidecar(classes_of(workspace)), indent=2) + "\n")
     write_atomically(folder / "label-studio.json", write_tasks)
     screen = Screen(as_json=as_json)
     screen.result({"feedback": count}, lambda: screen.say(f"{count} pieces of feedback written to {folder}"))
@@ -114,11 +114,12 @@ def rows(
     from index.feedback.store import FeedbackStore
     from index.tables.store import Store
     from index.words import counted
-    from index.workspace import Workspace
+    from index.workspace import Workspace, classes_of
 
     if to.exists():
         raise InvalidInput(f"{to.name} is there already: name another file with --to")
-    workspace, listed = Workspace.at(address), read_manifest(manifest, media_root)
+    workspace = Workspace.at(address)
+    listed = read_manifest(manifest, media_root, classes_of(workspace))
     events, choices = FeedbackStore(workspace).each(), Choices(lead_s=lead, tail_s=tail)
     made = rows_of_events(events, listed, Store(workspace).videos(), choices)
     screen = Screen(as_json=as_json)

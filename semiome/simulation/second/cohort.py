@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.clips import Timeline, plan_clips
-from index.records import LABELS
+from index.semiology import PAPER
 from semiome.simulation.second.acts import DAILY, FPS, Doing, perform
 from semiome.simulation.second.body import MATTRESS, TURNS, Pose, Surface, placed, surface
 from semiome.simulation.second.picture import Colour, Film, Lens, Place
@@ -126,7 +126,7 @@ def simulate_second(patients: int, videos: int, seed: int, prefix: str = "two") 
     """
     random = np.random.default_rng([2, seed])
     extle = round(_EXTLE_SHARE * patients)
-    labels = random.permutation([LABELS[1]] * extle + [LABELS[0]] * (patients - extle)).tolist()
+    labels = random.permutation([PAPER.names[1]] * extle + [PAPER.names[0]] * (patients - extle)).tolist()
     return tuple(
         _video(person, number, random)
         for person in [_person(f"{prefix}-{i + 1:03d}", label, random) for i, label in enumerate(labels)]
@@ -138,7 +138,7 @@ def _person(patient_id: str, label: str, random: np.random.Generator) -> Person:
     return Person(
         patient_id=patient_id,
         label=label,
-        usual=frozenset(s.name for s in SIGNS if random.random() < (s.tle if label == LABELS[0] else s.extle)),
+        usual=frozenset(s.name for s in SIGNS if random.random() < (s.tle if label == PAPER.names[0] else s.extle)),
         left=bool(random.integers(2)),
         vigour=random.uniform(0.75, 1.25),
         tempo=random.uniform(0.8, 1.2),
@@ -149,7 +149,7 @@ def _person(patient_id: str, label: str, random: np.random.Generator) -> Person:
 
 def _video(person: Person, number: int, random: np.random.Generator) -> SecondRecording:
     seconds = round(random.uniform(24, 48), 1)
-    likely = {s.name: s.tle if person.label == LABELS[0] else s.extle for s in SIGNS}
+    likely = {s.name: s.tle if person.label == PAPER.names[0] else s.extle for s in SIGNS}
     shown = [
         name
         for name, chance in likely.items()

@@ -553,6 +553,7 @@ def test_a_list_that_can_not_be_read_is_refused_by_name(tmp_path, name, data, sa
         ("words = 3\n", "expected \\[words\\] to be a section"),
         ("x = " + "[" * 5000, "can't be read"),
         ("[words]\nseizure = 5\n", "expected a text or a list of texts for seizure"),
+        ("[labels]\n'two words' = 'x'\n", "'two words' under \\[labels\\] of the mapping is no name of a class"),
         ("[columns]\nwhen = 'x'\n", "unknown name 'when' under \\[columns\\] of the mapping: expected patient_id"),
     ],
 )
@@ -606,6 +607,18 @@ def test_a_mapping_may_name_numbers_and_doubts(tmp_path):
     assert [words.kind_of(text) for text in ("p4", "1", "Sz ?", "sz 99", "Sz 98", "2")] == [
         *("seizure", "seizure", "passed_over", "passed_over", "seizure", "unknown")
     ]
+
+
+def test_labels_are_the_classes_that_a_mapping_names(tmp_path):
+    (tmp_path / "map.toml").write_text('[labels]\nfrontal = ["FLE"]\ntemporal = ["TLE"]\nother = []\n')
+    words = read_mapping(tmp_path / "map.toml")
+
+    told = [words.label_of(text) for text in ("fle", "TLE", "other", "frontal", "")]
+    assert told == ["frontal", "temporal", "other", "frontal", ""]
+    with pytest.raises(ValueError, match="write frontal or temporal or other"):
+        words.label_of("exTLE")
+    (tmp_path / "map.toml").write_text('[labels]\nTLE = ["temporal"]\n')
+    assert read_mapping(tmp_path / "map.toml").label_of("exTLE") == "exTLE"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from index.feedback.labels import labels_of, with_labels
 from index.feedback.statement import Feedback
 from index.feedback.store import FeedbackStore, path_of
 from index.records import Video
-from index.semiology import SIGNS
+from index.semiology import PAPER, SIGNS
 from index.tables.blocklist import block
 from index.tables.store import Store
 from index.traces.names import Names
@@ -323,7 +323,7 @@ def test_events_have_a_line_for_each_sign_and_label_with_hed_tags_where_there_ar
         "3\t5.5\tSemiology-tonic\tv1-0\tn/a\tsc:Semiology-tonic\ta\tnow\tleft arm first",
         "0\t24\tOwn-sign\tv1-0\tn/a\tn/a\tb\tlater\tn/a",
     ]
-    levels = events_sidecar()["trial_type"]["Levels"]
+    levels = events_sidecar(PAPER)["trial_type"]["Levels"]
     assert levels.items() > SIGNS.items()
     assert set(levels) - set(SIGNS) == {"seizure", "not a seizure"}
 

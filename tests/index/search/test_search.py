@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from index.errors import EncoderMismatch, InvalidInput, NotFound
-from index.query import ClipQuery, GroupBy, Options, SearchFilter, VectorQuery, VideoQuery
+from index.query import AllOf, AnyOf, ClipQuery, GroupBy, Not, Options, SearchFilter, VectorQuery, VideoQuery
 from index.search.loader import SnapshotLoader
 from index.search.search import search
 from index.vectors.brute_force import Allowed, Vectors
@@ -148,10 +148,14 @@ def test_an_unknown_id_is_not_found(query):
         search(snapshot_of(make_cohort()), query)
 
 
-@pytest.mark.parametrize("fields", [{"labels": frozenset({"tle"})}, {"recorded_from": "yesterday"}])
-def test_a_bad_filter_is_refused(fields):
+@pytest.mark.parametrize("wrap", [lambda one: one, Not, lambda one: AnyOf((SearchFilter(), AllOf((one,))))])
+def test_a_bad_filter_is_refused(wrap):
     with pytest.raises(InvalidInput):
-        SearchFilter(**fields)
+        SearchFilter(recorded_from="yesterday")
+    snapshot = snapshot_of(make_cohort())
+    with pytest.raises(InvalidInput, match="expected TLE or exTLE or nothing"):
+        search(snapshot, VideoQuery("v0-0"), 3, Options(wrap(SearchFilter(labels=frozenset({"TLE", "tle"})))))
+    assert search(snapshot, VideoQuery("v0-0"), 3, Options(wrap(SearchFilter(labels=frozenset({"TLE"}))))) is not None
 
 
 def test_an_index_refuses_what_faiss_would_misread():

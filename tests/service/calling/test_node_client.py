@@ -118,7 +118,8 @@ def test_classify_answers_what_our_own_client_is_told(node, client):
     verdict = answered(node("classify", "--video", "v2-0"))["verdict"]
 
     ours = client.classify(VideoQuery("v2-0")).judged
-    assert (verdict["label"], verdict["extle_probability"]) == (ours.verdict.label, ours.verdict.probability)
+    assert [one["probability"] for one in verdict["classes"]] == list(ours.verdict.probabilities)
+    assert (verdict["label"], verdict["extle_probability"]) == (ours.verdict.label, ours.verdict.probabilities[1])
     assert [clip["clip"]["clip_id"] for clip in verdict["clips"]] == [clip.clip_id for clip in ours.clips]
 
 

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["service", "index.query", "index.search
     from service.roles import ALLOWED
     from service.server.worker import Server, WorkerSlot
 
-from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.conftest import commit, install_head, install_signs, make_cohort, publish_all
 from tests.service.gate.attackers import METHODS
 from tests.service.gate.test_hostile import DOCUMENTED, STARTS_WORK, VALID, request_class
 
@@ -68,6 +68,7 @@ class Fuzzed:
         commit(workspace, make_cohort())
         publish_all(workspace)
         install_head(workspace)
+        install_signs(workspace, ("Semiology-tonic",))
         server = Server(workspace, ServerConfig(port=0, **_LIMITS), WorkerSlot(0, WorkerStatuses()))
         self._handlers = {method.name: server._guard.handler(method) for method in server._methods}
         self._loop = asyncio.new_event_loop()

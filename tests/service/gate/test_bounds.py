@@ -32,7 +32,7 @@ from service.gate.refusals import Refusals
 from service.messages.convert import filter_from_proto
 from service.methods import uploads
 from service.roles import Caller, Role, name_of
-from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.conftest import commit, install_head, install_signs, make_cohort, publish_all
 from tests.service.gate.attackers import (
     METHODS,
     PREFACE,
@@ -167,6 +167,7 @@ def workspace(tmp_path):
     commit(workspace, make_cohort())
     publish_all(workspace)
     install_head(workspace)
+    install_signs(workspace, ("Semiology-tonic",))
     return workspace
 
 

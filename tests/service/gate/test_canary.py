@@ -15,7 +15,7 @@ from index.workspace import Workspace
 from service.audit.trail import folder_of
 from service.client import Client
 from tests import forge
-from tests.conftest import commit, install_head, make_video, publish_all
+from tests.conftest import commit, install_head, install_signs, make_video, publish_all
 from tests.service.gate.attackers import METHODS, outcome, raw_calls, request_class, serving, with_one_string
 from tests.waiting import PATIENCE_S, until
 
@@ -32,6 +32,7 @@ GOOD = {
     "GetRecording": {"video_id": "v1-0"},
     "SearchByVideo": {"header": {"size_bytes": 64}},
     "ClassifyBatch": {"items": [{"video_id": "v1-0"}]},
+    "GetSigns": {"video_id": "v1-0"},
     "ListVideos": {"page_size": 1},
 }
 """What makes a request good but for what is added to it."""
@@ -61,6 +62,7 @@ def served(tmp_path_factory):
     commit(workspace, cohort())
     publish_all(workspace)
     install_head(workspace)
+    install_signs(workspace, ("Semiology-tonic",))
     port = free_port()
 
     def metrics():

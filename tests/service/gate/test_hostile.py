@@ -62,6 +62,7 @@ VALID = {
     f"{CLASSIFICATION}/Classify": {"item": {"video_id": "v1-0"}},
     f"{CLASSIFICATION}/ClassifyBatch": {"items": [{"video_id": "v1-0"}, {"clip_id": CLIP}]},
     f"{CLASSIFICATION}/ClassifyStream": {"items": [{"video_id": "v1-0"}, {"clip_id": CLIP}]},
+    f"{CLASSIFICATION}/GetSigns": {"video_id": "v1-0"},
     f"{CATALOG}/GetVideo": {"video_id": "v1-0"},
     f"{CATALOG}/ListVideos": {"filter": OPTIONS["filter"], "page_size": 2, "page_token": "djEtMA=="},
     f"{CATALOG}/GetPatient": {"patient_id": "p1"},

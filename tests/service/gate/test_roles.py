@@ -54,6 +54,7 @@ EXPECTED = {
     "/semiome.v1.ClassificationService/Classify": CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyBatch": CLASSIFY,
     "/semiome.v1.ClassificationService/ClassifyStream": CLASSIFY,
+    "/semiome.v1.ClassificationService/GetSigns": {"clinician", "trainer", "admin"},
     "/semiome.v1.CatalogService/GetVideo": LOOK,
     "/semiome.v1.CatalogService/ListVideos": LOOK,
     "/semiome.v1.CatalogService/GetPatient": LOOK,

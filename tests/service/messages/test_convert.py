@@ -33,6 +33,7 @@ from index.records import (
     Verdict,
     Video,
 )
+from index.semiology import LearnedSign, Stretch
 from index.tables.recording import RecordedVideo
 from protos import admin_pb2 as admin
 from protos import catalog_pb2 as catalog
@@ -40,7 +41,15 @@ from protos import classification_pb2 as classification
 from protos import common_pb2 as common
 from protos import retrieval_pb2 as retrieval
 from protos import review_pb2 as review
-from service.messages import convert, convert_admin, convert_catalog, convert_moments, convert_review, convert_verdict
+from service.messages import (
+    convert,
+    convert_admin,
+    convert_catalog,
+    convert_moments,
+    convert_review,
+    convert_signs,
+    convert_verdict,
+)
 from service.records import (
     BatchAnswer,
     BatchItem,
@@ -55,6 +64,8 @@ from service.records import (
     RecordingAnswer,
     SearchBatchAnswer,
     SearchResultItem,
+    SignsAnswer,
+    SignTrack,
     VideoAnswer,
 )
 
@@ -65,17 +76,21 @@ clips = st.builds(Clip, text, text, text, st.integers(0, 2**31), st.floats(0, 1e
 provenances = st.builds(Provenance, text, text, text, st.integers(0, 2**40))
 matches = st.lists(st.builds(Match, clips, floats, text), max_size=2).map(tuple)
 neighbours = st.lists(st.builds(Neighbour, clips, text, floats, text, matches), max_size=4).map(tuple)
-sets = st.builds(PredictionSet, st.sampled_from([(), ("TLE",), ("TLE", "exTLE")]), shares, st.tuples(shares, shares))
+sets = st.builds(
+    PredictionSet, st.sampled_from([(), ("TLE",), ("TLE", "exTLE")]), shares, st.lists(shares, max_size=4).map(tuple)
+)
 
 
 @st.composite
 def judged(draw):
-    pairs = draw(st.lists(st.tuples(clips, shares, text, floats), max_size=4))
-    counts = draw(st.tuples(st.integers(0, 99), st.integers(0, 99)))
-    votes = tuple(ClipVerdict(probability, label) for _, probability, label, _ in pairs)
-    verdict = Verdict(draw(text), draw(shares), counts, draw(st.booleans()), votes)
+    classes = draw(st.integers(2, 4))
+    each = st.lists(shares, min_size=classes, max_size=classes).map(tuple)
+    pairs = draw(st.lists(st.tuples(clips, each, text, each), max_size=4))
+    names = draw(st.lists(text, min_size=classes, max_size=classes).map(tuple))
+    counts = draw(st.lists(st.integers(0, 99), min_size=classes, max_size=classes).map(tuple))
+    votes = tuple(ClipVerdict(probabilities, label) for _, probabilities, label, _ in pairs)
+    verdict = Verdict(draw(text), names, draw(each), counts, draw(st.booleans()), votes)
     evidence = Evidence(
-        threshold=draw(shares),
         temperature=draw(shares),
         logits=tuple(logit for *_, logit in pairs),
         prediction_set=draw(st.none() | sets),
@@ -102,6 +117,29 @@ def test_answers_to_many_searches_survive_the_wire(provenance, found, words):
     answer = SearchBatchAnswer(provenance, results)
 
     assert convert.search_batch_answer(sent(convert.search_batch_response(answer))) == answer
+
+
+tracks = st.builds(
+    SignTrack,
+    st.builds(LearnedSign, text, st.integers(0, 99), st.integers(0, 99), shares, shares, shares),
+    st.lists(shares, max_size=4).map(tuple),
+    st.lists(st.builds(Stretch, shares, shares, shares), max_size=3).map(tuple),
+)
+left = st.lists(st.tuples(text, text), max_size=2).map(tuple)
+
+
+@given(
+    st.builds(
+        SignsAnswer,
+        provenances,
+        text,
+        st.lists(clips, max_size=3).map(tuple),
+        st.lists(tracks, max_size=2).map(tuple),
+        left,
+    )
+)
+def test_signs_survive_the_wire(answer):
+    assert convert_signs.signs_answer(sent(convert_signs.signs_response(answer))) == answer
 
 
 @given(st.builds(ClassifyAnswer, provenances, judged()))

@@ -156,7 +156,7 @@ def test_it_is_classified_where_that_is_asked_for_and_a_head_is_loaded(served, c
     assert answer.judged.evidence.neighbours == ()
     found, wanted = answer.judged.verdict, stored.verdict
     assert (found.label, found.votes, found.tie) == (wanted.label, wanted.votes, wanted.tie)
-    assert found.probability == pytest.approx(wanted.probability, abs=1e-5)
+    assert found.probabilities == pytest.approx(wanted.probabilities, abs=1e-5)
     kept = client.search_by_video(VIDEOS / "h264_ntsc.mp4", 3, patient_id="p7", store_as="v7", classify=True).judged
     assert kept.verdict == client.classify(VideoQuery("v7")).judged.verdict
     assert leftovers(workspace) == []
@@ -223,7 +223,7 @@ def chunk(data=b"0123456789"):
         ([header(patient_id="p", store_as_video_id="a/b")], "expected a video id"),
         ([header(store_as_video_id="v7")], "the patient's pseudonym"),
         ([header(label="TLE")], "only with a video that is stored"),
-        ([header(label="tle")], "expected a label"),
+        ([header(label="tle")], "expected TLE or exTLE or nothing"),
         ([header(options=retrieval.SearchOptions(aligned=True, group_by=2))], "can't be aligned"),
         ([header(), chunk()], ""),
     ],

@@ -21,7 +21,7 @@ from index.tables.store import Store
 from index.workspace import Workspace
 from service.processes.starting import page_process
 from tests import waiting
-from tests.conftest import DATA, install_head, publish_all
+from tests.conftest import DATA, install_head, install_signs, publish_all
 from tests.service.page.test_web import with_tokens
 from tests.service.servers import running
 
@@ -44,6 +44,9 @@ COHORT = (
 )
 
 
+JUDGED = ("Semiology-tonic", "Semiology-versive")
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory, tiny_encoder):
     folder = tmp_path_factory.mktemp("page")
@@ -58,6 +61,7 @@ def workspace(tmp_path_factory, tiny_encoder):
     make_previews(manifest, workspace, 2)
     publish_all(workspace, tiny_encoder.encoder_id)
     install_head(workspace, tiny_encoder.encoder_id, width=768)
+    install_signs(workspace, JUDGED, tiny_encoder.encoder_id, width=768)
     (workspace.runs / "ablation").mkdir(parents=True)
     report = "<h1>Ablation</h1><script>parent.document.title = 'x'</script>"
     (workspace.runs / "ablation" / "report.html").write_text(report)
@@ -156,7 +160,7 @@ def test_from_a_file_to_a_refined_search(workspace, page):
         timeout=1000 * waiting.PATIENCE_S  # the server loads its encoder when the first video comes
     )
     expect(page.get_by_text("An uploaded file")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"The head says (TLE|exTLE); probability of exTLE [01]"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"The head says (TLE|exTLE), with a probability of [01]"))).to_be_visible()
     assert page.locator(".timeline button").first.evaluate("(one) => one.style.getPropertyValue('--shade') !== ''")
     assert films(page).count() == 2
 
@@ -293,12 +297,41 @@ def test_the_verdict_says_in_words_what_the_service_says(page):
 
     text = page.locator("main").inner_text()
     assert f"The head says {said['label']}" in text.replace("\n", " ")
-    assert f"Probability, not calibrated, of exTLE: {said['extle_probability']:.2f}" in text
-    assert f"{said['tle_votes']} of 3 clips vote TLE, {said['extle_votes']} exTLE" in text
+    assert "The probabilities are not calibrated." in text
+    rows = [" ".join(row.split()) for row in page.locator("table.classes tbody tr").all_inner_texts()]
+    assert rows == [f"{one['label']} {one['probability']:.2f} {one['votes']}" for one in said["classes"]]
+    assert f"{max(one['votes'] for one in said['classes'])} of 3 clips vote {said['label']}: a margin of" in text
     assert answer["provenance"]["head_id"] in text
     assert "Research use only" in text
     assert page.locator(".timeline button.flips").count() == len(said["flipping_clip_ids"])
     assert page.locator("h3 .label").all_inner_texts() == ["TLE", "exTLE"]
+
+
+def test_signs_over_time_are_shown_and_played_from(page):
+    page.goto(f"{page.url}#/verdict?video=v1")
+    table = page.locator("table.signs-in-time")
+    expect(table).to_be_visible()
+    address = page.url.partition("#")[0].rstrip("/")
+    answer = page.request.post(
+        f"{address}/api/ClassificationService/GetSigns", data={"video_id": "v1"}, headers={"origin": address}
+    ).json()
+
+    rows = table.locator("tbody tr")
+    assert [row.split("\t")[0] for row in rows.all_inner_texts()] == ["tonic", "version of eyes, head or trunk"]
+    for row, track in zip(rows.all(), answer["tracks"], strict=True):
+        assert row.locator("button").count() == len(track["stretches"])
+        assert "AUROC 0.80 (0.65 to 0.90) on patients left out, 6 with it" in row.inner_text()
+    assert "Not judged: dacrystic (crying) (2 patients with it: 5 are needed)." in page.locator("main").inner_text()
+
+
+def test_a_search_may_ask_for_a_course_of_signs(page):
+    take(page, "v1")
+    course = field(page, "Signs in time")
+    with page.expect_response(SEARCHES) as answered:
+        course.fill("tonic or not tonic")
+        course.blur()
+    assert answered.value.request.post_data_json["options"]["signs"] == "tonic or not tonic"
+    expect(page.locator(".hit").first).to_be_visible()
 
 
 def test_what_is_said_of_a_video_is_kept_shown_as_text_and_taken_back(workspace, page):

@@ -24,7 +24,7 @@ from service.page.server import PageConfig
 from service.page.sessions import COOKIE, Sessions
 from service.processes.starting import page_process
 from service.server.credentials import make_access, make_token
-from tests.conftest import commit, install_head, make_cohort, publish_all
+from tests.conftest import commit, install_head, install_signs, make_cohort, publish_all
 from tests.service.gate.attackers import answering
 from tests.service.methods.test_review import FILM, put_preview
 from tests.waiting import PATIENCE_S
@@ -69,6 +69,7 @@ def workspace(tmp_path_factory):
     commit(workspace, make_cohort())
     publish_all(workspace)
     install_head(workspace)
+    install_signs(workspace, ("Semiology-tonic",))
     put_preview(workspace, "v1-0")
     (workspace.runs / "ablation").mkdir(parents=True)
     (workspace.runs / "ablation" / "report.html").write_text("<p>report<script>alert(1)</script>")
@@ -127,6 +128,7 @@ CALLS = {
     SEARCH: {"query": {"video_id": "v1-0"}},
     "/api/RetrievalService/Recommend": {"positive": [{"video_id": "v1-0"}]},
     "/api/ClassificationService/Classify": {"item": {"video_id": "v1-0"}},
+    "/api/ClassificationService/GetSigns": {"video_id": "v1-0"},
     "/api/CatalogService/ListVideos": {},
     "/api/CatalogService/GetVideo": {"video_id": "v1-0"},
     COUNTS: {},
@@ -423,7 +425,9 @@ def test_feedback_of_the_page_is_in_the_workspace_with_its_author(workspace, bro
             query={"video_id": "v"}, options={"k": 3, "group_by": 2, "filter": {"labels": ["TLE"]}}
         ),
         retrieval.SearchResponse(hits=[{"clip": {"clip_id": CLIP, "start_seconds": 10.5}, "similarity": 0.25}]),
-        classification.ClassifyResponse(verdict={"extle_probability": 0.1, "trained_on_this_patient": False}),
+        classification.ClassifyResponse(
+            verdict={"classes": [{"label": "TLE", "probability": 0.1}], "trained_on_this_patient": False}
+        ),
     ],
 )
 def test_the_pages_json_is_protobufs_own(message):

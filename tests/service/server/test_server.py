@@ -96,7 +96,7 @@ def test_classify_answers_what_the_head_says(served, client):
     assert answer.judged.clips == clips
     wanted = served[1].classify(vectors, "enc1")
     assert (answer.judged.verdict.label, answer.judged.verdict.votes) == (wanted.label, wanted.votes)
-    assert answer.judged.verdict.probability == pytest.approx(wanted.probability)
+    assert answer.judged.verdict.probabilities == pytest.approx(wanted.probabilities)
 
 
 def test_an_empty_id_is_named_as_the_wrong_field(served):

@@ -73,7 +73,7 @@ def test_every_verdict_is_what_it_was(old, answered):
         judged = state.classify(VideoQuery(video)).judged
         said = judged.evidence.prediction_set
         assert (judged.verdict.label, list(judged.verdict.votes)) == (label, votes)
-        assert judged.verdict.probability == pytest.approx(probability, abs=1e-6)
+        assert judged.verdict.probabilities[1] == pytest.approx(probability, abs=1e-6)
         assert (list(said.labels) if said else None) == sets
 
 

@@ -19,14 +19,23 @@ from service.serving.evidence import fewest_flipping, flipping
 from service.serving.state import ServingState
 from tests.conftest import WIDTH, commit, head_layers, make_cohort, publish_all
 
-probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=7)
+
+@st.composite
+def probabilities(draw):
+    """(N, C) of up to 7 clips and 4 classes, half of the time in so few steps that ties are common."""
+    classes = draw(st.integers(2, 4))
+    weight = draw(st.sampled_from([st.integers(1, 4), st.floats(0.001, 1)]))
+    rows = draw(st.lists(st.lists(weight, min_size=classes, max_size=classes), min_size=1, max_size=7))
+    weights = np.array(rows, float)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
-def head(conformal=None, temperature=1.7, threshold=0.4):
-    card = HeadCard(
-        (WIDTH, 2), ("TLE", "exTLE"), threshold, temperature, "enc1", "0" * 64, 1, 1, 1, (), 0, 1, conformal
-    )
+def head(conformal=None, temperature=1.7):
+    card = HeadCard((WIDTH, 2), ("TLE", "exTLE"), 0.5, temperature, "enc1", "0" * 64, 1, 1, 1, (), 0, 1, conformal)
     return Head(head_layers(3), card)
+
+
+NAMES = ("a", "b", "c", "d")
 
 
 @pytest.fixture(scope="module")
@@ -38,28 +47,28 @@ def state(tmp_path_factory):
     return ServingState(SnapshotLoader(workspace).snapshot, head(Conformal(0.1, (0.55, 0.5), (5, 5))))
 
 
-@given(probabilities, st.floats(0, 1))
-def test_flipping_clips_are_those_without_which_the_verdict_is_another(values, threshold):
-    verdict = vote(np.array(values), threshold)
+@given(probabilities())
+def test_flipping_clips_are_those_without_which_the_verdict_is_another(values):
+    verdict = vote(values, NAMES[: values.shape[1]])
     wanted = [
-        len(values) > 1 and vote(np.array(values[:n] + values[n + 1 :]), threshold).label != verdict.label
+        len(values) > 1 and vote(np.delete(values, n, axis=0), verdict.classes).label != verdict.label
         for n in range(len(values))
     ]
 
-    assert flipping(verdict, threshold) == wanted
+    assert flipping(verdict) == wanted
 
 
-@given(probabilities, st.floats(0, 1))
-def test_no_smaller_number_of_clips_turns_the_verdict(values, threshold):
-    verdict = vote(np.array(values), threshold)
+@given(probabilities())
+def test_no_smaller_number_of_clips_turns_the_verdict(values):
+    verdict = vote(values, NAMES[: values.shape[1]])
     turns = [
         count
         for count in range(1, len(values))
         for left in combinations(values, len(values) - count)
-        if vote(np.array(left), threshold).label != verdict.label
+        if vote(np.array(left), verdict.classes).label != verdict.label
     ]
 
-    assert fewest_flipping(verdict, threshold) == min(turns, default=0)
+    assert fewest_flipping(verdict) == min(turns, default=0)
 
 
 @pytest.mark.parametrize("item", [VideoQuery(f"v{p}-{v}") for p in range(6) for v in range(3)])
@@ -68,19 +77,26 @@ def test_the_verdict_can_be_computed_from_the_answer_alone(state, item):
     sent = convert_verdict.classify_response(state.classify(item)).SerializeToString()
     verdict = classification.ClassifyResponse.FromString(sent).verdict
 
-    chances = [1 / (1 + exp(-clip.logit / verdict.temperature)) for clip in verdict.clips]
-    votes = ["exTLE" if chance >= verdict.threshold else "TLE" for chance in chances]
+    weights = [[exp(logit / verdict.temperature) for logit in clip.logits] for clip in verdict.clips]
+    chances = [extle / (tle + extle) for tle, extle in weights]
+    votes = ["exTLE" if chance >= 0.5 else "TLE" for chance in chances]
     mean = sum(chances) / len(chances)
     extle, tle = votes.count("exTLE"), votes.count("TLE")
 
     def label(extle, tle, mean):
-        return "exTLE" if extle > tle or (extle == tle and mean >= verdict.threshold) else "TLE"
+        return "exTLE" if extle > tle or (extle == tle and mean >= 0.5) else "TLE"
 
-    assert chances == pytest.approx([clip.extle_probability for clip in verdict.clips], rel=1e-12)
+    assert chances == pytest.approx([clip.probabilities[1] for clip in verdict.clips], rel=1e-12)
     assert votes == [clip.label for clip in verdict.clips]
-    assert mean == pytest.approx(verdict.extle_probability, rel=1e-12)
-    assert (verdict.extle_votes, verdict.tle_votes, verdict.margin) == (extle, tle, abs(extle - tle))
+    assert [one.label for one in verdict.classes] == ["TLE", "exTLE"]
+    assert [one.probability for one in verdict.classes] == pytest.approx([1 - mean, mean], rel=1e-12)
+    assert ([one.votes for one in verdict.classes], verdict.margin) == ([tle, extle], abs(extle - tle))
     assert verdict.tie == (extle == tle)
+    assert [clip.logits[1] - clip.logits[0] for clip in verdict.clips] == [clip.logit for clip in verdict.clips]
+    assert [clip.probabilities[1] for clip in verdict.clips] == [clip.extle_probability for clip in verdict.clips]
+    assert (verdict.extle_probability, verdict.threshold) == (verdict.classes[1].probability, 0.5)
+    assert (verdict.tle_votes, verdict.extle_votes) == (tle, extle)
+    assert (verdict.conformal.tle_limit, verdict.conformal.extle_limit) == tuple(verdict.conformal.limits)
     assert verdict.label == label(extle, tle, mean)
     without = {
         clip.clip.clip_id: label(
@@ -91,10 +107,7 @@ def test_the_verdict_can_be_computed_from_the_answer_alone(state, item):
     assert list(verdict.flipping_clip_ids) == [name for name, other in without.items() if other != verdict.label]
     sets = [
         name
-        for name, rest, limit in (
-            ("TLE", mean, verdict.conformal.tle_limit),
-            ("exTLE", 1 - mean, verdict.conformal.extle_limit),
-        )
+        for name, rest, limit in zip(("TLE", "exTLE"), (mean, 1 - mean), verdict.conformal.limits, strict=True)
         if rest <= limit
     ]
     assert list(verdict.conformal.labels) == sets
@@ -167,7 +180,7 @@ def test_a_summary_has_the_verdict_of_the_whole(state):
     for few, all_ in zip(short[:-1], whole[:-1], strict=True):
         assert few.judged.clips == ()
         assert few.judged.verdict.votes == all_.judged.verdict.votes
-        assert few.judged.verdict.probability == pytest.approx(all_.judged.verdict.probability, abs=1e-6)
+        assert few.judged.verdict.probabilities == pytest.approx(all_.judged.verdict.probabilities, abs=1e-6)
         assert few.judged.evidence.prediction_set == all_.judged.evidence.prediction_set
 
 

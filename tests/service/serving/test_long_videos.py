@@ -81,7 +81,7 @@ def test_the_page_is_sent_the_part_that_it_shows(page):
     status, answer = browser.json("POST", f"{verdict}?from=720&until=1440", {"item": {"video_id": "v0-0"}})
     judged = answer["verdict"]
     assert (status, [one["clip"]["clip_index"] for one in judged["clips"]]) == (200, list(range(720, 1440)))
-    assert judged["tle_votes"] + judged["extle_votes"] == CLIPS
+    assert sum(one["votes"] for one in judged["classes"]) == CLIPS
     assert max(len(json.dumps(found)), len(json.dumps(answer))) < 500_000
     assert browser.json("POST", video, {"video_id": "v0-0", "page_size": 10_001})[0] == 400
     assert browser.json("POST", f"{verdict}?from=-1", {"item": {"video_id": "v0-0"}})[0] == 400

@@ -37,8 +37,9 @@ def test_a_verdict_on_a_patient_the_head_learned_from_says_so_and_is_not_calibra
     assert [one.evidence.trained_on_this_patient for one in (own, new)] == [True, False]
     assert [one.evidence.calibrated for one in (own, new)] == [False, True]
     assert [one.evidence.prediction_set is None for one in (own, new)] == [True, False]
-    raw = 1 / (1 + np.exp(-np.array(own.evidence.logits)))
-    np.testing.assert_allclose([clip.probability for clip in own.verdict.clips], raw)
+    raw = np.exp(np.array(own.evidence.logits))
+    raw /= raw.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose([clip.probabilities for clip in own.verdict.clips], raw)
 
 
 def test_batches_and_summaries_say_the_same(state, cohort):
@@ -85,7 +86,9 @@ def test_only_clips_of_the_seizure_vote_where_its_onset_is_known(state, from_ons
 
     assert judged.clips == tuple(every.clips[place] for place in voters)
     assert judged.evidence.logits == tuple(every.evidence.logits[place] for place in voters)
-    assert judged.verdict == vote(np.array([every.verdict.clips[place].probability for place in voters]))
+    assert judged.verdict == vote(
+        np.array([every.verdict.clips[place].probabilities for place in voters]), ("TLE", "exTLE")
+    )
     assert (judged.evidence.clips_outside_seizure, judged.evidence.clips_without_picture) == (4 - len(voters), 0)
     assert every.evidence.clips_outside_seizure == 0
     (short,) = state.classify_batch([VideoQuery("v3-0")], summaries=True).results

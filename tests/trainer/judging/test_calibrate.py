@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from encoder.head import Conformal, load_head, save_head
+from encoder.head import Conformal, load_head, save_head, vote
 from index.errors import InvalidInput
 from tests.trainer.judging.test_head import labelled
 from tests.trainer.judging.test_metrics import predictions
@@ -14,18 +14,41 @@ from trainer.judging.calibrate import calibrated, conformal, needed_patients, te
 from trainer.judging.head import HeadConfig, train_head
 
 
-@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
-def test_the_temperature_that_spoiled_the_logits_is_found(true):
-    random = np.random.default_rng(0)
-    honest = random.normal(0, 2, 20_000)
-    positive = random.random(20_000) < 1 / (1 + np.exp(-honest))
+def verdict_of(extle):
+    """On a video whose only clip is exTLE with this probability."""
+    return vote(np.array([[1 - extle, extle]]), ("TLE", "exTLE"))
 
-    assert temperature(honest * true, positive) == pytest.approx(true, rel=0.05)
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_the_temperature_that_spoiled_the_logits_is_found(true, classes):
+    random = np.random.default_rng(0)
+    honest = random.normal(0, 2, (20_000, classes))
+    drawn = (honest + random.gumbel(size=honest.shape)).argmax(1)  # with the softmax as their probabilities
+
+    assert temperature(honest * true, drawn) == pytest.approx(true, rel=0.05)
 
 
 def test_a_judge_that_knows_nothing_is_cooled_to_the_limit():
     random = np.random.default_rng(0)
-    assert temperature(random.normal(0, 5, 2000), random.random(2000) < 0.5) > 20
+    assert temperature(random.normal(0, 5, (2000, 2)), random.integers(0, 2, 2000)) > 20
+
+
+def test_two_classes_are_calibrated_as_platt_calibrates_them():
+    """The targets of one class against the other, with the log odds between them."""
+    random = np.random.default_rng(1)
+    logits, targets = random.normal(0, 3, (40, 2)), random.integers(0, 2, 40)
+    positives = int(targets.sum())
+    wanted = np.where(targets == 1, (positives + 1) / (positives + 2), 1 / (40 - positives + 2))
+    odds = logits[:, 1] - logits[:, 0]
+
+    def loss(found):
+        p = 1 / (1 + np.exp(-odds / found))
+        return -(wanted * np.log(p) + (1 - wanted) * np.log(1 - p)).mean()
+
+    found = temperature(logits, targets)
+
+    assert loss(found) <= min(loss(found * factor) for factor in (0.99, 1.01)) + 1e-9
 
 
 @pytest.mark.parametrize(("alpha", "needed"), [(0.1, 9), (0.05, 19), (0.2, 4), (0.5, 1), (0.3, 3)])
@@ -58,7 +81,7 @@ def test_sets_hold_the_true_class_of_new_patients_as_often_as_they_promise(alpha
         found = conformal(cohort(patients), alpha)
         for label in held:
             new = [p for p in cohort(1) if p.truth == label]
-            held[label] += all(label in found.prediction_set(p.probability) for p in new)
+            held[label] += all(label in found.prediction_set(verdict_of(p.probabilities[1])) for p in new)
 
     promised = math.ceil((patients + 1) * (1 - alpha)) / (patients + 1)
     error = 3 * math.sqrt(promised * (1 - promised) / trials)
@@ -69,8 +92,8 @@ def test_sets_hold_the_true_class_of_new_patients_as_often_as_they_promise(alpha
 def test_a_set_is_one_class_both_or_none():
     sure, unsure = Conformal(0.1, (0.3, 0.3), (9, 9)), Conformal(0.1, (0.6, 0.7), (9, 9))
 
-    assert [sure.prediction_set(p) for p in (0.1, 0.9, 0.5)] == [("TLE",), ("exTLE",), ()]
-    assert unsure.prediction_set(0.5) == ("TLE", "exTLE")
+    assert [sure.prediction_set(verdict_of(p)) for p in (0.1, 0.9, 0.5)] == [("TLE",), ("exTLE",), ()]
+    assert unsure.prediction_set(verdict_of(0.5)) == ("TLE", "exTLE")
 
 
 @pytest.mark.parametrize("alpha", [0, 1, -0.1])
@@ -91,8 +114,7 @@ def test_a_head_is_calibrated_on_patients_its_likes_have_not_seen():
     assert (found.card.conformal.alpha, found.card.conformal.patients) == (0.1, (9, 9))
     assert found.head_id != head.head_id
     assert replace(found.card, temperature=1.0, conformal=None) == head.card
-    probability = found.probabilities(data.vectors[:6])
-    logits, cooled = (np.log(p / (1 - p)) for p in (head.probabilities(data.vectors[:6]), probability))
+    logits, cooled = (np.log(p[:, 1] / p[:, 0]) for p in (one.probabilities(data.vectors[:6]) for one in (head, found)))
     np.testing.assert_allclose(cooled * found.card.temperature, logits, rtol=1e-3)
 
 

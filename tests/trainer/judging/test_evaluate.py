@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.errors import InvalidInput
-from index.records import LABELS
+from index.semiology import PAPER
 from tests.trainer.cohort import coloured_clips
 from trainer.judging.classifiers import (
     head_judge,
@@ -35,7 +35,7 @@ classes = st.dictionaries(
 @given(classes_of=classes, folds=st.integers(2, 6), seed=st.integers(0, 20))
 def test_every_patient_is_tested_once_and_each_fold_has_both_classes_on_both_sides(classes_of, folds, seed):
     counts = Counter(label for labels in classes_of.values() for label in labels)
-    if min(counts[label] for label in LABELS) < max(folds, 2):
+    if min(counts[label] for label in PAPER.names) < max(folds, 2):
         with pytest.raises(InvalidInput, match="of each class"):
             patient_folds(classes_of, folds, seed)
         return
@@ -49,7 +49,7 @@ def test_every_patient_is_tested_once_and_each_fold_has_both_classes_on_both_sid
     for fold in made:
         assert sorted((*fold.training, *fold.test)) == sorted(classes_of)
         for side in (fold.training, fold.test):
-            assert {label for patient in side for label in classes_of[patient]} == set(LABELS)
+            assert {label for patient in side for label in classes_of[patient]} == set(PAPER.names)
     sizes = [sum("exTLE" in classes_of[p] for p in fold.test) for fold in made]
     if all(len(labels) == 1 for labels in classes_of.values()):
         assert max(sizes) - min(sizes) <= 1
@@ -65,7 +65,7 @@ def test_too_many_folds_propose_a_number_that_works():
 
 def test_one_class_only_is_refused():
     clips = [replace(clip, label="TLE") for clip in coloured_clips().clips]
-    with pytest.raises(InvalidInput, match=r"both classes \(TLE and exTLE\), got TLE"):
+    with pytest.raises(InvalidInput, match=r"every class \(TLE and exTLE\), got TLE"):
         labelled_patients(clips)
 
 
@@ -148,16 +148,17 @@ def test_external_patients_are_judged_by_what_was_learned_from_others():
 
 def test_a_video_is_what_most_of_its_clips_are_and_a_tie_is_decided_by_the_mean():
     clips = [replace(coloured_clips().clips[0], video_id=name, clip_index=i) for name in "ab" for i in range(2)]
-    a, b = verdicts(clips, np.array([0.9, 0.2, 0.6, 0.1]))
+    extle = np.array([0.9, 0.2, 0.6, 0.1])
+    a, b = verdicts(clips, np.stack([1 - extle, extle], 1))
 
-    assert (a.verdict, a.probability) == ("exTLE", pytest.approx(0.55))
-    assert (b.verdict, b.probability) == ("TLE", pytest.approx(0.35))
+    assert (a.verdict, a.probabilities) == ("exTLE", pytest.approx((0.45, 0.55)))
+    assert (b.verdict, b.probabilities) == ("TLE", pytest.approx((0.65, 0.35)))
 
 
 def test_the_majority_is_tle_on_a_tie():
     nothing = np.zeros((3, 1), np.float32)
-    assert majority_judge(nothing, np.array([0, 1, 1]), nothing).tolist() == [1, 1, 1]
-    assert majority_judge(nothing[:2], np.array([0, 1]), nothing).tolist() == [0, 0, 0]
+    assert majority_judge(nothing, np.array([0, 1, 1]), nothing).tolist() == [[0, 1]] * 3
+    assert majority_judge(nothing[:2], np.array([0, 1]), nothing).tolist() == [[1, 0]] * 3
 
 
 def test_motion_energy_sees_where_something_moves_and_the_mean_image_what_stands_still():

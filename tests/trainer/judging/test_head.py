@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoder.head import POSITIVE, Head
+from encoder.head import Head
 from index.errors import InvalidInput
 from index.records import Clip
 from trainer.judging.head import HeadConfig, HeadModel, LabelledClips, train_head
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_head_and_other_data_another():
 
 def test_one_class_only_is_refused():
     data = labelled()
-    with pytest.raises(InvalidInput, match="both classes to train on, got 48 TLE, 0 exTLE"):
+    with pytest.raises(InvalidInput, match="every class to train on, got 48 TLE, 0 exTLE"):
         train_head(LabelledClips("enc1", data.clips, ["TLE"] * 48, data.vectors), HeadConfig())
 
 
@@ -69,19 +69,22 @@ def test_an_unknown_held_out_patient_is_refused():
         train_head(labelled(), HeadConfig(), held_out=["p1", "p99"])
 
 
-@pytest.mark.parametrize("widths", [(768, 2), (768, 256, 64, 2)])
-def test_numpy_gives_the_log_odds_that_torch_gives(widths):
+@pytest.mark.parametrize("widths", [(768, 2), (768, 256, 64, 2), (768, 256, 64, 5)])
+def test_numpy_gives_the_logits_that_torch_gives(widths):
     torch.manual_seed(len(widths))
     model = HeadModel(widths).eval()
-    card = replace(train_head(labelled(), HeadConfig(epochs=1)).card, widths=widths)
+    card = replace(
+        train_head(labelled(), HeadConfig(epochs=1)).card,
+        widths=widths,
+        class_names=("a", "b", "c", "d", "e")[: widths[-1]],
+    )
     vectors = np.random.default_rng(0).normal(size=(500, 768)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
 
     with torch.inference_mode():
-        logits = model(torch.from_numpy(vectors)).double()
-    expected = (logits[:, POSITIVE] - logits[:, 1 - POSITIVE]).numpy()
+        expected = model(torch.from_numpy(vectors)).double().numpy()
 
-    np.testing.assert_allclose(Head(model.arrays(), card).log_odds(vectors), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(Head(model.arrays(), card).logits(vectors), expected, rtol=0, atol=1e-6)
 
 
 def test_layers_that_are_not_those_of_the_card_are_refused():

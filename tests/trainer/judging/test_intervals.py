@@ -19,7 +19,8 @@ def cohort(random, separation, of_patient):
             score = separation * (0.5 if label == "exTLE" else -0.5) + usual + rest
             said = "exTLE" if score > 0 else "TLE"
             probability = 1 / (1 + np.exp(-score))
-            predictions.append(Prediction(f"{patient}-{video}", f"{patient}", label, said, probability))
+            both = (1 - probability, probability)
+            predictions.append(Prediction(f"{patient}-{video}", f"{patient}", label, said, both))
     return predictions
 
 
@@ -27,7 +28,7 @@ def many(separation, of_patient):
     """The population: the patients of 3,000 cohorts."""
     random = np.random.default_rng(7)
     return [
-        Prediction(f"{number}-{p.video_id}", f"{number}-{p.patient_id}", p.truth, p.verdict, p.probability)
+        Prediction(f"{number}-{p.video_id}", f"{number}-{p.patient_id}", p.truth, p.verdict, p.probabilities)
         for number in range(3000)
         for p in cohort(random, separation, of_patient)
     ]

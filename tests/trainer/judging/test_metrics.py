@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from index.semiology import Classes
 from trainer.judging.metrics import Prediction, curves, difference, reliability, scores
 
 
 def predictions(truth, probability, patients=None):
     names = patients or [f"p{i}" for i in range(len(truth))]
     return [
-        Prediction(f"v{i}", name, ("TLE", "exTLE")[t], ("TLE", "exTLE")[int(p >= 0.5)], p, fold=i % 2)
+        Prediction(f"v{i}", name, ("TLE", "exTLE")[t], ("TLE", "exTLE")[int(p >= 0.5)], (1 - p, p), fold=i % 2)
         for i, (t, p, name) in enumerate(zip(truth, probability, names, strict=True))
     ]
 
@@ -27,12 +28,42 @@ def test_figures_equal_scikit_learns(pairs):
 
     assert found.accuracy.value == pytest.approx(metrics.accuracy_score(truth, said))
     assert found.f1.value == pytest.approx(metrics.f1_score(truth, said, zero_division=0))
-    assert found.confusion == tuple(metrics.confusion_matrix(truth, said, labels=[0, 1]).ravel().tolist())
+    assert found.confusion == tuple(map(tuple, metrics.confusion_matrix(truth, said, labels=[0, 1]).tolist()))
     if 0 < truth.sum() < len(truth):
         assert found.balanced_accuracy.value == pytest.approx(metrics.balanced_accuracy_score(truth, said))
         assert found.macro_f1.value == pytest.approx(metrics.f1_score(truth, said, average="macro", zero_division=0))
         assert found.auroc.value == pytest.approx(metrics.roc_auc_score(truth, probability))
-    assert found.majority == max(truth.mean(), 1 - truth.mean())
+    assert found.majority == pytest.approx(max(truth.mean(), 1 - truth.mean()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(3, 5), st.data())
+def test_figures_of_more_classes_equal_scikit_learns(classes, data):
+    names = tuple(f"c{n}" for n in range(classes))
+    truth = data.draw(st.lists(st.integers(0, classes - 1), min_size=classes, max_size=30))
+    truth[:classes] = range(classes)
+    weights = np.random.default_rng(data.draw(st.integers(0, 99))).dirichlet(np.ones(classes), len(truth))
+    said = weights.argmax(1)
+    videos = [
+        Prediction(f"v{i}", f"p{i % 7}", names[t], names[s], tuple(w))
+        for i, (t, s, w) in enumerate(zip(truth, said.tolist(), weights.tolist(), strict=True))
+    ]
+
+    found, singled_out = scores(videos, Classes(names)), scores(videos, Classes(names, "c1"))
+
+    assert found.confusion == tuple(map(tuple, metrics.confusion_matrix(truth, said, labels=range(classes)).tolist()))
+    assert found.balanced_accuracy.value == pytest.approx(metrics.balanced_accuracy_score(truth, said))
+    assert found.macro_f1.value == pytest.approx(metrics.f1_score(truth, said, average="macro", zero_division=0))
+    assert found.auroc.value == pytest.approx(
+        metrics.roc_auc_score(truth, weights, multi_class="ovr", labels=range(classes))
+    )
+    assert (found.f1, found.majority) == (None, max(np.bincount(truth)) / len(truth))
+    of_one = np.array(truth) == 1
+    assert singled_out.f1.value == pytest.approx(metrics.f1_score(of_one, said == 1, zero_division=0))
+    assert singled_out.auroc.value == pytest.approx(metrics.roc_auc_score(of_one, weights[:, 1]))
+    for one in (found.accuracy, found.balanced_accuracy, found.macro_f1, found.auroc, singled_out.f1):
+        assert one.low <= one.value <= one.high
+        assert one.high - one.low > 0.05
 
 
 def test_the_papers_confusion_gives_the_papers_figures():
@@ -96,7 +127,7 @@ def test_rows_of_different_videos_are_not_compared():
 def test_curves_and_reliability_of_a_perfect_judge():
     perfect = predictions([0, 0, 1, 1], [0.05, 0.1, 0.9, 0.95])
 
-    assert [0.0, 1.0] in curves(perfect)["roc"]
-    assert [1.0, 1.0] in curves(perfect)["precision_recall"]
-    assert curves(predictions([0, 0], [0.1, 0.2])) == {"roc": [], "precision_recall": []}
-    assert reliability(perfect) == [(pytest.approx(0.075), 0.0, 2), (pytest.approx(0.925), 1.0, 2)]
+    assert [0.0, 1.0] in curves(perfect, "exTLE")["roc"]
+    assert [1.0, 1.0] in curves(perfect, "exTLE")["precision_recall"]
+    assert curves(predictions([0, 0], [0.1, 0.2]), "exTLE") == {"roc": [], "precision_recall": []}
+    assert reliability(perfect, "exTLE") == [(pytest.approx(0.075), 0.0, 2), (pytest.approx(0.925), 1.0, 2)]

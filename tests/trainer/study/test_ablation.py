@@ -16,6 +16,7 @@ from trainer.backbones.baselines import BaselineConfig
 from trainer.clips import TrainingClips
 from trainer.judging.folds import Leak
 from trainer.judging.head import HeadConfig
+from trainer.judging.metrics import scores
 from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.ranks import alone
 from trainer.study.ablation import _keys_of_counted, ablate, durations
@@ -77,12 +78,46 @@ class Checked(HTMLParser):
         self.asked += [value for name, value in attributes if name in {"src", "href", "srcset"}]
 
 
+def test_a_study_of_three_classes_has_every_row_and_report(tmp_path):
+    names = ("tonic", "clonic", "other")
+    clips = cohort()
+    labelled = tuple(replace(clip, label=names[int(clip.patient_id[1:]) % 3]) for clip in clips.clips)
+    config = configured(classes=names, modes=("transductive", "inductive", "external"))
+
+    study = run(tmp_path, config, TrainingClips(clips.frames, labelled))
+
+    for row in study.rows:
+        assert [len(given) for given in row.scores.confusion] == [3, 3, 3]
+        assert row.scores.f1 is None
+        assert all(sum(one.probabilities) == pytest.approx(1) for one in row.predictions)
+    text, page = as_text(study), as_html(study)
+    assert "F1 " not in text.replace("macro F1", "")
+    assert "Table I of the paper" not in text
+    assert page.count("clonic against the others") >= 3
+    positive = replace_config(study, "clonic")
+    assert "F1 clonic" in as_text(positive)
+
+
+def replace_config(study, positive):
+    """The same study, with a class singled out."""
+    study.config = study.config.model_copy(update={"positive": positive})
+    study.rows = [replace(row, scores=scores(row.predictions, study.config.told_apart)) for row in study.rows]
+    return study
+
+
+@pytest.mark.parametrize(("classes", "says"), [(("a",), "2 to 10 classes"), (("a", "A"), "small and capital")])
+def test_classes_of_a_study_are_checked(classes, says):
+    with pytest.raises(ValueError, match=says):
+        configured(classes=classes)
+
+
 def test_the_study_has_every_row_in_every_mode_and_a_report_that_needs_nothing(tmp_path):
     study = run(tmp_path, configured())
 
     names = [
         *OURS,
         "both, logistic regression",
+        "both, by its signs",
         "none, 10 nearest clips",
         "both, 10 nearest clips",
         "I3D + LSTM, random backbone",
@@ -94,7 +129,7 @@ def test_the_study_has_every_row_in_every_mode_and_a_report_that_needs_nothing(t
     for row in study.rows:
         videos, patients = (16, 8) if row.mode == "transductive" else (8, 4)
         assert (row.scores.videos, row.scores.patients, len(row.predictions)) == (videos, patients, videos)
-        assert sum(row.scores.confusion) == videos
+        assert sum(map(sum, row.scores.confusion)) == videos
         assert len(row.accuracy_by_seed) == (2 if row.name in {*OURS, "I3D + LSTM, random backbone"} else 1)
         assert (row.against_none is None, row.against_motion is None) == (
             row.name == "none",

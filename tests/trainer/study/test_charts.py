@@ -68,4 +68,4 @@ def test_the_same_chart_is_the_same_text():
     series = [Series("a", [(0.0, 1.0), (1.0, 0.0)])]
 
     assert chart("t", "x", "y", series) == chart("t", "x", "y", series)
-    assert confusion("t", (1, 2, 3, 4), ("TLE", "exTLE")) == confusion("t", (1, 2, 3, 4), ("TLE", "exTLE"))
+    assert confusion("t", ((1, 2), (3, 4)), ("TLE", "exTLE")) == confusion("t", ((1, 2), (3, 4)), ("TLE", "exTLE"))

@@ -1,7 +1,7 @@
 // Which view is shown, who has signed in, and the keys that work everywhere.
-import { get, post, remove } from "./api.js";
+import { call, get, post, remove } from "./api.js";
 import { CohortView } from "./cohort.js";
-import { el, fill, problem, say } from "./dom.js";
+import { classes, el, fill, judgedSigns, problem, say } from "./dom.js";
 import { MomentsView } from "./moments.js";
 import { RecordingView } from "./recording.js";
 import { ReportsView } from "./reports.js";
@@ -74,6 +74,11 @@ async function start() {
     if (!who.identity) who = await post("/api/session", { token: "" }); // a server that needs no sign-in
   } catch (error) { fill(main, problem(error), firstRun()); return; }
   if (!who.identity) { signIn(); return; }
+  try { // no class is known where nothing is served yet
+    const counts = await call("CatalogService/GetCounts");
+    classes.splice(0, classes.length, ...counts.labels.map((one) => one.name).filter(Boolean));
+    judgedSigns.splice(0, judgedSigns.length, ...counts.judged_signs);
+  } catch { classes.length = judgedSigns.length = 0; }
   const has = (...roles) => roles.some((role) => who.roles.includes(role));
   me = { ...who, seesFilms: has("admin", "clinician", "trainer"), judges: has("admin", "classifier", "clinician", "trainer"), looksAfter: has("admin", "trainer") };
   const out = el("button", { type: "button", onclick: async () => {

@@ -1,13 +1,12 @@
 // The cohort: a map of all clips, how much there is of what, and how the index is.
 import { call } from "./api.js";
-import { el, fill, labelOf, problem, signWords, tagsOf } from "./dom.js";
+import { classes, colourOf, el, fill, labelOf, problem, signWords, tagsOf } from "./dom.js";
 
 const WIDTH = 900;
 const HEIGHT = 640;
 const EDGE = 16;
 const LISTED = 100;
 const NONE = [150, 158, 166];
-const LABELS = { TLE: [33, 102, 172], exTLE: [179, 88, 6] };
 
 const numbers = (text, Kind) => new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 
@@ -156,13 +155,13 @@ export class CohortView {
     const first = Math.min(...dated);
     const last = Math.max(...dated);
     const colours = this.videos.map((video, n) => {
-      if (by === "label") return LABELS[video.label] || NONE;
+      if (by === "label") return colourOf(video.label) || NONE;
       if (by === "patient") return hue(patients.get(video.patient_id));
       if (by === "tag") return video.semiology.includes(this.tag.value) ? [160, 30, 90] : NONE;
       return times[n] ? aged(last > first ? (times[n] - first) / (last - first) : 1) : NONE;
     });
     this.colour = Uint32Array.from(colours, ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r);
-    const shown = { label: [["TLE", LABELS.TLE], ["exTLE", LABELS.exTLE], ["no label", NONE]], tag: [["seen", [160, 30, 90]], ["not noted", NONE]],
+    const shown = { label: [...classes.map((one) => [one, colourOf(one)]), ["no label", NONE]], tag: [["seen", [160, 30, 90]], ["not noted", NONE]],
       patient: [...patients].slice(0, 12).map(([name, n]) => [name, hue(n)]),
       age: dated.length ? [[new Date(first).toISOString().slice(0, 10), aged(0)], [new Date(last).toISOString().slice(0, 10), aged(1)], ["no date", NONE]] : [["no video has a date", NONE]] }[by];
     fill(this.legend, shown.map(([name, [r, g, b]]) => { const dot = el("i"); dot.style.background = `rgb(${r} ${g} ${b})`; return el("li", {}, dot, name); }),
@@ -220,7 +219,7 @@ export class CohortView {
     const found = [...clips].sort((a, b) => b[1] - a[1]).map(([n, count]) => ({ ...this.videos[n], count }));
     const patients = new Set(found.map((video) => video.patient_id));
     const total = found.reduce((sum, video) => sum + video.count, 0);
-    const labels = ["TLE", "exTLE", ""].map((label) => `${found.filter((video) => video.label === label).length} ${label || "without label"}`);
+    const labels = [...classes, ""].map((label) => `${found.filter((video) => video.label === label).length} ${label || "without label"}`);
     fill(this.chosen, el("h3", {}, `${total} clips of ${found.length} videos of ${patients.size} patients: ${labels.join(", ")}`),
       found.length ? el("div", { class: "videos", tabindex: "0", role: "group", "aria-label": "Chosen videos" }, el("table", {}, el("tbody", {}, found.slice(0, LISTED).map((video) => el("tr", {},
         el("td", {}, el("a", { href: `#/?video=${encodeURIComponent(video.video_id)}` }, video.video_id)), el("td", {}, video.patient_id), el("td", {}, labelOf(video.label)),

@@ -37,10 +37,32 @@ export function clock(seconds) {
   return minutes < 60 ? `${minutes}:${two(whole % 60)}` : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)}`;
 }
 
+// Of the workspace's classes, in their order; each dark enough for white letters, and told apart by most people who don't
+// see some colours.
+const COLOURS = [[33, 102, 172], [179, 88, 6], [0, 114, 94], [123, 45, 139], [107, 107, 0], [176, 16, 48], [75, 85, 99], [0, 105, 138], [168, 50, 125], [63, 112, 33]];
+
+/** What seizures are told apart into, as the server says; filled at sign-in. */
+export const classes = [];
+
+/** Names of the signs that sign heads judge; filled at sign-in, none where none are loaded. */
+export const judgedSigns = [];
+
+/** [red, green, blue] of a class; null for what is none. */
+export const colourOf = (label) => COLOURS[classes.indexOf(label)] || null;
+
 /** A label as a small coloured word. */
 export function labelOf(label) {
-  return label ? el("span", { class: `label ${label}` }, label) : el("span", { class: "soft" }, "no label");
+  if (!label) return el("span", { class: "soft" }, "no label");
+  const word = el("span", { class: "label" }, label);
+  if (colourOf(label)) word.style.background = `rgb(${colourOf(label).join(" ")})`;
+  return word;
 }
+
+/** Names as a sentence has them: "a, b or c". */
+export const either = (names) => names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} or ${names[names.length - 1]}`;
+
+/** A choice of one class, or of none, which is called `none`. */
+export const classChoice = (none, properties = {}) => el("select", properties, el("option", { value: "" }, none), classes.map((one) => el("option", { value: one }, one)));
 
 /** A sign in the ILAE's words where there are some, else its name without what is the same in all of them. */
 export function signWords(signs, tag) { return signs[tag] || tag.replace(/^Semiology-/, "").replaceAll("-", " "); }

@@ -1,6 +1,6 @@
 // What people say of videos: like this or not, label, signs, notes, and where a seizure is.
 import { call } from "./api.js";
-import { clock, el, fill, labelOf, say, signWords, tagsOf } from "./dom.js";
+import { classChoice, clock, el, fill, labelOf, say, signWords, tagsOf } from "./dom.js";
 
 /**
  * A form to say what a video is; `onSaved()` is called afterwards. `signs`: HED-SCORE names and the ILAE's words;
@@ -38,7 +38,7 @@ export function form(video, signs, part, onSaved) {
   return { element, told };
 }
 
-const labels = () => el("select", { name: "label" }, el("option", { value: "" }, "say nothing"), ["TLE", "exTLE"].map((one) => el("option", { value: one }, one)));
+const labels = () => classChoice("say nothing", { name: "label" });
 
 /** Boxes for the signs of a video, and what gives those that are ticked. */
 function signBoxes(video, signs) {

@@ -1,7 +1,7 @@
 // A recording in time, from a day to seconds: what is stored of it, its seizures, what people saved, how its clips vote,
 // and how similar each part is to a query.
 import { call, films, PART } from "./api.js";
-import { clock, el, fill, labelOf, problem, say, tagsOf } from "./dom.js";
+import { clock, colourOf, el, fill, labelOf, problem, say, tagsOf } from "./dom.js";
 import { eventForm, eventsIn, eventWords } from "./feedback.js";
 import { shade } from "./timeline.js";
 
@@ -175,7 +175,7 @@ export class RecordingTimeline {
       this.classes.set(key, []);
       try {
         const { verdict } = await call(`ClassificationService/Classify?from=${number * PART}&until=${(number + 1) * PART}`, { item: { video_id: video.video_id } });
-        this.classes.set(key, verdict.clips.map((one) => [offset + one.clip.start_seconds, one.clip.valid_seconds, one.extle_probability]));
+        this.classes.set(key, verdict.clips.map((one) => [offset + one.clip.start_seconds, one.clip.valid_seconds, shade(one, verdict.classes)]));
       } catch (error) {
         if (error.code !== "FAILED_PRECONDITION") say(error.message);
         this.judged = error.code !== "FAILED_PRECONDITION";
@@ -207,12 +207,13 @@ export class RecordingTimeline {
     this.#axis(pen, x, width, height, colour);
     for (const one of this.videos) box(one.offset_seconds, end(one), tops[0], LANES[0], one === this.shown ? colour("accent") : "#9db7c4");
     for (const one of [...this.happening].sort((a, b) => (a.kind === "seizure") - (b.kind === "seizure"))) { // seizures above
-      const paint = one.kind === "quiet" ? "#b9c2ca" : { TLE: colour("tle"), exTLE: colour("extle") }[one.label] || colour("warn");
+      const own = colourOf(one.label);
+      const paint = one.kind === "quiet" ? "#b9c2ca" : own ? `rgb(${own.join(" ")})` : colour("warn");
       box(one.from, one.until, tops[1], LANES[1], paint);
     }
     for (const [from, until] of this.marks) { pen.strokeStyle = colour("ink"); pen.lineWidth = 2; pen.strokeRect(x(from), tops[1] - 1, Math.max(x(until) - x(from), 3), LANES[1] + 2); }
     if (this.until - this.from <= CLASSES_S) {
-      for (const part of this.classes.values()) for (const [start, lasts, probability] of part) box(start, start + lasts, tops[2], LANES[2], `rgb(${shade(probability).join(" ")})`);
+      for (const part of this.classes.values()) for (const [start, lasts, rgb] of part) box(start, start + lasts, tops[2], LANES[2], `rgb(${rgb.join(" ")})`);
     }
     this.#curve(pen, x, tops[3], LANES[3], colour);
     pen.fillStyle = colour("soft");

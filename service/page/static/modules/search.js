@@ -1,9 +1,9 @@
 // Search: pick or upload a video, choose a part of it, look at what resembles it, say what does and what does not.
 import { call, clipsFrom, films, upload, verdictOn, videosOf } from "./api.js";
-import { clock, el, fill, kindWords, labelOf, problem, say, signWords, standing, tagsOf } from "./dom.js";
+import { classChoice, clock, el, fill, judgedSigns, kindWords, labelOf, problem, say, signWords, standing, tagsOf } from "./dom.js";
 import { form, judge, listed } from "./feedback.js";
 import { Players, stripOf } from "./player.js";
-import { Timeline } from "./timeline.js";
+import { colourLegend, Timeline } from "./timeline.js";
 
 const MOST_CLIPS = 360; // of a query that is a whole video
 const GROUPS = { video: "videos", patient: "patients", clip: "clips" };
@@ -33,7 +33,7 @@ export class SearchView {
     this.filters = this.#filters();
     this.stage = el("div", { hidden: true },
       el("section", { class: "panel", "aria-label": "The query" }, this.about, this.timeline.element,
-        el("p", { class: "soft" }, "TLE ", el("span", { class: "scale", role: "img", "aria-label": "from blue, TLE, to brown, exTLE" }), " exTLE. Click a clip to choose it, shift and click for a stretch; none chosen: the whole seizure."),
+        el("p", { class: "soft" }, colourLegend(), ". Click a clip to choose it, shift and click for a stretch; none chosen: the whole seizure."),
         this.filters),
       el("section", { class: "panel" }, this.players.element),
       el("section", { "aria-label": "Results" }, this.results),
@@ -179,7 +179,7 @@ export class SearchView {
     if (!verdict) return null;
     this.timeline.colour(verdict);
     return ["The head says ", labelOf(verdict.label), verdict.conformal && verdict.conformal.abstains ? ", but abstains" : "",
-      `; ${verdict.calibrated ? "calibrated " : ""}probability of exTLE ${verdict.extle_probability.toFixed(2)}. ${standing(verdict)} Research use only.`];
+      `, with a ${verdict.calibrated ? "calibrated " : ""}probability of ${verdict.classes.find((one) => one.label === verdict.label).probability.toFixed(2)}. ${standing(verdict)} Research use only.`];
   }
 
   // How it is asked
@@ -187,8 +187,9 @@ export class SearchView {
   #filters() {
     const again = () => this.search();
     this.group = el("select", { onchange: again }, Object.entries(GROUPS).map(([value, words]) => el("option", { value }, words)));
-    this.label = el("select", { onchange: again }, el("option", { value: "" }, "any"), ["TLE", "exTLE"].map((one) => el("option", { value: one }, one)));
+    this.label = classChoice("any", { onchange: again });
     this.sign = el("select", { onchange: again }, el("option", { value: "" }, "any"), Object.entries(this.signs).map(([name, words]) => el("option", { value: name }, words)));
+    this.course = el("input", { type: "text", placeholder: "versive then tonic within 30 s", spellcheck: false, onchange: again });
     this.from = el("input", { type: "date", onchange: again });
     this.until = el("input", { type: "date", onchange: again });
     this.others = el("input", { type: "checkbox", checked: true, disabled: !this.seesFilms, onchange: again });
@@ -199,6 +200,7 @@ export class SearchView {
     }).catch(() => {});
     return el("div", { class: "row" },
       el("label", {}, "Show", this.group), el("label", {}, "Label", this.label), el("label", {}, "Sign", this.sign),
+      judgedSigns.length ? el("label", { title: `Judged are: ${judgedSigns.map((one) => one.replace(/^Semiology-/, "")).join(", ")}` }, "Signs in time", this.course) : null,
       el("label", {}, "Recorded from", this.from), el("label", {}, "before", this.until),
       el("label", {}, this.others, "other patients only"),
       el("button", { type: "button", onclick: () => { this.timeline.clear(); this.#chosen(); } }, "Whole seizure"), this.refineButton);
@@ -222,7 +224,7 @@ export class SearchView {
     if (this.until.value) filter.recorded_until = this.until.value;
     const others = [...this.likes].filter(([, one]) => one.relevance === "not_relevant").map(([video]) => video);
     if (others.length) filter.excluded_video_ids = others;
-    const options = { k: this.seesFilms ? 20 : 10, group_by: `GROUP_BY_${this.group.value.toUpperCase()}`, include_own_patient: !this.others.checked, filter };
+    const options = { k: this.seesFilms ? 20 : 10, group_by: `GROUP_BY_${this.group.value.toUpperCase()}`, include_own_patient: !this.others.checked, filter, signs: this.course.value.trim() };
     if (positive.length > 1 || negative.length) return ["RetrievalService/Recommend", { positive, negative, options }];
     // A whole video is compared clip by clip in time.
     options.aligned = this.seesFilms && "video_id" in positive[0] && this.group.value === "video";

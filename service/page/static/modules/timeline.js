@@ -1,20 +1,35 @@
 // The clips of a video as a row of buttons, coloured by what each votes; one, a stretch or all can be chosen. Of a long
 // video one part is shown at a time.
 import { PART } from "./api.js";
-import { clock, el, fill } from "./dom.js";
+import { classes, clock, colourOf, el, fill, labelOf, signWords } from "./dom.js";
 
-// From TLE through neither to exTLE; told apart without seeing red or green, and written in words beside.
+// Of two classes: from the first through neither to the second; told apart without seeing red or green, and written in
+// words beside.
 const STOPS = [[33, 102, 172], [146, 197, 222], [240, 240, 238], [253, 184, 99], [179, 88, 6]];
+const UNSURE = STOPS[2];
 
-/** Colour of a probability of exTLE. */
-export function shade(probability) {
-  const at = Math.min(Math.max(probability, 0), 1) * (STOPS.length - 1);
-  const low = Math.min(Math.floor(at), STOPS.length - 2);
-  return STOPS[low].map((value, index) => Math.round(value + (STOPS[low + 1][index] - value) * (at - low)));
+const between = (from, to, share) => from.map((value, index) => Math.round(value + (to[index] - value) * share));
+
+/** Colour of what a clip votes, given a verdict's classes: of more than two that of its class, paler where less sure. */
+export function shade(clip, all) {
+  if (all.length === 2) {
+    const at = clip.probabilities[1] * (STOPS.length - 1);
+    const low = Math.min(Math.floor(at), STOPS.length - 2);
+    return between(STOPS[low], STOPS[low + 1], at - low);
+  }
+  const least = 1 / all.length;
+  return between(UNSURE, colourOf(clip.label) || UNSURE, (Math.max(...clip.probabilities) - least) / (1 - least));
 }
 
-function painted(button, probability) {
-  const [r, g, b] = shade(probability);
+/** What the colours mean. */
+export function colourLegend() {
+  if (classes.length !== 2) return [classes.map((one) => [labelOf(one), " "]), "paler where less sure"];
+  const [first, second] = classes;
+  return [`${first} `, el("span", { class: "scale", role: "img", "aria-label": `from blue, ${first}, to brown, ${second}` }), ` ${second}`];
+}
+
+function painted(button, clip, all) {
+  const [r, g, b] = shade(clip, all);
   button.style.setProperty("--shade", `rgb(${r} ${g} ${b})`);
   button.style.setProperty("--text", 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#101820" : "#ffffff");
 }
@@ -60,8 +75,8 @@ export class Timeline {
     const flipping = new Set(verdict.flipping_clip_ids);
     this.verdicts = verdicts;
     this.clips.forEach((clip, place) => {
-      const verdict = verdicts.get(clip.clip_id);
-      if (verdict) painted(this.buttons[place], verdict.extle_probability);
+      const one = verdicts.get(clip.clip_id);
+      if (one) painted(this.buttons[place], one, verdict.classes);
       this.buttons[place].classList.toggle("flips", flipping.has(clip.clip_id));
     });
     this.flipping = flipping;
@@ -105,10 +120,31 @@ export class Timeline {
     this.clips.forEach((clip, place) => {
       const verdict = this.verdicts && this.verdicts.get(clip.clip_id);
       const words = [`Clip ${this.first + place + 1}, from ${clock(clip.start_seconds)}`];
-      if (verdict) words.push(`votes ${verdict.label}, probability of exTLE ${verdict.extle_probability.toFixed(2)}`);
+      if (verdict) words.push(`votes ${verdict.label}, with a probability of ${Math.max(...verdict.probabilities).toFixed(2)}`);
       if (this.flipping && this.flipping.has(clip.clip_id)) words.push("without it the verdict would turn");
       this.buttons[place].setAttribute("aria-label", words.join(", "));
       this.buttons[place].title = words.join(", ");
     });
   }
+}
+
+/** A table of signs over time: in words where each is probable, and a strip as long as the video; `go(seconds)` plays. */
+export function signTable({ clips, tracks, not_judged: others }, signs, go) {
+  const end = clips.length ? clips[clips.length - 1].start_seconds + clips[clips.length - 1].valid_seconds : 1;
+  const strip = (track) => {
+    const canvas = el("canvas", { width: 600, height: 14, "aria-hidden": "true", class: "sign" });
+    const pen = canvas.getContext("2d");
+    clips.forEach((clip, n) => {
+      pen.fillStyle = `rgb(${between([240, 240, 238], [20, 84, 111], track.probabilities[n]).join(" ")})`;
+      pen.fillRect((600 * clip.start_seconds) / end, 0, Math.max((600 * clip.valid_seconds) / end, 1), 14);
+    });
+    return canvas;
+  };
+  const when = (track) => track.stretches.length ? track.stretches.slice(0, 12).map((one) =>
+    el("button", { type: "button", onclick: () => go(one.start_seconds) }, `${clock(one.start_seconds)} to ${clock(one.end_seconds)}`)) : "nowhere";
+  return el("div", {}, el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Signs over time" },
+    el("table", { class: "signs-in-time" }, el("thead", {}, el("tr", {}, ["Sign", "Over time", "Probable", "How well it is told"].map((one) => el("th", { scope: "col" }, one)))),
+      el("tbody", {}, tracks.map((track) => el("tr", {}, el("th", { scope: "row" }, signWords(signs, track.name)), el("td", {}, strip(track)), el("td", {}, when(track)),
+        el("td", { class: "soft" }, `AUROC ${track.auroc.toFixed(2)} (${track.auroc_low.toFixed(2)} to ${track.auroc_high.toFixed(2)}) on patients left out, ${track.patients} with it`)))))),
+    others.length ? el("p", { class: "soft" }, "Not judged: ", others.map((one) => `${signWords(signs, one.name)} (${one.reason})`).join("; "), ".") : null);
 }
