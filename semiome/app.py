@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import metadata
 from typing import Annotated
 
@@ -72,3 +73,16 @@ for name, group in (
     ("feedback", feedback.app),
 ):
     app.add_typer(group, name=name)
+
+
+def _flow(group: typer.Typer) -> None:
+    """Let paragraphs of help fill the terminal: typer keeps the line breaks of all but a docstring's first one."""
+    for command in group.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for below in group.registered_groups:
+        if below.typer_instance is not None:
+            _flow(below.typer_instance)
+
+
+_flow(app)

@@ -5,6 +5,8 @@ it does not need is what its user waits for: torch takes 1.5 to 2 s of a process
 """
 
 import contextlib
+import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -154,6 +156,17 @@ def test_every_command_is_started_here():
     }
     started = {" ".join(arguments.split()[: 1 + arguments.startswith(GROUPS)]) for arguments, _, _ in COMMANDS}
     assert known - started == set()
+
+
+def test_help_fills_the_line_and_breaks_no_sentence():
+    """At 80 columns: a line of a paragraph ends where the next word would not fit."""
+    for arguments in ("signs train", "events import", "encode", "judge", "film"):
+        command = [sys.executable, "-m", "semiome", *arguments.split(), "--help"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"})
+        about = shown.stdout.partition("[OPTIONS]")[2].partition("╭")[0].splitlines()[1:]
+        for line, after in itertools.pairwise([text.strip() for text in about]):
+            if line and after:
+                assert len(line) + 1 + len(after.split()[0]) > 78, (arguments, line)
 
 
 def mapped_by(pid):

@@ -320,7 +320,7 @@ def test_signs_over_time_are_shown_and_played_from(page):
     assert [row.split("\t")[0] for row in rows.all_inner_texts()] == ["tonic", "version of eyes, head or trunk"]
     for row, track in zip(rows.all(), answer["tracks"], strict=True):
         assert row.locator("button").count() == len(track["stretches"])
-        assert "AUROC 0.80 (0.65 to 0.90) on patients left out, 6 with it" in row.inner_text()
+        assert "AUROC 0.80 (0.65 to 0.90) on patients left out; 6 patients show it" in row.inner_text()
     assert "Not judged: dacrystic (crying) (2 patients with it: 5 are needed)." in page.locator("main").inner_text()
 
 

@@ -145,6 +145,6 @@ export function signTable({ clips, tracks, not_judged: others }, signs, go) {
   return el("div", {}, el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Signs over time" },
     el("table", { class: "signs-in-time" }, el("thead", {}, el("tr", {}, ["Sign", "Over time", "Probable", "How well it is told"].map((one) => el("th", { scope: "col" }, one)))),
       el("tbody", {}, tracks.map((track) => el("tr", {}, el("th", { scope: "row" }, signWords(signs, track.name)), el("td", {}, strip(track)), el("td", {}, when(track)),
-        el("td", { class: "soft" }, `AUROC ${track.auroc.toFixed(2)} (${track.auroc_low.toFixed(2)} to ${track.auroc_high.toFixed(2)}) on patients left out, ${track.patients} with it`)))))),
+        el("td", { class: "soft" }, `AUROC ${track.auroc.toFixed(2)} (${track.auroc_low.toFixed(2)} to ${track.auroc_high.toFixed(2)}) on patients left out; ${track.patients} patients show it`)))))),
     others.length ? el("p", { class: "soft" }, "Not judged: ", others.map((one) => `${signWords(signs, one.name)} (${one.reason})`).join("; "), ".") : null);
 }
