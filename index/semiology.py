@@ -85,12 +85,13 @@ class Classes:
         return len(self.names)
 
     def number(self, label: str) -> int:
-        """The number of a class, from 0.
+        """The number of a class, from 0, for what is stored or listed.
 
         Raises:
-            InvalidInput: If it is none of them.
+            InvalidInput: If it is none of them; it is named.
         """
-        self.check([label])
+        if label not in self.names:
+            raise InvalidInput(f"label {label[:64]!r} is none of the classes ({self.listed}): see `semiome classes`")
         return self.names.index(label)
 
     def check(self, labels: Iterable[str], field: str = "label") -> None:
@@ -100,7 +101,10 @@ class Classes:
             InvalidInput: If one is none of the classes.
         """
         if any(label and label not in self.names for label in labels):
-            raise InvalidInput(f"expected {self.listed} or nothing, got another label", field=field)
+            # What a caller typed is not said again: it may be anything.
+            raise InvalidInput(
+                f"expected {self.listed} or nothing as a label, got another: see `semiome classes`", field=field
+            )
 
     @property
     def listed(self) -> str:

@@ -49,6 +49,8 @@ class Workspace:
             InvalidInput: If it is any other address.
         """
         address = str(address)
+        if not address:
+            raise InvalidInput("expected a folder or s3://bucket/prefix as the workspace, got nothing")
         if "://" not in address:
             return cls(Path(address))
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/(?!\.+(/|$))[\w.-]+)*/?", address):

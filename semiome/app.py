@@ -37,7 +37,7 @@ def _semiome(
         Log, typer.Option("--log", help="How notes, warnings and progress are written to stderr: words, or JSON lines.")
     ] = Log.WORDS,
 ) -> None:
-    """Find past seizures that look like this one, and say whether a seizure is temporal or extratemporal."""
+    """Find past seizures that look like this one, and say of which class a seizure is: temporal or extratemporal."""
     Screen.log = log
 
 

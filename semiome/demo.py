@@ -48,8 +48,8 @@ from service.processes.starting import server_process
 from service.records import BatchAnswer
 from trainer.clips import TrainingClips
 from trainer.decoding import decode_all
-from trainer.judging.classifiers import Features, Judge, logistic_judge, majority_judge, motion_energy
-from trainer.judging.evaluate import judge_patients
+from trainer.judging.classifiers import Features, Judge, constant_judge, logistic_judge, motion_energy
+from trainer.judging.evaluate import commonest_class, judge_patients
 from trainer.judging.head import HeadConfig
 from trainer.judging.metrics import Prediction, Scores, scores
 from trainer.pretraining.config import PretrainConfig
@@ -318,7 +318,8 @@ def _judged(clips: TrainingClips, answers: Answers) -> tuple[Scores, Scores, Sco
     def of(judge: Judge) -> Scores:
         return scores(judge_patients(energy, clips.clips, judge, sorted(learned), sorted(held_out)))
 
-    return scores(said), of(majority_judge), of(logistic_judge)
+    commonest = commonest_class([clip for clip in clips.clips if clip.patient_id in learned])
+    return scores(said), of(constant_judge(commonest)), of(logistic_judge)
 
 
 class _Clock:

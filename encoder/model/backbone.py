@@ -198,7 +198,8 @@ def read_backbone(folder: Path, values: Mapping[str, Any], pooling: str | None =
     normalisation = _normalisation(folder)
     kept = _ours(folder).get("pooling")
     chosen = pooling or kept or POOLINGS[kind]
-    allowed = ("frames",) if POOLINGS[kind] == "frames" else ("cls", "mean")
+    # Only those whose own embedding is it have a token of its own for the whole clip.
+    allowed = ("cls", "mean") if POOLINGS[kind] == "cls" else (POOLINGS[kind],)
     if chosen not in allowed:
         raise InvalidInput(f"expected a pooling of {' or '.join(allowed)} for {kind}, got {chosen!r}")
     before = logging.get_verbosity()

@@ -23,7 +23,10 @@ def checked_config(values: dict[str, object]) -> TimesformerConfig:
         InvalidInput: If it is of another kind, or a number in it can't be.
     """
     if values.get("model_type") != "timesformer" or values.get("attention_type") != "divided_space_time":
-        raise InvalidInput("expected the config of a TimeSformer with divided space-time attention")
+        said = str(values.get("model_type"))[:64]
+        raise InvalidInput(
+            f"expected the config of a TimeSformer, VideoMAE, ViViT, V-JEPA 2 or X-CLIP, got model_type {said!r}"
+        )
     if values.get("hidden_act", "gelu") != "gelu":
         raise InvalidInput(f"expected hidden_act gelu, got {values['hidden_act']!r}")
     for key in (*_SIZES, "embedding_dim", "frames_a_moment"):

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from index.errors import Locked
-from index.files.failures import naming_failed_writes
+from index.errors import CannotWrite, Locked
+from index.files.failures import failed_write, naming_failed_writes
 
 TEMPORARY = ".tmp-"
 """A workspace's folders for temporary files, where the system has none, begin so."""
@@ -81,6 +81,19 @@ def _lock_of(folder: Path) -> int | None:
     return descriptor
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that a person named, and those above it, unless it is there.
+
+    Raises:
+        CannotWrite: If it can't be made, or is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = os.strerror(error.errno or 0)
+        raise failed_write(error) or CannotWrite(f"no folder can be made there ({said})", str(folder)) from None
+
+
 @contextmanager
 def exclusive_lock(path: Path, what: str) -> Iterator[None]:
     """Hold an advisory lock on `path` for the length of the block; the system drops it when the process dies.
@@ -88,7 +101,7 @@ def exclusive_lock(path: Path, what: str) -> Iterator[None]:
     Raises:
         Locked: If another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor = open_lock(path)
     try:
         try:

@@ -16,7 +16,7 @@ def demo(
     patients: Annotated[int, typer.Option(min=6, help="Simulated patients.")] = 20,
     videos: Annotated[int, typer.Option(min=2, help="Videos of each.")] = 2,
     epochs: Annotated[int, typer.Option(min=1, help="Pretraining epochs.")] = 4,
-    seed: Annotated[int, typer.Option(help="Decides the cohort and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the cohort and the training.")] = 0,
     page: Annotated[
         bool | None,
         typer.Option("--page/--no-page", help="Serve the review page at the end; by default on a terminal."),

@@ -77,5 +77,5 @@ class SignTracks:
         return found
 
     def _find(self, text: str) -> frozenset[str]:
-        query = parsed(text, self.heads.card.names)
-        return frozenset(video_id for video_id, tracks in self._stretches.items() if query.holds(tracks))
+        query = parsed(text, self.heads.card.names, dict(self.heads.card.not_judged))
+        return frozenset(video_id for video_id, tracks in self._stretches.items() if query.holds(tracks).holds)

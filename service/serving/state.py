@@ -53,7 +53,8 @@ class ServingState:
         head: what classifies; None where none has been trained.
         key: the workspace's, by which a head names whom it learned from; empty where that is not asked.
         encoder_kind: see `encoder.model.kind`.
-        signs: what tells signs; None where nothing has been trained.
+        signs: what tells signs; None where nothing has been trained, or nothing that can be read.
+        signs_damaged: the sign heads in use can't be read.
     """
 
     snapshot: Snapshot
@@ -61,6 +62,7 @@ class ServingState:
     key: bytes = b""
     encoder_kind: str = ""
     signs: SignHeads | None = None
+    signs_damaged: bool = False
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -133,6 +135,8 @@ class ServingState:
 
     @property
     def _tracks(self) -> SignTracks:
+        if self.signs is None and self.signs_damaged:
+            raise StateError("the sign heads of this workspace can't be read: `semiome doctor` says more")
         if self.signs is None:
             raise StateError("no sign heads are loaded: train them with `semiome signs train`")
         if self.signs.card.encoder_id != self.snapshot.encoder_id:

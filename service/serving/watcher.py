@@ -50,13 +50,11 @@ class StateWatcher:
             if self._head is None:
                 _logger.warning("serving without a head: searches are answered, verdicts are not: `semiome head train`")
         self._signs: SignHeads | None = None
-        try:
-            self._signs = self._load_signs()
-        except SemiomeError as error:
-            _logger.error("serving without sign heads: %s", error)
+        self._signs_damaged = False
+        self._take_up_signs()
         snapshot = self._serving.snapshot
         kind = stored_kind(workspace.encoders, snapshot.encoder_id)
-        self.state = ServingState(snapshot, self._head, self._key, kind, self._signs)
+        self.state = ServingState(snapshot, self._head, self._key, kind, self._signs, self._signs_damaged)
 
     def refresh(self) -> None:
         """Take up a new generation, new labels or a new head; what can't be taken up is logged, and the old serves.
@@ -141,7 +139,7 @@ class StateWatcher:
             # Trained before the index changes to its encoder, a head waits: verdicts go on meanwhile.
             if head is self._head or _fits(head, encoder_id) or not _fits(self._head, encoder_id):
                 self._head = head
-            self._signs = self._load_signs()
+            self._take_up_signs()
         except SemiomeError as error:
             self._complain(str(error))
         except Exception as error:  # noqa: BLE001  a torn file may raise anything, and the server must outlive it
@@ -154,11 +152,13 @@ class StateWatcher:
         """What was read last is what answers."""
         with self._exchanging:
             old, snapshot = self.state, self._serving.snapshot
-            if snapshot is old.snapshot and self._head is old.head and self._signs is old.signs:
+            served = (old.snapshot, old.head, old.signs, old.signs_damaged)
+            read = (snapshot, self._head, self._signs, self._signs_damaged)
+            if all(one is other for one, other in zip(served, read, strict=True)):
                 return
             kind = old.encoder_kind if snapshot.encoder_id == old.snapshot.encoder_id else ""
             kind = kind or stored_kind(self._workspace.encoders, snapshot.encoder_id)
-            self.state = ServingState(snapshot, self._head, self._key, kind, self._signs)
+            self.state = ServingState(snapshot, self._head, self._key, kind, self._signs, self._signs_damaged)
             _logger.info("serving %s", self.state.provenance)
 
     def _complain(self, what: str) -> None:
@@ -172,11 +172,20 @@ class StateWatcher:
             return None
         return loaded if loaded is not None and loaded.head_id == name else load_head(self._workspace.heads, name)
 
-    def _load_signs(self) -> SignHeads | None:
-        name, loaded = current(self._workspace.signs), self._signs
-        if name is None:
-            return None
-        return loaded if loaded is not None and loaded.signs_id == name else load_signs(self._workspace.signs, name)
+    def _take_up_signs(self) -> None:
+        """The sign heads in use; where they can't be read there are none, and callers learn why."""
+        loaded, was_damaged = self._signs, self._signs_damaged
+        try:
+            name = current(self._workspace.signs)
+            if name is None:
+                self._signs = None
+            elif loaded is None or loaded.signs_id != name:
+                self._signs = load_signs(self._workspace.signs, name)
+            self._signs_damaged = False
+        except SemiomeError as error:
+            self._signs, self._signs_damaged = None, True
+            if not was_damaged:
+                _logger.error("serving without sign heads: %s", error)
 
 
 def _fits(head: Head | None, encoder_id: str) -> bool:

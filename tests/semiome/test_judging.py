@@ -1,6 +1,7 @@
 """`semiome evaluate` and `semiome ablate` as their users run them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def test_ablate_writes_its_table_as_text_json_and_a_page(study, capsys):
         ("folds = 9", 2, "9 folds need 9 patients of each class"),
         ('modes = ["sideways"]', 2, "modes.0: input should be"),
         ('[[baselines]]\nkind = "i3d"\n', 2, "snippets of at most 12 frames, got 16"),
-        ('[[baselines]]\nkind = "i3d"\nweights = "absent.pt"', 2, "the weights can't be read"),
+        ('[[baselines]]\nkind = "i3d"\nweights = "absent.pt"', 2, "there is no file of weights absent.pt"),
     ],
     ids=lambda value: str(value)[:24],
 )
@@ -234,6 +235,41 @@ def test_frames_that_do_not_fit_are_refused_before_any_is_decoded(study, monkeyp
     assert not (study / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (
+            'classes = ["TLE", "exTLE", "frontal"]\n',
+            r"labelled videos of every class \(TLE and exTLE and frontal",
+        ),
+        ("folds = 30\n", "30 folds need 30 patients of each class"),
+        ('hold_out_split = "nope"\n', "no video has split 'nope'"),
+        ('frozen = ["absent"]\n', "frozen encoder absent:"),
+        (
+            '[[baselines]]\nkind = "i3d"\nsize = 32\nsnippet_frames = 2\nweights = "no.pth"\n',
+            "no file of weights no.pth",
+        ),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--estimate",)])
+def test_what_a_cohort_does_not_allow_is_refused_before_anything_is_decoded(tmp_path, said, says, options):
+    """The files that the manifest names are not even there."""
+    rows = [f"{n}.mp4,p{n},v{n},{('TLE', 'exTLE')[n % 2]},train" for n in range(6)]
+    (tmp_path / "videos.csv").write_text("\n".join(["file_name,patient_id,video_id,label,split", *rows]))
+    (tmp_path / "c.toml").write_text(
+        'name = "c"\nmanifest = "videos.csv"\nframe_cache = "new"\nencoder = "timesformer-demo"\n'
+        + ("" if "hold_out" in said else 'hold_out_split = ""\n')
+        + ("" if "folds" in said else "folds = 2\n")
+        + said
+    )
+
+    done = semiome("ablate", "c.toml", *options, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert re.search(says, " ".join(done.stderr.split()))
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """A workspace of eight patients' videos with their previews, two patients held out of its head."""
@@ -281,6 +317,8 @@ def test_evaluate_leaves_one_patient_out_and_has_a_row_for_motion(seen):
     assert len(values["rows"]["head"]["accuracy_by_fold"]) == 8
     assert values["rows"]["motion energy"]["accuracy"]["value"] == 1.0
     assert json.loads((seen / values["report"]).read_text())["rows"] == values["rows"]
+    with pytest.raises(InvalidInput, match="give one"):
+        evaluate(seen / "w", folds="2", external="test")
     external = result_of(semiome("evaluate", "-w", "w", "--external", "test", "--seeds", 1, "--json", cwd=seen))
     assert (external["held_out_patients"], external["rows"]["head"]["videos"]) == (2, 2)
 

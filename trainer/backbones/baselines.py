@@ -137,8 +137,11 @@ def _state(path: Path, sha256: str) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         inner = loaded.get("state_dict", loaded)
         return {name.removeprefix("module."): tensor for name, tensor in inner.items()}
+    except FileNotFoundError:
+        where = "docs/weights.md says where the published ones are"
+        raise InvalidInput(f"there is no file of weights {path.name}: {where}") from None
     except (*_UNREADABLE, AttributeError) as error:
-        raise InvalidInput(f"the weights can't be read as tensors only ({type(error).__name__})") from None
+        raise InvalidInput(f"weights {path.name} can't be read as tensors only ({type(error).__name__})") from None
 
 
 def _classes(state: dict[str, Tensor], kind: Kind) -> int:

@@ -27,11 +27,19 @@ def labelled_patients(clips: Sequence[TrainingClip], classes: Classes = PAPER) -
         if clip.label:
             classes_of.setdefault(clip.patient_id, set()).add(clip.label)
     seen = {label for labels in classes_of.values() for label in labels}
-    classes.check(seen)
+    for label in seen:
+        classes.number(label)
     if len(seen) < len(classes):
         wanted, got = " and ".join(classes.names), " and ".join(sorted(seen)) or "none"
         raise InvalidInput(f"expected labelled videos of every class ({wanted}), got {got}")
     return classes_of
+
+
+def commonest_class(clips: Sequence[TrainingClip], classes: Classes = PAPER) -> int:
+    """The number of the class that most labelled videos are of; the first of equally common ones."""
+    label_of = {clip.video_id: clip.label for clip in clips if clip.label}
+    counts = [list(label_of.values()).count(name) for name in classes.names]
+    return counts.index(max(counts))
 
 
 def cross_validate(

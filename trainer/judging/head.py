@@ -164,6 +164,7 @@ def fit(
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
+    progress(config.epochs, config.epochs)
     return model
 
 

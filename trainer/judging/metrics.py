@@ -19,6 +19,8 @@ from trainer.judging.intervals import (
     share_over_patients,
 )
 
+_LEAST_SHOWN = 0.001
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -58,7 +60,7 @@ class Scores:
         accuracy: share of videos judged rightly.
         balanced_accuracy: mean of the classes' shares.
         f1: F1 of the positive class; None where there is none.
-        macro_f1: mean of all classes' F1.
+        macro_f1: mean F1 of the classes that a video is of or was given.
         auroc: of the positive class against the others; where there is none, the mean over all classes.
         confusion: for each true class, how many videos were given each class.
         accuracy_by_fold: accuracy of each fold.
@@ -96,7 +98,7 @@ def scores(predictions: Sequence[Prediction], classes: Classes = PAPER) -> Score
         balanced_accuracy=_balanced(arrays, patient),
         f1=None if classes.positive is None else f1s[classes.number(classes.positive)],
         # What one class gains another gains too, mostly: their bounds come together.
-        macro_f1=_mean(f1s),
+        macro_f1=_mean([f1s[n] for n in np.union1d(truth, verdict).tolist()]),
         auroc=_auroc(arrays, patient, classes),
         confusion=tuple(map(tuple, confusion)),
         accuracy_by_fold=tuple(float((truth == verdict)[folds == fold].mean()) for fold in np.unique(folds)),
@@ -121,6 +123,11 @@ class Difference:
     low: float
     high: float
     p: float
+
+    @property
+    def shown_p(self) -> str:
+        """That probability with three decimals, and never as if it were none."""
+        return f"{self.p:.3f}" if self.p >= _LEAST_SHOWN else f"< {_LEAST_SHOWN}"
 
 
 def difference(

@@ -135,6 +135,7 @@ def _unseen_logits(
         weights, bias = _fit(examples.of(fold.training))
         test = np.isin(examples.patient_V[examples.video_N], fold.test)
         logits[test] = examples.vectors_ND[test] @ weights.T + bias
+    progress(len(parts), len(parts))
     return logits
 
 

@@ -94,8 +94,10 @@ def check_device(device: str, precision: str = "fp32") -> None:
     Raises:
         InvalidInput: If there is none, or it has no bfloat16 where that is wanted.
     """
-    if device not in {"cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
-        raise InvalidInput(f"expected a device of cpu, or cuda where there is one, got {device!r}")
+    if device not in {"cpu", "cuda"}:
+        raise InvalidInput(f"expected a device of cpu or cuda, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput('torch finds no GPU on this machine: set device = "cpu", or run it where there is one')
     if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise InvalidInput(f'{torch.cuda.get_device_name()} has no bfloat16: use precision = "fp32"')
 

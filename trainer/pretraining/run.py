@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -82,13 +83,20 @@ def read_config(path: Path, kind: type[Config]) -> Config:
         raise InvalidInput("\n".join(["the configuration is wrong:", *map(_explained, error.errors())])) from None
 
 
+_OF_A_TYPE = re.compile(r"^(constrained-|literal\[|function-)")
+"""What pydantic puts into a place for each kind of value that is possible there."""
+
+
 def _explained(problem: Any) -> str:  # noqa: ANN401  pydantic's own
-    place = ".".join(map(str, problem["loc"]))
+    place = ".".join(str(part) for part in problem["loc"] if not _OF_A_TYPE.search(str(part))) or "all of it"
     if problem["type"] == "extra_forbidden":
         return f"  {place}: unknown key"
     if problem["type"] == "missing":
         return f"  {place}: missing"
-    return f"  {place}: {problem['msg'].lower()}, got {problem['input']!r}"
+    if problem["type"] == "value_error":  # in our own words
+        return f"  {place}: {problem['ctx']['error']}"
+    said = problem["msg"][:1].lower() + problem["msg"][1:]
+    return f"  {place}: {said}, got {problem['input']!r}"
 
 
 def initial_encoder(named: str, folder: Path, seed: int) -> Encoder:

@@ -23,15 +23,15 @@ from trainer.clips import TrainingClip, TrainingClips
 from trainer.judging.classifiers import (
     Features,
     Judge,
+    constant_judge,
     head_judge,
     logistic_judge,
-    majority_judge,
     mean_image,
     motion_energy,
     neighbour_judge,
     sign_judge,
 )
-from trainer.judging.evaluate import cross_validate, judge_patients, labelled_patients
+from trainer.judging.evaluate import commonest_class, cross_validate, judge_patients, labelled_patients
 from trainer.judging.folds import Fold, patient_folds, patients_held_out
 from trainer.judging.metrics import Difference, Prediction, Scores, difference, scores
 from trainer.judging.sign_examples import signs_of_study
@@ -126,13 +126,8 @@ def ablate(
     for name, features in (references or {}).items():
         if len(features) != len(judged.clips):
             raise InvalidInput(f"expected {len(judged.clips)} rows of {name}, one a clip, got {len(features)}")
-    study = Study(config, judged.clips)
-    outside = patients_held_out(((c.patient_id, c.split) for c in judged.clips), config.hold_out_split)
-    classes = config.told_apart
-    patients = labelled_patients([clip for clip in judged.clips if clip.patient_id not in outside], classes)
-    folds = patient_folds(patients, config.folds, config.seed, classes) if config.modes != ("external",) else []
-    if "external" in config.modes:
-        labelled_patients([clip for clip in judged.clips if clip.patient_id in outside], classes)
+    study, classes = Study(config, judged.clips), config.told_apart
+    outside, patients, folds = divided(judged.clips, config)
     baselines = Baselines(clips, config.baselines, config_folder, folder)
     encoders = Pretrained(clips, start, config.pretrain, folder, ranks, config.device, reporter)
     for setting in SETTINGS:
@@ -166,10 +161,35 @@ def ablate(
             rows.append(_baseline_row(baseline, compare, *features_of[baseline]))
         for name, features in {**cheap, "duration alone": durations(judged.clips), **(references or {})}.items():
             rows.append(compare.row(name, "reference", features, lambda seed: logistic_judge, 1))
-        rows.append(compare.row("majority class", "reference", cheap["mean image"], lambda seed: majority_judge, 1))
+        commonest = commonest_class([clip for clip in judged.clips if clip.patient_id in patients], classes)
+        always = partial(_constant, commonest)
+        rows.append(compare.row("majority class", "reference", cheap["mean image"], always, 1))
         study.rows += _compared(rows)
     write_text_atomically(folder / "result.json", json.dumps(study.values(), indent=1) + "\n")
     return study
+
+
+def divided(clips: Sequence[TrainingClip], config: AblationConfig) -> tuple[set[str], dict[str, set[str]], list[Fold]]:
+    """External patients, the classes of the others, and folds of these.
+
+    Args:
+        clips: of the videos that are judged; one of each is enough.
+        config: the study's settings.
+
+    Raises:
+        InvalidInput: If the cohort does not allow the study.
+    """
+    classes = config.told_apart
+    outside = patients_held_out(((clip.patient_id, clip.split) for clip in clips), config.hold_out_split)
+    patients = labelled_patients([clip for clip in clips if clip.patient_id not in outside], classes)
+    folds = patient_folds(patients, config.folds, config.seed, classes) if config.modes != ("external",) else []
+    if "external" in config.modes:
+        labelled_patients([clip for clip in clips if clip.patient_id in outside], classes)
+    return outside, patients, folds
+
+
+def _constant(number: int, seed: int) -> Judge:  # noqa: ARG001  of any seed
+    return constant_judge(number)
 
 
 def _compared(rows: Sequence[Row]) -> list[Row]:

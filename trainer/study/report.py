@@ -200,7 +200,7 @@ def _estimate(estimate: Estimate) -> str:
 
 
 def _difference(difference: Difference) -> str:
-    return f"{difference.value:+.3f} ({difference.low:+.2f} to {difference.high:+.2f}), p {difference.p:.3f}"
+    return f"{difference.value:+.3f} ({difference.low:+.2f} to {difference.high:+.2f}), p {difference.shown_p}"
 
 
 def _judged(difference: Difference) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,20 +58,30 @@ def _headline(findings: list[Finding], *, damaged: bool) -> str:
 
 
 def in_use(workspace: Workspace) -> list[Finding]:
-    """The encoder and the head that are in use, which no row tells of."""
+    """The encoder and the heads that are in use, which no row tells of."""
     from encoder.head import load_head
     from encoder.model.kind import check_stored
-    from index.custody.doctor import DAMAGED, OK, Finding
+    from encoder.signs import load_signs
+    from index.custody.doctor import DAMAGED, OK, WARNING, Finding
     from index.errors import SemiomeError
-    from index.workspace import current
+    from index.workspace import classes_of, current
 
     findings = []
-    for what, folder, load in (("encoder", workspace.encoders, check_stored), ("head", workspace.heads, load_head)):
+    kinds: tuple[tuple[str, Path, Callable[[Path, str], Any]], ...] = (
+        ("encoder", workspace.encoders, check_stored),
+        ("head", workspace.heads, load_head),
+        ("sign heads", workspace.signs, load_signs),
+    )
+    for what, folder, load in kinds:
         try:
             name = current(folder)
-            if name is not None:
-                load(folder, name)
-                findings.append(Finding(what, OK, f"{name} is there, and whole"))
+            if name is None:
+                continue
+            found = load(folder, name)
+            findings.append(Finding(what, OK, f"{name} there, and whole"))
+            if what == "head" and set(found.card.class_names) != set(classes_of(workspace).names):
+                says = f"{name} tells other classes apart than the workspace: no verdicts until `semiome head train`"
+                findings.append(Finding(what, WARNING, says))
         except SemiomeError as error:
             findings.append(Finding(what, DAMAGED, str(error)))
     return findings

@@ -40,11 +40,11 @@ def ablate(
     Pretraining and embeddings are kept in runs/<name> and not done again; what was interrupted goes on with the same
     command. On several GPUs or machines: torchrun --nproc-per-node 4 -m semiome ablate CONFIG.toml
     """
-    from encoder.model.folder import load_encoder
     from index.errors import InvalidInput
     from index.files.durable import write_text_atomically
     from index.processors import usable_cores
     from index.workspace import Workspace
+    from trainer.backbones.baselines import backbone
     from trainer.frame_cache import read_references
     from trainer.pretraining.ranks import check_device, joined, launched_ranks
     from trainer.pretraining.run import initial_encoder, read_config
@@ -65,6 +65,11 @@ def ablate(
         writes=local_rank == 0,
         shared=world_size > 1,
     )
+    source.check_cohort()
+    for baseline in settings.baselines:
+        if baseline.weights is not None:
+            backbone(baseline, config.parent)
+    frozen = {Path(named).name: _frozen(named, config.parent) for named in settings.frozen}
     if estimate:
         if world_size > 1:
             raise InvalidInput("--estimate runs in one process: start it without torchrun, with --processes")
@@ -72,7 +77,6 @@ def ablate(
         screen.result(_estimate_values(found), lambda: _show_estimate(found, screen))
         found.check()
         return
-    frozen = {Path(named).name: load_encoder(config.parent / named) for named in settings.frozen}
     clips = source.clips()
     references = {} if settings.frame_cache is None else read_references(config.parent / settings.frame_cache)
     folder = workspace.runs / settings.name
@@ -90,6 +94,16 @@ def ablate(
     write_text_atomically(folder / "report.html", as_html(study))
     values = {**study.values(), "folder": str(folder), "report": str(folder / "report.html")}
     screen.result(values, lambda: screen.say(f"{text}\nReport: {folder / 'report.html'}"))
+
+
+def _frozen(named: str, folder: Path) -> Encoder:
+    from encoder.model.folder import load_encoder
+    from index.errors import DamagedData, InvalidInput
+
+    try:
+        return load_encoder(folder / named)
+    except (InvalidInput, DamagedData) as error:
+        raise InvalidInput(f"frozen encoder {named}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,15 @@ class _Source:
     writes: bool
     shared: bool
     counts: dict[Path, TrainingClips] = field(default_factory=dict)
+
+    def check_cohort(self) -> None:
+        """Refuse, before anything is decoded, a study that the manifest does not allow."""
+        from trainer.clips import TrainingClip
+        from trainer.study.ablation import divided
+
+        if self.settings.manifest is not None:
+            rows = self._read(self.settings.manifest).rows
+            divided([TrainingClip(r.video_id, r.patient_id, 0, r.label, r.split) for r in rows], self.settings)
 
     def clips(self) -> StudyClips:
         """Decode what is not in the frame cache yet, after a look at whether it fits."""

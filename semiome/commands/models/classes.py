@@ -31,12 +31,13 @@ def classes(
 
     screen, workspace = Screen(as_json=as_json), Workspace.at(address)
     if names:
+        from encoder.head import load_head
         from index.custody.classes import set_classes
         from index.semiology import Classes
         from index.tables.store import Store
 
         set_classes(Store(workspace), Classes(tuple(names), positive))
-        if current(workspace.heads):
+        if current(workspace.heads) and set(load_head(workspace.heads).card.class_names) != set(names):
             screen.note("train a head again with `semiome head train`: until then there are no verdicts")
     elif positive is not None:
         raise InvalidInput("expected the names of all classes beside --positive")

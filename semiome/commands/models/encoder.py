@@ -58,7 +58,7 @@ def import_(
 @app.command()
 def init(
     preset: Annotated[str, typer.Option(help="timesformer-l, timesformer-b or timesformer-demo.")] = "timesformer-demo",
-    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
     address: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:

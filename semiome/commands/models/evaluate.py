@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 def evaluate(
     address: WorkspaceOption = DEFAULT_WORKSPACE,
     folds: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="INTEGER|patient",
-            help="By patient; each is judged by a head that never saw it. `patient`: leave one out at a time.",
+            help="By patient, 5 by default; each is judged by a head that never saw it. `patient`: leave one out at a "
+            "time.",
         ),
-    ] = "5",
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How often, with other folds.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Of the head.")] = 10,
     external: Annotated[
@@ -57,23 +58,30 @@ def evaluate(
     """Cross-validate the head on the stored, labelled clips of the encoder in use, beside what it has to beat."""
     from dataclasses import asdict
 
+    from index.errors import InvalidInput
     from index.phases import FIRST_S
     from index.tables.store import Store
     from index.workspace import Workspace, classes_of
-    from trainer.judging.classifiers import head_judge, logistic_judge, majority_judge, neighbour_judge, sign_judge
-    from trainer.judging.evaluate import cross_validate, judge_patients
-    from trainer.judging.folds import Fold, patients_held_out
+    from trainer.judging.classifiers import constant_judge, head_judge, logistic_judge, neighbour_judge, sign_judge
+    from trainer.judging.evaluate import commonest_class, cross_validate, judge_patients, labelled_patients
+    from trainer.judging.folds import Fold, patient_folds, patients_held_out
     from trainer.judging.head import HeadConfig
     from trainer.judging.metrics import difference, scores
 
     screen = Screen(as_json=as_json)
-    how_many = _folds(str(folds))
+    if external and folds is not None:
+        raise InvalidInput("--external judges the patients of one split, and --folds makes folds of all: give one")
+    how_many = _folds("5" if folds is None else str(folds))
     workspace = Workspace.at(address)
     encoder_id = encoder_in_use(workspace)
     store, classes = Store(workspace), classes_of(workspace)
     whole = stored_clips(store, encoder_id, from_onset)
     patients = {clip.patient_id for clip in whole.clips}
     outside = patients_held_out(((clip.patient_id, clip.split) for clip in whole.clips), external) & patients
+    learned = [clip for clip in whole.clips if clip.patient_id not in outside]
+    classes_of_patients = labelled_patients(learned, classes)
+    if not outside:
+        patient_folds(classes_of_patients, how_many, 0, classes)  # what can't be done is said before anything is read
 
     def judged(of: LabelledVideos, judge: Judge, seed: int) -> list[Prediction]:
         if outside:
@@ -99,7 +107,8 @@ def evaluate(
         screen.note(f"no row for motion energy: {counted(lacking, 'video')} without a preview")
     else:
         judges["motion energy"] = by_motion, lambda seed: logistic_judge
-    judges["majority class"] = whole, lambda seed: majority_judge
+    commonest = commonest_class(learned, classes)
+    judges["majority class"] = whole, lambda seed: constant_judge(commonest)
     if whole.outside_seizure and from_onset is None:
         judges[f"head, first {FIRST_S} s"] = stored_clips(store, encoder_id, FIRST_S), head_of
     rows: dict[str, tuple[Scores, list[float]]] = {}
@@ -117,12 +126,13 @@ def evaluate(
     values: dict[str, Any] = {
         "encoder_id": encoder_id,
         "folds": 0 if outside else how_many,
+        "external": external,
         "held_out_patients": len(outside),
         "clips": len(whole.clips),
         "clips_outside_seizure": whole.outside_seizure,
         "rows": {name: {**asdict(found), "accuracy_by_seed": by_seed} for name, (found, by_seed) in rows.items()},
         "head_against": {name: asdict(found) for name, found in against.items()},
-        "signs_say": None if signs is None else signs_say(signs, whole, classes),
+        "signs_say": None if signs is None else signs_say(signs, whole, classes, outside),
         "caveat": CAVEAT,
     }
     values["report"] = save_report(workspace, "evaluate", values)
@@ -184,10 +194,13 @@ def _show(
     screen: Screen,
 ) -> None:
     first = next(iter(rows.values()))[0]
+    how = (
+        f"by what the others teach, all of split {values['external']}" if values["external"] else "without its patient"
+    )
     by_seed = [" ".join(f"{accuracy:.2f}" for accuracy in found) for _, found in rows.values()]
     lines = shown({name: found for name, (found, _) in rows.items()})
     screen.table(
-        f"{counted(first.videos, 'video')} of {counted(first.patients, 'patient')}, each judged without its patient",
+        f"{counted(first.videos, 'video')} of {counted(first.patients, 'patient')}, each judged {how}",
         (*heads, "by seed"),
         [(*line, seeds) for line, seeds in zip(lines, by_seed, strict=True)],
     )

@@ -31,7 +31,7 @@ def train(
         str, typer.Option(help="Split of the manifest whose patients are left out; empty to train on all.")
     ] = "test",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the clips.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of initial weights and batches.")] = 0,
     alpha: Annotated[
         float | None, typer.Option(help="How often a conformal set may miss; by default 0.1 if the patients allow it.")
     ] = None,

@@ -42,8 +42,8 @@ def judge(
     from index.words import counted
     from index.workspace import Workspace, classes_of
     from semiome.commands.models.evaluate import stored_clips
-    from trainer.judging.classifiers import logistic_judge, majority_judge, neighbour_judge, sign_judge
-    from trainer.judging.evaluate import judge_patients, verdicts
+    from trainer.judging.classifiers import constant_judge, logistic_judge, neighbour_judge, sign_judge
+    from trainer.judging.evaluate import commonest_class, judge_patients, verdicts
     from trainer.judging.folds import Fold, check_leaks, patients_held_out
     from trainer.judging.metrics import difference, scores
 
@@ -95,7 +95,8 @@ def judge(
             screen.note(f"no row for motion energy: {counted(lacking, 'video')} without a preview")
         else:
             references["motion energy"] = by_motion, logistic_judge
-        references["majority class"] = whole, majority_judge
+        commonest = commonest_class([clip for clip in whole.clips if clip.patient_id in training], classes)
+        references["majority class"] = whole, constant_judge(commonest)
         for name, (of, how) in references.items():
             said[name] = judge_patients(of.of(fold), of.clips, how, fold.training, fold.test, classes=classes)
     rows: dict[str, Scores] = {name: scores(predictions, classes) for name, predictions in said.items()}

@@ -81,16 +81,22 @@ def by_signs(workspace: Workspace, store: Store, encoder_id: str, whole: Labelle
     return found if found.names else None
 
 
-def signs_say(signs: BySigns, whole: LabelledVideos, classes: Classes) -> dict[str, dict[str, float]]:
-    """Say by how much each sign that is certain raises the log odds of each class; of two, of the second alone."""
+def signs_say(
+    signs: BySigns, whole: LabelledVideos, classes: Classes, outside: set[str]
+) -> dict[str, dict[str, float]]:
+    """Say by how much each sign that is certain raises the log odds of each class; of two, of the second alone.
+
+    Of the patients who are learned from, without those who are judged outside.
+    """
     import numpy as np
 
     from trainer.judging.classifiers import what_signs_say
     from trainer.judging.folds import Fold
 
-    everyone = tuple(sorted({clip.patient_id for clip in whole.clips}))
-    targets = np.array([classes.number(clip.label) for clip in whole.clips], np.int64)
-    weights = what_signs_say(signs(Fold(everyone, ())), targets)
+    learned = tuple(sorted({clip.patient_id for clip in whole.clips} - outside))
+    rows = [row for row, clip in enumerate(whole.clips) if clip.patient_id not in outside]
+    targets = np.array([classes.number(whole.clips[row].label) for row in rows], np.int64)
+    weights = what_signs_say(signs(Fold(learned, ()))[rows], targets)
     names = classes.names if len(weights) > 1 else classes.names[1:]
     told = [dict(zip(signs.names, row, strict=True)) for row in weights.tolist()]
     return dict(zip(names, told, strict=True))
@@ -132,6 +138,7 @@ def motion(
         of_video = [clip for clip in whole.clips if clip.video_id == name]
         for clip, found in zip(of_video, _motion_of(film, of_video), strict=True):
             features[name, clip.clip_index] = found
+    progress(len(films), len(films))
     rows = [features[clip.video_id, clip.clip_index] for clip in whole.clips]
     return LabelledVideos(whole.clips, np.stack(rows)), 0
 
@@ -180,7 +187,7 @@ def columns(classes: Classes) -> tuple[str, ...]:
 
 def shown_differences(against: dict[str, Difference]) -> list[tuple[str, ...]]:
     """Each difference with its interval, and how probable it is by chance."""
-    return [(name, f"{d.value:+.3f} ({d.low:+.2f} to {d.high:+.2f})", f"{d.p:.3f}") for name, d in against.items()]
+    return [(name, f"{d.value:+.3f} ({d.low:+.2f} to {d.high:+.2f})", d.shown_p) for name, d in against.items()]
 
 
 def save_report(workspace: Workspace, kind: str, values: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ def train(
     hold_out_split: Annotated[
         str, typer.Option(help="Split of the manifest whose patients are left out; empty to train on all.")
     ] = "test",
-    seed: Annotated[int, typer.Option(help="Of the folds that tell how well each sign is told.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the folds that tell how well each sign is told.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Train sign heads on the tags of stored videos and of the review page, and use them from now on.
@@ -39,7 +39,7 @@ def train(
     from dataclasses import asdict, replace
 
     from encoder.signs import SignHeads, save_signs
-    from index.errors import InvalidInput
+    from index.errors import InvalidInput, StateError
     from index.feedback.store import FeedbackStore
     from index.tables.blocklist import patient_hash, workspace_key
     from index.tables.store import Store
@@ -60,6 +60,9 @@ def train(
         raise InvalidInput("every patient whose videos are tagged is held out: name another --hold-out-split")
     with screen.progress("Training sign heads") as progress:
         trained = train_signs(examples.of(everyone - outside), seed, progress)
+    if not trained.card.signs:
+        reasons = "; ".join(f"{name}: {why}" for name, why in trained.card.not_judged)
+        raise StateError(f"no sign can be judged, and what was in use stays so: {reasons}")
     key = workspace_key(workspace)  # as heads, these outlive their patients' erasure
     learned, left_out = (
         tuple(sorted(patient_hash(key, patient) for patient in patients)) for patients in (everyone - outside, outside)
@@ -147,16 +150,24 @@ def find(
 
     screen, workspace = Screen(as_json=as_json), Workspace.at(address)
     heads = _loaded(workspace)
-    query, found = parsed(course, heads.card.names), []
+    query, found = parsed(course, heads.card.names, dict(heads.card.not_judged)), []
     for video_id, clips, said in _videos(workspace, heads):
-        where = query.holds(_tracks(heads, clips, said))
-        found += [(video_id, clips[0].patient_id, one) for one in where]
+        answer = query.holds(_tracks(heads, clips, said))
+        if answer.holds:
+            found.append((video_id, clips[0].patient_id, answer.where))
     values = {
         "signs_id": heads.signs_id,
-        "found": [{"video_id": name, "patient_id": patient, **one._asdict()} for name, patient, one in found],
+        "found": [
+            {"video_id": name, "patient_id": patient, "where": [one._asdict() for one in where]}
+            for name, patient, where in found
+        ],
     }
-    videos = len({name for name, _, _ in found})
-    rows = [(name, patient, _seconds(one), f"{one.probability:.2f}") for name, patient, one in found]
+    videos = len(found)
+    rows = [
+        (name, patient, _seconds(one) if one else "", f"{one.probability:.2f}" if one else "")
+        for name, patient, where in found
+        for one in where or (None,)
+    ]
     screen.result(
         values,
         lambda: screen.table(
@@ -179,6 +190,7 @@ def export(
 
     from index.feedback.export import SIGNS_HEAD, sign_line, signs_sidecar
     from index.files.durable import write_atomically, write_text_atomically
+    from index.files.locks import make_folder
     from index.words import counted
     from index.workspace import Workspace
 
@@ -195,7 +207,7 @@ def export(
                         out.write(sign_line(video_id, name, one))
                         count += 1
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomically(folder / "signs.tsv", write)
     write_text_atomically(folder / "signs.json", json.dumps(signs_sidecar(heads.signs_id), indent=2) + "\n")
     screen.result(

@@ -189,7 +189,10 @@ def classify(
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify stored clips or videos as temporal or extratemporal. Exits with status 3 if some failed."""
+    """Say of which class stored clips or videos are: temporal or extratemporal, or what `semiome classes` has set.
+
+    The exit status is 3 if some failed.
+    """
     from index.errors import InvalidInput
     from index.query import ClipQuery, VideoQuery
     from index.words import counted

@@ -62,6 +62,7 @@ def export(
     from index.feedback.export import EVENTS_HEAD, event_lines, events_sidecar, label_studio_task
     from index.feedback.store import FeedbackStore
     from index.files.durable import write_atomically, write_text_atomically
+    from index.files.locks import make_folder
     from index.tables.store import Store
     from index.workspace import Workspace, classes_of
 
@@ -85,7 +86,7 @@ def export(
                     before = ",\n"
             out.write("[]\n" if before == "[\n" else "\n]\n")
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomically(folder / "events.tsv", write_events)
     write_text_atomically(folder / "events.json", json.dumps(events_sidecar(classes_of(workspace)), indent=2) + "\n")
     write_atomically(folder / "label-studio.json", write_tasks)

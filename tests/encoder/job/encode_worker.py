@@ -34,4 +34,5 @@ def job(manifest, workspace, record, ready):
     store = Store(Workspace(Path(workspace)))
     rows = read_manifest(Path(manifest))
     ready.send_bytes(b".")
-    pipeline.encode(rows, embedder, store, pipeline.EncodeOptions(batch=2))
+    report = pipeline.encode(rows, embedder, store, pipeline.EncodeOptions(batch=2))
+    assert report.refused == [], report.refused

@@ -22,6 +22,7 @@ from transformers import (
 
 from encoder.job.pipeline import EncodeOptions, encode
 from encoder.manifest import read_manifest
+from encoder.model.backbone import POOLINGS
 from encoder.model.embed import Embedder, advised_precision
 from encoder.model.folder import current_encoder, install_encoder, load_encoder, save_encoder
 from encoder.model.timesformer import normalise
@@ -121,9 +122,12 @@ def test_what_is_saved_here_is_the_same_encoder_and_transformers_reads_it(saved,
 def test_all_that_decides_an_embedding_is_in_the_encoder_id(saved):
     kind, folder, _, pixels = saved
     ids = {load_encoder(folder).encoder_id}
-    if kind != "xclip_vision_model":
+    if POOLINGS[kind] == "cls":
         ids |= {load_encoder(folder, pooling).encoder_id for pooling in ("cls", "mean")}
         assert len(ids) == 2
+    else:  # there is no such token
+        with pytest.raises(InvalidInput, match=f"expected a pooling of {POOLINGS[kind]} for {kind}, got 'cls'"):
+            load_encoder(folder, "cls")
     preprocessing = folder / "preprocessor_config.json"
     preprocessing.write_text(json.dumps({**pixels, "image_mean": [0.1, 0.2, 0.3]}))
     ids.add(load_encoder(folder).encoder_id)
@@ -131,7 +135,7 @@ def test_all_that_decides_an_embedding_is_in_the_encoder_id(saved):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 0.1}))
     ids.add(load_encoder(folder).encoder_id)
-    assert len(ids) == (3 if kind == "xclip_vision_model" else 4)
+    assert len(ids) == (4 if POOLINGS[kind] == "cls" else 3)
 
 
 def test_a_checkpoint_with_a_classifier_is_read_without_it(tmp_path):
@@ -200,7 +204,7 @@ def test_code_of_a_folder_is_never_run(tmp_path):
 
 def test_an_unknown_pooling_or_one_for_timesformer_is_refused(tmp_path, saved, tiny_encoder):
     kind, folder, _, _ = saved
-    allowed = "frames" if kind == "xclip_vision_model" else "cls or mean"
+    allowed = "cls or mean" if POOLINGS[kind] == "cls" else POOLINGS[kind]
     with pytest.raises(InvalidInput, match=f"expected a pooling of {allowed} for {kind}, got 'max'"):
         load_encoder(folder, "max")
     own = save_encoder(tiny_encoder, tmp_path)

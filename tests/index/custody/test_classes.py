@@ -80,7 +80,7 @@ def test_only_classes_are_stored_found_and_said(workspace):
 
     found = search(snapshot, VideoQuery("v0-0"), 9, Options(SearchFilter(labels=frozenset({"clonic"}))))
     assert {one.label for one in found.neighbours} == {"clonic"}
-    with pytest.raises(InvalidInput, match="tonic, clonic, hyperkinetic or nothing, got another label"):
+    with pytest.raises(InvalidInput, match="tonic, clonic, hyperkinetic or nothing as a label, got another"):
         search(snapshot, VideoQuery("v0-0"), 9, Options(SearchFilter(labels=frozenset({"TLE"}))))
     said = FeedbackStore(workspace)
     assert said.save(Feedback("v1-0", "p1", label="tonic"), "a").label == "tonic"
@@ -102,6 +102,18 @@ def test_a_change_goes_by_way_of_old_and_new_names(workspace):
     assert {name: video.label for name, video in store.videos().items()} == {
         **{"v0-0": "tonic", "v1-0": "clonic", "v2-0": "tonic", "v3-0": ""}
     }
+
+
+def test_a_class_that_people_have_spoken_of_is_not_dropped(workspace):
+    commit(workspace, [labelled(0, "TLE"), labelled(1, "exTLE")])
+    set_classes(Store(workspace), Classes((*PAPER.names, "frontal")))
+    said = FeedbackStore(workspace)
+    kept = said.save(Feedback("v0-0", "p0", label="frontal"), "a")
+
+    with pytest.raises(StateError, match="1 piece of feedback labelled frontal: keep"):
+        set_classes(Store(workspace), PAPER)
+    said.remove(kept.feedback_id, "a")
+    set_classes(Store(workspace), PAPER)
 
 
 def test_a_server_takes_a_change_up(workspace):

@@ -107,7 +107,7 @@ def test_the_signs_of_a_video_are_what_the_heads_say(workspace, client):
 )
 def test_a_search_finds_only_videos_that_show_the_course(workspace, client, course):
     query = parsed(course, (TONIC, VERSIVE))
-    showing = {name for name, found in expected(workspace).items() if query.holds(found)}
+    showing = {name for name, found in expected(workspace).items() if query.holds(found).holds}
 
     answer = client.search(VideoQuery("v0-0"), 50, Options(group_by=GroupBy.VIDEO, signs=course))
     both = Options(SearchFilter(labels=frozenset({"exTLE"})), GroupBy.VIDEO, signs=course)

@@ -12,14 +12,14 @@ from index.errors import InvalidInput
 from index.semiology import PAPER
 from tests.trainer.cohort import coloured_clips
 from trainer.judging.classifiers import (
+    constant_judge,
     head_judge,
     logistic_judge,
-    majority_judge,
     mean_image,
     motion_energy,
     neighbour_judge,
 )
-from trainer.judging.evaluate import cross_validate, judge_patients, labelled_patients, verdicts
+from trainer.judging.evaluate import commonest_class, cross_validate, judge_patients, labelled_patients, verdicts
 from trainer.judging.folds import Leak, check_leaks, patient_folds
 from trainer.judging.head import HeadConfig
 
@@ -155,10 +155,28 @@ def test_a_video_is_what_most_of_its_clips_are_and_a_tie_is_decided_by_the_mean(
     assert (b.verdict, b.probabilities) == ("TLE", pytest.approx((0.65, 0.35)))
 
 
-def test_the_majority_is_tle_on_a_tie():
-    nothing = np.zeros((3, 1), np.float32)
-    assert majority_judge(nothing, np.array([0, 1, 1]), nothing).tolist() == [[0, 1]] * 3
-    assert majority_judge(nothing[:2], np.array([0, 1]), nothing).tolist() == [[1, 0]] * 3
+def test_always_the_commonest_class_is_as_often_right_as_it_is_common_however_the_folds_are():
+    """Of two equally common classes the left-out patient's is always the rarer of the others."""
+    clips = [
+        clip
+        for n in range(12)
+        for clip in (
+            replace(
+                coloured_clips().clips[0],
+                patient_id=f"p{n}",
+                video_id=f"v{n}",
+                source_sha256=f"s{n}",
+                label=("TLE", "exTLE")[n % 2],
+            ),
+        )
+    ]
+    judge = constant_judge(commonest_class(clips))
+    for folds in ("patient", 2, 3):
+        found = cross_validate(np.zeros((len(clips), 1), np.float32), clips, judge, folds, 0)
+        assert np.mean([p.truth == p.verdict for p in found]) == 0.5
+    longest = [replace(clips[0], clip_index=n) for n in range(9)]  # clips of one video count once
+    assert commonest_class([*longest, *clips[1:]]) == 0
+    assert commonest_class([*longest, *clips[1::2]]) == 1
 
 
 def test_motion_energy_sees_where_something_moves_and_the_mean_image_what_stands_still():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from index.semiology import Classes
-from trainer.judging.metrics import Prediction, curves, difference, reliability, scores
+from trainer.judging.metrics import Difference, Prediction, curves, difference, reliability, scores
 
 
 def predictions(truth, probability, patients=None):
@@ -131,3 +131,8 @@ def test_curves_and_reliability_of_a_perfect_judge():
     assert [1.0, 1.0] in curves(perfect, "exTLE")["precision_recall"]
     assert curves(predictions([0, 0], [0.1, 0.2]), "exTLE") == {"roc": [], "precision_recall": []}
     assert reliability(perfect, "exTLE") == [(pytest.approx(0.075), 0.0, 2), (pytest.approx(0.925), 1.0, 2)]
+
+
+@pytest.mark.parametrize(("p", "shown"), [(0.0005, "< 0.001"), (0.001, "0.001"), (0.0123, "0.012"), (1.0, "1.000")])
+def test_a_small_p_is_not_shown_as_none(p, shown):
+    assert Difference(0.1, 0.0, 0.2, p).shown_p == shown
