@@ -25,7 +25,7 @@ def set_classes(store: Store, classes: Classes) -> None:
         if lost := lost_labels(store, classes):
             raise StateError(
                 f"stored are {lost}: keep these names beside the new ones, encode the manifest with its new labels, "
-                "take back what was said with the old ones on the review page, and leave the old names out then"
+                "take back statements with the old ones on the review page, and leave the old names out then"
             )
         still_mine()
         text = json.dumps({"names": classes.names, "positive": classes.positive}, indent=2)

@@ -98,7 +98,7 @@ def test_what_is_known_of_clips_and_videos():
     stored, vectors, videos, _ = cohort(patients=3)
     first, second, third = videos["v00-0"], videos["v01-0"], videos["v02-0"]
     videos["v00-0"] = replace(first, onset_s=20.0, seizure_end_s=40.0)
-    videos["v01-0"] = replace(second, semiology=())  # nobody has looked
+    videos["v01-0"] = replace(second, semiology=())  # no one has looked
     videos["v02-0"] = replace(third, semiology=(), metadata=(("background", "yes"),))
     said = [
         Feedback("v00-1", "p00", semiology=("Semiology-tonic",), start_s=10.0, end_s=28.0),
