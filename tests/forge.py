@@ -112,7 +112,8 @@ class Forged:
             data = json.dumps(request).encode() + b"\n"
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", streams))
             sent = self._connection.sendmsg([data], [rights])
-            self._connection.sendall(data[sent:])
+            if data[sent:]:  # not even nothing can be sent to one that has answered in full, and closed
+                self._connection.sendall(data[sent:])
         for wanted, descriptor in ((stdout, out), (stderr, err)):
             if wanted == subprocess.PIPE:
                 os.close(descriptor)
