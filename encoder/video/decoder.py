@@ -33,6 +33,8 @@ class DecodeLimits:
             through as a whole first, get the time it takes to read them slowly on top.
         clip_s: longest time for a whole video, for each of its clips: ten seconds of 4K take a core about as long.
             Only time in which the child is waited for counts.
+        look_s: longest time, on top, for each part of a long file that it has looked through: about 50,000 packets, a
+            second's work.
         memory_bytes: its address space.
         max_seconds: longest video.
         least_sandbox: how much of `encoder.video.sandbox` the system must enforce; by default what the
@@ -41,6 +43,7 @@ class DecodeLimits:
 
     stall_s: float = 60.0
     clip_s: float = 30.0
+    look_s: float = 10.0
     memory_bytes: int = 4 * 2**30
     max_seconds: float = MAX_SECONDS
     least_sandbox: str = field(default_factory=least_sandbox)
@@ -235,7 +238,7 @@ class Decoder:
             "quick": quick,
             "preview": preview,
         }
-        patience = Patience(stall_s, self._limits.clip_s)
+        patience = Patience(stall_s, self._limits.clip_s, self._limits.look_s)
         more = False
         try:
             if preview:

@@ -103,10 +103,12 @@ class Patience:
     Attributes:
         stall_s: between two signs of life.
         clip_s: for the whole video, this long for each of its clips on average.
+        look_s: for each part of a long file's timestamps that it has looked through.
     """
 
     stall_s: float
     clip_s: float
+    look_s: float
 
 
 class Died(Exception):
@@ -338,12 +340,13 @@ class Child:
     def _await(self, patience: Patience) -> None:
         """Wait for the next bytes; only this counts as the child's time, not that of a model which is slower."""
         started = time.monotonic()
-        whole_s = patience.stall_s + patience.clip_s * self._clips
+        whole_s = patience.stall_s + patience.look_s * self._looks + patience.clip_s * self._clips
         left_s = whole_s - self._waited_s
         ready, _, _ = select.select([self._stdout], [], [], max(min(patience.stall_s, left_s), 0))
         self._waited_s += time.monotonic() - started
         if not ready:
-            raise Stalled(patience.stall_s, whole_s=whole_s if self._clips and left_s < patience.stall_s else None)
+            begun = self._clips or self._looks
+            raise Stalled(patience.stall_s, whole_s=whole_s if begun and left_s < patience.stall_s else None)
 
 
 def _in_words(reason: str) -> str:

@@ -193,6 +193,23 @@ def test_signs_of_life_do_not_prolong_the_time_that_a_video_may_take(tmp_path, m
         decoder.preview(path)
 
 
+def test_a_long_file_is_looked_through_for_as_long_as_that_goes_on(tmp_path, monkeypatch):
+    """On a slow machine it takes longer than a child may say nothing."""
+    looking = "printf '%s\\n' '{\"event\": \"looking\"}'"
+    refused = '{"event": "refused", "reason": "seen to its end", "damaged": false}'
+    fake = child_that(tmp_path, f"for look in 1 2 3 4 5 6; do {looking}; sleep .5; done; printf '%s\\n' '{refused}'")
+    path = write(tmp_path / "x.mp4", frames=range(50))
+    monkeypatch.setattr(sys, "executable", str(fake))
+
+    with Decoder(4, 32, DecodeLimits(stall_s=2.0)) as decoder, pytest.raises(VideoRefused, match="seen to its end"):
+        list(decoder.decode(path))
+    with (
+        Decoder(4, 32, DecodeLimits(stall_s=2.0, look_s=0.05)) as decoder,
+        pytest.raises(VideoRefused, match=r"longer than the 2\.\d+ s that a video may"),
+    ):
+        list(decoder.decode(path))
+
+
 def test_a_child_dies_with_its_parent(tmp_path):
     code = f"""
 from pathlib import Path
