@@ -208,6 +208,10 @@ class TransformersDetector:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        if not any((folder / name).exists() for name in _PREPROCESSING):
+            raise InvalidInput(
+                f"not a folder that transformers can load as an object detector: {_PREPROCESSING[0]} is missing"
+            )
         kind: Any = AutoModelForUniversalSegmentation if segments else AutoModelForObjectDetection
         try:
             # PIL prepares the picture: the same numbers with and without torchvision.

@@ -45,6 +45,14 @@ def stored_kind(encoders: Path, encoder_id: str) -> str:
         return ""
 
 
+def stored_backbone(encoders: Path, encoder_id: str) -> str:
+    """What model a workspace's encoder is, as transformers names its type; empty where it is not on this host."""
+    try:
+        return str(json.loads(small_file(encoders / encoder_id / "config.json"))["model_type"])[:64]
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+
+
 def check_stored(encoders: Path, encoder_id: str) -> None:
     """Check that a workspace's encoder is there, its weights as long as they say; to check their values takes torch.
 

@@ -91,6 +91,7 @@ def test_the_whole_way(folder):
         "encoders": [encoded["encoder_id"]],
         "encoder_id": encoded["encoder_id"],
         "kinds": {encoded["encoder_id"]: "random"},
+        "backbones": {encoded["encoder_id"]: "timesformer"},
     }
 
     server = Forged("serve", "--port", "0", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder)
@@ -318,6 +319,8 @@ def test_bad_weights_are_wrong_input_and_install_nothing(tmp_path, name):
         (("search", "--video", "v", "--server", "127.0.0.1:9"), 4, "semiome serve"),
         (("classify",), 2, "either clips and videos, or --new"),
         (("encoder", "init", "--preset", "timesformer-xl"), 2, "expected a preset"),
+        (("encoder", "import", "shipped", "--heads", "3"), 2, "--heads is for .pyth files"),
+        (("encoder", "import", "absent.pyth", "--pooling", "mean"), 2, "--pooling is for folders"),
         (("encode",), 2, "Missing argument"),
         (("nonsense",), 2, "No such command"),
     ],

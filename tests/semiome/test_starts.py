@@ -62,7 +62,7 @@ COMMANDS = [
     ("evaluate", 2, STUDY | TABLES),
     ("judge", 4, STUDY | TABLES),
     ("head train", 0, STUDY | TABLES),
-    ("signs train", 0, STUDY | TABLES),
+    ("signs train", 4, STUDY | TABLES),  # everyone here has the sign
     ("signs show v0-0", 4, set()),
     ("signs find tonic", 4, set()),
     ("signs export out", 4, set()),

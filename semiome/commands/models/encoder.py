@@ -43,10 +43,18 @@ def import_(
     from encoder.model.folder import load_encoder
     from encoder.model.kind import what_it_means
     from encoder.model.original import import_pyth
+    from index.errors import InvalidInput
     from semiome.shipped import shipped_folder
 
     path = shipped_folder() if source == "shipped" else Path(source)
-    encoder = load_encoder(path, pooling) if path.is_dir() else import_pyth(path, heads)
+    if path.is_dir():
+        if heads is not None:
+            raise InvalidInput("--heads is for .pyth files: the config of a folder has its own number", field="heads")
+        encoder = load_encoder(path, pooling)
+    else:
+        if pooling is not None:
+            raise InvalidInput("--pooling is for folders of other backbones than TimeSformer", field="pooling")
+        encoder = import_pyth(path, heads)
     screen = Screen(as_json=as_json)
     _install(encoder, address, screen)
     if encoder.kind == "imported" and encoder.model.kind == "timesformer":
@@ -170,8 +178,8 @@ def _say_switched(done: Switched, screen: Screen) -> None:
 
 @app.command("list")
 def list_(address: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Encoders of this workspace, with where their weights come from; the one in use is marked."""
-    from encoder.model.kind import stored_kind
+    """Encoders of this workspace: what each is and where its weights come from; the one in use is marked."""
+    from encoder.model.kind import stored_backbone, stored_kind
     from index.workspace import Workspace, current
 
     folder = Workspace.at(address).encoders
@@ -179,10 +187,11 @@ def list_(address: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = Fa
     names = sorted(path.name for path in folder.glob("*") if path.is_dir())
     screen = Screen(as_json=as_json)
     kinds = {name: stored_kind(folder, name) for name in names}
-    rows = [(name, kind, "in use" if name == in_use else "") for name, kind in kinds.items()]
+    backbones = {name: stored_backbone(folder, name) for name in names}
+    rows = [(name, backbones[name], kind, "in use" if name == in_use else "") for name, kind in kinds.items()]
     screen.result(
-        {"encoders": names, "encoder_id": in_use, "kinds": kinds},
-        lambda: screen.table("Encoders", ("encoder", "kind", ""), rows),
+        {"encoders": names, "encoder_id": in_use, "kinds": kinds, "backbones": backbones},
+        lambda: screen.table("Encoders", ("encoder", "backbone", "kind", ""), rows),
     )
 
 

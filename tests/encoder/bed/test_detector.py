@@ -185,6 +185,11 @@ def test_folders_that_are_no_detectors_of_beds_are_refused(tmp_path, tiny_encode
     with pytest.raises(InvalidInput, match=r"model\.safetensors is missing"):
         load_detector(tmp_path / "pickled", 0.5)
 
+    save_yolos(tmp_path / "unprepared")
+    (tmp_path / "unprepared" / "preprocessor_config.json").unlink()
+    with pytest.raises(InvalidInput, match=r"preprocessor_config\.json is missing"):
+        load_detector(tmp_path / "unprepared", 0.5)
+
     save_yolos(tmp_path / "cut")
     (tmp_path / "cut" / "model.safetensors").write_bytes(b"\0" * 64)
     with pytest.raises(InvalidInput, match="can load as an object detector"):
