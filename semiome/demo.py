@@ -37,6 +37,7 @@ from index.vectors.publication import publish
 from index.workspace import Workspace
 from semiome.commands.data.encode import show_report
 from semiome.commands.models.head import train_and_install
+from semiome.commands.models.signs import train_and_install_signs
 from semiome.commands.service.ask import neighbour_values, verdict_values
 from semiome.console import Report, Screen
 from semiome.shipped import DEMO_RECIPE, shipped_bed_detector, shipped_encoder
@@ -239,8 +240,10 @@ def run(folder: Path, config: DemoConfig, screen: Screen) -> DemoResult:
         report = encode(manifest, embedder, Store(place), options, progress)
     with clock.step("previews"), screen.progress("Making previews") as progress:
         make_previews(manifest, place, cores, progress)
-    with clock.step("train head and build index"):
+    with clock.step("train heads and build index"):
         train_and_install(place, HeadConfig(seed=config.seed), _HELD_OUT)
+        with suppress(StateError):  # too few patients to tell any sign
+            train_and_install_signs(place, _HELD_OUT, config.seed)
         generation = build_generation(Store(place).clips(encoder.encoder_id), place.generations)
         publish(place, generation.generation)
     with clock.step("serve and ask"):

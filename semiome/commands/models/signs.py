@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,47 +36,21 @@ def train(
     A sign needs 5 patients who show it and 5 whose videos are tagged and who do not; one that is told no better than by
     chance in patients who were left out is not judged.
     """
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
-    from encoder.signs import SignHeads, save_signs
-    from index.errors import InvalidInput, StateError
-    from index.feedback.store import FeedbackStore
-    from index.tables.blocklist import patient_hash, workspace_key
-    from index.tables.store import Store
     from index.words import counted
-    from index.workspace import Workspace, set_current
-    from trainer.judging.folds import patients_held_out
-    from trainer.judging.sign_examples import sign_examples
-    from trainer.judging.signs import train_signs
+    from index.workspace import Workspace
 
     screen, workspace = Screen(as_json=as_json), Workspace.at(address)
-    encoder_id, store = encoder_in_use(workspace), Store(workspace)
-    stored, videos = store.clips(encoder_id), store.videos()
-    said = FeedbackStore(workspace).each()
-    examples = sign_examples(encoder_id, list(stored.clips), stored.vectors, videos, said)
-    everyone = set(examples.patient_V.tolist())
-    outside = patients_held_out(((video.patient_id, video.split) for video in videos.values()), hold_out_split)
-    if everyone <= outside:
-        raise InvalidInput("every patient whose videos are tagged is held out: name another --hold-out-split")
     with screen.progress("Training sign heads") as progress:
-        trained = train_signs(examples.of(everyone - outside), seed, progress)
-    if not trained.card.signs:
-        reasons = "; ".join(f"{name}: {why}" for name, why in trained.card.not_judged)
-        raise StateError(f"no sign can be judged, and what was in use stays so: {reasons}")
-    key = workspace_key(workspace)  # as heads, these outlive their patients' erasure
-    learned, left_out = (
-        tuple(sorted(patient_hash(key, patient) for patient in patients)) for patients in (everyone - outside, outside)
-    )
-    card = replace(trained.card, training_patients=learned, held_out_patients=left_out)
-    heads = SignHeads(trained.weights_SD, trained.bias_S, card)
-    save_signs(heads, workspace.signs)
-    set_current(workspace.signs, heads.signs_id)
+        heads = train_and_install_signs(workspace, hold_out_split, seed, progress)
+    card = heads.card
     values = {
         "signs_id": heads.signs_id,
-        "encoder_id": encoder_id,
+        "encoder_id": card.encoder_id,
         "videos": card.videos,
         "patients": card.patients,
-        "held_out_patients": len(outside),
+        "held_out_patients": len(card.held_out_patients),
         "signs": [asdict(sign) for sign in card.signs],
         "not_judged": dict(card.not_judged),
     }
@@ -95,6 +69,59 @@ def train(
             screen.say(f"not judged: {sign}: {why}")
 
     screen.result(values, show)
+
+
+def train_and_install_signs(
+    workspace: Workspace,
+    hold_out_split: str,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> SignHeads:
+    """Train sign heads on what is tagged in a workspace, and use them from now on.
+
+    Args:
+        workspace: the workspace.
+        hold_out_split: split of the manifest whose patients are left out; empty for none.
+        seed: of the folds that tell how well each sign is told.
+        progress: called with what is done and what there is.
+
+    Raises:
+        InvalidInput: If nothing is tagged that may be learned from.
+        StateError: If no sign can be judged; what was in use stays so.
+    """
+    from dataclasses import replace
+
+    from encoder.signs import SignHeads, save_signs
+    from index.errors import InvalidInput, StateError
+    from index.feedback.store import FeedbackStore
+    from index.tables.blocklist import patient_hash, workspace_key
+    from index.tables.store import Store
+    from index.workspace import set_current
+    from trainer.judging.folds import patients_held_out
+    from trainer.judging.sign_examples import sign_examples
+    from trainer.judging.signs import train_signs
+
+    encoder_id, store = encoder_in_use(workspace), Store(workspace)
+    stored, videos = store.clips(encoder_id), store.videos()
+    said = FeedbackStore(workspace).each()
+    examples = sign_examples(encoder_id, list(stored.clips), stored.vectors, videos, said)
+    everyone = set(examples.patient_V.tolist())
+    outside = patients_held_out(((video.patient_id, video.split) for video in videos.values()), hold_out_split)
+    if everyone <= outside:
+        raise InvalidInput("every patient whose videos are tagged is held out: name another --hold-out-split")
+    trained = train_signs(examples.of(everyone - outside), seed, progress)
+    if not trained.card.signs:
+        reasons = "; ".join(f"{name}: {why}" for name, why in trained.card.not_judged)
+        raise StateError(f"no sign can be judged, and what was in use stays so: {reasons}")
+    key = workspace_key(workspace)  # as heads, these outlive their patients' erasure
+    learned, left_out = (
+        tuple(sorted(patient_hash(key, patient) for patient in patients)) for patients in (everyone - outside, outside)
+    )
+    card = replace(trained.card, training_patients=learned, held_out_patients=left_out)
+    heads = SignHeads(trained.weights_SD, trained.bias_S, card)
+    save_signs(heads, workspace.signs)
+    set_current(workspace.signs, heads.signs_id)
+    return heads
 
 
 @app.command()
