@@ -63,7 +63,7 @@ faults: .venv
 	$(BIN)/python -m tests.index.custody.faults
 	SEMIOME_KILLS=50 $(BIN)/pytest -m slow tests/encoder/job/test_survival.py -k killed_at_random_moments
 	SEMIOME_STEPS=10000 $(BIN)/pytest tests/index/test_stateful.py
-	SEMIOME_WRITERS=8 $(BIN)/pytest tests/index/custody/test_doctor.py -k writers
+	SEMIOME_WRITERS=8 $(BIN)/pytest -m slow tests/index/custody/test_doctor.py -k writers
 
 # Made-up bytes behind the wire for a minute.
 fuzz: .venv

@@ -1,6 +1,6 @@
 """Thousands of random steps through the real store, index and search, against a dict.
 
-`SEMIOME_STEPS` sets how many (default 300, `make faults` 10,000).
+`SEMIOME_STEPS` sets how many (default 200, `make faults` 10,000).
 """
 
 import os
@@ -27,7 +27,7 @@ from index.workspace import Workspace
 from tests.conftest import commit, make_video
 from tests.index.reference import assert_same, grouped, reference
 
-STEPS = int(os.environ.get("SEMIOME_STEPS", "300"))
+STEPS = int(os.environ.get("SEMIOME_STEPS", "200"))
 STEPS_AN_EXAMPLE = 50
 
 

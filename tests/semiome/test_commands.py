@@ -247,6 +247,7 @@ def test_importing_original_weights_and_encoding_with_them(folder, tmp_path):
     assert (encoded["encoder_id"], encoded["clips_written"]) == (imported["encoder_id"], 12)
 
 
+@pytest.mark.slow
 def test_cropping_to_the_bed(tmp_path):
     seeds = range(2_000_000, 2_000_030)
     beds = {draw_bedroom(seed, 320, 240).bed is None: draw_bedroom(seed, 320, 240).picture for seed in seeds}

@@ -181,6 +181,7 @@ def test_a_wrong_study_is_refused_with_what_to_do(study, changed, code, said):
     assert said in str(refused.value)
 
 
+@pytest.mark.slow
 def test_ranks_share_an_ablation_and_find_what_one_process_finds(study):
     alone = result_of(semiome("ablate", "study.toml", "-w", "w1", "--json", cwd=study))
     done = subprocess.run(

@@ -143,6 +143,7 @@ def write_all(root, cohort, number):
                 time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_writers_of_the_same_keys_leave_one_row_a_clip(workspace):
     cohort = make_cohort(patients=2, videos=2)
     context = multiprocessing.get_context("spawn")
