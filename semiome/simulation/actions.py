@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from index.records import CLIP_SECONDS
 from semiome.simulation.figure import REST, Motion
-from semiome.simulation.render import FPS, Camera, Colour, Look, Room
+from semiome.simulation.render import FPS, Camera, Colour, Look, Pattern, Room
 from semiome.simulation.scene import Scene, clips_of
 
 Array = NDArray[np.float64]
@@ -180,6 +180,10 @@ def draw_scene(random: np.random.Generator) -> Scene:
 def _scene_from_anywhere(random: np.random.Generator) -> Scene:
     """A scene seen from anywhere under the ceiling, near or far: from above too, or from behind the pillow."""
     scene = draw_scene(random)
+    if random.random() < 0.7:
+        spots = random.choice([0.0, random.uniform(1, 4)])
+        pattern = Pattern(random.uniform(4, 16), float(spots), random.uniform(0.2, 0.9))
+        scene = replace(scene, look=replace(scene.look, pattern=pattern), build=random.uniform(0.65, 1.5))
     if random.random() < 0.3:
         return scene
     around, height = random.uniform(0, 2 * np.pi), random.uniform(1.4, 2.6)

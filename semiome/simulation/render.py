@@ -47,14 +47,30 @@ class Camera:
 
 
 @dataclass(frozen=True, slots=True)
+class Pattern:
+    """Stripes or spots of clothes; they move with the limb.
+
+    Attributes:
+        along: how many to the metre along a limb.
+        across: how many across a limb; 0 for stripes.
+        dark: how much darker they are, 0 to 1.
+    """
+
+    along: float
+    across: float
+    dark: float
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
-    """Colours of a person's parts; `blanket` is drawn over the legs where it is set."""
+    """Colours of a person's parts; `blanket` is drawn over the legs where it is set, `pattern` on all but the skin."""
 
     skin: Colour
     hair: Colour
     top: Colour
     legs: Colour
     blanket: Colour | None = None
+    pattern: Pattern | None = None
 
 
 def _axes(camera: Camera) -> Array:
@@ -151,7 +167,11 @@ class View:
         high = np.maximum(ends[0] + radii[0], ends[1] + radii[1]) + 2
         size = np.array([[self._width], [self._height]])
         boxes = np.concatenate([np.maximum(low, 0), np.minimum(high, size)]).astype(np.intp)
-        return _Limb(ends[0], ends[1], radii[0], radii[1], depth, boxes, self._exposed(np.array(colour)))
+        waves = None
+        if look.pattern is not None and capsule.part in ("top", "legs"):
+            length = float(np.linalg.norm(capsule.b[0] - capsule.a[0]))
+            waves = (2 * np.pi * look.pattern.along * length, np.pi * look.pattern.across, look.pattern.dark)
+        return _Limb(ends[0], ends[1], radii[0], radii[1], depth, boxes, self._exposed(np.array(colour)), waves)
 
     def _room(self, room: Room) -> tuple[Picture, NDArray[np.float32]]:
         """The empty room and the distance of each of its pixels along the view."""
@@ -221,7 +241,8 @@ class View:
 class _Limb:
     """A capsule as the camera sees it: ends (2, F) and radii (F,) in pixels, depth (F,) in metres.
 
-    `boxes` (4, F) are left, above, right and below of all that it covers, in whole pixels of the picture.
+    `boxes` (4, F) are left, above, right and below of all that it covers, in whole pixels of the picture. `waves` are
+    of its pattern: radians along and across, and how much darker.
     """
 
     a: Array
@@ -231,6 +252,7 @@ class _Limb:
     depth: Array
     boxes: NDArray[np.intp]
     colour: NDArray[np.float32]
+    waves: tuple[float, float, float] | None
 
     def draw(self, picture_CHW: Picture, depth: NDArray[np.float32], moment: int, from_x: int, from_y: int) -> None:
         """Paint the limb over what is behind it.
@@ -259,6 +281,10 @@ class _Limb:
         cover *= depth[above:below, left:right] > self.depth[moment] - 0.25
         nz = np.sqrt(_within_one(1 - distance * distance))
         shade = np.float32(0.62) + np.float32(0.38) * _within_one(nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2])
+        if self.waves is not None:
+            length, width, dark = self.waves
+            wave = np.sin(along * np.float32(length)) * np.cos(nx * np.float32(width))
+            shade = shade * np.where(wave > 0, np.float32(1 - dark), np.float32(1))
         for plane, level in zip(picture_CHW, self.colour, strict=False):  # of infrared's equal colours the first
             box = plane[above - from_y : below - from_y, left - from_x : right - from_x]
             box += cover * (shade * level - box)

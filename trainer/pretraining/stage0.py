@@ -261,7 +261,7 @@ def _as_colours(frames_BTHW: Tensor) -> Tensor:
 
 
 def _varied(frames_BTHW: Tensor, targets: Told, actions: Actions, random: np.random.Generator) -> tuple[Tensor, Told]:
-    """Turned, nearer or farther, brighter, inverted or noisy, and every second time in a mirror; the targets follow."""
+    """Turned, nearer or farther, seen by another camera, and every second time in a mirror; the targets follow."""
     clips, size = len(frames_BTHW), frames_BTHW.shape[-1]
 
     def drawn(low: float, high: float, *shape: int) -> Tensor:
@@ -278,10 +278,7 @@ def _varied(frames_BTHW: Tensor, targets: Told, actions: Actions, random: np.ran
     back_B22 = torch.stack([torch.stack([cos * narrow, -sin], -1), torch.stack([sin * narrow, cos], -1)], -2)
     grid = F.affine_grid(torch.cat([back_B22, away[:, :, None]], -1), [*frames_BTHW.shape], align_corners=False)
     frames = F.grid_sample(frames_BTHW, grid, "bilinear", "reflection", align_corners=False)
-    gain = drawn(-0.5, 0.5, 1, 1, 1).exp() * torch.where(drawn(0, 1, 1, 1, 1) < 0.3, -1.0, 1.0)
-    frames = frames * gain + drawn(-0.4, 0.4, 1, 1, 1)
-    noise = torch.from_numpy(random.standard_normal(frames.shape, np.float32))
-    frames = frames + noise * drawn(0.0, 0.12, 1, 1, 1)
+    frames = _recorded_otherwise(frames, random)
     places = (2 * targets.points + 1) / size - 1
     places = torch.einsum("bij,bmkj->bmki", torch.linalg.inv(back_B22), places - away[:, None, None])
     points = ((places + 1) * size - 1) / 2
@@ -294,3 +291,30 @@ def _varied(frames_BTHW: Tensor, targets: Told, actions: Actions, random: np.ran
         targets.spread[:, joints], targets.rhythm[:, joints], targets.deviation[..., joints] * signs, points
     )
     return frames.flip(-1), mirrored
+
+
+def _recorded_otherwise(frames_BTHW: Tensor, random: np.random.Generator) -> Tensor:
+    """As another camera would have them, in another light: what differs from hospital to hospital and tells nothing.
+
+    Brightness and contrast, inverted or not; light that flickers, and that drifts; pictures that are blurred or
+    sharpened; another tone; noise, fine and coarse. Without flicker, drift, tone and coarse noise an encoder that
+    trained longer was better with the simulator that drew its actions, and worse with another one.
+    """
+    clips, moments, size, _ = frames_BTHW.shape
+
+    def drawn(low: float, high: float) -> Tensor:
+        return torch.from_numpy(random.uniform(low, high, (clips, 1, 1, 1))).float()
+
+    def noise(*shape: int) -> Tensor:
+        return torch.from_numpy(random.standard_normal((clips, moments, *shape), np.float32))
+
+    contrast = drawn(-0.5, 0.5).exp() * torch.where(drawn(0, 1) < 0.3, -1.0, 1.0)
+    frames = frames_BTHW * contrast + drawn(-0.4, 0.4)
+    frames = frames * (1 + noise(1, 1) * drawn(0.0, 0.04))
+    soft = F.avg_pool2d(frames, 3, 1, 1, count_include_pad=False)
+    frames = frames + (soft - frames) * drawn(-0.6, 1.0)
+    frames = frames.sign() * frames.abs().clamp_min(1e-4) ** drawn(-0.5, 0.5).exp()
+    turns = torch.linspace(0, 2 * torch.pi, moments)[None, :, None, None] * drawn(0.1, 1.0)
+    frames = frames + drawn(0.0, 0.25) * torch.sin(turns + drawn(0, 2 * torch.pi))
+    coarse = F.interpolate(noise(size // 4, size // 4), size=(size, size), mode="bilinear")
+    return frames + noise(size, size) * drawn(0.0, 0.12) + coarse * drawn(0.0, 0.08)
