@@ -1,6 +1,6 @@
 """What each lever of pretraining does, on cohorts that no figure is quoted from: the recipe is fixed by this.
 
-    .venv/bin/python benchmarks/levers.py [--renderer first] [--only NAME ...] [--external 150] [--out DIR]
+    .venv/bin/python benchmarks/levers.py [--renderer first] [--only NAME ...] [--start FOLDER] [--out DIR]
 
 Every lever alone against the base recipe, then those together that are named so. Judged as `ablation.py` judges, on
 seed 100. What was done lies in DIR, and the same command goes on.
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from cohort_study import JUDGES, Plan, study
 
+from encoder.model.folder import load_encoder
 from semiome.shipped import DEMO_RECIPE, shipped_encoder
 from semiome.simulation.study import StudySize
 from trainer.pretraining.config import PretrainConfig
@@ -45,9 +46,10 @@ def main() -> None:
     options.add_argument("--only", nargs="+", choices=list(LEVERS), default=list(LEVERS))
     options.add_argument("--levels", nargs="+", choices=["video", "patient", "both"], default=["patient", "both"])
     options.add_argument("--external", type=int, default=150)
+    options.add_argument("--start", type=Path, help="folder of the initial weights; by default the shipped encoder")
     options.add_argument("--out", type=Path, default=Path("levers-runs"))
     chosen = options.parse_args()
-    start = shipped_encoder()
+    start = load_encoder(chosen.start) if chosen.start else shipped_encoder()
     for name in chosen.only:
         recipe = PretrainConfig(**{"epochs": 4, **DEMO_RECIPE, **LEVERS[name]})
         plan = Plan(chosen.renderer, SEED, StudySize(external=chosen.external), recipe, tuple(chosen.levels))
