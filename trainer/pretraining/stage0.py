@@ -294,7 +294,7 @@ def _varied(frames_BTHW: Tensor, targets: Told, actions: Actions, random: np.ran
 
 
 def _recorded_otherwise(frames_BTHW: Tensor, random: np.random.Generator) -> Tensor:
-    """As another camera would have them, in another light: what differs from hospital to hospital and tells nothing.
+    """Record clips with another camera in another light: both differ between hospitals and say nothing of seizures.
 
     Brightness and contrast, inverted or not; light that flickers, and that drifts; pictures that are blurred or
     sharpened; another tone; noise, fine and coarse. Without flicker, drift, tone and coarse noise an encoder that
