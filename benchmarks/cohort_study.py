@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +26,7 @@ from index.processors import usable_cores
 from index.vectors.whitening import Whitening
 from semiome.simulation.cohort import simulate_cohort
 from semiome.simulation.second.cohort import simulate_second
-from semiome.simulation.study import StudySize, drawn_clips, labelled_sets, write_study
+from semiome.simulation.study import Drawn, StudySize, drawn_clips, labelled_sets, write_study
 from trainer.clips import TrainingClip
 from trainer.frame_cache import read_cache
 from trainer.judging.classifiers import head_judge, logistic_judge, mean_image, motion_energy, neighbour_judge
@@ -87,34 +87,44 @@ class Judged:
     cross_video: dict[str, tuple[float, float]]
 
 
-def study(plan: Plan, start: Encoder, folder: Path) -> Judged:
-    """Do all of it, or what is left of it."""
+def study(plan: Plan, start: Encoder, folder: Path, shared: Path | None = None) -> Judged:
+    """Do all of it, or what is left of it.
+
+    Args:
+        plan: what it is.
+        start: initial weights.
+        folder: where all that it makes lies.
+        shared: where frames are kept for other studies of the same cohort; without it they are not kept.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    inside = _inside(plan, start, folder)
-    encoders = {"none": start} | {level: _pretrained(plan, level, start, folder) for level in plan.levels}
-    vectors = _vectors_inside(encoders, inside, folder)
-    shutil.rmtree(folder / "frames", ignore_errors=True)
-    clips, outside = _external(plan, encoders, folder)
+    frames = (shared or folder) / "frames"
+    inside = _inside(plan, start, folder, frames)
+    encoders = {"none": start} | {level: _pretrained(plan, level, start, folder, frames) for level in plan.levels}
+    vectors = _vectors_inside(encoders, inside, folder, frames)
+    if shared is None:
+        shutil.rmtree(frames, ignore_errors=True)
+    clips, outside = _external(plan, encoders, folder, shared)
     return _judged(plan, inside, vectors, clips, outside, folder)
 
 
-def _inside(plan: Plan, start: Encoder, folder: Path) -> Sequence[TrainingClip]:
+def _inside(plan: Plan, start: Encoder, folder: Path, frames: Path) -> Sequence[TrainingClip]:
     """Clips of the patients inside, with what is known of them; their frames are drawn if something needs them."""
     described = folder / "inside.json"
     done = all((folder / f"{level}.done").exists() for level in plan.levels) and (folder / "inside.npz").exists()
-    if not described.exists() or not (done or (folder / "frames" / "references.npz").exists()):
-        shape = start.model.config
-        size = replace(plan.size, external=0)
-        write_study(
-            *(folder / "frames", size, plan.seed, shape.num_frames, shape.image_size, usable_cores()),
-            simulate=SIMULATORS[plan.renderer],
-        )
-        described.write_text((folder / "frames" / "clips.json").read_text(encoding="utf-8"), encoding="utf-8")
+    if not described.exists() or not (done or (frames / "references.npz").exists()):
+        if not (frames / "references.npz").exists():
+            shape = start.model.config
+            size = replace(plan.size, external=0)
+            write_study(
+                *(frames, size, plan.seed, shape.num_frames, shape.image_size, usable_cores()),
+                simulate=SIMULATORS[plan.renderer],
+            )
+        described.write_text((frames / "clips.json").read_text(encoding="utf-8"), encoding="utf-8")
     values = json.loads(described.read_text(encoding="utf-8"))["clips"]
     return [TrainingClip(**{**one, "signs": tuple(one["signs"])}) for one in values]
 
 
-def _pretrained(plan: Plan, level: str, start: Encoder, folder: Path) -> Encoder:
+def _pretrained(plan: Plan, level: str, start: Encoder, folder: Path, frames: Path) -> Encoder:
     """The encoder of one setting; a run that was stopped goes on."""
     kept = folder / f"{level}.done"
     if kept.exists():
@@ -126,7 +136,7 @@ def _pretrained(plan: Plan, level: str, start: Encoder, folder: Path) -> Encoder
         pretrain=plan.recipe.model_copy(update={"levels": level, "seed": plan.seed}),
     )
     fresh = load_encoder(save_encoder(start, folder / "initial"))
-    clips = read_cache(folder / "frames")
+    clips = read_cache(frames)
     encoder = run_pretraining(fresh, clips, config, folder / level, alone(), warn=lambda text: say(f"{level}: {text}"))
     save_encoder(encoder, folder / "encoders")
     kept.write_text(encoder.encoder_id, encoding="utf-8")
@@ -134,12 +144,14 @@ def _pretrained(plan: Plan, level: str, start: Encoder, folder: Path) -> Encoder
     return encoder
 
 
-def _vectors_inside(encoders: dict[str, Encoder], clips: Sequence[TrainingClip], folder: Path) -> dict[str, Vectors]:
+def _vectors_inside(
+    encoders: dict[str, Encoder], clips: Sequence[TrainingClip], folder: Path, frames: Path
+) -> dict[str, Vectors]:
     """Embeddings and references of the patients inside."""
     path = folder / "inside.npz"
     if not path.exists():
-        cache = read_cache(folder / "frames")
-        references = np.load(folder / "frames" / "references.npz")
+        cache = read_cache(frames)
+        references = np.load(frames / "references.npz")
         found = {name: embed_clips(one.model, cache.frames, alone().device) for name, one in encoders.items()}
         found["motion energy"] = np.stack([motion_energy(frames) for frames in cache.frames])
         found["mean image"] = np.stack([mean_image(frames) for frames in cache.frames])
@@ -149,7 +161,9 @@ def _vectors_inside(encoders: dict[str, Encoder], clips: Sequence[TrainingClip],
     return dict(np.load(path))
 
 
-def _external(plan: Plan, encoders: dict[str, Encoder], folder: Path) -> tuple[list[TrainingClip], dict[str, Vectors]]:
+def _external(
+    plan: Plan, encoders: dict[str, Encoder], folder: Path, shared: Path | None
+) -> tuple[list[TrainingClip], dict[str, Vectors]]:
     """Draw the external patients a part at a time, and keep what the encoders make of them."""
     simulate = SIMULATORS[plan.renderer]
     recordings = simulate(plan.size.external, plan.size.external_videos, 2 * plan.seed + 1, f"ex{plan.seed}")
@@ -160,24 +174,42 @@ def _external(plan: Plan, encoders: dict[str, Encoder], folder: Path) -> tuple[l
     for begin in range(0, len(recordings), _VIDEOS_A_PART):
         path = folder / f"external-{begin}.npz"
         if not path.exists():
-            with ProcessPoolExecutor(usable_cores(), mp_context=get_context("spawn")) as pool:
-                drawn = list(pool.map(draw, recordings[begin : begin + _VIDEOS_A_PART], chunksize=4))
-            of_part = [clip for one in drawn for clip in one.clips]
-            frames = np.concatenate([one.frames for one in drawn])
+            part = recordings[begin : begin + _VIDEOS_A_PART]
+            of_part, frames, truth = _drawn(part, draw, shared and shared / f"external-{begin}")
             found = {name: embed_clips(one.model, frames, alone().device) for name, one in encoders.items()}
             found["motion energy"] = np.stack([motion_energy(of_clip) for of_clip in frames])
             found["mean image"] = np.stack([mean_image(of_clip) for of_clip in frames])
             found["duration"] = durations(of_part)
-            found["true joints"] = np.concatenate([one.truth for one in drawn])
+            found["true joints"] = truth
             (folder / f"external-{begin}.json").write_text(
                 json.dumps([[c.video_id, c.patient_id, c.clip_index, c.label, c.signs] for c in of_part])
             )
             _save(path, found)
-            say(f"{folder.name}: {begin + len(drawn)} of {len(recordings)} external videos")
+            say(f"{folder.name}: {begin + len(part)} of {len(recordings)} external videos")
         parts.append(dict(np.load(path)))
         for video, patient, number, label, signs in json.loads((folder / f"external-{begin}.json").read_text()):
             clips.append(TrainingClip(video, patient, number, label, source_sha256=video, signs=tuple(signs)))
     return clips, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _drawn(
+    recordings: Sequence[Any], draw: Callable[[Any], Drawn], kept: Path | None
+) -> tuple[list[TrainingClip], NDArray[np.uint8], Vectors]:
+    """Clips of some videos, their frames, and what the simulator knows; drawn once where they are kept."""
+    if kept is not None and (kept / "clips.json").exists():
+        values = json.loads((kept / "clips.json").read_text(encoding="utf-8"))
+        clips = [TrainingClip(**{**one, "signs": tuple(one["signs"])}) for one in values]
+        return clips, np.load(kept / "frames.npy", mmap_mode="r"), np.load(kept / "truth.npy")
+    with ProcessPoolExecutor(usable_cores(), mp_context=get_context("spawn")) as pool:
+        drawn = list(pool.map(draw, recordings, chunksize=4))
+    clips = [clip for one in drawn for clip in one.clips]
+    frames, truth = np.concatenate([one.frames for one in drawn]), np.concatenate([one.truth for one in drawn])
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        np.save(kept / "frames.npy", frames)
+        np.save(kept / "truth.npy", truth)
+        (kept / "clips.json").write_text(json.dumps([asdict(clip) for clip in clips]), encoding="utf-8")
+    return clips, frames, truth
 
 
 def _judged(

@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/levers.py [--renderer first] [--only NAME ...] [--start FOLDER] [--out DIR]
 
 Every lever alone against the base recipe, then those together that are named so. Judged as `ablation.py` judges, on
-seed 100. What was done lies in DIR, and the same command goes on.
+seed 100. What was done lies in DIR, and the same command goes on; the cohort is drawn once, and its frames are left
+there.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def main() -> None:
     for name in chosen.only:
         recipe = PretrainConfig(**{"epochs": 4, **DEMO_RECIPE, **LEVERS[name]})
         plan = Plan(chosen.renderer, SEED, StudySize(external=chosen.external), recipe, tuple(chosen.levels))
-        found = study(plan, start, chosen.out / f"{chosen.renderer}-{name.replace(' ', '-').replace(',', '')}")
+        folder = chosen.out / chosen.renderer / name.replace(" ", "-").replace(",", "")
+        found = study(plan, start, folder, shared=chosen.out / chosen.renderer / "drawn")
         line: dict[str, Any] = {"lever": name, "renderer": chosen.renderer}
         for level in ("none", *chosen.levels):
             line[level] = {judge: round(float(found.right[f"{level}, {judge}"].mean()), 4) for judge in JUDGES}
