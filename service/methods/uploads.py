@@ -67,7 +67,10 @@ class Uploads:
         self._workspace = workspace
         self._watcher = watcher
         self._limits = DecodeLimits(
-            clip_s=_CLIP_S, max_seconds=config.max_upload_seconds, least_sandbox=config.least_sandbox
+            clip_s=_CLIP_S,
+            look_s=0.0,  # an upload is short: what took its decoder over gains no time by saying that it looks
+            max_seconds=config.max_upload_seconds,
+            least_sandbox=config.least_sandbox,
         )
         self._config = config
         self._turns = FairQueue(_AT_ONCE)
